@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NVIDIA's vGPU software package (the bundle): finds the driver's package in the bundle, and extracts it safely.
+"""Finds the driver's package in NVIDIA's vGPU software package (the bundle), and extracts the driver's package safely.
 
-Names vary between releases, so packages are found by the ends of their names, not by full names.
+File names vary between NVIDIA's releases, so driver packages are found by patterns instead of full names.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ..base.errors import EngineError, Refusal, error, looks_signed, shown, show
 from ..read.platform import Distribution
 from .plan import version_in
 
-# The exceptions of zipfile for damaged archives and unsupported compression: its own one, and those of its parts.
+# For damaged archives and unsupported compression, zipfile raises BadZipFile or one of the exceptions of the modules that it uses.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, LookupError, RuntimeError, OverflowError)
-MARGIN = 64 << 20  # the space that must remain free after a download or extraction
+MARGIN = 64 << 20  # bytes that must remain free after a download or extraction
 
 _PATTERNS = {
     ("host", "run"): "*-vgpu-kvm*.run",
@@ -39,21 +39,24 @@ _PATTERNS = {
 }
 AUTO = "auto"
 FORMATS = ("run", "deb", "rpm")
-# The formats with the distribution family that installs them. NVIDIA's .run works on all, so it comes first.
+# The distribution family that can install each package format. NVIDIA's .run packages work on all families.
 FAMILIES = {"deb": "debian", "rpm": "redhat"}
 VARIABLES = {"host": "vgpu_driver", "guest": "vgpu_guest_driver"}
-_MOST = 12  # the most names in a message
+_MOST = 12  # the maximum number of file names in a message
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*$")
-# A package is already compressed and shrinks little in the zip. A ratio of more than ten is not plausible.
+# A driver package is already compressed, and zip compresses it little further. A compression ratio above ten indicates a zip bomb.
 _RATIO = 10
 _SMALL = 64 << 20
 
 
 @dataclass(eq=False, repr=False)
 class Package:
-    """A package in a bundle, or on its own. member: None if nothing has to be extracted. crc: the CRC-32 in the zip.
+    """A driver package, either in a bundle or as a separate file.
 
-    wrong: the reason for which the package must not be extracted.
+    Attributes:
+        member: The name of the package's entry in the zip, or None for a package that is not in a zip.
+        crc: The CRC-32 of the package, from the zip.
+        wrong: The reason why the package must not be extracted, or None.
     """
 
     path: str
@@ -66,13 +69,17 @@ class Package:
 
     @property
     def name(self) -> str:
-        """The package's file name."""
+        """The file name of the driver package."""
         return os.path.basename(self.path)
 
 
 @dataclass(eq=False, repr=False)
 class Contents:
-    """The packages of a bundle for one kind of driver. names: the first file names in the bundle."""
+    """The packages in a bundle for one kind of driver (host or guest).
+
+    Attributes:
+        names: The first file names in the bundle, for messages.
+    """
 
     src: str
     kind: str
@@ -86,7 +93,7 @@ def _blocks(path: str) -> Iterator[bytes]:
 
 
 def sha256(path: str) -> str:
-    """The checksum of a file in hexadecimal."""
+    """Returns the SHA-256 checksum of a file in hexadecimal."""
     digest = hashlib.sha256()
     for block in _blocks(path):
         digest.update(block)
@@ -94,23 +101,23 @@ def sha256(path: str) -> str:
 
 
 def check_form(path: str, checksum: str) -> str:
-    """The digits of a checksum (sha256:…). Raises EngineError for any other form."""
+    """Returns the digits of a checksum that has the form sha256:<digits>. Raises EngineError for any other form."""
     checksum = checksum.strip()
     if not re.match(r"sha256:[0-9a-fA-F]{64}$", checksum):
-        # The value may be a link to a list of checksums, or the bundle's link in the wrong variable.
+        # A user may have set the checksum to a link: to a list of checksums, or to the bundle itself.
         found = shown_link(checksum) if looks_signed(checksum) else shown(checksum, 100)
         raise error("%s is not a checksum" % found, path, "sha256: and 64 hexadecimal digits", code="bad_checksum")
     return checksum.partition(":")[2].lower()
 
 
 def wrong_checksum(path: str, found: str, expected: str) -> EngineError:
-    """The error of a file with another checksum."""
+    """Returns the error for a file that does not have the expected checksum."""
     remedy = "The file is damaged or not the expected one: download it again from NVIDIA's portal."
     return error("its checksum is sha256:%s" % found, path, "sha256:%s" % expected, remedy, "wrong_checksum")
 
 
 def check(path: str, checksum: str | None) -> None:
-    """Raises EngineError unless the file exists and has the checksum (sha256:…)."""
+    """Raises EngineError unless the file exists and has the given checksum, which has the form sha256:<digits>."""
     if not os.path.isfile(path):
         raise error("the vGPU software package does not exist", path, "NVIDIA's zip, or a package from it", code="bundle_missing")
     if checksum:
@@ -120,7 +127,11 @@ def check(path: str, checksum: str | None) -> None:
 
 
 def read(src: str, dest: str, kind: str) -> Contents:
-    """The packages of a kind (host, guest), to be extracted to dest. Raises EngineError if the file is not a bundle."""
+    """Returns the packages of one kind of driver (host or guest). Raises EngineError if src is neither a bundle nor such a package.
+
+    Args:
+        dest: The directory to which a package can be extracted later.
+    """
     name = os.path.basename(src)
     for form in FORMATS:
         if fnmatch.fnmatch(name, _PATTERNS[(kind, form)]):
@@ -146,7 +157,10 @@ def read(src: str, dest: str, kind: str) -> Contents:
 
 
 def choose(contents: Contents, form: str, distribution: Distribution) -> Package:
-    """The only package of the format. auto: of the first format in the bundle that the distribution can install."""
+    """Returns the only package that has the given format. Raises EngineError if the bundle has no such package, or several.
+
+    The format auto selects the first format in the bundle that the distribution can install.
+    """
     kind, held = contents.kind, [one for one in FORMATS if any(package.form == one for package in contents.packages)]
     suitable = [one for one in held if FAMILIES.get(one, distribution.family) == distribution.family]
     if form == AUTO and held and not suitable:
@@ -168,7 +182,7 @@ def choose(contents: Contents, form: str, distribution: Distribution) -> Package
 
 
 def _wrong_member(src: str, info: zipfile.ZipInfo, name: str) -> Refusal | None:
-    """The error of a zip entry that NVIDIA's zips never have, and that is therefore not extracted."""
+    """Returns the reason not to extract a zip entry (NVIDIA's own zips have no such entry), or None."""
     wrong, code = None, "unsafe_zip"
     if not _NAME.match(name):
         wrong = "the name of a package has characters that file names can't have"
@@ -187,7 +201,7 @@ def _wrong_member(src: str, info: zipfile.ZipInfo, name: str) -> Refusal | None:
 
 
 def extracted(package: Package) -> bool:
-    """Whether the complete package exists already. Its checksum in the zip is compared."""
+    """Returns whether the complete package was extracted already, according to its size and CRC-32 in the zip."""
     if package.member is None:
         return True
     if not os.path.isfile(package.path) or os.path.islink(package.path) or os.path.getsize(package.path) != package.size:
@@ -199,18 +213,18 @@ def extracted(package: Package) -> bool:
 
 
 def extract(src: str, package: Package) -> None:
-    """Extracts the package to its own name. Paths inside the zip are ignored."""
+    """Extracts a package from the zip to package.path. Directories inside the zip are ignored."""
     if package.member is None:
         return
     directory, name = os.path.split(package.path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    for left in glob.glob(glob.escape(package.path) + ".*.part"):  # files of a killed run
+    for left in glob.glob(glob.escape(package.path) + ".*.part"):  # remove the temporary files of a killed run
         os.unlink(left)
     free = shutil.disk_usage(directory).free
     if free < package.size + MARGIN:
         found = "%d MiB are free, but the package takes %d MiB" % (free >> 20, package.size >> 20)
         raise error(found, directory, remedy="Free space, or choose another directory.", code="no_space")
-    # The name is unpredictable: another user's directory might have a link with a known name.
+    # The temporary name is unpredictable. Otherwise, another user could create a link with this name in the directory.
     number, temporary = tempfile.mkstemp(dir=directory, prefix=name + ".", suffix=".part")
     try:
         with os.fdopen(number, "wb") as target, zipfile.ZipFile(src) as bundle, bundle.open(package.member) as source:

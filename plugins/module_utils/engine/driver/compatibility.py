@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A table, with sources, of driver, kernel, GPU and edition of NVIDIA's software that are known to be incompatible.
+"""Known incompatibilities of NVIDIA's drivers with kernels, GPUs and editions of NVIDIA's software, with a source for each.
 
-The table only causes warnings before an installation, and never a refusal. The state of the machine has priority: an existing module was built, and
-a GPU that offers vGPU types is supported. An operator's rows (vgpu_driver_compatibility) have the same form, come first, and may correct the table.
+The table only causes warnings before an installation, and never a refusal. The state of the machine has priority over the table: a kernel that has
+the driver's module is compatible, and a GPU that offers vGPU types is supported. Users can add rows (vgpu_driver_compatibility) that have the same
+form. These rows come first, and can correct the table.
 """
 
 from __future__ import annotations
@@ -24,10 +25,18 @@ VARIABLE = "vgpu_driver_compatibility"
 
 @dataclass(eq=False, repr=False)
 class Row:
-    """An incompatible combination or, with works, a compatible one. All given conditions must hold. note: the consequence, as a clause.
+    """A row of the compatibility table: an incompatible combination or, if works is true, a compatible one.
 
-    driver, kernel, host_driver: ranges of versions: 535, ..535, 6.14.., 535..570. A bound includes all versions that begin with it.
-    gpus: architectures, or selectors of a layout. edition: one of EDITIONS. host_driver: the host's driver, for the driver of a VM.
+    A row applies if all of its conditions apply. An empty condition always applies. A range of versions has one of the forms 535, ..535, 6.14.. and
+    535..570. The upper bound of a range includes all versions that begin with it.
+
+    Attributes:
+        note: The consequence of the combination, as a clause for a message.
+        driver: The range of driver versions.
+        kernel: The range of kernel versions.
+        gpus: GPU architectures, or GPU selectors as in a layout.
+        edition: One of EDITIONS.
+        host_driver: The range of versions of the host driver, for a guest driver.
     """
 
     note: str
@@ -42,15 +51,20 @@ class Row:
 
     @property
     def conditions(self) -> set[str]:
-        """What the row concerns, besides the driver."""
+        """The names of the conditions that the row has besides the driver's version."""
         return {name for name in _CONDITIONS if getattr(self, name)}
 
 
 @dataclass(eq=False, repr=False)
 class Subject:
-    """The combination to check: the driver's version, kernels without its module, and GPUs on which it does not run yet.
+    """The combination to check against the compatibility table.
 
-    edition and host_driver: empty if unknown.
+    Attributes:
+        driver: The version of the driver to install.
+        kernels: The kernels without a module of this driver version.
+        gpus: The GPUs on which this driver version does not offer vGPU types yet.
+        edition: One of EDITIONS, or empty if unknown.
+        host_driver: The version of the host driver, or empty if unknown.
     """
 
     driver: str
@@ -62,7 +76,7 @@ class Subject:
 
 _LAST_WITH_PASCAL = "https://github.com/anomixer/proxmox-vgpu-installer/issues/29"
 _KERNEL_6_8 = "https://gitlab.com/polloloco/vgpu-proxmox/-/merge_requests/9"
-# Only the first matching row for a kernel or a GPU is shown.
+# A warning shows only the first matching row for each kernel or GPU.
 TABLE: Sequence[Row] = (
     Row(
         "releases of branch 535 before 16.8 (535.216.01) do not build on kernels 6.8 and later", "..535.183", "6.8..6.13",
@@ -112,20 +126,23 @@ TABLE: Sequence[Row] = (
 
 
 def _numbers(text: str) -> list[int]:
-    """The numbers at the start of a version: 6, 14, 11 for 6.14.11-5-pve."""
+    """Returns the numbers at the start of a version, such as 6, 14, 11 for 6.14.11-5-pve."""
     match = re.match(r"[0-9]{1,6}(?:\.[0-9]{1,6}){0,3}", text)
     return [int(one) for one in match.group().split(".")] if match else []
 
 
 def within(version: str, span: str) -> bool:
-    """Whether a version is in a range. An unknown version is not."""
+    """Returns whether a version is in a range. An unknown version is in no range."""
     low, dots, high = span.partition("..")
     found, least, most = _numbers(version), _numbers(low), _numbers(high if dots else low)
     return bool(found) and (not least or found >= least) and (not most or found[: len(most)] <= most)
 
 
 def parse(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """The operator's rows. Raises EngineError with all values that can't be read. Values of None count as not given."""
+    """Parses the rows that the user set in vgpu_driver_compatibility. Raises EngineError with all invalid ranges of versions.
+
+    A value of None has the same effect as a missing value.
+    """
     found, errors = [], []
     for number, row in enumerate(rows):
         given = {name: value for name, value in row.items() if value is not None}
@@ -142,14 +159,14 @@ def parse(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 
 def edition(package: str, bundle: str) -> str:
-    """The edition of NVIDIA's software, from the names of the package and the bundle; empty if the names do not show it."""
+    """Returns the edition of NVIDIA's software according to the names of the package and the bundle, or an empty string if unknown."""
     if re.search(r"(?i)[-_]aie\b|ai[-_]enterprise", package + " " + bundle):
         return AI_ENTERPRISE
     return GRID if package.endswith("-vgpu-kvm.run") or "-GRID-" in bundle else ""
 
 
 def warnings(subject: Subject, extra: Sequence[Row] = ()) -> list[str]:
-    """The known incompatibilities, one sentence each."""
+    """Returns a warning for each known incompatibility of the combination. The extra rows have priority over the table."""
     rows = [*extra, *TABLE]
     good = [row for row in rows if row.works]
     found: dict[tuple[object, ...], str] = {}

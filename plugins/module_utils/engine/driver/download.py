@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Downloads a file from a link. Refusals are reported before the first write, and an interrupted download continues where it stopped.
 
-The link is a secret and not known here: an opener gets the headers of a request and returns the response, or raises LinkError.
+The link is a secret, so this module never receives it. The caller passes an opener: a function that takes the headers of a request and returns the
+response, or raises LinkError.
 """
 
 from __future__ import annotations
@@ -25,16 +26,20 @@ from . import bundle
 
 _BLOCK = 1 << 20
 _EXPIRED = (401, 403, 410)
-# Takes the headers of a request and returns urllib's response.
+# An Opener takes the headers of an HTTP request and returns urllib's response.
 Opener = Callable[[Dict[str, str]], Any]
 _T = TypeVar("_T")
 
 
 @dataclass(eq=False, repr=False)
 class LinkError(Exception):
-    """Raised if the server returned no file. reason: the cause, without the link. status: of HTTP, if there was a response. again: whether to retry.
+    """The exception for a request to which the server did not return the file.
 
-    misplaced: the server sent another part of the file than requested.
+    Attributes:
+        reason: The cause, without the link.
+        status: The HTTP status, or None without a response.
+        again: Whether another attempt may succeed.
+        misplaced: Whether the server sent another part of the file than requested.
     """
 
     reason: str
@@ -44,7 +49,7 @@ class LinkError(Exception):
 
 
 class Target:
-    """The path of the file. Downloaded parts are stored next to it, in a file whose name includes the checksum."""
+    """The target path of a download. A partial download is stored in the same directory, and its file name includes the checksum."""
 
     def __init__(self, dest: str, checksum: str) -> None:
         self.checksum = bundle.check_form(dest, checksum)
@@ -54,24 +59,29 @@ class Target:
 
     @property
     def kept(self) -> int:
-        """The number of bytes that were downloaded."""
+        """The number of bytes that are already downloaded."""
         try:
             return os.lstat(self.part).st_size
         except FileNotFoundError:
             return 0
 
     def there(self) -> bool:
-        """Whether the complete file exists."""
+        """Returns whether the complete file exists and has the expected checksum."""
         return os.path.isfile(self.dest) and bundle.sha256(self.dest) == self.checksum
 
     def discard(self) -> None:
-        """Removes downloaded parts of this file, and of earlier files with the same path."""
+        """Removes partial downloads of this file, and of earlier files with the same path."""
         for path in glob.glob(glob.escape(self.dest) + ".*.part"):
             os.unlink(path)
 
 
 class _Answer:
-    """A response with the file or its rest. start: its first byte. total: the size of the whole file, None if the server does not report it."""
+    """A response with the whole file or with the missing rest of the file.
+
+    Attributes:
+        start: The position in the file of the first byte of the response.
+        total: The size of the whole file in bytes, or None if the server does not report the size.
+    """
 
     def __init__(self, response: Any, asked: int) -> None:
         self.response = response
@@ -87,7 +97,10 @@ class _Answer:
 
 
 def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> int | None:
-    """The file's size, obtained without downloading the file; None if the server does not report it. Raises EngineError if the file can't be downloaded."""
+    """Returns the size of the file in bytes, or None if the server does not report the size. The file is not downloaded.
+
+    Raises EngineError if the file cannot be downloaded.
+    """
 
     def ask() -> int | None:
         answer = _ask(opener, target)
@@ -101,9 +114,13 @@ def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> int | 
 
 
 def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
-    """Downloads the file. timeout: the most seconds without progress."""
+    """Downloads the file to its target path, and verifies its checksum.
+
+    Args:
+        timeout: The maximum number of seconds without progress.
+    """
     os.makedirs(target.directory, mode=0o700, exist_ok=True)
-    # Parts from an earlier run may cause a wrong checksum. The download then starts once more from the beginning.
+    # A partial download of an earlier run may be damaged. If the checksum is wrong, the download is repeated once from the beginning.
     attempts = 2 if target.kept else 1
     if attempts == 1:
         target.discard()
@@ -119,7 +136,10 @@ def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
 
 
 def _patiently(clock: Clock, target: Target, work: Callable[[], _T], timeout: float) -> _T:
-    """Calls work, and retries if this may help, until there is no progress for the timeout. Returns the result of work."""
+    """Calls work until it succeeds, and returns its result.
+
+    Raises EngineError if another attempt would not help, or if the download makes no progress for timeout seconds.
+    """
     answers: list[_T] = []
     last: list[LinkError] = []
 
@@ -140,7 +160,10 @@ def _patiently(clock: Clock, target: Target, work: Callable[[], _T], timeout: fl
 
 
 def _ask(opener: Opener, target: Target) -> _Answer | None:
-    """The server's response with the missing rest; None if the file is complete. If the server can't send the rest, the whole file is requested."""
+    """Requests the missing rest of the file, or the whole file if the server cannot send the rest.
+
+    Returns None if the downloaded file is already complete.
+    """
     kept = target.kept
     try:
         return _Answer(opener({"Range": "bytes=%d-" % kept} if kept else {}), kept)
@@ -168,7 +191,7 @@ def _attempt(opener: Opener, target: Target) -> None:
             os.fsync(number)
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            target.discard()  # a full file system would affect the whole host
+            target.discard()  # remove the partial download, because a full file system affects the whole host
         remedy = "Free disk space or repair the file system, then run again."
         raise error("the file can't be written: %s" % exc.strerror, target.part, remedy=remedy) from exc
     finally:
@@ -178,7 +201,7 @@ def _attempt(opener: Opener, target: Target) -> None:
 
 
 def _alone(number: int, target: Target) -> None:
-    """Locks the download: two downloads of one file would damage each other's data."""
+    """Locks the partial download, because two simultaneous downloads of one file would damage each other's data."""
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
@@ -187,7 +210,10 @@ def _alone(number: int, target: Target) -> None:
 
 
 def _blocks(response: Any) -> Iterator[bytes]:
-    """Yields the body. Raises LinkError if the connection is interrupted. A body that ends early is detected by its length, if that is reported."""
+    """Yields the body of the response. Raises LinkError if the connection is interrupted.
+
+    A body that ends early is detected only if the server reports the length of the body.
+    """
     try:
         yield from iter(lambda: response.read(_BLOCK), b"")
         return
@@ -199,7 +225,10 @@ def _blocks(response: Any) -> Iterator[bytes]:
 
 
 def _check_space(target: Target, answer: _Answer) -> None:
-    """Raises EngineError unless there is space for the rest, and for the extracted package, which is smaller than the zip."""
+    """Raises EngineError unless the disk has space for the missing rest of the file and for the package that is extracted from a zip.
+
+    The extracted package is smaller than the zip.
+    """
     if answer.total is None:
         return
     directory = target.directory
@@ -213,7 +242,7 @@ def _check_space(target: Target, answer: _Answer) -> None:
 
 
 def _refused(exc: LinkError, target: Target) -> EngineError:
-    """The error of a link that did not return a file."""
+    """Returns the error for a link that did not return the file."""
     remedy = "Check the connection from this host to the server (name, proxy, firewall), or use a file on the controller."
     if exc.status in _EXPIRED:
         remedy = "The signed link has expired or is incomplete: NVIDIA's links expire after some hours. Get a new link from the licensing portal."

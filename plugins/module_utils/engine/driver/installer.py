@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NVIDIA's .run installer: the options of its releases, the conditions that end a silent run, and the steps before and after a run."""
+"""Rules for NVIDIA's .run installer: its options in each release, the conditions that end a silent run, and the steps before and after a run."""
 
 from __future__ import annotations
 
@@ -20,22 +20,30 @@ REBUILD = "--rebuild-initramfs"
 MODULE_TYPE = "--kernel-module-type"
 NO_X_CHECK = "--no-x-check"
 NO_ALTERNATE_CHECK = "--no-check-for-alternate-installs"
-# The first release that supports an option. All releases support other options. A release fails with status 1 at an unknown option.
+# The first driver branch whose installer supports the option. Installers of all branches support the options that are not listed.
+# NVIDIA's installer fails with status 1 if it does not support an option.
 _SINCE = {RUNNING: 545, REBUILD: 545, "--no-rebuild-initramfs": 545, SKIP_LOAD: 550, MODULE_TYPE: 560}
 
 ALTERNATE = "/usr/lib/nvidia/alternate-install-present"
 X_LOCKS = tuple("/tmp/.X%d-lock" % display for display in range(8))
-# The order of unloading: each module can be unloaded after those before it.
+# The kernel modules of NVIDIA's driver, in the order in which they must be unloaded.
 MODULES = ("nv_peer_mem", "nvidia_peermem", "nvidia_vgpu_vfio", "nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia")
 
 
 @dataclass(eq=False, repr=False)
 class Machine:
-    """The state that the installer finds. alternate: the package that claims to manage the driver; empty if unknown, None if there is none.
+    """The state of the machine that NVIDIA's installer will find.
 
-    x_server: pid and lock of a running X server. services: the running daemons.UNITS (SETUP: if it has run). modules: the loaded ones of MODULES.
-    uninstaller: whether NVIDIA's uninstaller exists. command: the command that removes the driver's packages, empty without packages. removes: the
-    packages that it removes; empty if removal_error has the reason for which they would stay. begun: whether an interrupted removal is continued.
+    Attributes:
+        alternate: The package that claims to manage the driver, an empty string if this package is unknown, or None without such a claim.
+        x_server: The process ID and the lock file of a running X server, or None.
+        services: The daemons.UNITS that are running. The one-shot unit daemons.SETUP is included if it has run.
+        modules: The MODULES that are loaded.
+        uninstaller: Whether NVIDIA's uninstaller exists.
+        command: The command that removes the driver's packages. Empty if the driver has no packages.
+        removes: The packages that the command removes. Empty if the command would fail.
+        removal_error: The reason why the command would fail.
+        begun: Whether the command continues an interrupted removal.
     """
 
     alternate: str | None = None
@@ -51,29 +59,36 @@ class Machine:
 
 @dataclass(eq=False, repr=False)
 class Run:
-    """A run of the installer. load: whether to load the module now; False: a reboot follows. extra: the user's arguments."""
+    """A run of NVIDIA's installer.
+
+    Attributes:
+        version: The version of the driver to install.
+        load: Whether to load the module right after the installation. If false, a reboot follows.
+        extra: Additional arguments that the user set.
+    """
 
     version: str
     load: bool
     extra: Sequence[str] = field(default_factory=list)
 
     def knows(self, option: str) -> bool:
-        """Whether the release supports an option. The option's value is ignored."""
+        """Returns whether this release of the installer supports an option. The value of the option is ignored."""
         return int(self.version.split(".")[0]) >= _SINCE.get(option.split("=")[0], 0)
 
     def unloads(self, driver: Driver) -> bool:
-        """Whether the loaded driver must be unloaded first. Some releases can install without this if a reboot follows."""
+        """Returns whether the loaded driver must be unloaded first. Some releases can replace a loaded driver if a reboot follows."""
         return bool(driver.loaded) and RUNNING not in self.extra and (self.load or not self.knows(RUNNING))
 
 
 def refusals(inventory: Inventory, run: Run, machine: Machine) -> list[Refusal]:
-    """The errors of conditions that would end the installer."""
+    """Returns the errors for all conditions that would end NVIDIA's installer before it installs the driver."""
     errors = []
     for word in run.extra:
         if not run.knows(word):
             found, first = "the %s installer does not support %s" % (run.version, word), "release %d or later" % _SINCE[word.split("=")[0]]
             errors.append(Refusal(found, "extra_arguments", first, "Remove this argument.", "unknown_argument"))
-    goes = machine.alternate in machine.removes or machine.removal_error  # removed with the distribution's driver, or the error has the reason
+    # A package in removes is removed together with the distribution's driver. A removal_error is reported by stays().
+    goes = machine.alternate in machine.removes or machine.removal_error
     if machine.alternate is not None and not goes and NO_ALTERNATE_CHECK not in run.extra:
         errors.append(_alternate(machine.alternate))
     if machine.x_server and run.load and NO_X_CHECK not in run.extra:
@@ -97,7 +112,10 @@ def _x_server(pid: str, lock: str) -> Refusal:
 
 
 def _nouveau(inventory: Inventory, run: Run) -> list[Refusal]:
-    """The error of a GPU on nouveau: the installer can't test its module. Some releases can skip this test if a reboot follows."""
+    """Returns the error for a GPU that is bound to nouveau, because NVIDIA's installer cannot load its own module for a test.
+
+    Some releases can skip this test if a reboot follows.
+    """
     taken = [gpu.address for gpu in inventory.gpus if gpu.driver == "nouveau"]
     if not taken or (not run.load and run.knows(SKIP_LOAD)):
         return []
@@ -111,7 +129,10 @@ def _nouveau(inventory: Inventory, run: Run) -> list[Refusal]:
 
 
 def held(inventory: Inventory, driver: Driver, run: Run) -> list[Refusal]:
-    """The errors of a driver that must be unloaded but can't: programs other than its services use it, or idle vGPUs would be lost."""
+    """Returns the errors for a driver that must be unloaded but cannot be unloaded.
+
+    The driver cannot be unloaded while programs other than NVIDIA's services use it, or if this would remove idle vGPUs without a reboot.
+    """
     if not run.unloads(driver):
         return []
     others = inventory.open_files.without(daemons.STOPPED, inventory.open_files.natives())
@@ -124,7 +145,7 @@ def held(inventory: Inventory, driver: Driver, run: Run) -> list[Refusal]:
 
 
 def no_uninstaller(driver: Driver) -> Refusal:
-    """The error of a driver that NVIDIA's uninstaller can't remove."""
+    """Returns the error for a driver that cannot be removed because NVIDIA's uninstaller does not exist."""
     if driver.unfinished:
         missing = "%s does not exist: the installation was interrupted before it wrote this file" % UNINSTALL
         return Refusal(missing, remedy="Complete the installation (state: present), then uninstall the driver.", code="no_uninstaller")
@@ -136,7 +157,7 @@ def no_uninstaller(driver: Driver) -> Refusal:
 
 
 def stays(driver: Driver, machine: Machine) -> list[Refusal]:
-    """The errors of an installed driver that can't be removed: the package manager refuses, or there is no uninstaller."""
+    """Returns the errors for a driver that cannot be removed: the package manager would fail, or NVIDIA's uninstaller does not exist."""
     if not machine.command:
         return [] if machine.uninstaller else [no_uninstaller(driver)]
     if machine.removes:
@@ -146,7 +167,7 @@ def stays(driver: Driver, machine: Machine) -> list[Refusal]:
 
 
 def removal(machine: Machine, driver: str) -> Step:
-    """The step that removes the driver. For packages, the step lists all removed ones."""
+    """Returns the step that removes the driver. If packages are removed, the text of the step lists all of them."""
     what = "the rest of a driver whose removal was interrupted" if machine.begun else driver
     if not machine.command:
         return Step("uninstall", None, None, "uninstall %s" % what)
@@ -155,7 +176,12 @@ def removal(machine: Machine, driver: str) -> Step:
 
 
 def still_loaded(run: Run, holders: Sequence[Holder], said: str = "") -> Refusal:
-    """The error of modules that can't be unloaded. said: the output of rmmod."""
+    """Returns the error for kernel modules that cannot be unloaded.
+
+    Args:
+        holders: The processes that have a device of the driver open.
+        said: The output of rmmod.
+    """
     by = " by %s" % ", ".join(map(str, holders)) if holders else ": %s" % (said or "its use count is not 0 ('lsmod')")
     remedy = "End these programs and run again, or install with load: false and reboot."
     if not run.knows(RUNNING):
@@ -167,7 +193,7 @@ def still_loaded(run: Run, holders: Sequence[Holder], said: str = "") -> Refusal
 
 
 def around(inventory: Inventory, driver: Driver, run: Run, machine: Machine) -> tuple[list[Step], list[Step]]:
-    """The steps before the installer and after it."""
+    """Returns the steps before NVIDIA's installer runs and the steps afterwards."""
     if not run.unloads(driver):
         return [], []
     before = [Step("remove", None, one.key, "remove the idle vGPU until the reboot", parent=one.parent) for one in inventory.vgpus]
@@ -175,6 +201,6 @@ def around(inventory: Inventory, driver: Driver, run: Run, machine: Machine) -> 
     if running:
         before.append(Step("stop", None, None, "stop %s" % ", ".join(running), services=list(reversed(running))))
     before.append(Step("unload", None, None, "unload the modules %s" % ", ".join(machine.modules), run=run, modules=machine.modules))
-    again = [name for name in machine.services if name != daemons.FABRIC]  # role fabric starts that, in the new driver's version
+    again = [name for name in machine.services if name != daemons.FABRIC]  # role fabric starts Fabric Manager in the new driver's version
     after = [Step("start", None, None, "start %s again" % ", ".join(again), services=again)] if again else []
     return before, after

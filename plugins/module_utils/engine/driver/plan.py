@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans whether NVIDIA's .run installer or uninstaller must run."""
+"""Plans the steps that install, replace or remove NVIDIA's driver. This file does not access the host."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .signing import STEPS, KeyFile, key_errors
 
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
-# File names of the data center driver's package, and of both kinds of vGPU driver packages.
+# Patterns for the file name of the data center driver's package and, below, of the packages of both vGPU drivers.
 _PLAIN = re.compile(r"(?i)NVIDIA-Linux-x86_64-[0-9.]+\.run\Z")
 _NAMES = {
     "host": re.compile(r"(?i)(.*-vgpu-kvm.*\.run|nvidia-vgpu-.*\.(deb|rpm))\Z"),
     "guest": re.compile(r"(?i)(.*-grid.*\.run|nvidia-linux-grid-.*\.(deb|rpm))\Z"),
 }
 
-# By kind of driver: a part of the .run's name, the title in messages, and the flavour that the installed driver has.
+# For each kind of driver: a part of the .run file's name, the title in messages, and the value of Driver.flavour if the driver is installed.
 _MARKS = {"host": "-vgpu-kvm", "guest": "-grid"}
 TITLES = {"host": "the vGPU host driver", "guest": "the vGPU guest driver"}
 _FLAVOURS = {"host": "vgpu", "guest": "guest"}
@@ -36,9 +36,15 @@ _KINDS = {"datacenter": "data center", "vgpu": "vGPU host", "guest": "vGPU guest
 
 @dataclass(eq=False, repr=False)
 class Files:
-    """The files of an installation. package: whether it exists. free: MiB in tmpdir. key, certificate: None if not requested.
+    """The files that an installation of the driver uses.
 
-    supplied: whether key and certificate were read at their source, on the controller or on the host.
+    Attributes:
+        package: Whether the driver's package exists.
+        free: The free disk space for temporary files, in MiB.
+        key: The key that signs the modules, or None if the request has no key.
+        certificate: The certificate of this key, or None if the request has no certificate.
+        supplied: Whether the key and the certificate were read at their source, on the controller or on the host.
+        machine: The state that NVIDIA's installer will find.
     """
 
     package: bool
@@ -51,9 +57,13 @@ class Files:
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """The request for the driver. version: None for the package's. extra: further arguments of the installer. space: required MiB in tmpdir.
+    """The requested state of the driver.
 
-    keys_follow: whether the installation copies the signing key to the host.
+    Attributes:
+        version: The version of the driver, or None for the version of the package.
+        extra: Additional arguments for NVIDIA's installer.
+        space: The disk space that is required for temporary files, in MiB.
+        keys_follow: Whether the signing key is copied to the host during the installation.
     """
 
     present: bool = True
@@ -75,28 +85,28 @@ class Request:
     keys_follow: bool = False
 
     def needed(self, driver: Driver) -> bool:
-        """Whether the machine has no driver of this kind, or another version."""
+        """Returns whether the machine lacks a driver of the requested kind and version."""
         return driver.flavour != self.flavour or not driver.on_disk or bool(self.version and driver.on_disk != self.version)
 
     @property
     def flavour(self) -> str:
-        """The state of the machine's driver after the installation."""
+        """The value of Driver.flavour after the installation."""
         return _FLAVOURS[self.kind]
 
     @property
     def signs(self) -> bool:
-        """Whether the installer gets a signing key."""
+        """Whether NVIDIA's installer receives a key that signs the modules."""
         return bool(self.signing_key) or self.keys_follow or any(word.startswith("--module-signing-secret-key") for word in self.extra)
 
 
 def version_in(name: str | None) -> str | None:
-    """The driver's version in a package's file name (…-550.163.02-vgpu-kvm.run), or None."""
+    """Returns the driver version in a package's file name (…-550.163.02-vgpu-kvm.run), or None if the name has no version."""
     match = _VERSION.search(os.path.basename(name or ""))
     return match.group(1) if match else None
 
 
 def mistaken(name: str, kind: str) -> str | None:
-    """The driver that a package's name belongs to, if it is of another kind; None for a bundle and for any other name."""
+    """Returns the title of the driver in the package if its name shows a driver of another kind. Returns None for any other name."""
     other = "guest" if kind == "host" else "host"
     if _NAMES[other].match(name):
         return TITLES[other]
@@ -104,12 +114,15 @@ def mistaken(name: str, kind: str) -> str | None:
 
 
 def number(version: str) -> list[int]:
-    """The numbers of a version, for comparisons."""
+    """Returns the numbers in a version, for comparisons."""
     return [int(part) for part in version.split(".")]
 
 
 def module_type(inventory: Inventory, version: str) -> str | None:
-    """open or proprietary, depending on the host's GPUs; an error if they require both. None before 560, whose installers have no such option."""
+    """Returns the type of kernel module (open or proprietary) that the host's GPUs require.
+
+    Returns None for branches before 560, whose installers have no option for the module type. Raises EngineError if the GPUs require both types.
+    """
     if number(version)[0] < 560:
         return None
     kinds: dict[str, list[str]] = {}
@@ -125,11 +138,11 @@ def module_type(inventory: Inventory, version: str) -> str | None:
 
 
 def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -> list[Refusal]:
-    """The errors of the host's files and firmware that prevent an installation."""
+    """Returns the errors of the host's files and firmware that prevent an installation."""
     errors = []
     if state.secure_boot and not request.signs:
         errors.append(Refusal("Secure Boot is on: the kernel would not load the driver's modules", remedy=STEPS, code="secure_boot"))
-    # In check mode, an earlier step of the same run may copy the key, unless the key's own files are known.
+    # In check mode, key files on the host may be missing because an earlier step of the same run copies them. Files read at their source are final.
     if files.key and files.certificate and not (check_mode and not files.supplied and not (files.key.exists and files.certificate.exists)):
         errors += key_errors(state, files.key, files.certificate)
     if files.free < request.space:
@@ -139,7 +152,7 @@ def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -
 
 
 def _version(request: Request) -> str:
-    """The version to install. Raises EngineError if it is missing or not a version."""
+    """Returns the driver version to install. Raises EngineError if the version is missing or malformed."""
     version = request.version or version_in(request.src)
     if not version:
         found = "no version is set, and the name %r does not include one" % (request.src or "")
@@ -150,12 +163,15 @@ def _version(request: Request) -> str:
 
 
 def refusals_of(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Refusal]:
-    """The refusals that apply to any version."""
+    """Returns the reasons to refuse an installation that can be found even if the version to install is unknown."""
     return _unmet(state, request, files, check_mode) + _wrong_machine(inventory, state.driver, request) + _wrong_step(state.driver, request)
 
 
 def plan(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Step]:
-    """The steps to the requested driver. Raises EngineError if it must not or can't be installed. In check mode, src may not exist yet."""
+    """Returns the steps that install or remove the requested driver. Raises EngineError with all refusals.
+
+    In check mode, the driver's package does not need to exist yet.
+    """
     driver = state.driver
     if not request.present:
         return _plan_absent(inventory, driver, request, files)
@@ -190,7 +206,10 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
 
 
 def _goes_first(driver: Driver, request: Request, machine: installer.Machine) -> bool:
-    """Whether to remove the installed driver first: its kind or installation tool differs. A driver that is only loaded was removed before."""
+    """Returns whether to remove the installed driver first, because its kind or the tool that installed it differs from the request.
+
+    A driver that is loaded but no longer on disk was removed by an earlier run.
+    """
     if machine.begun:
         return True
     if driver.flavour == request.flavour:
@@ -199,7 +218,7 @@ def _goes_first(driver: Driver, request: Request, machine: installer.Machine) ->
 
 
 def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> list[Refusal]:
-    """The errors of a host driver in a VM and of a guest driver on a host, from the package's name and the machine."""
+    """Returns the errors for a package of another kind of driver than requested, and for a guest driver on a host."""
     errors = []
     wrong = mistaken(os.path.basename(request.src or ""), request.kind)
     if wrong:
@@ -210,7 +229,7 @@ def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> li
 
 
 def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
-    """The reasons for which this machine must not have a guest driver."""
+    """Returns an error if this machine is a host, because the guest driver must not be installed on a host."""
     hosts = [gpu.address for gpu in inventory.gpus if gpu.total_vfs or gpu.vgpus]
     if not hosts and not driver.has_manager:
         return []
@@ -220,7 +239,10 @@ def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
 
 
 def _wrong_step(driver: Driver, request: Request) -> list[Refusal]:
-    """The errors of another driver or a newer one. After an interrupted installation, the installed driver is no error: it was allowed before."""
+    """Returns the errors for an installed driver that must not be replaced: a driver of another kind, or a newer driver.
+
+    After an interrupted installation, the installed driver causes no error, because the first attempt already allowed its replacement.
+    """
     if driver.unfinished:
         return []
     if driver.flavour in ("datacenter", "guest") and driver.flavour != request.flavour and not request.replace_datacenter:
@@ -251,9 +273,9 @@ def _plan_absent(inventory: Inventory, driver: Driver, request: Request, files: 
 
 
 def _users(inventory: Inventory, doing: str, in_guest: bool) -> list[Refusal]:
-    """The errors of users of the driver. In a VM, NVIDIA's services do not count.
+    """Returns an error for each GPU, VF and vGPU that is in use. In a VM, NVIDIA's own services do not count as users.
 
-    A GPU that is passed through to a VM is bound to vfio-pci, and a change of the driver does not affect it.
+    A change of the driver does not affect a GPU that is bound to vfio-pci and passed through to a VM.
     """
     errors = []
     for gpu in inventory.gpus:

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Marks that a package manager is removing a driver's packages, with its command.
+"""Stores a mark on disk, with the command of the package manager, while the packages of a driver are removed.
 
-The packages are found by the version of the driver's module. A removal that was killed after removing the module could not be continued otherwise.
+The driver's packages are found by the version of the driver's module. Without the mark, a removal that was killed after the module was removed could
+not be continued.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ PATH = STATE + "/driver-removal"
 
 
 def begin(root: str, command: Sequence[str]) -> None:
-    """Writes the mark before the removal begins. The mark is synced to disk, and survives a power failure."""
+    """Writes the mark before the removal of the packages begins. The mark is synced to disk, so it survives a power failure."""
     files.write_atomic(root, migration.current(root, PATH), "".join(word + "\n" for word in command))
 
 
 def read(root: str) -> list[str]:
-    """The command of an unfinished removal; empty if there is none."""
+    """Returns the command of an unfinished removal as a list of words, or an empty list if no removal is unfinished."""
     return (files.read_text(root, migration.current(root, PATH)) or "").split()
 
 
 def end(root: str) -> None:
-    """Removes the mark."""
+    """Removes the mark after all packages of the driver are removed."""
     files.remove(root, migration.current(root, PATH))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks the key that signs the driver's modules for Secure Boot. Nothing is read here."""
+"""Checks the key that signs the driver's modules for Secure Boot. This file does not access the host."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ STEPS = (
 
 @dataclass(eq=False, repr=False)
 class KeyFile:
-    """A file for signing modules. shared: whether it is group- or world-readable. fingerprint: SHA-256, None if not read.
+    """A file for signing modules: the key or its certificate.
 
-    searched: the searched directories of the controller; empty for a file of the host.
+    Attributes:
+        shared: Whether group or others have any permission for the file.
+        fingerprint: The SHA-256 checksum of the file, or None if the file was not read.
+        searched: The directories of the controller in which the file was searched. Empty for a file on the host.
     """
 
     path: str
@@ -34,7 +37,7 @@ class KeyFile:
 
 
 def key_errors(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Refusal]:
-    """The errors of the key and the certificate that sign the modules."""
+    """Returns the errors of the key and the certificate for signing the driver's modules."""
     errors = [_missing(one, what) for one, what in ((key, "signing key"), (certificate, "certificate of the signing key")) if not one.is_file]
     if errors:
         return errors
@@ -60,7 +63,14 @@ def _missing(one: KeyFile, what: str) -> Refusal:
 
 
 def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> None:
-    """Raises EngineError unless this certificate's key signed the module nvidia. key_id, signer: as modinfo prints them, empty for none."""
+    """Raises EngineError unless the module nvidia is signed with the key of this certificate.
+
+    Args:
+        certificate: The path of the certificate.
+        der: The content of the certificate.
+        key_id: The value of sig_key that modinfo prints for the module, or an empty string.
+        signer: The value of signer that modinfo prints for the module, or an empty string.
+    """
     expected = serial(der)
     signed_by = "".join(key_id.split()).replace(":", "").lstrip("0").upper()
     if not signed_by or expected not in (None, signed_by):
@@ -73,11 +83,14 @@ def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> N
 
 
 def serial(der: bytes) -> str | None:
-    """The serial number of a certificate in hexadecimal, as in a module's signature; None if the text is not a DER certificate."""
+    """Returns the serial number of a certificate in hexadecimal, or None if the data is not a certificate in DER format.
+
+    The signature of a kernel module names its key by this number.
+    """
     try:
-        body = _inside(_inside(der)[1])[1]  # the tbsCertificate of Certificate
+        body = _inside(_inside(der)[1])[1]  # the field tbsCertificate of the X.509 certificate
         tag, content, rest = _inside(body)
-        if tag == 0xA0:  # the version, which is optional
+        if tag == 0xA0:  # the optional field version of the X.509 certificate
             tag, content, rest = _inside(rest)
     except IndexError:
         return None
@@ -85,7 +98,7 @@ def serial(der: bytes) -> str | None:
 
 
 def _inside(der: bytes) -> tuple[int, bytes, bytes]:
-    """Returns (tag, content, remaining bytes) of the first element."""
+    """Returns the tag and the content of the first DER element, and the bytes after this element."""
     tag, length, start = der[0], der[1], 2
     if length & 0x80:
         start += length & 0x7F

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does the steps of a fabric's plan, and records the VFs for which each partition was activated."""
+"""Performs the steps of a fabric plan, and records the VFs for which each fabric partition is activated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from . import plan as fabric_plan, service
 
 
 def resume(ctx: Context, fabric: Fabric) -> bool:
-    """Passes the active partitions to a Fabric Manager in restart mode, which answers no query before. Returns whether this was necessary."""
+    """Passes the list of active partitions to Fabric Manager in restart mode, which answers no query without this list.
+
+    Returns whether Fabric Manager needed the list.
+    """
     if not fabric.manager.restart or fabric.silence is None or fabric.silence.code != "fabric_starting":
         return False
     fabric_manager.set_activated(ctx, sorted(fabric.record.partitions))
@@ -29,7 +32,11 @@ def resume(ctx: Context, fabric: Fabric) -> bool:
 
 
 def run(ctx: Context, steps: Sequence[Step], timeout: float, begin: int = 0) -> list[Step]:
-    """Does the steps. A failed step does not stop the others. Raises ApplyError. begin: the position of the first step."""
+    """Performs the steps of a fabric plan. If a step fails, the steps of other partitions still run, and ApplyError is raised at the end.
+
+    Args:
+        begin: The position of the first step in the whole run.
+    """
     return execute(steps, lambda step: _perform(ctx, step, timeout), begin=begin)
 
 
@@ -50,7 +57,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def set_up(ctx: Context, steps: Sequence[Step], timeout: float) -> list[Step]:
-    """Does the steps of fabric.service in order."""
+    """Performs the steps that fabric/service.py has planned, in order."""
     return execute(steps, lambda step: _set_up(ctx, step, timeout))
 
 
@@ -71,7 +78,10 @@ def _set_up(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def _set_mode(ctx: Context, step: Step) -> None:
-    """Edits FABRIC_MODE. Its original value is recorded first, and the record is dropped when the value is restored."""
+    """Changes FABRIC_MODE in the configuration file of Fabric Manager.
+
+    The original value is recorded before the first change. The record is deleted when the original value is restored.
+    """
     record, text = fabric_record.read(ctx), files.read_text(ctx.root, fabric_manager.CONFIG)
     if text is None:
         expected, remedy = "Fabric Manager's configuration file", "Install Fabric Manager's package again."
@@ -87,7 +97,7 @@ def _set_mode(ctx: Context, step: Step) -> None:
 
 
 def _check_idle(ctx: Context, step: Step) -> None:
-    """Refuses to deactivate the partition of a vGPU that a process has opened since the plan was made."""
+    """Raises EngineError if a process has opened a vGPU of the partition since the plan was made."""
     gpus = [pf for pf in step.args["gpus"] if address.is_address(pf)]
     vfs = [(pf, name) for pf in gpus for name in ctx.sysfs.list("%s/%s" % (PCI, pf)) if name.startswith("virtfn")]
     parents = {*gpus, *(ctx.sysfs.link("%s/%s/%s" % (PCI, pf, name)) for pf, name in vfs)}
@@ -97,7 +107,7 @@ def _check_idle(ctx: Context, step: Step) -> None:
 
 
 def _check_vgpus(ctx: Context, step: Step) -> None:
-    """Refuses to activate a partition for a VF whose vGPU could not be created."""
+    """Raises EngineError if a VF of the partition has no vGPU, because the vGPU could not be created."""
     parents = {vgpu.parent for vgpu in frameworks.instances(ctx)}
     for vf in step.args["vfs"]:
         if vf not in parents:
@@ -105,7 +115,7 @@ def _check_vgpus(ctx: Context, step: Step) -> None:
 
 
 def _note(ctx: Context, number: int, vfs: list[str] | None) -> None:
-    """Records the VFs for which a partition is active; none for an inactive partition."""
+    """Records the VFs for which a partition is active. Deletes the record of an inactive partition."""
     record = fabric_record.read(ctx)
     record.partitions.pop(number, None)
     if vfs:

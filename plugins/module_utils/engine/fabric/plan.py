@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the partition of the NVLink fabric for each whole-card vGPU. Reads and writes nothing.
+"""Plans the NVLink fabric partition for each whole-card vGPU. This file does not access the host.
 
-A whole-card vGPU requires an active partition with its VF, even if it is the only one: without a partition, CUDA does not start in its VM. A VM
-with several cards requires the partition of exactly these cards, from a fixed list. A partition in use is never deactivated. A partition that
-this collection did not activate is only deactivated for a vGPU of the layout.
+Each whole-card vGPU requires an active partition for its VF, even if its VM has no other vGPU. Without an active partition, CUDA does not start in
+the VM. A VM with several cards requires the partition that has exactly these cards. Fabric Manager has a fixed list of partitions. A partition in use
+is never deactivated. A partition that this collection did not activate is deactivated only if a requested vGPU requires one of its GPUs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ KINDS = (ACTIVATE, DEACTIVATE, ASSUME)
 
 @dataclass(eq=False, repr=False)
 class Card:
-    """A vGPU that uses a whole card. group: the name by which the layout groups cards; key: as Vgpu.key."""
+    """A vGPU that uses a whole card.
+
+    Attributes:
+        pf: The address of the GPU.
+        vf: The address of the VF on which the vGPU is created.
+        key: The identifier of the vGPU, as in Vgpu.key.
+        group: The name of the group of cards in the layout that includes this card, or None.
+    """
 
     pf: str
     vf: str
@@ -36,7 +43,12 @@ class Card:
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """Cards that share a partition. where: the source of the request. strict: whether a missing partition refuses the plan."""
+    """A request for one partition that includes all given cards.
+
+    Attributes:
+        where: The source of the request, for messages.
+        strict: Whether the plan is refused if the partition is not available. Otherwise, the plan has a warning.
+    """
 
     cards: list[Card]
     where: str = ""
@@ -45,7 +57,11 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The VFs of each partition that is active afterwards, by the partition's id."""
+    """The resulting state of the NVLink fabric.
+
+    Attributes:
+        active: The VFs of each partition that is active after the plan is applied, by the partition's ID.
+    """
 
     active: dict[int, list[str]] = field(default_factory=dict)
 
@@ -54,7 +70,11 @@ FabricPlan = Plan[Target]
 
 
 def takes_card(gpu: Gpu, type_name: str, most: int | None = None) -> bool:
-    """Whether a type uses a whole card: the driver allows one per GPU, or it has the model's whole framebuffer. most: the driver's limit."""
+    """Returns whether a vGPU of this type uses a whole card: the driver allows only one per GPU, or its framebuffer is that of the whole GPU.
+
+    Args:
+        most: The maximum number of vGPUs of this type per GPU that the driver reports, or None to use the GPU's list of types.
+    """
     if vgpu_types.slices_of(type_name):
         return False
     listed = vgpu_types.find(type_name, gpu.types)
@@ -65,9 +85,13 @@ def takes_card(gpu: Gpu, type_name: str, most: int | None = None) -> bool:
 
 
 def requests(cards: Sequence[Card], machines: Mapping[str, Iterable[str]], strict: Collection[str] = ()) -> list[Request]:
-    """The groups of cards that share partitions: by group in the layout, else by a VM with several cards, else each card alone.
+    """Returns a request for each group of cards that share a partition.
 
-    machines: keys of devices by VM. strict: the VMs that require their partition.
+    Cards of one group in the layout share a partition, and so do the other cards of one VM. Each remaining card has its own partition.
+
+    Args:
+        machines: The keys of the devices of each VM, by the VM's name.
+        strict: The names of the VMs whose partitions must be available.
     """
     found: list[Request] = []
     left = list(cards)
@@ -85,9 +109,13 @@ def requests(cards: Sequence[Card], machines: Mapping[str, Iterable[str]], stric
 
 
 def chosen(fabric: Fabric, cards: Sequence[Card], numbers: Mapping[str, int], taken: Mapping[str, str]) -> dict[str, list[str]]:
-    """The keys of the cards that each VM preferably gets: those of one partition. numbers: cards of each VM; taken: the VM by the card's key.
+    """Returns the keys of the cards that each VM should preferably get, because these cards form one partition.
 
-    VMs with the most cards come first. VMs without a free partition are left out.
+    VMs with the most cards are assigned first. A VM for which no partition is free is not in the result.
+
+    Args:
+        numbers: The number of cards that each VM requests, by the VM's name.
+        taken: The VM that already has a card, by the card's key.
     """
     found: dict[str, list[str]] = {}
     by_module = {fabric.modules[card.pf]: card for card in cards if card.pf in fabric.modules}
@@ -104,7 +132,7 @@ def chosen(fabric: Fabric, cards: Sequence[Card], numbers: Mapping[str, int], ta
 
 
 def foreseen(wanted: Sequence[Request]) -> FabricPlan:
-    """The plan of check mode before Fabric Manager, the only source of partitions, is installed."""
+    """Returns the plan for check mode before Fabric Manager is installed. Until then, the partitions are unknown."""
     made: FabricPlan = Plan(Target())
     for one in wanted:
         text = "activate the fabric partition of %s" % ("this card" if len(one.cards) == 1 else ", ".join(card.pf for card in one.cards))
@@ -113,9 +141,11 @@ def foreseen(wanted: Sequence[Request]) -> FabricPlan:
 
 
 def plan(fabric: Fabric, wanted: Sequence[Request], users: Mapping[str, str], staying: Collection[str]) -> FabricPlan:
-    """The plan, including its errors. The fabric's partitions are known.
+    """Returns the plan, including its errors, for a fabric whose partitions are known.
 
-    users: the user of a GPU as text, by address. staying: the VFs that have a vGPU afterwards.
+    Args:
+        users: The user of each GPU that is in use, as text for messages, by the GPU's address.
+        staying: The VFs that have a vGPU after the run.
     """
     planner = _Planner(fabric, users)
     for one in wanted:
@@ -130,15 +160,15 @@ class _Planner:
     fabric: Fabric
     users: Mapping[str, str]
     made: FabricPlan = field(default_factory=lambda: Plan(Target()))
-    kept: set[int] = field(default_factory=set)  # partitions that are correct or must stay
-    going: set[int] = field(default_factory=set)
+    kept: set[int] = field(default_factory=set)  # IDs of partitions that are requested or must stay active
+    going: set[int] = field(default_factory=set)  # IDs of partitions that the plan deactivates
 
     @property
     def partitions(self) -> list[Partition]:
         return self.fabric.partitions or []
 
     def add(self, request: Request) -> None:
-        """Adds the steps for one request."""
+        """Adds the steps that activate the partition of one request."""
         modules = {self.fabric.modules.get(card.pf): card for card in request.cards}
         unknown = [card.pf for card in request.cards if card.pf not in self.fabric.modules]
         if unknown:
@@ -161,7 +191,7 @@ class _Planner:
             self._report(request, self._in_use(busy[0], request))
             return
         if match.active and self.fabric.record.partitions.get(match.id) is None and not self._user(match):
-            others.append(match)  # its VF is unknown
+            others.append(match)  # the VFs for which this partition was activated are unknown
         for one in others:
             self._deactivate(one)
         self.kept.add(match.id)
@@ -174,7 +204,7 @@ class _Planner:
             ))
 
     def clear(self, staying: Collection[str]) -> None:
-        """Adds steps that deactivate partitions that we activated for vGPUs that no longer exist afterwards."""
+        """Adds the steps that deactivate unused partitions: this collection activated them for vGPUs that no longer exist after the run."""
         for one in self.partitions:
             if not one.active or one.id in self.kept or one.id in self.going:
                 continue
@@ -199,7 +229,7 @@ class _Planner:
         return next((self.users[pf] for pf in self._gpus(one) if self.users.get(pf)), "")
 
     def _report(self, request: Request, wrong: Refusal) -> None:
-        """Adds a problem: an error if the layout requests the partition, a warning if only a VM or a single card requires it."""
+        """Adds an error to the plan if the request is strict, otherwise a warning."""
         if request.strict:
             self.made.errors.append(wrong)
         else:
@@ -225,5 +255,5 @@ class _Planner:
             remedy = "A GPU that was in MIG mode when Fabric Manager started has no partition: reboot the host. Check /var/log/fabricmanager.log."
         self._report(request, Refusal(found, cards[0] if not several else None, expected, remedy, "no_fabric_partition"))
         if several and not request.strict:
-            for card in request.cards:  # CUDA works in each card by itself
+            for card in request.cards:  # CUDA starts if each card has an active partition of its own
                 self.add(Request([card], request.where))

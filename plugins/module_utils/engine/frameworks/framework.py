@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The interface of a framework and its common parts. Code outside of this directory checks capabilities of a GPU, never its framework.
+"""The base class of all frameworks. Code outside of this directory checks the capabilities of a GPU, never the name of its framework.
 
-A parent is the address of a VF, or of a PF without SR-IOV. A vGPU's key is its UUID if the framework has UUIDs, otherwise its parent.
-To add a framework, write a file in this directory with a class that implements the abstract methods, and add it to ``ALL`` in ``__init__.py``.
+The parent of a vGPU is the address of its VF, or of the PF on a GPU without SR-IOV. The key of a vGPU is its UUID if the framework has UUIDs,
+otherwise its parent. To add a framework, write a file in this directory with a class that implements the abstract methods, and add the class to
+``ALL`` in ``__init__.py``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from ..system.context import Context
 from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, Sysfs
 
-# Seconds: after a VM stops, nvidia-vgpu-mgr takes up to 10 s to release the VF.
+# Seconds to wait for a VF of a stopped VM: nvidia-vgpu-mgr takes up to 10 s to release the VF.
 LINGER = 12
 
-# PCI ids of a board: device, subsystem.
+# A board is identified by its PCI device ID and its PCI subsystem ID.
 Board = Tuple[str, str]
-# The types that a reading of the host has found so far, by framework, board and names of the types' directories.
+# The vGPU types that the current snapshot of the host has found so far, by framework, board, and names of the directories of the types.
 Surveyed = Dict[Tuple[str, Board, Tuple[str, ...]], List[VgpuType]]
 
 CHECK_LOGS = "Check dmesg and 'journalctl -u nvidia-vgpu-mgr'"
@@ -33,13 +34,16 @@ VF_REMOVED = "The VF is being removed: a program disables or rebinds VFs at this
 
 
 class Framework(ABC):
-    """A framework on one host. Changes wait up to timeout seconds until the kernel shows them, and raise EngineError otherwise."""
+    """A framework on one host.
+
+    Each method that changes a vGPU waits up to timeout seconds until the kernel shows the change. Otherwise, the method raises EngineError.
+    """
 
     name: str
-    uuids: bool  # whether its vGPUs have UUIDs (mediated devices, which mdevctl and Cloudpods support)
-    claims_vfs: bool  # whether a VF itself becomes a vGPU, so that it must stay bound to nvidia
-    mark: str  # the name that marks a parent's directory
-    devices: str  # the directory of all vGPUs, which are listed by key
+    uuids: bool  # whether vGPUs have UUIDs: mediated devices, which mdevctl and Cloudpods support
+    claims_vfs: bool  # whether a VF itself becomes a vGPU and must therefore stay bound to nvidia
+    mark: str  # the file or directory in sysfs that only parents of this framework have
+    devices: str  # the directory in sysfs that has a subdirectory for each vGPU, named by the vGPU's key
 
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
@@ -47,72 +51,92 @@ class Framework(ABC):
 
     @classmethod
     def offered(cls, sysfs: Sysfs, parent: str) -> bool:
-        """Whether the parent shows the framework."""
+        """Returns whether the parent has the files of this framework in sysfs."""
         return sysfs.exists("%s/%s/%s" % (PCI, parent, cls.mark))
 
     @abstractmethod
     def survey(self, parents: Iterable[str], board: Board, known: Surveyed) -> list[VgpuType]:
-        """The types of a GPU: all that its parents offer. known: earlier surveys of the same reading; this one may add to them."""
+        """Returns all vGPU types that the parents of a GPU offer.
+
+        Args:
+            known: The results of earlier surveys of the same snapshot. The method can reuse them, and add its own result.
+        """
 
     def ready(self, vfs: Sequence[Vf]) -> bool:
-        """Whether all VFs had their types when they were read."""
+        """Returns whether the driver had registered the vGPU types of all VFs when the VFs were read."""
         return all(vf.framework == self.name for vf in vfs)
 
     @abstractmethod
     def find_id(self, parent: str, type_name: str, known: str) -> str | None:
-        """The type's current number on the parent, or None. known: the number when the plan was made."""
+        """Returns the current number of a type on the parent, or None if the parent does not offer the type.
+
+        Args:
+            known: The number of the type when the plan was made.
+        """
 
     @abstractmethod
     def instances(self, open_files: OpenFiles | None = None, parents: Iterable[str] | None = None) -> list[Vgpu]:
-        """All vGPUs of the host. open_files: adds their users. parents: limits the result to these VFs and PFs, if the framework has no UUIDs."""
+        """Returns all vGPUs of the host.
+
+        Args:
+            open_files: The open files of all processes, to find the users of each vGPU. Without it, the users are not set.
+            parents: The VFs and PFs to read. Frameworks with UUIDs ignore this argument and read all vGPUs.
+        """
 
     @abstractmethod
     def exists(self, key: str) -> bool:
-        """Whether the vGPU exists, whoever created it."""
+        """Returns whether the vGPU exists, regardless of the program that created it."""
 
     @abstractmethod
     def complaint(self, uuid: str | None, parent: str, type_id: str, type_name: str) -> str | None:
-        """The problem of a vGPU that should exist, as a clause, or None."""
+        """Returns a clause that describes how a vGPU differs from the request (missing, wrong parent or wrong type), or None."""
 
     @abstractmethod
     def create(self, parent: str, type_id: str, type_name: str, uuid: str | None, timeout: float) -> None:
-        """Creates the vGPU and verifies it."""
+        """Creates a vGPU, and verifies that the vGPU exists as requested."""
 
     @abstractmethod
     def remove(self, key: str, timeout: float, forced: bool = False) -> None:
-        """Removes the vGPU. A missing vGPU is no error. forced: the vGPU has a user, and the removal waits until the user ends."""
+        """Removes a vGPU. A missing vGPU is not an error.
+
+        Args:
+            forced: Whether the vGPU may be in use. If so, the removal waits up to timeout seconds until the user of the vGPU ends.
+        """
 
     def device(self, key: str) -> str:
-        """The directory of a vGPU."""
+        """Returns the directory of a vGPU in sysfs."""
         return "%s/%s" % (self.devices, key)
 
     def holders(self, open_files: OpenFiles, key: str) -> list[Holder]:
-        """The processes that have the vGPU open."""
+        """Returns the processes that have the vGPU open."""
         return open_files.of_device(self.device(key))
 
     def vm(self, key: str) -> str | None:
-        """The name of the VM that uses the vGPU, or None if the driver does not show it."""
+        """Returns the name of the VM that uses the vGPU, or None if the driver does not report a VM."""
         return self.sysfs.read_or(self.device(key) + "/nvidia/vm_name", "").strip() or None
 
     def params(self, key: str) -> str | None:
-        """The vGPU's vgpu_params, or None if the driver does not show them."""
+        """Returns the vgpu_params of the vGPU, or None if the driver does not report them."""
         text = self.sysfs.read_or(self.device(key) + "/nvidia/vgpu_params")
         return None if text is None else text.strip()
 
     def set_params(self, key: str, text: str) -> None:
-        """Writes the vGPU's vgpu_params. An empty text clears them."""
-        self.sysfs.write(self.device(key) + "/nvidia/vgpu_params", text or " ")  # a space clears them
+        """Writes the vgpu_params of the vGPU. An empty text clears them."""
+        self.sysfs.write(self.device(key) + "/nvidia/vgpu_params", text or " ")  # the driver clears the parameters if a space is written
 
     def type_directory(self, key: str) -> str | None:
-        """The type's name for the kernel, libvirt and mdevctl (nvidia-558); None if the framework has no mediated devices."""
+        """Returns the name of the vGPU's type that the kernel, libvirt and mdevctl use (nvidia-558).
+
+        Returns None if the framework has no mediated devices.
+        """
         return None
 
     def type_title(self, key: str) -> str | None:
-        """The full name of the vGPU's type (NVIDIA A40-24Q), or None if the vGPU does not show it."""
+        """Returns the full name of the vGPU's type (NVIDIA A40-24Q), or None if sysfs does not show the name."""
         return None
 
     def _verify(self, uuid: str | None, parent: str, type_id: str, type_name: str, timeout: float) -> None:
-        """Waits until a new vGPU exists as requested."""
+        """Waits until a new vGPU exists as requested. Raises EngineError if the timeout expires first."""
         wrong: str | None = None
 
         def there() -> bool:
@@ -126,7 +150,7 @@ class Framework(ABC):
             raise error(found, parent, "a vGPU %s there" % type_name, CHECK_LOGS + ", then run again.", "create_lied")
 
     def _await_gone(self, key: str, timeout: float) -> None:
-        """Waits until a removed vGPU is gone."""
+        """Waits until a removed vGPU no longer exists. Raises EngineError if the timeout expires first."""
         if not until(self.ctx.clock, lambda: not self.exists(key), timeout):
             found = "the vGPU still exists %d s after the request to remove it" % timeout
             raise error(found, key, None, "Find the VM that uses the vGPU ('vgpuctl status'), stop this VM, then run again.", "remove_failed")

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vGPUs as mediated devices: the kernel's mdev core (Documentation/driver-api/vfio-mediated-device.rst).
+"""The mdev framework: vGPUs are mediated devices (Documentation/driver-api/vfio-mediated-device.rst in the kernel's source).
 
-A type's directory is named <driver>-<id>, after the parent's driver at the time of registration (nvidia-558, vfio-pci-558). Types are
-therefore identified by the file ``name`` or the number, never by the prefix, and paths are resolved each time.
+The directory of a type is named <driver>-<id> (nvidia-558, vfio-pci-558). The driver in the name is the driver of the parent at the time of
+registration. Types are therefore identified by the file ``name`` or by their number, never by this prefix, and their paths are resolved each time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Mdev(Framework):
         return "%s/%s/%s" % (PCI, parent, self.mark)
 
     def _type_directory(self, parent: str, type_id: str) -> str | None:
-        """A type's current directory on the parent, or None. Its name on another parent is tried first."""
+        """Returns the current directory of a type on the parent, or None. The directory's name on another parent is tried first."""
         top, known = self._types_directory(parent), self.ctx.type_directories.get(type_id)
         if known and self.sysfs.exists("%s/%s" % (top, known)):
             return "%s/%s" % (top, known)
@@ -53,7 +53,7 @@ class Mdev(Framework):
         return None
 
     def _types(self, parent: str) -> list[VgpuType]:
-        """The types that a parent offers, by number."""
+        """Returns the types that a parent offers, in the order of their numbers."""
         found, top = [], self._types_directory(parent)
         for name in self.sysfs.list(top):
             directory = "%s/%s" % (top, name)
@@ -64,7 +64,7 @@ class Mdev(Framework):
         return vgpu_types.by_number(found)
 
     def survey(self, parents: Iterable[str], board: Board, known: Surveyed) -> list[VgpuType]:
-        # A parent that offers types lists all of them. Equal boards with the same driver have the same types, so their files are read only once.
+        # A parent that offers types lists all types of its GPU. Identical boards have the same types, so the files of the types are read only once.
         for parent in parents:
             key = (self.name, board, tuple(self.sysfs.list(self._types_directory(parent))))
             if key not in known:
@@ -77,28 +77,28 @@ class Mdev(Framework):
         directory = self._type_directory(parent, known)
         title = self.sysfs.read_or(directory + "/name") if directory else None
         if title and vgpu_types.short_name(title) == type_name:
-            return known  # most parents have the same numbers as the one that the plan was made from
+            return known  # on most parents, a type has the same number as on the parent that was read for the plan
         found = vgpu_types.find(type_name, self._types(parent))
         return found.id if found else None
 
     def instances(self, open_files: OpenFiles | None = None, parents: Iterable[str] | None = None) -> list[Vgpu]:
         found = []
-        watched = open_files if open_files and open_files.vfio else None  # most hosts need no check of each vGPU
+        watched = open_files if open_files and open_files.vfio else None  # if no process has a VFIO device open, no vGPU is in use
         for uuid in self.sysfs.list(self.devices):
             parent, type_directory, title = self._parent(uuid), self.type_directory(uuid), self.type_title(uuid)
             if not type_directory or not title:
-                continue  # the device was removed in the meantime
+                continue  # another program removed the device in the meantime
             vgpu = Vgpu(uuid, parent, None, type_directory.rsplit("-", 1)[-1], type=vgpu_types.short_name(title))
             if watched:
                 vgpu.holders = self.holders(watched, uuid)
-            if self.sysfs.exists(self.device(uuid) + "/nvidia"):  # older drivers have no such directory
+            if self.sysfs.exists(self.device(uuid) + "/nvidia"):  # older drivers do not create this directory
                 vgpu.params = self.params(uuid)
                 vgpu.gi = self.sysfs.read_int(self.device(uuid) + "/nvidia/gpu_instance_id")
             found.append(vgpu)
         return found
 
     def _parent(self, uuid: str) -> str:
-        """The parent of a device: the target directory of the device's link (../../../devices/pci0000:e0/.../<parent>/<uuid>)."""
+        """Returns the parent of a mediated device, from the target of its link in sysfs (../../../devices/pci0000:e0/.../<parent>/<uuid>)."""
         return ("/" + (self.sysfs.target(self.device(uuid)) or "")).rsplit("/", 2)[-2]
 
     def exists(self, key: str) -> bool:
@@ -125,7 +125,7 @@ class Mdev(Framework):
         self._verify(uuid, parent, type_id, type_name, timeout)
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> str:
-        """Waits until the parent accepts one more vGPU of the type. Returns the type's directory."""
+        """Waits until the parent accepts another vGPU of the type, and returns the directory of the type. Otherwise, raises EngineError."""
         last: str | None = None
 
         def room() -> str | None:
@@ -141,14 +141,14 @@ class Mdev(Framework):
         raise error(found, parent, "room for one %s" % type_name, remedy, "no_room")
 
     def remove(self, key: str, timeout: float, forced: bool = False) -> None:
-        # The kernel blocks the write until the user closes the device, and the write can't be canceled.
+        # The kernel blocks the write until all processes close the device. The write cannot be canceled.
         try:
             self.sysfs.write(self.device(key) + "/remove", "1", timeout)
         except SysfsError as exc:
             if exc.number == errno.ETIMEDOUT:
                 found = "a process keeps the vGPU open; the kernel removes the vGPU as soon as this process ends"
                 raise error(found, key, None, END_PROCESS, "remove_pending") from exc
-            # EINVAL/ENODEV: the driver itself is removing the vGPU at this moment (after a VM's end).
+            # The kernel returns EINVAL or ENODEV if the driver itself is removing the vGPU at this moment, after a VM has stopped.
             if exc.number not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
                 raise
         self._await_gone(key, timeout)

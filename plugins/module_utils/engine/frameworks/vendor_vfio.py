@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vGPUs on the vendor-specific VFIO framework: a VF becomes a vGPU when its type's number is written to it.
+"""The vendor-specific VFIO framework: a VF becomes a vGPU when the number of a type is written to a file of the VF.
 
-``nvidia/current_vgpu_type`` has this number, 0 for none; ``nvidia/creatable_vgpu_types`` lists the types that the VF can become now. There is no
-UUID: the VF is the vGPU. A VF that is a vGPU lists no types, so its type's name comes from another VF, from nvidia-smi or from the stored layout.
+The file ``nvidia/current_vgpu_type`` has the number of the VF's type, or 0 if the VF has no vGPU. The file ``nvidia/creatable_vgpu_types`` lists the
+types that can be created on the VF now. The VF is the vGPU, so vGPUs have no UUIDs. A VF with a vGPU lists no types, so the name of its type comes
+from another VF, from nvidia-smi or from the stored layout.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ _CREATE_REMEDY = {
 
 
 def parse_creatable(text: str) -> list[VgpuType]:
-    """The VgpuTypes in the text of creatable_vgpu_types, which has one of two formats.
+    """Parses the text of the file creatable_vgpu_types.
 
-    ``1145  : NVIDIA L40S-1B`` below a header (``ID    : vGPU Name``), or ``NVIDIA A40-1Q 557``.
+    A line has one of two formats: ``1145  : NVIDIA L40S-1B``, below a header (``ID    : vGPU Name``), or ``NVIDIA A40-1Q 557``.
     """
     found = []
     for line in text.splitlines():
@@ -60,7 +61,7 @@ def parse_creatable(text: str) -> list[VgpuType]:
 
 
 class VendorVfio(Framework):
-    """The vendor-specific VFIO framework on one host. A vGPU's key is the address of its VF."""
+    """The vendor-specific VFIO framework on one host. The key of a vGPU is the address of its VF."""
 
     name = "vendor_vfio"
     uuids = False
@@ -69,23 +70,23 @@ class VendorVfio(Framework):
     devices = PCI
 
     def _current(self, parent: str) -> int | None:
-        """The number of the VF's type; 0 for none, None if the VF does not exist."""
+        """Returns the number of the VF's type, 0 if the VF has no vGPU, or None if the VF does not exist or is not bound to nvidia."""
         return self.sysfs.read_int("%s/%s" % (self.device(parent), self.mark))
 
     def _types(self, parent: str) -> list[VgpuType]:
-        """The types that the VF can become now."""
+        """Returns the types that can be created on the VF now."""
         return parse_creatable(self.sysfs.read_or(self.device(parent) + "/nvidia/creatable_vgpu_types", ""))
 
     def survey(self, parents: Iterable[str], board: Board, known: Surveyed) -> list[VgpuType]:
-        # VFs that are vGPUs, and VFs of full GPUs, list no types: one GPU can't represent another one.
+        # A VF with a vGPU lists no types, and neither does a VF of a full GPU. The types of one GPU are therefore not reused for another GPU.
         return vgpu_types.merge([], [one for parent in parents for one in self._types(parent)])
 
     def ready(self, vfs: Sequence[Vf]) -> bool:
-        # A VF of a full GPU lists no types, but a GPU with a vGPU has its types.
+        # The VFs of a full GPU list no types, but an existing vGPU shows that the driver has registered the types.
         return super().ready(vfs) and any(self._current(vf.address) or self._types(vf.address) for vf in vfs)
 
     def find_id(self, parent: str, type_name: str, known: str) -> str | None:
-        # The known types if the VF lists none at this moment.
+        # A VF that does not list the type at this moment may list it later, so the known number is returned.
         found = vgpu_types.find(type_name, self._types(parent))
         if found:
             return found.id
@@ -94,7 +95,7 @@ class VendorVfio(Framework):
     def instances(self, open_files: OpenFiles | None = None, parents: Iterable[str] | None = None) -> list[Vgpu]:
         found = []
         for parent in self.sysfs.list(PCI) if parents is None else parents:
-            # On most hosts no device has this file, and a check is cheaper than a failing read.
+            # On most hosts, no device has this file. A check for existence is faster than a read that fails.
             number = self._current(parent) if self.offered(self.sysfs, parent) else 0
             if number:
                 holders = self.holders(open_files, parent) if open_files else ()
@@ -104,7 +105,10 @@ class VendorVfio(Framework):
         return found
 
     def _name(self, vgpus: Sequence[Vgpu]) -> None:
-        """Sets the names of the vGPUs' types: from lists of other VFs, nvidia-smi, the stored layout, or else from the number."""
+        """Sets the name of each vGPU's type. The sources are lists of other VFs, nvidia-smi and the stored layout, in this order.
+
+        A type that no source lists is named by its number.
+        """
         pfs = {vgpu.parent: self.sysfs.link(self.device(vgpu.parent) + "/physfn") or vgpu.parent for vgpu in vgpus}
         listed = {pf: {one.id: one.short for vf in self._vfs(pf) for one in self._types(vf)} for pf in set(pfs.values())}
         for vgpu in vgpus:
@@ -116,7 +120,7 @@ class VendorVfio(Framework):
         left = [vgpu for vgpu in left if not vgpu.type]
         stored: dict[str, str] = {}
         if left:
-            with contextlib.suppress(EngineError):  # the caller that needs the stored layout reports the error
+            with contextlib.suppress(EngineError):  # a caller that needs the stored layout reports the error of reading it
                 stored = {one.parent: one.type for gpu in layout_file.read(self.ctx.root).values() for one in gpu.vgpus}
         for vgpu in left:
             vgpu.type = stored.get(vgpu.parent) or "type %s" % vgpu.type_id
@@ -149,10 +153,10 @@ class VendorVfio(Framework):
             raise error(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
         self._verify(uuid, parent, type_id, type_name, timeout)
         if self.params(parent):
-            self.set_params(parent, "")  # those of a previous vGPU that another program removed
+            self.set_params(parent, "")  # a previous vGPU, which another program removed, left these parameters
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> None:
-        """Waits until the VF accepts the type."""
+        """Waits until the VF lists the type as creatable. Otherwise, raises EngineError."""
         if until(self.ctx.clock, lambda: any(one.id == type_id for one in self._types(parent)), LINGER):
             return
         listed = ", ".join(one.short for one in self._types(parent))
@@ -160,7 +164,7 @@ class VendorVfio(Framework):
         raise error(found, parent, "room for one %s" % type_name, _NO_ROOM, "no_room")
 
     def _write_none(self, parent: str) -> bool:
-        """Writes 0. Returns False while the driver refuses because the vGPU is in use."""
+        """Writes the type number 0 to the VF, which removes its vGPU. Returns False if the driver refuses because the vGPU is in use."""
         try:
             self.sysfs.write("%s/%s" % (self.device(parent), self.mark), "0")
         except SysfsError as exc:
@@ -173,7 +177,7 @@ class VendorVfio(Framework):
     def remove(self, key: str, timeout: float, forced: bool = False) -> None:
         if not self.exists(key):
             return
-        # The driver refuses while the vGPU is in use. After a VM's end, it takes up to 10 s to release the VF.
+        # The driver refuses to remove a vGPU in use. After a VM stops, the driver takes up to 10 s to release the VF.
         if not until(self.ctx.clock, lambda: self._write_none(key), timeout if forced else min(timeout, LINGER)):
             if forced:
                 stays = "a process keeps the vGPU open; this framework never removes a vGPU in use"
@@ -188,6 +192,6 @@ class VendorVfio(Framework):
     def _await_gone(self, key: str, timeout: float) -> None:
         super()._await_gone(key, timeout)
         if self.params(key):
-            # The parameters belong to the VF, not to the vGPU: the next vGPU must not inherit them.
-            with contextlib.suppress(SysfsError):  # a driver that accepts parameters only with a type has dropped them
+            # The parameters belong to the VF, not to the vGPU, and the next vGPU must not inherit them.
+            with contextlib.suppress(SysfsError):  # a driver that accepts parameters only together with a type has deleted them
                 self.set_params(key, "")

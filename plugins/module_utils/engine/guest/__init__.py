@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The VM's side of a vGPU: driver and license."""
+"""Checks the guest driver of a VM with a vGPU, and configures and checks its license."""

@@ -1,11 +1,16 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks whether a guest's driver is compatible with the host's.
+"""Checks whether the guest driver of a VM is compatible with the host driver.
 
-NVIDIA's rules allow: the same branch; a host of the next branch with a guest of the previous one; since release 19 also a host of a long-term
-branch with a guest of the previous long-term branch. A guest that is newer than its host is never supported, which needs no table. Only the
-table of branches shows that a guest is too old, which is a warning. Source: the section on compatibility in
-https://docs.nvidia.com/vgpu/19.0/grid-vgpu-release-notes-citrix-xenserver/index.html, the same in the notes of other hypervisors.
+NVIDIA supports these combinations of branches:
+
+* The guest driver and the host driver have the same branch.
+* The guest driver is one branch older than the host driver.
+* The host driver has a long-term branch of vGPU 19 or later, and the guest driver has the previous long-term branch.
+
+NVIDIA never supports a guest driver that is newer than the host driver, so such a guest driver is an error. Whether a guest driver is too old depends
+on the table of branches, so a guest driver that is too old only causes a warning. Source: the section on compatibility in
+https://docs.nvidia.com/vgpu/19.0/grid-vgpu-release-notes-citrix-xenserver/index.html. The release notes for other hypervisors have the same rules.
 """
 
 from __future__ import annotations
@@ -14,20 +19,23 @@ import re
 
 from ..base.errors import Refusal, shown
 
-# Driver branch: vGPU software release. NVIDIA supports long-term branches for three years.
+# The vGPU software release of each driver branch. NVIDIA supports long-term branches for three years.
 RELEASES = {450: 11, 460: 12, 470: 13, 510: 14, 525: 15, 535: 16, 550: 17, 570: 18, 580: 19, 595: 20}
 LONG_TERM = (450, 470, 535, 580)
 _FIRST_WITH_LONG_TERM_RULE = 19
 
 
 def branch(version: str | None) -> int | None:
-    """The branch of a driver's version (550 of 550.163.02), or None if the text is not a version."""
+    """Returns the branch of a driver version (550 for 550.163.02), or None if the text is not a driver version."""
     match = re.match(r"([0-9]{3})(?:\.[0-9]{1,4}){1,3}$", str(version or ""))
     return int(match.group(1)) if match else None
 
 
 def fitting(host_branch: int) -> list[int]:
-    """The guest branches that a host of this branch supports, the best first. An unknown branch supports itself."""
+    """Returns the branches of the guest drivers that a host driver of this branch supports, the newest branch first.
+
+    A host driver of an unknown branch supports guest drivers of the same branch.
+    """
     fit = {host_branch}
     if host_branch in RELEASES:
         fit.update([one for one in sorted(RELEASES) if one < host_branch][-1:])
@@ -37,12 +45,12 @@ def fitting(host_branch: int) -> list[int]:
 
 
 def named(number: int) -> str:
-    """A branch for messages: 550 (vGPU 17)."""
+    """Returns a branch with its vGPU software release, for messages: 550 (vGPU 17)."""
     return "%d (vGPU %d)" % (number, RELEASES[number]) if number in RELEASES else str(number)
 
 
 def error_of(host_version: str, guest_version: str) -> Refusal | None:
-    """The error of this pair that needs no table: an invalid version, or a guest that is newer than its host; otherwise None."""
+    """Returns the error for an invalid driver version, or for a guest driver of a newer branch than the host driver. Otherwise, returns None."""
     host, guest = branch(host_version), branch(guest_version)
     if host is None or guest is None:
         what, version = ("host", host_version) if host is None else ("guest", guest_version)
@@ -52,7 +60,10 @@ def error_of(host_version: str, guest_version: str) -> Refusal | None:
 
 
 def warning_of(host_version: str, guest_version: str) -> Refusal | None:
-    """The warning of a guest that is too old for its host, from the table of branches. None for a host branch that the table does not have."""
+    """Returns the warning for a guest driver that is too old for the host driver, according to the table of branches, or None.
+
+    The result is None if the table does not have the branch of the host driver.
+    """
     host, guest = branch(host_version), branch(guest_version)
     if host is None or guest is None or host not in RELEASES or guest > host or guest in fitting(host):
         return None

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest's license: the meaning of its status, and the cause of a missing license, from the journal of nvidia-gridd."""
+"""Interprets the license status of a guest, and finds the cause of a missing license in the journal of nvidia-gridd."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ _EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}\s+[0-9]{1,2}
 
 @dataclass(eq=False, repr=False)
 class State:
-    """A license status. licensed: whether there is a license. restricted: whether the GPU is throttled, None if not reported.
+    """The license status of a vGPU.
 
-    expiry: ISO 8601, None for a license that does not expire.
+    Attributes:
+        licensed: Whether the vGPU has a license.
+        restricted: Whether the vGPU is throttled, or None if the driver does not report this.
+        expiry: The time at which the license expires, in ISO 8601 format, or None if the driver reports no such time.
     """
 
     licensed: bool
@@ -28,7 +31,7 @@ class State:
 
 
 def state(status: str | None) -> State:
-    """The meaning of a status. Only the start of the text counts, because "Unlicensed (…)" includes "licensed"."""
+    """Parses a license status of nvidia-smi. Only the start of the text counts, because "Unlicensed (…)" includes "licensed"."""
     text = (status or "").strip()
     if re.match(r"Licensed\b", text):
         return State(True, False, _expiry(text))
@@ -44,10 +47,10 @@ def _expiry(text: str) -> str | None:
         return None
 
 
-# --- causes of a missing license
+# The causes of a missing license, and the patterns that identify them in the journal of nvidia-gridd.
 
 _TIME = "Set up time synchronization (chrony or systemd-timesyncd) and restart nvidia-gridd: licensing requires a correct clock."
-# The most specific pattern comes first: if a line matches several, the first one counts.
+# The patterns are listed from the most specific to the least specific. If a line matches several patterns, the first match counts.
 _SIGNS = (
     ("wrong_feature", r"invalid feature type", "FeatureType requests a feature that this vGPU does not support",
      "Set vgpu_license_feature to the feature of the vGPU's type (vgpu for all types of vGPU), or remove the variable."),
@@ -71,17 +74,17 @@ _SIGNS = (
      "the license server has no license for this VM", "Check on the server whether the product has free licenses, and which clients use them."),
 )
 _ACQUIRED = re.compile(r"licen[sc]e (?:acquired|renewed) successfully", re.IGNORECASE)
-# Some releases name the product: Failed to acquire NVIDIA GRID Virtual Workstation license.
+# Some releases include the product's name, such as "Failed to acquire NVIDIA GRID Virtual Workstation license".
 _FAILED = re.compile(r"failed to acquire (?:[^(]{1,80} )?licen[sc]e", re.IGNORECASE)
-# The server's name is ignored: it may be tls.example.com.
+# The name of the license server is removed from a line before the patterns are applied: a name such as tls.example.com would match one of them.
 _SERVER = re.compile(r"(?<=\bfrom )\S+", re.IGNORECASE)
 _BEGIN = re.compile(r"^Starting |\bstarted \(\d+\)", re.IGNORECASE)
-# systemd may report the start after the daemon's first lines: this line does not begin a new start.
+# systemd may write "Started" to the journal after the daemon's first lines, so this line does not mark a new start of the daemon.
 _UP = re.compile(r"^Started ")
 
 
 def _begin(lines: Sequence[str]) -> int:
-    """The index of the first line after the daemon's last start, or after the last license."""
+    """Returns the index of the first line after the last start of nvidia-gridd or after the last granted license, whichever is later."""
     begin, starting = 0, False
     for number, line in enumerate(lines):
         if _BEGIN.search(line):
@@ -94,10 +97,12 @@ def _begin(lines: Sequence[str]) -> int:
 
 
 def reason(lines: Sequence[str]) -> Refusal | None:
-    """The reason for which the last attempt got no license, as a Refusal; None if the journal shows no failure.
+    """Returns the reason why the last request for a license failed, or None if the journal shows no failure.
 
-    lines: messages of nvidia-gridd, oldest first. Lines before the daemon's last start, the last license or the last attempt are ignored.
-    If several lines match, the newest counts.
+    Lines before the last start of nvidia-gridd, the last granted license or the last request are ignored. If several lines match, the newest counts.
+
+    Args:
+        lines: The messages of nvidia-gridd in the journal, the oldest first.
     """
     begin = _begin(lines)
     failed = [number for number in range(begin, len(lines)) if _FAILED.search(lines[number])]

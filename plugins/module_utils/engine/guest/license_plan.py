@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the token and gridd.conf of a guest. Reads and writes nothing.
+"""Plans the changes to the client configuration token and to gridd.conf of a guest. This file does not access the host.
 
-No step, message or diff has the token's text.
+No step, message or diff includes the text of a token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..base.plan import Plan
 from ..base.steps import Step
 from . import gridd_conf, token
 
-# NVIDIA documents this mode for the file. Other users have no access, because they can't enter the directory.
+# NVIDIA documents this mode for the token's file. Other users have no access to the file, because the directory is accessible only by root.
 TOKEN_MODE = 0o744
 DIRECTORY_MODE = 0o700
 DEFAULT_NAME = "client_configuration_token_vgpu_kvm.tok"
@@ -27,9 +27,13 @@ _HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.:_-]{0,252}[A-Za-z0-9])?\Z")
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """The user's request. present: False removes the license configuration.
+    """The license configuration that the user requests.
 
-    token: its text, or None. server: of legacy licensing, without a token. interface: whether the license user interface is enabled.
+    Attributes:
+        present: Whether the guest should have a license configuration. If false, the configuration is removed.
+        token: The text of the client configuration token, or None.
+        server: The address of a legacy license server, which is used without a token.
+        interface: Whether the user interface for licenses is enabled.
     """
 
     present: bool = True
@@ -46,20 +50,25 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path of the token."""
+        """The path of the requested token."""
         return "%s/%s" % (self.directory, self.name)
 
     @property
     def default_path(self) -> str:
-        """The path of the token with the collection's own file name."""
+        """The path of a token with the default file name of this collection."""
         return "%s/%s" % (self.directory, DEFAULT_NAME)
 
 
 @dataclass(eq=False, repr=False)
 class Directory:
-    """The token's directory. link: the link's target, None if it is not a link. is_directory: without following a link.
+    """The state of the directory in which the token is stored.
 
-    mode: None if it does not exist. stranger: the user id of the owner, if another user owns it. names: of its files.
+    Attributes:
+        is_directory: Whether the path is a directory. A link to a directory does not count.
+        link: The target if the path is a symbolic link, or None.
+        mode: The mode of the directory, or None if the path does not exist.
+        stranger: The user ID of the owner if another user than the current one owns the directory, or None.
+        names: The paths of the files in the directory.
     """
 
     is_directory: bool = False
@@ -71,9 +80,15 @@ class Directory:
 
 @dataclass(eq=False, repr=False)
 class State:
-    """The state of the machine. conf, template: texts of gridd.conf, None without one. existing: the existing ones of removable().
+    """The state of the license configuration on the machine.
 
-    directory: None if no token is stored. token: the text of a regular file in the token's path, None without one; mode: of this file.
+    Attributes:
+        conf: The text of gridd.conf, or None without this file.
+        template: The text of NVIDIA's template for gridd.conf, or None if it is missing or not needed.
+        existing: The paths of removable() that exist.
+        directory: The directory of the token, or None if the request has no token.
+        token: The text of the existing token, or None if the path is not a regular file.
+        mode: The mode of the existing token's file, or None.
     """
 
     conf: str | None
@@ -86,7 +101,13 @@ class State:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """gridd.conf before and after, and the token's expiry (seconds since 1970), None without a token or expiry."""
+    """The result of a license plan.
+
+    Attributes:
+        before: The text of gridd.conf before the plan is applied.
+        after: The text of gridd.conf after the plan is applied.
+        expires: The time at which the token expires, in seconds since 1970, or None without a token or an expiry time.
+    """
 
     before: str
     after: str
@@ -94,7 +115,7 @@ class Target:
 
 
 def _keys(request: Request) -> dict[str, str | None]:
-    """The keys of gridd.conf that this collection manages. None: not set."""
+    """Returns the desired values of the keys of gridd.conf that this collection manages. None stands for a key that must not be set."""
     if not request.present:
         names = ("ServerAddress", "ServerPort", "BackupServerAddress", "BackupServerPort", "ClientConfigTokenPath", "FeatureType")
         return dict.fromkeys(names)
@@ -103,7 +124,7 @@ def _keys(request: Request) -> dict[str, str | None]:
         "ServerPort": request.port if request.server else None,
         "BackupServerAddress": request.backup,
         "BackupServerPort": request.backup_port if request.backup else None,
-        # If the user does not set the feature, the vGPU's type determines it.
+        # If FeatureType is not set, the type of the vGPU determines the license feature.
         "FeatureType": gridd_conf.FEATURES[request.feature] if request.feature else None,
         "EnableUI": "TRUE" if request.interface else "FALSE",
         "ClientConfigTokenPath": request.directory if request.token and request.directory != gridd_conf.TOKENS else None,
@@ -114,24 +135,28 @@ def _keys(request: Request) -> dict[str, str | None]:
 
 
 def is_token(path: str) -> bool:
-    """Whether nvidia-gridd treats a file as a token: it has the name that license servers or NVIDIA's GPU Operator use."""
+    """Returns whether nvidia-gridd treats a file as a token, because of a name that license servers or NVIDIA's GPU Operator use."""
     return os.path.basename(path).startswith("client_configuration_token") and path.endswith(".tok")
 
 
 def is_path(directory: str) -> bool:
-    """Whether the text is an absolute path that a file system can have."""
+    """Returns whether the text is a valid absolute path without '..' and line breaks."""
     parts = directory.split("/")
     is_clean = directory.startswith("/") and "\n" not in directory and ".." not in parts
     return is_clean and len(directory) < 3000 and all(len(part.encode("utf-8")) < 256 for part in parts)
 
 
 def check(request: Request, now: float) -> None:
-    """Raises EngineError with all errors of the request itself. now: seconds since 1970."""
+    """Raises EngineError with all errors that can be found in the request without the state of the machine.
+
+    Args:
+        now: The current time in seconds since 1970.
+    """
     raise_if_any([*_wrong(request, now), *_wrong_server(request)])
 
 
 def _wrong(request: Request, now: float) -> Iterator[Refusal]:
-    """The errors of the token, its name and its directory."""
+    """Yields the errors of the token, its file name and its directory in the request."""
     if request.present and bool(request.token) == bool(request.server):
         yield Refusal(
             "both a token and a server are set" if request.token else "neither a token nor a server is set", device="license",
@@ -149,7 +174,7 @@ def _wrong(request: Request, now: float) -> Iterator[Refusal]:
 
 
 def _wrong_server(request: Request) -> Iterator[Refusal]:
-    """The errors of the options of the legacy license server and of gridd.conf."""
+    """Yields the errors of the options for legacy license servers and for gridd.conf."""
     for name, value in (("server", request.server), ("backup_server", request.backup)):
         if value and not _HOST.match(value):
             wrong = "%r is not a name or address of a server" % value[:60]
@@ -163,7 +188,7 @@ def _wrong_server(request: Request) -> Iterator[Refusal]:
 
 
 def plan(state: State, request: Request) -> Plan[Target]:
-    """The Plan for a request that check() has accepted. Raises EngineError with all refusals before the first write."""
+    """Returns the plan for a request that check() has accepted. Raises EngineError if the token's directory must not be used."""
     before = state.conf or ""
     after = gridd_conf.render(before if state.conf is not None else state.template or "", _keys(request))
     former = [path for path in _former(request, state.conf) if path in state.existing]
@@ -175,12 +200,19 @@ def plan(state: State, request: Request) -> Plan[Target]:
 
 
 def removable(request: Request, conf: str | None) -> list[str]:
-    """Paths of tokens that a plan removes if they exist. conf: the text of gridd.conf."""
+    """Returns the paths of tokens that a plan may remove if they exist.
+
+    Args:
+        conf: The text of gridd.conf, or None without this file.
+    """
     return sorted({request.path, request.default_path, *_former(request, conf)})
 
 
 def _former(request: Request, conf: str | None) -> list[str]:
-    """Paths of tokens with the collection's names in the directory that gridd.conf currently names: secrets that are no longer needed there."""
+    """Returns the paths of tokens that an earlier run may have written to the directory that gridd.conf currently names.
+
+    These tokens are secrets that are no longer needed in the previous directory.
+    """
     old = gridd_conf.values(conf or "").get("ClientConfigTokenPath", "").rstrip("/")
     if not old.startswith("/") or old == request.directory:
         old = gridd_conf.TOKENS
@@ -190,7 +222,10 @@ def _former(request: Request, conf: str | None) -> list[str]:
 
 
 def _token_steps(state: State, request: Request) -> Iterator[Step]:
-    """The steps for the directory, the token, and a token that an earlier run wrote to another path. Foreign tokens are reported, not changed."""
+    """Yields the steps for the directory, for the token, and for a token that an earlier run wrote to another path.
+
+    Raises EngineError if the directory has tokens that this collection did not write. Such tokens are never changed.
+    """
     ours, directory = request.default_path, state.directory
     if directory is None:
         yield from (Step("drop", None, path, "remove the token") for path in sorted({ours, request.path}) if path in state.existing)
@@ -212,7 +247,10 @@ def _token_steps(state: State, request: Request) -> Iterator[Step]:
 
 
 def _check_directory(directory: Directory, request: Request) -> None:
-    """Raises EngineError for a directory that must not have the token. The owner of a link could redirect the token."""
+    """Raises EngineError if the token must not be stored in the directory.
+
+    The directory must not be a link, because the owner of a link can change its target.
+    """
     if directory.link is not None or (directory.mode is not None and not directory.is_directory):
         raise error(
             "it is no directory" if directory.link is None else "it is a link (to %s)" % directory.link,

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads whether a guest is licensed, and the reasons if not: from nvidia-smi, the token, the daemon and its journal, each read once."""
+"""Reads whether a guest is licensed, and finds the reasons for a missing license.
+
+The sources are nvidia-smi, the tokens, gridd.conf, the service nvidia-gridd and its journal.
+"""
 
 from __future__ import annotations
 
@@ -15,33 +18,37 @@ from ..system.context import Context
 from ..system.nvidia_smi import GuestGpu
 from . import gridd_conf, license as licensing, license_plan, license_setup, token
 
-_LINES = 300  # lines of the journal; older ones belong to another attempt
-# The errors that end the daemon, because it has no usable token. After all other errors it tries again.
+_LINES = 300  # the number of journal lines to read; older lines belong to earlier requests for a license
+# The codes of errors at which nvidia-gridd ends, because it has no usable token. After all other errors, nvidia-gridd retries.
 _FATAL = ("token_malformed", "token_missing", "token_expired")
 _RUNS = ("active", "activating", "reloading")
 
 
 @dataclass(eq=False, repr=False)
 class Snapshot:
-    """The report of nvidia-smi at one time. silence: why there is no report, or None."""
+    """The output of nvidia-smi at one time.
+
+    Attributes:
+        silence: The reason why nvidia-smi reports no GPUs, or None.
+    """
 
     gpus: list[GuestGpu]
     silence: str | None
 
     @property
     def licensable(self) -> list[GuestGpu]:
-        """The GPUs that have a license status."""
+        """The GPUs for which nvidia-smi reports a license status."""
         return [gpu for gpu in self.gpus if gpu.status is not None]
 
     @property
     def licensed(self) -> bool:
-        """Whether all GPUs that can be licensed are licensed."""
+        """Whether at least one GPU has a license status, and all such GPUs are licensed."""
         return bool(self.licensable) and all(licensing.state(gpu.status).licensed for gpu in self.licensable)
 
 
 @dataclass(eq=False, repr=False)
 class TokenFile:
-    """A token: its path, its file's mode and its text."""
+    """A token that is stored on the machine: its path, the mode of its file, and its text."""
 
     path: str
     mode: int
@@ -50,7 +57,7 @@ class TokenFile:
 
 @dataclass(eq=False, repr=False)
 class Tokens:
-    """The tokens in the directory that gridd.conf names, and gridd.conf's keys."""
+    """The tokens in the directory that gridd.conf names, and the values in gridd.conf."""
 
     directory: str
     files: list[TokenFile]
@@ -59,7 +66,14 @@ class Tokens:
 
 @dataclass(eq=False, repr=False)
 class Daemon:
-    """nvidia-gridd. loaded, state, result: as systemd reports, None without an answer. since: begin of its start in seconds since 1970, or None."""
+    """The state of the service nvidia-gridd, as systemd reports it.
+
+    Attributes:
+        loaded: The property LoadState, or None if systemctl fails.
+        state: The property ActiveState, or None if systemctl fails.
+        result: The property Result, or None if systemctl fails.
+        since: The time at which the service began to start, in seconds since 1970, or None if unknown.
+    """
 
     loaded: str | None = None
     state: str | None = None
@@ -68,12 +82,17 @@ class Daemon:
 
 
 def read(ctx: Context, timeout: float = 30) -> Snapshot:
-    """The current report of nvidia-smi."""
+    """Reads the current output of nvidia-smi."""
     return Snapshot(*nvidia_smi.guest_gpus(ctx, timeout))
 
 
 def await_license(ctx: Context, seconds: float, timeout: float = 30) -> Snapshot:
-    """Waits for a snapshot with licenses on all GPUs, as licenses are fetched in the background. Returns the last snapshot at the timeout."""
+    """Waits until all GPUs are licensed, because nvidia-gridd requests licenses in the background. Returns the last snapshot.
+
+    Args:
+        seconds: The maximum number of seconds to wait.
+        timeout: The timeout of one run of nvidia-smi in seconds.
+    """
     last: list[Snapshot] = []
 
     def is_over() -> bool:
@@ -85,12 +104,12 @@ def await_license(ctx: Context, seconds: float, timeout: float = 30) -> Snapshot
 
 
 def read_tokens(ctx: Context) -> Tokens:
-    """The Tokens. reasons() has their errors."""
+    """Reads the tokens and gridd.conf without checking them."""
     conf = gridd_conf.values(files.read_text(ctx.root, gridd_conf.PATH) or "")
     directory = conf.get("ClientConfigTokenPath") or gridd_conf.TOKENS
     tokens = Tokens(directory, [], conf)
     for path in files.names(ctx.root, directory.rstrip("/"), ".tok") if license_plan.is_path(directory) else ():
-        # Links are followed, as by the daemon: Kubernetes mounts files as links.
+        # nvidia-gridd follows links to tokens, so links are followed here, too. Kubernetes mounts files as links.
         found = license_setup.status(ctx, path, follows=True) if license_plan.is_token(path) else None
         if found and stat.S_ISREG(found.st_mode):
             tokens.files.append(TokenFile(path, stat.S_IMODE(found.st_mode), files.read_text(ctx.root, path) or ""))
@@ -98,7 +117,7 @@ def read_tokens(ctx: Context) -> Tokens:
 
 
 def read_daemon(ctx: Context, timeout: float = 30) -> Daemon:
-    """The state of nvidia-gridd, as systemd reports."""
+    """Reads the state of the service nvidia-gridd from systemd."""
     names = "LoadState,ActiveState,SubState,Result,InactiveExitTimestampMonotonic"
     answer = ctx.command(["systemctl", "show", "--no-pager", "--property=" + names, licensing.UNIT], timeout)
     if answer.rc:
@@ -110,9 +129,10 @@ def read_daemon(ctx: Context, timeout: float = 30) -> Daemon:
 
 
 def is_outdated(ctx: Context, paths: Sequence[str]) -> bool:
-    """Whether one of the files is newer than the running daemon's start: a run that changed the file ended before the restart.
+    """Returns whether one of the files was changed after nvidia-gridd was started, which requires a restart of nvidia-gridd.
 
-    A time in the future is ignored, because it means that the clock was set back.
+    This happens if an earlier run changed the file but ended before the restart. A modification time in the future is ignored, because it only shows
+    that the clock was set back.
     """
     daemon = read_daemon(ctx)
     if daemon.state not in _RUNS or daemon.since is None:
@@ -122,13 +142,13 @@ def is_outdated(ctx: Context, paths: Sequence[str]) -> bool:
 
 
 def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -> list[Refusal]:
-    """The reasons for a missing license, causes before their consequences. The texts never include a token."""
+    """Returns the reasons for a missing license. Causes precede their consequences, and no text includes a token."""
     wrong = _no_status(snapshot)
     if wrong:
         return [wrong]
     found = list(_file_errors(read_tokens(ctx), now))
     daemon = read_daemon(ctx, timeout)
-    runs = daemon.state is None or daemon.state in _RUNS  # also if systemd did not answer
+    runs = daemon.state is None or daemon.state in _RUNS  # if systemd did not answer, nvidia-gridd counts as running
     why = licensing.reason(_journal(ctx, timeout)) if runs or daemon.state == "failed" else None
     if why and why.code not in [one.code for one in found] and (runs or why.code in _FATAL):
         found.append(why)
@@ -140,7 +160,7 @@ def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -
 
 
 def _no_status(snapshot: Snapshot) -> Refusal | None:
-    """The reason for which nvidia-smi reports no license status, or None."""
+    """Returns the reason why nvidia-smi reports no license status, or None if it reports one."""
     if snapshot.silence:
         return Refusal(
             snapshot.silence, device="nvidia-smi", expected="the license's state",
@@ -157,7 +177,7 @@ def _no_status(snapshot: Snapshot) -> Refusal | None:
 
 
 def _file_errors(tokens: Tokens, now: float) -> Iterator[Refusal]:
-    """The errors of the tokens and of gridd.conf."""
+    """Yields the errors of the stored tokens and of gridd.conf."""
     if not tokens.files and not tokens.conf.get("ServerAddress"):
         yield Refusal(
             "there is no token (client_configuration_token*.tok)", device=tokens.directory, expected="a client configuration token",
@@ -176,7 +196,7 @@ def _file_errors(tokens: Tokens, now: float) -> Iterator[Refusal]:
 
 
 def _daemon_error(daemon: Daemon) -> Refusal:
-    """The error of a daemon that is not running."""
+    """Returns the error for a service nvidia-gridd that is missing or not running."""
     missing = daemon.loaded == "not-found"
     return Refusal(
         "the service does not exist" if missing else "it is %s (%s)" % (daemon.state, daemon.result or "not reported"),
@@ -187,12 +207,12 @@ def _daemon_error(daemon: Daemon) -> Refusal:
 
 
 def clock_synchronized(ctx: Context, timeout: float = 30) -> bool | None:
-    """Whether systemd reports that the clock is synchronized; None without a report."""
+    """Returns whether systemd reports that the system clock is synchronized, or None if timedatectl gives no answer."""
     answer = ctx.command(["timedatectl", "show", "--property=NTPSynchronized", "--value"], timeout)
     return {"yes": True, "no": False}.get(answer.out.strip()) if answer.rc == 0 else None
 
 
 def _journal(ctx: Context, timeout: float) -> list[str]:
-    """The messages of the daemon since the boot, and of systemd about the daemon, oldest first."""
+    """Returns the messages in the journal of nvidia-gridd since the boot, including those of systemd about the service, the oldest first."""
     answer = ctx.command(["journalctl", "-u", licensing.UNIT, "-b", "-o", "cat", "--no-pager", "-n", str(_LINES)], timeout)
     return answer.out.splitlines() if answer.rc == 0 else []

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the claims of the client configuration token, which need no key. The token itself is never shown.
+"""Reads and checks the claims of a client configuration token. No message includes the text of the token.
 
-The token is a JSON web token (RFC 7519): three base64url parts, separated by dots. The second part has the claims.
+A client configuration token is a JSON Web Token (RFC 7519): three base64url parts that are separated by dots. The second part has the claims, which
+can be read without a key.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from typing import Any
 
 from ..base.errors import Refusal
 
-MOST = 1 << 20  # bytes; NVIDIA's tokens have a few thousand
+MOST = 1 << 20  # the maximum size of a token in bytes; NVIDIA's tokens have a few thousand bytes
 _PART = re.compile(r"^[A-Za-z0-9_-]+={0,2}\Z")
 _REMEDY = "Generate a new one on the license server (NVIDIA License System, 'Generate client config token') and set it."
-# A clock may be wrong by so many seconds before a token counts as not yet valid.
+# A token counts as not yet valid only if its validity begins more than this number of seconds after the time of the machine's clock.
 SLACK = 300
 
 
 @dataclass(eq=False, repr=False)
 class Claims:
-    """Times in seconds since 1970, None if the token has none. problem: why the text is not a token, as a clause, or None."""
+    """The claims of a token that concern its validity. Times are in seconds since 1970, or None if the token does not have the claim.
+
+    Attributes:
+        problem: The reason why the text is not a token, as a clause, or None.
+    """
 
     issued: int | None = None
     not_before: int | None = None
@@ -34,7 +39,11 @@ class Claims:
 
 
 def iso(seconds: float | None) -> str | None:
-    """A time as ISO 8601 in UTC; None for None and for an invalid time."""
+    """Returns a time in ISO 8601 format in UTC, or None for an invalid or missing time.
+
+    Args:
+        seconds: The time in seconds since 1970, or None.
+    """
     if seconds is None:
         return None
     try:
@@ -57,7 +66,7 @@ def _time(claims: dict[str, Any], name: str) -> int | None:
 
 
 def read(text: str) -> Claims:
-    """The claims of a token. Only the license server checks its signature."""
+    """Returns the claims of a token. The signature of the token is not checked, because only the license server can check it."""
     parts = text.strip().split(".")
     if not text.strip():
         return Claims(problem="it is empty")
@@ -74,7 +83,12 @@ def read(text: str) -> Claims:
 
 
 def errors(text: str, now: float, device: str) -> list[Refusal]:
-    """The errors of a token at this time. now: seconds since 1970."""
+    """Returns the errors of a token: the text is not a token, or the token is not valid at the given time.
+
+    Args:
+        now: The time of the machine's clock, in seconds since 1970.
+        device: The origin of the token, for messages.
+    """
     found = read(text)
     if found.problem:
         return [Refusal(found.problem, device=device, expected="a client configuration token, unchanged", remedy=_REMEDY, code="token_malformed")]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VM with a vGPU: its NVIDIA devices, its driver, nvidia-smi's report of the vGPU, and the problems of all these."""
+"""Reads the state of a VM with a vGPU (NVIDIA devices, driver and the output of nvidia-smi), and finds its problems."""
 
 from __future__ import annotations
 
@@ -29,9 +29,14 @@ _NVRM = "Check dmesg for NVRM lines: a guest driver of an incompatible branch do
 
 @dataclass(eq=False, repr=False)
 class Expected:
-    """The operator's expectations; None: any value. vgpu_type: the host's name of the type. host_version: of the host's driver.
+    """The state of the VM that the user expects. None stands for any value.
 
-    builds: whether a module is built, which requires kernel headers. signs: whether modules are signed.
+    Attributes:
+        vgpu_type: The name of the vGPU's type on the host.
+        host_version: The version of the host driver.
+        driver_version: The version of the guest driver.
+        builds: Whether the installation builds kernel modules, which requires the headers of the running kernel.
+        signs: Whether the kernel modules of the driver are signed.
     """
 
     vgpu_type: str | None = None
@@ -43,9 +48,13 @@ class Expected:
 
 @dataclass(eq=False, repr=False)
 class Found:
-    """The state of the VM. gpus: its NVIDIA GPUs, for a module's result. silence: why nvidia-smi does not report them, or None.
+    """The state of the VM that was read.
 
-    headers: whether the running kernel's headers, for building a module, exist. container: the kind of container that this is, or None.
+    Attributes:
+        gpus: The NVIDIA GPUs of the VM, as dictionaries for a module's result.
+        silence: The reason why nvidia-smi does not report the GPUs, or None.
+        headers: Whether the headers of the running kernel are installed.
+        container: The kind of container if this is a container instead of a VM, or None.
     """
 
     inventory: Inventory
@@ -57,7 +66,7 @@ class Found:
 
 
 def read(ctx: Context, timeout: float = 60) -> Found:
-    """Reads the VM. nvidia-smi runs only if a driver is loaded."""
+    """Reads the state of the VM. nvidia-smi is run only if a driver is loaded and the VM has an NVIDIA GPU."""
     found = inventory.read(ctx, with_types=False)
     state = host.read(ctx, timeout)
     reported = {one.address: one for one in nvidia_smi.guest_gpus(ctx, timeout)[0]} if state.driver.loaded and found.gpus else {}
@@ -68,7 +77,10 @@ def read(ctx: Context, timeout: float = 60) -> Found:
 
 
 def _gpu(ctx: Context, found: Inventory, gpu: Gpu, seen: GuestGpu | None) -> dict[str, Any]:
-    """A GPU for a module's result. Its type comes from the driver or, before a driver is installed, from its PCI ids."""
+    """Returns a GPU as a dictionary for a module's result.
+
+    The type of a vGPU comes from the driver or, before the driver is installed, from the vGPU's PCI IDs.
+    """
     name, virtualization = (seen.name, seen.virtualization) if seen else (None, None)
     passthrough = virtualization.lower().startswith("pass") if virtualization else None
     by_ids = None if passthrough else guest_types.type_of(gpu.device_id, gpu.subsystem_id)
@@ -88,7 +100,7 @@ def _gpu(ctx: Context, found: Inventory, gpu: Gpu, seen: GuestGpu | None) -> dic
 
 
 def problems(vm: Found, expected: Expected) -> list[Problem]:
-    """All problems of the VM."""
+    """Returns all errors and warnings about the VM."""
     return [Problem(one) for one in _errors(vm, expected)] + [Problem(one, "warning") for one in _warnings(vm, expected)]
 
 
@@ -98,7 +110,7 @@ def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
         yield Refusal(
             "this is a container (%s)" % vm.container, device="this machine", expected="a VM with a vGPU",
             remedy="Use the VM itself in the inventory: its kernel has the driver, and its nvidia-gridd the license.", code="not_a_guest")
-        return  # a container shows the state of another machine
+        return  # inside a container, the kernel and sysfs show the state of the container's host
     if not vm.inventory.gpus:
         yield Refusal(
             "this VM has no NVIDIA GPU and therefore no vGPU", device="PCI bus", expected="a vGPU (a display function of vendor 10de)",
@@ -119,7 +131,7 @@ def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
 
 
 def _versions(vm: Found, expected: Expected) -> tuple[str, str]:
-    """The versions of the host's driver and of this machine's driver; empty if unknown."""
+    """Returns the versions of the host driver and of this VM's driver. An unknown version is an empty string."""
     return expected.host_version or "", expected.driver_version or vm.state.driver.on_disk or vm.state.driver.loaded or ""
 
 
@@ -144,7 +156,7 @@ def _driver(vm: Found, expected: Expected) -> Iterator[Refusal]:
 
 
 def _reported(vm: Found, expected: Expected) -> Iterator[Refusal]:
-    """The differences between the running driver's report of the vGPU and the expectations."""
+    """Yields the errors of vGPUs that nvidia-smi does not report, or reports with another type or framebuffer size than expected."""
     if vm.silence:
         yield Refusal(vm.silence, device="nvidia-smi", expected="an answer about the vGPU", remedy=_NVRM, code="smi_silent")
         return
@@ -164,13 +176,16 @@ def _reported(vm: Found, expected: Expected) -> Iterator[Refusal]:
 
 
 def _is_expected(vgpu_type: str | None, expected: Expected) -> bool:
-    """Whether a type is the expected one, if any. A type without a known series (A40-24) may be any series."""
+    """Returns whether a vGPU has the expected type. If no type is expected, any type is correct.
+
+    A type without a known series, such as A40-24, matches the expected type of any series, such as A40-24Q.
+    """
     word, found = short_name(expected.vgpu_type or ""), vgpu_type or ""
     return not word or (word == found if gpu_word(found) or not found else word.startswith(found))
 
 
 def _warnings(vm: Found, expected: Expected) -> Iterator[Refusal]:
-    """Warnings that rely on this collection's tables: the type of a vGPU without a driver, and incompatible branches."""
+    """Yields warnings that are based on tables of this collection: a wrong vGPU type before a driver is installed, and incompatible branches."""
     differs = branches.warning_of(*_versions(vm, expected))
     if differs and not vm.container:
         yield differs

@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Spellings of PCI addresses and GPU identifiers: 0000:e8:00.4 (sysfs, which is printed), 00000000:E8:00.0 (nvidia-smi), e8:00.4 (Cloudpods)."""
+"""Parses PCI addresses and GPU identifiers.
+
+A PCI address has one of the spellings 0000:e8:00.4 (sysfs), 00000000:E8:00.0 (nvidia-smi) and e8:00.4 (Cloudpods). Messages and results use the
+spelling of sysfs.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +12,26 @@ import re
 
 from ..base.errors import error
 
-# Domain, bus, slot, function.
+# The groups of the pattern are the domain, bus, slot and function of a PCI address.
 _ADDRESS = re.compile(r"^(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])$", re.IGNORECASE)
 _PCI_IDS = re.compile(r"^10de:([0-9a-f]{4})(?::([0-9a-f]{4}))?$", re.IGNORECASE)
 _GPU_UUID = re.compile(r"^GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 
 
 def is_address(text: object) -> bool:
-    """Whether the text is a PCI address in any known spelling."""
+    """Returns whether the text is a PCI address in any known spelling."""
     return _numbers(text) is not None
 
 
 def _numbers(text: object) -> tuple[int, ...] | None:
-    """The domain, bus, slot and function of an address; None if the text is not an address."""
+    """Returns the domain, bus, slot and function of a PCI address, or None if the text is not a PCI address."""
     match = _ADDRESS.match(str(text).strip())
     numbers = tuple(int(one or "0", 16) for one in match.groups()) if match else ()
     return numbers if numbers and numbers[2] < 32 else None
 
 
 def parse(text: object) -> str:
-    """The address in sysfs' spelling. Raises EngineError if the text is not an address."""
+    """Returns a PCI address in the spelling of sysfs. Raises EngineError if the text is not a PCI address."""
     numbers = _numbers(text)
     if numbers is None:
         raise error("%r is not a PCI address" % text, expected="an address such as 0000:e8:00.0", code="bad_address")
@@ -35,18 +39,22 @@ def parse(text: object) -> str:
 
 
 def is_gpu_uuid(text: object) -> bool:
-    """Whether the text is a GPU's UUID as nvidia-smi -L prints it (GPU-…)."""
+    """Returns whether the text is the UUID of a GPU, as 'nvidia-smi -L' prints it (GPU-…)."""
     return bool(_GPU_UUID.match(str(text).strip()))
 
 
 def pci_ids(text: object) -> tuple[str, str] | None:
-    """The device id and, if given, subsystem device id of 10de:20b5 or 10de:25b6:157e, in sysfs' spelling; None for any other text."""
+    """Parses PCI IDs such as 10de:20b5, or 10de:25b6:157e with a subsystem device ID.
+
+    Returns the device ID and the subsystem device ID in the spelling of sysfs. A missing subsystem device ID is an empty string. Returns None for any
+    other text.
+    """
     match = _PCI_IDS.match(str(text).strip())
     return ("0x" + match.group(1).lower(), "0x" + match.group(2).lower() if match.group(2) else "") if match else None
 
 
 def vf_address(pf: str, offset: int, stride: int, index: int) -> str:
-    """The address of a VF before the VF exists, from First VF Offset and VF Stride of PCI SR-IOV."""
+    """Returns the address that a VF will have when it exists, from the values First VF Offset and VF Stride of PCI SR-IOV."""
     domain, bus, slot, function = (int(part, 16) for part in re.split("[:.]", pf))
-    number = (bus << 8 | slot << 3 | function) + offset + stride * index  # the routing id, as SR-IOV defines it
+    number = (bus << 8 | slot << 3 | function) + offset + stride * index  # the routing ID, as the SR-IOV specification defines it
     return "%04x:%02x:%02x.%x" % (domain, number >> 8, number >> 3 & 31, number & 7)

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The GPUs that NVIDIA supports for vGPU: data that a host does not show before its driver is installed.
+"""A catalog of the GPUs that NVIDIA supports for vGPU, for data that a host does not show before the driver is installed.
 
-The catalog is a hint: it fills in unknown values, and causes warnings. Only reports of the kernel, the driver or a tool on the host cause refusals.
+The catalog is only a hint: its values replace unknown values, and cause warnings. Only the output of the kernel, the driver or a tool on the host
+causes refusals.
 """
 
 from __future__ import annotations
@@ -17,16 +18,22 @@ from .mig_profiles import Profile
 from .vgpu_types import VgpuType, framebuffer_of, gpu_word, series_of, short_name
 
 NVIDIA = "0x10de"
-# The most vGPUs of one time-sliced type on a GPU of any model.
+# The maximum number of vGPUs of one time-sliced type on a GPU of any model.
 MOST = 32
 
 
 @dataclass(eq=False, repr=False)
 class Model:
-    """A board. name: for selectors; product: the driver's name. framebuffer_gib: the size that types divide.
+    """A GPU model in the catalog.
 
-    mig_slices: 0 if MIG is unknown for the board. profiles: GPU instance profiles for vGPUs, without ids; total: the number that fits on the GPU.
-    word: the first word of its types' names; empty if unknown.
+    Attributes:
+        name: The name that selectors use.
+        product: The product name that the driver reports.
+        framebuffer_gib: The size of the framebuffer that vGPUs share, in GiB.
+        sriov: Whether vGPUs are created on VFs.
+        mig_slices: The number of MIG slices, or 0 if the catalog has no MIG profiles for the GPU.
+        word: The first word in the names of the GPU's vGPU types. Empty if unknown.
+        profiles: The GPU instance profiles for vGPUs, without IDs. Profile.total is the number that fits on the GPU.
     """
 
     name: str
@@ -40,16 +47,16 @@ class Model:
 
     @property
     def module_type(self) -> str:
-        """The flavour of kernel module that NVIDIA's installer selects: open for Ada and later."""
+        """The type of kernel module that NVIDIA's installer selects for the GPU: open for Ada and later, otherwise proprietary."""
         return "open" if self.architecture in ("Ada", "Hopper", "Blackwell") else "proprietary"
 
     @property
     def prefix(self) -> str:
-        """The first word of a type's name, for examples."""
+        """The first word in the name of a vGPU type of this GPU, for examples in messages."""
         return self.word or self.name.replace(" ", "")
 
     def expects(self, type_name: str) -> bool:
-        """Whether a type with this name belongs to the board, as far as known. A number (nvidia-565) may be any type."""
+        """Returns whether a vGPU type with this name probably belongs to the GPU. A type that is named by a number (nvidia-565) may be any type."""
         word, short = gpu_word(type_name), short_name(type_name).upper()
         if word is None or not self.word:
             return True
@@ -61,12 +68,12 @@ class Model:
         return known and word.lower() == self.word.lower()
 
     def needs_ai_enterprise(self, type_name: str) -> bool:
-        """Whether only NVIDIA AI Enterprise's vGPU manager offers the type: series C on a GPU that also has other series."""
+        """Returns whether only the vGPU manager of NVIDIA AI Enterprise offers the type: series C on a GPU that also has types of other series."""
         others = [one for one in listed(self.word) if one.endswith("Q")] if self.word else []
         return series_of(type_name) == "C" and (bool(others) or not listed(self.word))
 
     def most(self, kind: VgpuType) -> int | None:
-        """The most vGPUs of a type on the GPU; None if unknown. The driver's max_instance has priority."""
+        """Returns the maximum number of vGPUs of a type on the GPU, or None if unknown. The max_instance that the driver reports has priority."""
         size = kind.framebuffer_mib
         if not size:
             return None
@@ -75,13 +82,16 @@ class Model:
         return max([profile.total or 0 for profile in self.profiles if _suits(profile, kind)] or [0]) * self._share(kind) or None
 
     def _share(self, kind: VgpuType) -> int:
-        """The number of MIG-backed vGPUs that share one GPU instance: several only if the instance has graphics."""
+        """Returns the number of MIG-backed vGPUs of a type that share one GPU instance. Only an instance with graphics can have several vGPUs."""
         sizes = [profile.gib for profile in self.profiles if _suits(profile, kind)]
         return max(sizes or [0]) * 1024 // (kind.framebuffer_mib or 1)
 
 
 def _suits(profile: Profile, kind: VgpuType) -> bool:
-    """Whether a GPU instance of the profile can have the type: one of its size or, with graphics, one that is not larger."""
+    """Returns whether a GPU instance of the profile can have a vGPU of the type.
+
+    The framebuffer of the vGPU must have the size of the GPU instance. On a GPU instance with graphics, the framebuffer can also be smaller.
+    """
     if profile.slices != kind.slices:
         return False
     if profile.suffix == "+gfx":
@@ -91,7 +101,7 @@ def _suits(profile: Profile, kind: VgpuType) -> bool:
 
 @functools.lru_cache(maxsize=None)
 def _boards() -> dict[str, list[tuple[str, Model]]]:
-    """(subsystem device id or an empty text, model) of each board, by PCI device id."""
+    """Returns the subsystem device ID (or an empty string) and the model of each row of BOARDS, by PCI device ID."""
     partitions = {key: _profiles(names) for key, names in re.findall(r"^(\S+): (.*)$", PROFILES, re.MULTILINE)}
     found: dict[str, list[tuple[str, Model]]] = {}
     for line in BOARDS.splitlines():
@@ -113,9 +123,9 @@ def _profiles(text: str) -> tuple[Profile, ...]:
 
 
 def lookup(device_id: str, subsystem_id: str = "", product: str | None = None) -> Model | None:
-    """The model of a PCI device id (sysfs spelling, 0x2235), or None if unknown.
+    """Returns the model of a GPU from its PCI device ID in the spelling of sysfs (0x2235), or None if the catalog does not have the GPU.
 
-    If several boards have the same device id, the driver's product name decides, or else the PCI subsystem's device id.
+    If several models have the same device ID, the product name that the driver reports decides, or else the subsystem device ID.
     """
     number, subsystem = (word.lower().replace("0x", "") for word in (device_id, subsystem_id))
     boards = _boards().get(number, [])
@@ -131,12 +141,12 @@ def _names() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def is_model(word: str) -> bool:
-    """Whether a selector is the name of a model or product in the table, in any spelling."""
+    """Returns whether a GPU selector is the name of a model or product in the catalog, in any spelling."""
     return any(_plain(word) in names for names in _names())
 
 
 def is_product(word: str) -> bool:
-    """Whether a selector names one product of the table, not a model."""
+    """Returns whether a GPU selector is the name of a product in the catalog, and not the name of a model."""
     models, products = _names()
     return _plain(word) in products - models
 
@@ -146,5 +156,8 @@ def _plain(name: str) -> str:
 
 
 def same_model(name: str, other: str) -> bool:
-    """Whether two spellings name the same model: NVIDIA A40, A40, rtx a6000, RTXA6000. The brand alone (NVIDIA, Tesla) names no model."""
+    """Returns whether two spellings name the same model, such as NVIDIA A40 and A40, or rtx a6000 and RTXA6000.
+
+    A brand alone, such as NVIDIA or Tesla, names no model.
+    """
     return _plain(name) == _plain(other) != ""

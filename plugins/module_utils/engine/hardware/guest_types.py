@@ -1,15 +1,16 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The vGPU type of a PCI function in a VM, by its subsystem id: known before the VM has a driver, for Turing and later.
+"""A table of the PCI subsystem IDs that vGPUs have in VMs, to find the type of a vGPU before the guest driver is installed.
 
-tests/tools/gpu_tables.py writes TYPES from NVIDIA's public lists.
+The table has the types of GPUs since Turing. tests/tools/gpu_tables.py writes TYPES from NVIDIA's public lists.
 """
 
 from __future__ import annotations
 
 import re
 
-# PCI device id, and the name that the types have in common: subsystem id=rest of the name. A name without a series is one of several series.
+# A row has a PCI device ID, the common beginning of the names of its types, and for each subsystem ID the rest of the name. A name without a series
+# stands for a type of one of several series.
 TYPES = """\
 1e37 GRID RTX T10: 136a=4 136b=8 136c=16
 1e37 GRID RTX T10x: 13a7=2 13a8=4 13a9=8
@@ -110,7 +111,12 @@ TYPES = """\
 
 
 def type_of(device_id: str, subsystem_id: str) -> str | None:
-    """The full name of the vGPU type with these PCI ids (sysfs spelling, 0x2235), or None if no such vGPU is known."""
+    """Returns the full name of the vGPU type that has these PCI IDs, or None if the table has no such type.
+
+    Args:
+        device_id: The PCI device ID in the spelling of sysfs, such as 0x2235.
+        subsystem_id: The subsystem device ID in the same spelling.
+    """
     device, subsystem = (word.lower().replace("0x", "") for word in (device_id, subsystem_id))
     if not (device and subsystem):
         return None
@@ -119,6 +125,9 @@ def type_of(device_id: str, subsystem_id: str) -> str | None:
 
 
 def listed(word: str) -> list[str]:
-    """The parts after the GPU's word (A40) in the names of all its types: 24Q, 1-5CME. Empty if none is known."""
+    """Returns the parts after the first word (such as A40) in the names of all types of a GPU, such as 24Q and 1-5CME.
+
+    The list is empty if the table has no types with this word.
+    """
     found = re.findall(r"^\w{4} (?:[^:\n]* )?%s:((?:.*\n  )*.*)" % re.escape(word), TYPES, re.MULTILINE | re.IGNORECASE)
     return re.findall(r"=([\w-]+)", " ".join(found))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does the steps with virsh, and verifies each step in libvirt's files."""
+"""Performs the planned steps with virsh, and verifies each step in libvirt's files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .placement import is_same
 
 
 def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list[Step]:
-    """Does the steps in order. A failure stops only the steps of its VM."""
+    """Performs the steps of a plan in order. If a step fails, only the remaining steps of the same VM are skipped."""
 
     def perform(step: Step) -> None:
         vm, hostdev, live = step.args["vm"], step.args["hostdev"], step.args["live"]
@@ -34,7 +34,7 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list
                 return devices is not None and not has
             return bool(has) and (live or is_same(has[0], hostdev))
 
-        # A running guest may release a device with a delay.
+        # A running guest may need some time to release a detached device.
         if not until(ctx.clock, is_done, timeout):
             goes = step.kind == "detach-device"
             raise error(
@@ -47,13 +47,20 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list
 
 
 def _devices(ctx: Context, vm: Domain, live: bool) -> list[Hostdev] | None:
-    """The VM's current devices, of the running VM or of its definition; None if the VM is not running or not defined."""
+    """Returns the current devices of a VM, or None if the VM is not running or not defined.
+
+    Args:
+        live: Whether to return the devices of the running VM instead of the devices in its definition.
+    """
     found = [one for one in libvirt_xml.all_domains(ctx)[0] if one.uuid == vm.uuid]
     return (found[0].live if live else found[0].defined) if found else None
 
 
 def _require_free(ctx: Context, vm: Domain, names: Sequence[str]) -> None:
-    """Refuses a device that another VM has got since the plan was made. libvirt itself allows a device in the definitions of two VMs."""
+    """Raises EngineError if a device was attached to another VM since the plan was made.
+
+    This check is necessary because libvirt allows the same device in the definitions of several VMs.
+    """
     others = [one.name for one in libvirt_xml.all_domains(ctx)[0] if one.name != vm.name and any(name in one.devices for name in names)]
     if others:
         raise error(

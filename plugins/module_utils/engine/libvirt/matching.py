@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Assigns vGPUs to requests with minimal cost. Works on numbers only."""
+"""Assigns items to requests with minimal total cost. Items are vGPUs, which are represented by numbers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Mapping, Sequence
 
 
 def match(costs: Sequence[Mapping[int, int]]) -> list[int | None]:
-    """The number of the item for each request, None for no item: as many requests as possible get an item, with minimal cost.
+    """Returns the number of the assigned item for each request, or None for a request without an item.
 
-    costs: for each request, the non-negative cost by item number. Of equal costs, the lower number is preferred.
-    Algorithm: successive shortest paths. Each request takes a free item, or one that another request can replace.
+    As many requests as possible receive an item. Among these assignments, the total cost is minimal. The algorithm is successive shortest paths: a
+    request takes a free item, or the item of a request that can use another item.
+
+    Args:
+        costs: For each request, the non-negative cost of each possible item, by the item's number. If costs are equal, the lower number is preferred.
     """
-    nothing = max((number for row in costs for number in row), default=0) + 1  # + the request's number: stands for no item
+    nothing = max((number for row in costs for number in row), default=0) + 1  # nothing + the index of a request stands for no item
     worst = sum(max(row.values(), default=0) for row in costs) + 1
     rows = [{**row, nothing + index: worst} for index, row in enumerate(costs)]
     owner: dict[int, int] = {}
@@ -33,7 +36,7 @@ def match(costs: Sequence[Mapping[int, int]]) -> list[int | None]:
                     distance[number], source[number] = length, row
                     heapq.heappush(heap, (length, number in owner, number))
             base, taken, last = heapq.heappop(heap)
-            while base > distance[last]:  # an outdated longer path
+            while base > distance[last]:  # a shorter path to this item was found in the meantime
                 base, taken, last = heapq.heappop(heap)
             if not taken:
                 break
@@ -43,7 +46,7 @@ def match(costs: Sequence[Mapping[int, int]]) -> list[int | None]:
         for number in done:
             of_row[owner[number]] += base - distance[number]
             of_number[number] -= base - distance[number]
-        while True:  # along the path, each request passes its item to the previous one
+        while True:  # along the path, each request passes its item to the previous request
             row = source[last]
             owner[last] = row
             got[row], before = last, got.get(row)
@@ -54,7 +57,13 @@ def match(costs: Sequence[Mapping[int, int]]) -> list[int | None]:
 
 
 def rivals(costs: Sequence[Mapping[int, int]], got: Sequence[int | None], index: int) -> list[int]:
-    """All requests that compete with the request *index*, including itself: there are more of them than items for them."""
+    """Returns the indexes of all requests that compete for the same items as an unassigned request, including the request itself.
+
+    These requests outnumber the items that are possible for them.
+
+    Args:
+        index: The index of a request without an item.
+    """
     owner = {number: row for row, number in enumerate(got) if number is not None}
     found = [index]
     for row in found:

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Assigns a vGPU to each request of a VM, with as few changes as possible for all requests. Reads and writes nothing.
+"""Assigns a vGPU to each request of a VM, with as few changes as possible. This file does not access the host.
 
-A vGPU of another VM (defined, running or saved) is available only if this plan detaches it from that VM.
+A vGPU that is attached to another VM (defined, running or saved) is available only if the same plan detaches the vGPU from that VM.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from .request import DomainRequest, VgpuRequest
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """exclusive: other vGPUs of these VMs are detached. live: running VMs are changed, too. assume: missing vGPUs are created later (check mode).
+    """The options for attaching vGPUs to VMs.
 
-    foreign: UUIDs of mediated devices that do not belong to the selected GPUs and are not in the inventory.
-    preferred: keys of the vGPUs that a VM preferably gets among those with equal costs, by VM.
+    Attributes:
+        exclusive: Whether vGPUs that are not requested are detached from the VMs of the request.
+        live: Whether running VMs are changed in addition to their definitions.
+        assume: Whether missing vGPUs are created later in the run (check mode).
+        foreign: The UUIDs of mediated devices that do not belong to the selected GPUs and are not in the inventory.
+        preferred: The keys of the vGPUs that a VM should get if several vGPUs have equal costs, by the VM's name.
     """
 
     exclusive: bool = True
@@ -35,9 +39,14 @@ class Options:
 
 
 class Host:
-    """The vGPUs by key, in order of GPU and VF, and the VMs by name. mdevs: UUIDs of all mediated devices, including other vendors'.
+    """The vGPUs and the VMs of a host.
 
-    means: keys of the vGPUs that a device of a VM includes: the vGPU itself, or those on the VF or GPU.
+    Attributes:
+        vgpus: The GPU and the vGPU for each key, in the order of GPUs and VFs.
+        vfs: The addresses of all VFs.
+        mdevs: The UUIDs of all mediated devices, including the devices of other vendors.
+        domains: The VMs by name.
+        means: The keys of the vGPUs that a device includes, by the device's key: the vGPU itself, or all vGPUs on a VF or GPU.
     """
 
     def __init__(self, inventory: Inventory, domains: Sequence[Domain], foreign: Collection[str] = ()) -> None:
@@ -53,28 +62,31 @@ class Host:
                 self.means.setdefault(name, []).append(key)
 
     def names(self, key: str) -> list[str]:
-        """The devices of a VM that include this vGPU: itself, its VF, its GPU."""
+        """Returns the keys of the devices that include a vGPU: the vGPU itself, its parent and its GPU."""
         gpu, vgpu = self.vgpus[key]
         return list(dict.fromkeys((key, vgpu.parent, gpu.address)))
 
     def ours(self, hostdev: Hostdev) -> bool:
-        """Whether the device is or was a vGPU of this host: a VF of our GPUs, or a mediated device, existing or not."""
+        """Returns whether a device of a VM is or was a vGPU of the selected GPUs.
+
+        A VF of the GPUs counts, and so does a mediated device that no longer exists.
+        """
         return hostdev.key in self.vgpus or (hostdev.key not in self.mdevs if hostdev.mediated else hostdev.key in self.vfs)
 
     def kind(self, key: str) -> str:
-        """libvirt's type of the device."""
+        """Returns the type of the host device in libvirt's XML: mdev or pci."""
         return "mdev" if self.has_display(key) else "pci"
 
     def has_display(self, key: str) -> bool:
-        """Whether libvirt supports a display for the vGPU: only for a mediated device."""
+        """Returns whether libvirt supports a display for the vGPU, which must be a mediated device."""
         return bool(self.vgpus[key][1].uuid)
 
     def type_of(self, key: str) -> str:
-        """The short name of a vGPU's type; empty if it is unknown."""
+        """Returns the short name of a vGPU's type, or an empty string if the vGPU or its type is unknown."""
         return vgpu_types.short_name(self.vgpus[key][1].type or "") if key in self.vgpus else ""
 
     def fitting(self, request: VgpuRequest) -> list[str]:
-        """The vGPUs that match a request, including those in use."""
+        """Returns the keys of the vGPUs that match a request, including vGPUs that are in use."""
         if request.uuid:
             return [request.uuid] if request.uuid in self.vgpus else []
         if request.vf:
@@ -84,11 +96,17 @@ class Host:
         return [key for key in fits if not request.gpu or self.vgpus[key][0].answers_to(request.gpu)]
 
     def other_users(self, key: str, vm: str) -> list[Holder]:
-        """The processes that have the vGPU open, except this VM."""
+        """Returns the processes that have the vGPU open, except for the process of the given VM."""
         return [holder for holder in self.vgpus[key][1].holders if holder.vm != vm]
 
     def desired(self, request: VgpuRequest, key: str, has: Hostdev | None) -> Hostdev:
-        """The desired definition of the device. Settings that the user leaves out are kept. Without a display there is no ramfb."""
+        """Returns the desired definition of a device. Options that the user does not set keep their present value.
+
+        If the user disables the display, a present ramfb is disabled, too.
+
+        Args:
+            has: The present definition of the device, or None.
+        """
         new = Hostdev(self.kind(key), key, element=has.element if has else None)
         if self.has_display(key):
             old = has or new
@@ -99,14 +117,23 @@ class Host:
 
 
 def is_same(has: Hostdev, desired: Hostdev) -> bool:
-    """Whether a device of a VM needs no change. libvirt treats a missing display as off, and ignores managed='yes' for a mediated device."""
+    """Returns whether the definition of a device needs no change.
+
+    libvirt treats a missing display as off, and ignores managed='yes' for a mediated device.
+    """
     switches = [(bool(one.display), bool(one.ramfb)) for one in (has, desired)]
     return switches[0] == switches[1] and (has.mediated or not has.managed)
 
 
 @dataclass(eq=False, repr=False)
 class Owner:
-    """A VM that has a vGPU and keeps it. direct: as this vGPU, which can stay attached; otherwise on the command line, or with its VF or GPU."""
+    """A VM that has a vGPU and keeps it.
+
+    Attributes:
+        vm: The name of the VM.
+        text: The VM as text for messages.
+        direct: Whether libvirt attaches the vGPU itself. Otherwise, the VM has the whole VF or GPU, or the device is on QEMU's command line.
+    """
 
     vm: str
     text: str
@@ -115,7 +142,12 @@ class Owner:
 
 @dataclass(eq=False, repr=False)
 class Row:
-    """A request of a VM. number: the position among the VM's requests; candidates: the vGPUs that it may get."""
+    """One request of a VM for a vGPU.
+
+    Attributes:
+        number: The position among the requests of the VM.
+        candidates: The keys of the vGPUs that can be assigned to the request.
+    """
 
     vm: str
     number: int
@@ -125,7 +157,13 @@ class Row:
 
 @dataclass(eq=False, repr=False)
 class Placement:
-    """Assigns vGPUs to requests. keys: for each VM's requests in order, None for a vGPU that is created later. owners: the VM that keeps a vGPU."""
+    """Assigns vGPUs to the requests of VMs.
+
+    Attributes:
+        keys: The keys of the assigned vGPUs for each VM, in the order of its requests. None stands for a vGPU that is created later.
+        owners: The VMs that keep a vGPU, by the vGPU's key.
+        errors: The errors of requests without a vGPU.
+    """
 
     host: Host
     options: Options
@@ -134,11 +172,11 @@ class Placement:
     errors: list[Refusal] = field(default_factory=list)
 
     def place(self, requests: Sequence[DomainRequest]) -> None:
-        """Assigns all requests together, with the fewest changes. errors: of requests without a vGPU."""
+        """Assigns a vGPU to each request, with the fewest changes for all requests together."""
         self.keys = {one.name: [None] * len(one.vgpus) for one in requests}
         self._find_owners()
         rows = [Row(one.name, number, request) for one in requests for number, request in enumerate(one.vgpus)]
-        rows.sort(key=lambda row: bool(row.request.type))  # errors of named vGPUs are reported first
+        rows.sort(key=lambda row: bool(row.request.type))  # report the errors of requests for a named vGPU first
         for row in rows:
             fitting = self.host.fitting(row.request)
             row.candidates = [key for key in fitting if self._is_available(key, row.vm)]
@@ -156,11 +194,11 @@ class Placement:
             if number is None and row.candidates:
                 rivals.add(tuple(matching.rivals(costs, got, index)))
         for several in [[rows[index] for index in one] for one in sorted(rivals)]:
-            if not (self.options.assume and any(row.request.type for row in several)):  # otherwise a vGPU that is created later is used
+            if not (self.options.assume and any(row.request.type for row in several)):  # in check mode, a later step may create a vGPU of this type
                 self.errors.append(self._contradiction(several))
 
     def _find_owners(self) -> None:
-        """Records the owners: a defined or attached device stays, unless this plan detaches it."""
+        """Records the VMs that keep a vGPU. A VM keeps a defined or attached device unless this plan detaches it."""
         for name, domain in self.host.domains.items():
             for hostdev, live in [(one, True) for one in domain.live or ()] + [(one, False) for one in domain.defined or ()]:
                 changes = name in self.keys and self.options.exclusive and self.host.ours(hostdev)
@@ -179,8 +217,11 @@ class Placement:
         return not self._blockers(key, vm) and not self.host.other_users(key, vm)
 
     def _cost(self, row: Row, key: str, rows: int) -> int:
-        """The cost of assigning a vGPU to a VM, in additional steps. Of equal costs, running VMs preferably keep their current devices."""
-        domain, extra = self.host.domains[row.vm], 2 if self.options.exclusive else 1  # 2: another vGPU is detached, too
+        """Returns the cost of assigning a vGPU to a VM, which depends mainly on the number of additional steps.
+
+        If the number of steps is equal, running VMs preferably keep their current devices.
+        """
+        domain, extra = self.host.domains[row.vm], 2 if self.options.exclusive else 1  # exclusive: the VM's present vGPU is detached, too
         defined = next((one for one in domain.defined or () if one.key == key), None)
         is_live = not domain.running or key in [one.key for one in domain.live or ()]
         steps = extra if defined is None else int(not is_same(defined, self.host.desired(row.request, key, defined)))
@@ -189,11 +230,14 @@ class Placement:
         return (steps * (rows + 1) + int(not is_live)) * (rows + 1) + int(other)
 
     def _blockers(self, key: str, vm: str) -> list[str]:
-        """The VMs that prevent this one from getting a vGPU, as text. The VM itself, if it has the vGPU in a form that can't be changed here."""
+        """Returns the VMs that prevent a VM from getting a vGPU, as text for messages.
+
+        The result includes the VM itself if it has the vGPU in a form that this collection cannot change.
+        """
         return list(dict.fromkeys(one.text for one in self.owners.get(key, ()) if one.vm != vm or not one.direct))
 
     def _wrong(self, row: Row, fitting: Sequence[str]) -> Refusal | None:
-        """The error of a request that can't get any vGPU, regardless of other requests."""
+        """Returns the error for a request to which no vGPU can be assigned, regardless of other requests, or None."""
         request = row.request
         if request.vf and len(fitting) > 1:
             return Refusal(
@@ -205,7 +249,7 @@ class Placement:
         return self._none_free(row, fitting) if request.type else self._not_available(row, fitting)
 
     def _not_available(self, row: Row, fitting: Sequence[str]) -> Refusal:
-        """The error of a VM that can't get the named vGPU."""
+        """Returns the error for a request that names a vGPU that does not exist or is not available."""
         request, vm = row.request, row.vm
         if not fitting:
             return Refusal(
@@ -246,7 +290,7 @@ class Placement:
         return "%s: %s" % (key, ", ".join([*self._blockers(key, vm), *map(str, self.host.other_users(key, vm))]))
 
     def _contradiction(self, rows: Sequence[Row]) -> Refusal:
-        """The error of requests that exceed the vGPUs available for them."""
+        """Returns the error for requests that outnumber the vGPUs available for them."""
         keys = [key for key in self.host.vgpus if any(key in row.candidates for row in rows)]
         asked = ["%s: %s for %s" % (row.request.where, _what(row.request), row.vm) for row in rows]
         others = {key: row.vm for row in rows for key in self.host.fitting(row.request) if key not in keys}
@@ -263,7 +307,7 @@ def _few(words: Sequence[str]) -> str:
 
 
 def _what(request: VgpuRequest) -> str:
-    """A request as text."""
+    """Returns a request as text for messages."""
     if request.type:
         return "%s on %s" % (request.type, request.gpu) if request.gpu else request.type
     return request.uuid or "the vGPU on %s" % request.vf

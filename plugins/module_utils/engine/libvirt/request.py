@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parses the user's request of vGPUs for VMs."""
+"""Parses the user's request for vGPUs in VMs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from ..vgpu.layout import MOST, check_ids
 
 @dataclass(eq=False, repr=False)
 class VgpuRequest:
-    """One vGPU of a VM. Exactly one of uuid, vf (address) and type identifies it. gpu: address or model, only with a type.
+    """The request for one vGPU of a VM. Exactly one of uuid, vf and type is set.
 
-    where: the position in the options, for messages. display, ramfb: None if the user does not set them.
+    Attributes:
+        where: The position of the request in the module's options, for messages.
+        uuid: The UUID of the vGPU, or None.
+        vf: The address of the VF that has the vGPU, or None.
+        type: The type of the vGPU, or None.
+        gpu: The selector of the GPU that has the vGPU. Only possible together with a type.
+        display: Whether the vGPU has a display, or None if the user does not set this.
+        ramfb: Whether the vGPU has a ramfb, or None if the user does not set this.
     """
 
     where: str
@@ -29,7 +36,11 @@ class VgpuRequest:
 
 @dataclass(eq=False, repr=False)
 class DomainRequest:
-    """A VM by its name, and its desired vGPUs."""
+    """The vGPUs that are requested for one VM.
+
+    Attributes:
+        where: The position of the VM in the module's options, for messages.
+    """
 
     name: str
     vgpus: Sequence[VgpuRequest]
@@ -37,12 +48,12 @@ class DomainRequest:
 
 
 def parse(domains: Sequence[Mapping[str, Any]]) -> list[DomainRequest]:
-    """The requests. Raises EngineError with all of their errors."""
+    """Returns the requests in the option domains. Raises EngineError with the errors of all requests."""
     requests: list[DomainRequest] = []
     errors: list[Refusal] = []
-    taken: dict[str, str] = {}  # the VM by UUID or VF
+    taken: dict[str, str] = {}  # the name of the VM for each requested UUID or VF
     for number, domain in enumerate(domains):
-        name, where = domain["name"], "domains[%d]" % number  # spaces are kept, as in libvirt
+        name, where = domain["name"], "domains[%d]" % number  # libvirt allows spaces in names of VMs
         if not name.strip() or "/" in name or "\n" in name:
             expected = "a name from 'virsh list --all'"
             errors.append(Refusal("%s is no VM's name" % shown(domain["name"]), device=where, expected=expected, code="bad_name"))
@@ -68,7 +79,7 @@ def parse(domains: Sequence[Mapping[str, Any]]) -> list[DomainRequest]:
 
 
 def _vgpus(entry: Mapping[str, Any], where: str) -> list[VgpuRequest]:
-    """The requests of one entry, as many as its count."""
+    """Returns the requests of one entry of vgpus, as many as the entry's count."""
     ways = [name for name in ("type", "uuid", "vf") if entry.get(name)]
     count = entry.get("count")
     if len(ways) != 1:

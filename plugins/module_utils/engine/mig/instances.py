@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Creates and destroys GPU instances, sets mixed-size mode, and verifies each step. These steps do not change VFs."""
+"""Creates and destroys GPU instances, sets mixed-size mode, and verifies each of these steps. No step changes VFs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .placement import find_profile, starts_of
 
 
 def perform(ctx: Context, step: Step, timeout: float) -> None:
-    """Does one step of KINDS."""
+    """Performs one step whose kind is in KINDS."""
     _PERFORMERS[step.kind](ctx, step, timeout)
 
 
 def words_of(answer: Result) -> str:
-    """The last lines that nvidia-smi printed, for a message."""
+    """Returns the last lines that nvidia-smi printed, for a message."""
     return answer.tail(3) or "nothing, exit status %d" % answer.rc
 
 
 def _count(ctx: Context, pf: str, timeout: float) -> Counter[str]:
-    """The number of GPU instances of each profile."""
+    """Returns the number of GPU instances of each profile on a GPU."""
     return Counter(one.profile for dummy, one in nvidia_smi.instances(ctx, timeout, pf))
 
 
 def _create(ctx: Context, step: Step, timeout: float) -> None:
     pf, names = str(step.device), step.args["names"]
-    # The query is for one GPU, so the GPU number in each row has no meaning.
+    # The query is limited to one GPU, so the GPU number in each row is not needed.
     listed = [profile for dummy, profile in nvidia_smi.profiles(ctx, timeout, pf)]
     numbers = []
     for name in names:
@@ -58,10 +58,10 @@ def _create(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def _with_starts(ctx: Context, pf: str, numbers: list[int], timeout: float) -> Sequence[int | str]:
-    """The profiles' numbers, with a start for each if the driver's own choice would block a later one.
+    """Returns the numbers of the profiles, each with a start if the driver's own choice of placements would block a later GPU instance.
 
-    The driver uses the first free placement: after 3g at 0 and 2g at 4, a second 2g finds none, although 3g at 4
-    would leave room for both. Starts are only used if needed, because some releases do not support them.
+    The driver uses the first free placement. For example, with a 3g instance at 0 and a 2g instance at 4, a second 2g instance finds no placement.
+    With the 3g instance at 4, both 2g instances find placements. Starts are only used if necessary, because some driver releases do not support them.
     """
     possible = nvidia_smi.placements(ctx, pf, timeout)
     if any(number not in possible for number in numbers):

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans which GPU instances a GPU keeps and gets, and their placements; finds profiles by name and by vGPU type.
+"""Plans the GPU instances to keep, create and destroy on a GPU, and finds profiles by name and by vGPU type. This file does not access the host.
 
-The model of placements follows NVIDIA's lists of placements: an instance of m memory slices starts at a multiple of m,
-and its compute slices end within the GPU's.
+The rules for placements follow NVIDIA's lists of placements. A GPU instance with m memory slices starts at a multiple of m. The compute slices of a
+GPU instance, counted from its start, do not exceed those of the GPU.
 """
 
 from __future__ import annotations
@@ -20,12 +20,19 @@ from ..hardware.gpu import Gpu, GpuInstance, Vgpu
 from ..hardware.mig_profiles import Profile, is_profile, plain_profile
 from ..hardware.vgpu_types import VgpuType
 
-# The suffix of the GPU instance profile for each suffix of a type.
+# The possible suffixes of a GPU instance profile, by the suffix of the vGPU type.
 SUFFIXES = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}
 
 
 def predicted_profiles(model: Model | None, words: Collection[str], types: Collection[VgpuType] = ()) -> list[Profile]:
-    """The profiles before a driver lists them: those of the model in the table, and others from the names of the user and the types."""
+    """Returns the probable profiles of a GPU before the driver lists them.
+
+    The profiles are those of the model in the catalog, those that the user names, and those that the names of the vGPU types require.
+
+    Args:
+        words: The names of profiles that the user requests.
+        types: The vGPU types that the user requests.
+    """
     found = list(model.profiles) if model else []
     names = {plain_profile(word) for word in words}
     names |= {"%dg.%dgb" % (one.slices or 0, (one.framebuffer_mib or 1024) // 1024) for one in types if not profile_for(one, found)}
@@ -33,16 +40,20 @@ def predicted_profiles(model: Model | None, words: Collection[str], types: Colle
 
 
 def find_profile(word: str, profiles: Sequence[Profile]) -> Profile | None:
-    """The profile for a user's word: 1g.5gb, MIG 1g.5gb, or its number."""
+    """Returns the profile with the requested name (1g.5gb or MIG 1g.5gb) or number, or None if no profile matches."""
     plain = plain_profile(word)
     return next((one for one in profiles if plain in (one.name, str(one.id))), None)
 
 
 def suits(profile: Profile, vgpu_type: VgpuType, profiles: Sequence[Profile]) -> bool:
-    """Whether a GPU instance of the profile can have a vGPU of the type. profiles: all of the GPU."""
+    """Returns whether a GPU instance of the profile can have a vGPU of the type.
+
+    Args:
+        profiles: All profiles of the GPU.
+    """
     alike = [one for one in profiles if one.slices == vgpu_type.slices]
     if vgpu_type.gi_profile is not None and any(one.id == vgpu_type.gi_profile for one in alike):
-        return profile.slices == vgpu_type.slices and profile.id == vgpu_type.gi_profile  # as the driver reports
+        return profile.slices == vgpu_type.slices and profile.id == vgpu_type.gi_profile  # the driver reports the required profile
     if profile.slices != vgpu_type.slices or profile.gib * 1024 < (vgpu_type.framebuffer_mib or 0):
         return False
     # [guess] If a GPU has profiles with graphics, all types require one of them, even compute types.
@@ -51,16 +62,24 @@ def suits(profile: Profile, vgpu_type: VgpuType, profiles: Sequence[Profile]) ->
 
 
 def profile_for(vgpu_type: VgpuType, profiles: Sequence[Profile], given: Sequence[Profile] | None = None) -> Profile | None:
-    """The smallest MIG profile for a vGPU type: as the driver reports it, otherwise matched by slices, memory and suffix. None if there is none.
+    """Returns the smallest GPU instance profile for a vGPU type, or None if no profile is suitable.
 
-    profiles: all of the GPU; given: those to choose from.
+    The driver's report of the required profile has priority. Otherwise, slices, memory and suffix must match.
+
+    Args:
+        profiles: All profiles of the GPU.
+        given: The profiles to select from, or None to select from all profiles of the GPU.
     """
     suiting = [one for one in (profiles if given is None else given) if suits(one, vgpu_type, profiles)]
     return min(suiting, key=lambda one: (one.gib, len(one.suffix), one.id)) if suiting else None
 
 
 def _memory_slices(profile: Profile, profiles: Sequence[Profile]) -> int:
-    """The number of memory slices of each profile: a power of two, as with all of NVIDIA's profiles."""
+    """Returns the number of memory slices of a profile. This number is a power of two for all profiles of NVIDIA.
+
+    Args:
+        profiles: All profiles of the GPU.
+    """
     ratio = (profile.memory or profile.gib) / max(min([one.memory or one.gib for one in profiles] or [1]), 1)
     size = 1
     while size < ratio * 0.85:
@@ -69,9 +88,12 @@ def _memory_slices(profile: Profile, profiles: Sequence[Profile]) -> int:
 
 
 def starts_of(new: Sequence[tuple[Sequence[int], int]], taken: set[int], greedy: bool = False) -> list[int] | None:
-    """A start for each new (possible starts, size), so that no slots overlap; None if this is impossible.
+    """Returns a start for each new GPU instance without an overlap of memory slices, or None if this is impossible.
 
-    greedy: each takes the first free start, even if this blocks later ones.
+    Args:
+        new: The possible starts and the size of each new GPU instance.
+        taken: The memory slices that are occupied.
+        greedy: Whether each GPU instance takes the first free start, even if this blocks later GPU instances.
     """
     if not new:
         return []
@@ -86,7 +108,13 @@ def starts_of(new: Sequence[tuple[Sequence[int], int]], taken: set[int], greedy:
 
 
 def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], new: Sequence[Profile]) -> bool:
-    """Whether GPU instances of the new profiles fit next to the occupied (start, size, compute slices). profiles: all of the GPU."""
+    """Returns whether GPU instances of the new profiles fit next to the existing GPU instances.
+
+    Args:
+        profiles: All profiles of the GPU.
+        occupied: The start, the size and the number of compute slices of each existing GPU instance.
+        new: The profiles of the new GPU instances.
+    """
     compute = max([one.slices for one in profiles] or [0])
     memory = 1
     while memory < compute:
@@ -109,16 +137,20 @@ class Instances:
     warnings: list[str] = field(default_factory=list)
 
     def after(self, gpu: Gpu) -> list[str]:
-        """The names of the profiles that the GPU will have, sorted."""
+        """Returns the sorted names of the profiles of all GPU instances that the GPU has after the plan is applied."""
         present = gpu.mig.instances if gpu.mig and gpu.mig.current else []
         return sorted([one.profile for one in present if one not in self.destroy] + [one.name for one in self.create])
 
 
 @dataclass(eq=False, repr=False)
 class InstanceRequest:
-    """The GPU instances that a GPU should have, as profiles.
+    """The request for the GPU instances of a GPU.
 
-    staying: vGPUs that stay, with their types. profiles: all of the GPU. predicted: MIG mode and all instances are enabled or created later.
+    Attributes:
+        desired: The profiles of all GPU instances that the GPU should have.
+        staying: The vGPUs that stay, with their types.
+        profiles: All profiles of the GPU.
+        predicted: Whether MIG mode is enabled later in the run, which means that the GPU has no GPU instances yet.
     """
 
     desired: Sequence[Profile]
@@ -128,14 +160,15 @@ class InstanceRequest:
 
     @property
     def held(self) -> dict[int, Vgpu]:
-        """The vGPUs that stay, by their GPU instance."""
+        """The vGPUs that stay, by the ID of their GPU instance."""
         return {vgpu.gi: vgpu for vgpu, dummy in self.staying if vgpu.gi is not None}
 
 
 def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[Refusal]]:
-    """The planned GPU instances, and errors.
+    """Returns the planned GPU instances of a GPU, and the errors.
 
-    Matching instances are kept. If the others do not fit then, as few instances without a vGPU as possible are recreated at other placements.
+    Existing GPU instances that match the request are kept. If the new GPU instances do not fit next to them, the plan recreates as few GPU instances
+    as possible at other placements. A GPU instance with a vGPU is never recreated.
     """
     existing = [] if request.predicted or not gpu.mig else list(gpu.mig.instances)
     plans = (_plan_instances(gpu, request, existing, kept) for kept in _keepable(existing, request))
@@ -146,7 +179,7 @@ def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[
 
 
 def _keepable(existing: Sequence[GpuInstance], request: InstanceRequest) -> Iterator[list[GpuInstance]]:
-    """The sets of matching instances without a vGPU that may be kept, the largest sets first."""
+    """Yields the sets of GPU instances without a vGPU that match the request and can be kept, the largest sets first."""
     held = request.held
     free = Counter(one.name for one in request.desired)
     free.subtract(one.profile for one in existing if one.id in held)
@@ -160,7 +193,7 @@ def _keepable(existing: Sequence[GpuInstance], request: InstanceRequest) -> Iter
 def _plan_instances(
     gpu: Gpu, request: InstanceRequest, existing: Sequence[GpuInstance], kept: Sequence[GpuInstance]
 ) -> tuple[Instances, list[Refusal]]:
-    """As plan_instances. kept: the existing instances without a vGPU that are kept."""
+    """Returns the planned GPU instances and the errors if the given GPU instances without a vGPU are kept."""
     result, held = Instances(), request.held
     left = sorted(existing, key=lambda one: (one.id not in held, one.id))
     for profile in request.desired:
@@ -177,7 +210,10 @@ def _plan_instances(
 
 
 def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: Sequence[GpuInstance]) -> list[Refusal]:
-    """Destroys the remaining instances, unless they have or may have a vGPU."""
+    """Plans to destroy the GPU instances that are not requested. A GPU instance that has a vGPU causes an error.
+
+    A GPU instance that may have a vGPU stays, with a warning.
+    """
     held, unknown = request.held, [vgpu_type for vgpu, vgpu_type in request.staying if vgpu.gi is None]
     errors = []
     for instance in left:
@@ -195,7 +231,7 @@ def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: S
 
 
 def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance], profiles: Sequence[Profile]) -> list[Refusal]:
-    """Adds errors if the new instances do not fit next to those that stay."""
+    """Returns the errors if the new GPU instances do not fit next to the GPU instances that stay."""
     remedy = "Use fewer or smaller types, or another GPU."
     counts = Counter([one.name for one in create] + [one.profile for one in stay])
     errors = [
@@ -213,7 +249,10 @@ def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance]
 
 
 def _placement_of(instance: GpuInstance, profiles: Sequence[Profile]) -> tuple[int, int, int]:
-    """(start, size, compute slices) in the units of fits(). The driver's own units are smaller on some GPUs."""
+    """Returns the start, the size and the number of compute slices of a GPU instance, in the units of fits().
+
+    The memory slices that the driver reports are smaller than the units of fits() on some GPUs.
+    """
     profile, start, own = find_profile(instance.profile, profiles), instance.start or 0, instance.size or 1
     if not profile:
         return start, own, own
@@ -222,7 +261,10 @@ def _placement_of(instance: GpuInstance, profiles: Sequence[Profile]) -> tuple[i
 
 
 def steps(gpu: Gpu, instances: Instances) -> list[Step]:
-    """The steps for a GPU's Instances, in order: destroy, complete, create (larger ones first)."""
+    """Returns the steps for the planned GPU instances of a GPU.
+
+    The steps destroy GPU instances, then create missing compute instances, then create GPU instances, the largest first.
+    """
     pf, found = gpu.address, []
     for one in instances.destroy:
         found.append(Step("mig_destroy", pf, pf, "destroy the GPU instance %d (%s)" % (one.id, one.profile), instance=one.id))

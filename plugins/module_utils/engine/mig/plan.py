@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans MIG mode, and the GPU instances to keep, destroy and create. Reads and writes nothing.
+"""Plans MIG mode, and the GPU instances to keep, destroy and create. This file does not access the host.
 
-MIG mode must be set before the VFs are enabled, and GPU instances afterwards (sriov-manage removes them).
-GPU instances are given, or follow from the types of their vGPUs.
+MIG mode must be set before the VFs are enabled. GPU instances must be created after the VFs are enabled, because sriov-manage removes existing ones.
+The user lists the GPU instances, or they follow from the types of the vGPUs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,18 @@ from ..sriov import plan as sriov_plan
 from .placement import InstanceRequest, plan_instances, predicted_profiles, steps
 from .selection import Request, given
 
-# This daemon is no obstacle for nvidia-smi and the driver: it releases the GPU by itself.
+# The start of the command name of nvidia-persistenced. This daemon does not prevent a change of MIG mode, because it releases the GPU by itself.
 _HARMLESS = "nvidia-persiste"
 
 
 @dataclass(eq=False, repr=False)
 class Host:
-    """The state of the host. users: processes that have a GPU's own device node open, by address. has_tool: whether sriov-manage is installed."""
+    """The state of the host on which a MIG plan is based.
+
+    Attributes:
+        users: The processes that have the device node of a GPU open, by the GPU's address.
+        has_tool: Whether sriov-manage is installed.
+    """
 
     inventory: Inventory
     state: HostState
@@ -40,7 +45,13 @@ class Host:
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """cycle_vfs: whether VFs may be disabled to change the mode. assume: see the module's option. unresponsive: see plan.UNRESPONSIVE_POLICIES."""
+    """The options of a MIG plan.
+
+    Attributes:
+        cycle_vfs: Whether the plan can disable VFs to change MIG mode.
+        assume: The value of the module option check_mode_assume.
+        unresponsive: One of UNRESPONSIVE_POLICIES in base/plan.py.
+    """
 
     cycle_vfs: bool = False
     assume: Sequence[str] = ()
@@ -49,7 +60,7 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class MigState:
-    """MIG mode and the sorted profiles of the GPU instances."""
+    """The MIG mode of a GPU, and the sorted profile names of its GPU instances."""
 
     mode: bool
     instances: list[str]
@@ -57,7 +68,13 @@ class MigState:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The selected GPUs, their MIG state afterwards by address, and the skipped GPUs."""
+    """The result of a MIG plan.
+
+    Attributes:
+        gpus: The selected GPUs.
+        after: The MIG state of each GPU after the plan is applied, by the GPU's address.
+        skipped: The GPUs that the plan skips because they have no MIG.
+    """
 
     gpus: list[Gpu] = field(default_factory=list)
     after: dict[str, MigState] = field(default_factory=dict)
@@ -68,7 +85,12 @@ MigPlan = Plan[Target]
 
 
 def plan(host: Host, requests: Mapping[str, Request], options: Options, errors: Sequence[Refusal] = ()) -> MigPlan:
-    """The plan for the requests by GPU address. Raises EngineError with all errors."""
+    """Returns the MIG plan for the requested GPUs. Raises EngineError with all errors.
+
+    Args:
+        requests: The request for each GPU, by the GPU's address.
+        errors: Errors that the caller found before, which are reported together with those of the plan.
+    """
     result = Plan(Target(), errors=list(errors))
     gpus = {gpu.address: gpu for gpu in host.inventory.gpus}
     others = [gpu.address for gpu in host.inventory.gpus if gpu.has_mig]
@@ -96,7 +118,7 @@ def _plan_gpu(result: MigPlan, host: Host, gpu: Gpu, request: Request, options: 
         result.errors += refusals.no_vfs_yet(gpu, host.state) or [refusals.mig_unknown(gpu)]
         return
     after = _present(gpu)
-    modes = {gpu.mig.current, gpu.mig.pending} if gpu.mig else {False}  # before the driver is installed, the mode is off
+    modes = {gpu.mig.current, gpu.mig.pending} if gpu.mig else {False}  # MIG mode is off before the driver is installed
     if request.mode is not None and modes != {request.mode}:
         after = MigState(request.mode, [])
         _plan_mode(result, host, gpu, after.mode, options)
@@ -116,7 +138,7 @@ def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Op
     result.errors += sriov_plan.vgpu_guard(gpu, doing, options.assume)
     holders = [one for one in host.users.get(gpu.address, ()) if not _is_harmless(one)]
     if holders:
-        # On Ampere, a change of mode requires a reset, which would end these processes. Later GPUs refuse the change while they run.
+        # On Ampere, a change of MIG mode requires a reset, which would end these processes. Later GPUs refuse the change while such processes run.
         result.errors.append(refusals.in_use(gpu.address, holders, doing))
     if gpu.num_vfs and options.cycle_vfs:
         result.steps.append(sriov_plan.off_step(gpu, sriov_plan.Options(has_tool=host.has_tool)))
@@ -128,12 +150,12 @@ def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Op
 
 
 def _is_harmless(holder: Holder) -> bool:
-    """Whether the user is that daemon itself, and not an entry for unreadable processes."""
+    """Returns whether the process is nvidia-persistenced, and not an entry for processes that cannot be read."""
     return not holder.remedy and os.path.basename(holder.command.split(" ")[0]).startswith(_HARMLESS)
 
 
 def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, options: Options) -> list[str]:
-    """Plans the given GPU instances. Returns the names of the resulting profiles."""
+    """Plans the GPU instances that the user lists. Returns the profile names of all resulting GPU instances."""
     changing = any(step.kind == "mig_mode" and step.lane == gpu.address for step in result.steps)
     if not mode:
         if words:
@@ -162,6 +184,6 @@ def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, opt
 
 
 def lines(gpus: Sequence[Gpu], after: Mapping[str, MigState] | None = None) -> str:
-    """The MIG state as text for a diff, one GPU a line."""
+    """Returns the MIG state of the GPUs as text for a diff, with one line for each GPU."""
     states = [(gpu.address, (after or {}).get(gpu.address) or _present(gpu)) for gpu in gpus]
     return "".join("%s\n" % " ".join([pf, "MIG", "on" if state.mode else "off", *state.instances]) for pf, state in states)

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Selects the GPU instances of a GPU: those that its vGPUs require, or the given ones. Reads and writes nothing.
+"""Selects the GPU instances of a GPU: those that its vGPUs require, or those that the user lists. This file does not access the host.
 
-A GPU instance can have vGPUs of one framebuffer size and of several series, as many as fit into its memory.
+A GPU instance can have as many vGPUs as fit into its memory. These vGPUs must have the same framebuffer size, but can be of different series.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from ..hardware.mig_profiles import Profile
 from ..hardware.vgpu_types import VgpuType
 from .placement import find_profile, profile_for, suits
 
-# A desired vGPU: its type, and the vGPU itself if it exists.
+# A Tenant is a desired vGPU: its type, and the vGPU itself if it already exists.
 Tenant = Tuple[VgpuType, Optional[Vgpu]]
 
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """The request for one GPU. mode: True, False or None (unchanged); instances: profile names, or None."""
+    """The MIG request for one GPU.
+
+    Attributes:
+        mode: Whether MIG mode should be enabled, or None to keep the mode.
+        instances: The profile names of the requested GPU instances, or None to keep the GPU instances.
+    """
 
     mode: bool | None = None
     instances: Sequence[str] | None = None
@@ -32,10 +37,15 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class Group:
-    """vGPUs of one framebuffer size in GPU instances of one profile. vGPUs of different series can share an instance.
+    """A group of vGPUs that have the same framebuffer size and use GPU instances of the same profile.
 
-    share: the number that fits into one instance. living: the number of staying vGPUs by instance; unknown: the number of staying vGPUs whose
-    instance the driver does not report; coming: the number to be created.
+    Attributes:
+        size: The framebuffer size of each vGPU in MiB.
+        share: The number of vGPUs that fit into one GPU instance.
+        names: The names of the vGPU types in the group.
+        living: The number of existing vGPUs in each GPU instance, by the ID of the GPU instance.
+        unknown: The number of existing vGPUs whose GPU instance the driver does not report.
+        coming: The number of vGPUs to create.
     """
 
     profile: Profile
@@ -52,13 +62,14 @@ class Group:
 
     @property
     def least(self) -> int:
-        """The minimum number of instances for the unknown vGPUs."""
+        """The minimum number of additional GPU instances that the vGPUs in unknown GPU instances occupy."""
         return _ceil(self.unknown - self._spare, self.share)
 
     def instances(self, spread: int) -> tuple[int, int]:
-        """The number of instances that the group needs, and how many of them have no vGPU of the group yet.
+        """Returns the number of GPU instances that the group needs, and the number of those that have no vGPU of the group yet.
 
-        spread: the number of instances over which the unknown vGPUs are spread, if possible.
+        Args:
+            spread: The number of GPU instances over which the unknown vGPUs of the group are spread, if possible.
         """
         spread = max(self.least, min(self.unknown, spread))
         room = self._spare + spread * self.share - self.unknown
@@ -71,12 +82,15 @@ class Group:
 
 @dataclass(eq=False, repr=False)
 class Selected:
-    """The selection. profiles: of all GPU instances that the GPU should have.
+    """The selected GPU instances of a GPU.
 
-    certain: whether there must be room for every distribution of vGPUs in unknown GPU instances; otherwise only for the minimum.
-    first: how many vGPUs of each (slices, framebuffer size) must be created before any other: one for each GPU instance that has none of this size
-    yet. All vGPUs fit then, whether the driver fills one instance after the other or spreads vGPUs over all.
-    doubts: problems that rely only on the names of types and profiles.
+    Attributes:
+        certain: Whether the selection must have room for every possible distribution of the vGPUs whose GPU instances are unknown. Otherwise, the
+            selection only has room for their minimum number of GPU instances.
+        profiles: The profiles of all GPU instances that the GPU should have.
+        doubts: Problems that are only based on the names of types and profiles.
+        first: The number of vGPUs to create before all others, by slices and framebuffer size: one for each GPU instance without a vGPU of this
+            size. With this order, all vGPUs fit, regardless of whether the driver fills GPU instances one by one or spreads vGPUs over all of them.
     """
 
     certain: bool = True
@@ -90,7 +104,7 @@ def _ceil(count: int, share: int) -> int:
 
 
 def _groups(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], given: Sequence[Profile] | None = None) -> tuple[list[Group], list[VgpuType]]:
-    """The groups of the vGPUs, those with the largest needs first, and the types without a profile."""
+    """Returns the groups of vGPUs, those with the largest profiles first, and the types for which no profile is suitable."""
     found: dict[tuple[str, int], Group] = {}
     unsuited: dict[str, VgpuType] = {}
     suiting: dict[str, Profile | None] = {}
@@ -118,15 +132,18 @@ def _groups(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], gi
 
 
 def _large_enough(vgpu_type: VgpuType, given: Sequence[Profile]) -> Profile | None:
-    """The smallest given profile for a type whose profile the driver does not report. The meaning of its name's suffix is a guess."""
+    """Returns the smallest of the given profiles for a type if the driver does not report the profile of the type, or None.
+
+    The suffix in the type's name is ignored, because its meaning is a guess.
+    """
     found = [one for one in given if one.slices == vgpu_type.slices and one.gib * 1024 >= (vgpu_type.framebuffer_mib or 0)]
     return min(found, key=lambda one: (one.gib, one.name)) if found and vgpu_type.gi_profile is None else None
 
 
 def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple[Group, int]]:
-    """The number of GPU instances that each group needs. Fills selected.first.
+    """Returns the number of GPU instances that each group needs, and sets selected.first.
 
-    If several sizes share a profile and vGPUs are to be created, those in unknown instances count as spread in the way that leaves the least room.
+    If vGPUs are created and several framebuffer sizes share a profile, the vGPUs in unknown GPU instances count as distributed in the worst way.
     """
     held = {instance for group in groups for instance in group.living}
     found = []
@@ -142,14 +159,22 @@ def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple
 
 
 def _worst(groups: Sequence[Group], free: int) -> Sequence[int]:
-    """The number of instances for the unknown vGPUs of each group in the worst case. free: the number of possible instances."""
+    """Returns for each group the number of GPU instances that its vGPUs in unknown GPU instances occupy in the worst case.
+
+    Args:
+        free: The number of GPU instances that may have these vGPUs.
+    """
     most = max(free, sum(one.least for one in groups))
     ways = itertools.product(*(range(one.least, max(one.least, min(one.unknown, free)) + 1) for one in groups))
     return max((way for way in ways if sum(way) <= most), key=lambda way: sum(one.instances(spread)[0] for one, spread in zip(groups, way)))
 
 
 def needed(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], certain: bool = True) -> tuple[Selected, list[Refusal]]:
-    """The GPU instances that the vGPUs need, including their current ones, and errors. certain: see Selected."""
+    """Returns the GPU instances that the vGPUs need, including those that they already use, and the errors.
+
+    Args:
+        certain: The value for Selected.certain.
+    """
     groups, unsuited = _groups(gpu, tenants, profiles)
     own = {one.id: find_profile(one.profile, profiles) for one in gpu.mig.instances} if gpu.mig else {}
     found = Selected(certain)
@@ -169,7 +194,12 @@ def _names(profiles: Sequence[Profile]) -> str:
 def given(
     gpu: Gpu, words: Sequence[str], tenants: Sequence[Tenant], profiles: Sequence[Profile], certain: bool = True
 ) -> tuple[Selected, list[Refusal]]:
-    """The given GPU instances, and errors of unknown ones and of vGPUs without a suitable instance. certain: see Selected."""
+    """Returns the GPU instances that the user lists, and errors for unknown profiles and for vGPUs without a suitable GPU instance.
+
+    Args:
+        words: The names or numbers of the profiles that the user lists.
+        certain: The value for Selected.certain.
+    """
     found = Selected(certain)
     errors: list[Refusal] = []
     for word in words:
@@ -183,7 +213,10 @@ def given(
 
 
 def _check_given(gpu: Gpu, selected: Selected, tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> list[Refusal]:
-    """The errors of vGPUs without a suitable one of the given GPU instances. The largest vGPUs come first, and use the smallest suitable instance."""
+    """Returns an error for each group of vGPUs for which the listed GPU instances are too few or too small.
+
+    The largest vGPUs are assigned first, and each vGPU uses the smallest suitable GPU instance.
+    """
     found = selected.profiles
     groups, unsuited = _groups(gpu, tenants, profiles, found)
     errors = [_none_left(gpu, found, one, profiles) for one in unsuited]
