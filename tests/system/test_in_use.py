@@ -219,10 +219,11 @@ def test_the_reaction_to_an_alert_that_is_over_runs_nothing(twin):
     all_live(twin)
 
 
-def test_the_guests_playbook_does_nothing_on_a_host(twin):
+def test_the_guests_playbook_refuses_an_inventory_without_guests(twin):
     before = made(twin)
     run = play(twin, GUESTS_ALONE, [], vgpu_gpus=["all"])
-    assert run.rc == 0 and run.remote_tasks == [], run.out[-3000:]
+    assert run.rc != 0 and run.remote_tasks == [], run.out[-3000:]
+    assert "the inventory has no group vgpu_guests" in run.out, run.out[-3000:]
     assert made(twin) == before
     all_live(twin)
 
