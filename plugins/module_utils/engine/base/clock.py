@@ -14,7 +14,7 @@ class Clock:
     """A clock that tests can replace. The engine sleeps only in Clock.pause(), between two checks of the same condition."""
 
     now = staticmethod(time.monotonic)
-    wall = staticmethod(time.time)  # seconds since 1970, which jump when an administrator or NTP sets the clock
+    wall = staticmethod(time.time)  # the wall clock, which jumps when an administrator or NTP sets the time
 
     @staticmethod
     def pause(seconds: float) -> None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parses numbers in the output of the kernel and of programs, which may contain any text."""
+"""Parses numbers in the output of the kernel and of programs. Such output may contain arbitrary text."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from .errors import Refusal, raise_if_any
 from .steps import ApplyError, Step, Unresponsive
 
 # What a run does if a GPU fell off the bus. With "fail", the run fails after its other steps and names the GPU.
-# With "warn", a warning names the GPU, and the caller checks for such GPUs at its end.
+# With "warn", a warning names the GPU, and the caller checks for such GPUs at the end of its own run.
 UNRESPONSIVE_POLICIES = ("fail", "warn")
 
 Target = TypeVar("Target")
@@ -64,12 +64,15 @@ class Plan(Generic[Target]):
             raise_if_any(self.errors + [one.problem for one in self.failing])
 
     def refuse_unresponsive(self) -> None:
-        """Raises the errors that a run of this plan would raise at its end. Check mode calls this method, because it performs no steps."""
+        """Raises the errors that a run of this plan would raise at its end. Check mode, which performs no steps, calls this method."""
         if self.failing:
             raise ApplyError([one.problem for one in self.failing], [], self.steps, self.failing)
 
     def finish(self, work: Callable[[], list[Step]]) -> list[Step]:
-        """Returns the steps that *work* performed. If GPUs are unresponsive, raises their errors afterwards, together with the failures of *work*."""
+        """Returns the steps that *work* performed.
+
+        If GPUs are unresponsive, raises the errors of these GPUs afterwards, together with the failures of *work*.
+        """
         not_done: list[Step] = []
         errors: list[Refusal] = []
         try:

@@ -204,27 +204,32 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
 
 
 def sriov_off(gpu: GpuFacts) -> Refusal:
-    """Returns the error for a GPU that shows no SR-IOV capability although its model has SR-IOV."""
+    """Returns the error for a GPU that shows no SR-IOV capability although its model supports SR-IOV."""
     remedy = ("Enable SR-IOV, ARI and above-4G decoding in the firmware. "
               "If this machine is itself a VM with a passed-through GPU: vGPUs are created on the bare host, not here.")
     return Refusal("the GPU (%s) shows no SR-IOV capability" % gpu.name, gpu.address, "sriov_totalvfs in sysfs", remedy, "sriov_off")
 
 
 def vendor_vfio(gpu: GpuFacts) -> Refusal:
-    """Returns the error for a mediated device that was requested on a GPU without mediated devices."""
+    """Returns the error for a mediated device that was requested on a GPU that does not support mediated devices."""
     found = "this host has no mediated devices: the GPU is on the vendor-specific VFIO framework, where a VF itself becomes a vGPU"
     return Refusal(found, gpu.address, "mdev_supported_types", "Use the module nvidia_vgpu, which creates vGPUs on either framework.", "vendor_vfio")
 
 
 def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Refusal:
-    """Returns the error for MIG that was requested on a GPU without MIG. *others* lists the addresses of this host's GPUs with MIG."""
+    """Returns the error for MIG that was requested on a GPU that does not support MIG.
+
+    *others* lists the addresses of this host's GPUs with MIG.
+    """
     expected = "a GPU with MIG; on this host: %s" % (", ".join(others) or "none")
     remedy = "Use time-sliced types on this GPU (without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40")
     return Refusal("%s, but the GPU (%s) has no MIG" % (asked, gpu.name), gpu.address, expected, remedy, "mig_unsupported")
 
 
 def mig_unknown(gpu: GpuFacts) -> Refusal:
-    """Returns the error for a GPU that should have MIG, but whose MIG mode is unknown. nvidia-smi, the only source of the mode, does not report it.
+    """Returns the error for a GPU that should support MIG, but whose MIG mode is unknown because nvidia-smi does not report it.
+
+    nvidia-smi is the only source of the MIG mode.
     """
     remedy = "Run this command manually, and check dmesg (NVRM, Xid)."
     if "not there" in (gpu.mig_silence or ""):
@@ -243,7 +248,7 @@ def passed_through(gpu: GpuFacts) -> Refusal:
 def in_use(device: str, holders: Sequence[Any], doing: str, override: str | None = None, instead: str | None = None) -> Refusal:
     """Returns the error for a device that must not be changed because it is in use.
 
-    *override* is the option in which the operator can name devices that may be changed nevertheless. *instead* is an alternative remedy.
+    *override* is the option in which the operator can name devices that may be changed although they are in use. *instead* is an alternative remedy.
     """
     who, unsure = ", ".join(map(str, holders)), [one for one in holders if one.remedy]  # an unidentified user of the device counts as a user
     known = len(unsure) < len(holders)

@@ -17,8 +17,8 @@ from .errors import EngineError, Refusal
 class Step:
     """One change on the host.
 
-    *kind* selects the executor's action, and *args* has the parameters of this action. Operators read a step as *device*, a colon and *text*. *lane*
-    is the owner of the step: a GPU's address, a VM's name, or None for the host. After a failure, the steps of other lanes still run. execute() sets
+    *kind* selects the executor's action, and *args* contains the parameters of this action. Operators see a step as "device: text". *lane* is the
+    owner of the step: a GPU's address, a VM's name, or None for the host. After a failure, the steps of other lanes still run. execute() sets
     *position*, the position of the step in the plan.
     """
 
@@ -46,7 +46,7 @@ _position = operator.attrgetter("position")
 
 
 class ApplyError(EngineError):
-    """Raised if steps failed. All lists are in the plan's order, whichever step failed first.
+    """Raised if steps failed. All lists are in the plan's order, regardless of which step failed first.
 
     *unresponsive* lists the GPUs whose steps were omitted.
     """
@@ -72,7 +72,10 @@ class ApplyError(EngineError):
 
 @dataclass(eq=False, repr=False)
 class _Outcome:
-    """The outcome of the steps, which the threads of all lanes share. ApplyError sorts the steps by the plan's order, whichever lane was faster."""
+    """The outcome of the steps, which the threads of all lanes share.
+
+    ApplyError sorts the steps by the plan's order, regardless of which lane was faster.
+    """
 
     perform: Callable[[Step], None]
     done: list[Step] = field(default_factory=list)

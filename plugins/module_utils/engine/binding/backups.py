@@ -20,7 +20,7 @@ from .boot_files import FileEdit
 PATH = STATE + "/originals.json"
 VERSION = 1
 
-# The entry of each path has the file's original text as "before", or None if the file did not exist.
+# Each entry contains the file's original text as "before", or None if the file did not exist.
 # "after" is the digest of the text that the collection wrote.
 Record = Dict[str, Dict[str, Any]]
 

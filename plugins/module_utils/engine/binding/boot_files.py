@@ -137,7 +137,7 @@ def causes_and_edits(boot: BootFiles, gpus: Sequence[Gpu], others: Sequence[Gpu]
 
 
 def _stays(path: str) -> bool:
-    """Returns whether a file in modprobe.d stays when the driver is removed.
+    """Returns whether a file in modprobe.d remains when the driver is removed.
 
     The files of a driver package are removed, but NVIDIA's .run installer leaves the files that it wrote.
     """
@@ -148,7 +148,7 @@ def _stays(path: str) -> bool:
 def nouveau_edit(boot: BootFiles) -> FileEdit | None:
     """Returns the edit that creates a file to block nouveau.
 
-    Returns None if a file already blocks nouveau and stays when the current driver is removed.
+    Returns None if a file already blocks nouveau and remains when the current driver is removed.
     """
     for path, text in boot.modprobe.items():
         for words in map(str.split, text.splitlines() if _stays(path) else ()):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the steps that bind a PF to a kernel driver or release the PF. The planner does not read or write the host.
+"""Plans the steps that bind a PF to a kernel driver or release the PF. The planner neither reads nor changes the host.
 
 The steps of a release follow the rules of the kernel's PCI core: remove the id from vfio-pci's list, clear driver_override, unbind, then bind. If the
 id stayed in the list, vfio-pci would bind to the PF and its VFs again.
@@ -30,8 +30,8 @@ FOREIGN = ("vfio-pci", "pci-pf-stub")
 class Options:
     """The request for the selected GPUs.
 
-    *driver* is "nvidia", or "none" to release the GPUs. *edit_boot* allows edits of boot files. The module option check_mode_assume describes
-    'assume'. *unresponsive* is one of plan.UNRESPONSIVE_POLICIES.
+    *driver* is "nvidia", or "none" to release the GPUs. *edit_boot* allows edits of boot files. 'assume' is the value of the module option
+    check_mode_assume. *unresponsive* is one of plan.UNRESPONSIVE_POLICIES.
     """
 
     driver: str = "nvidia"
@@ -93,7 +93,7 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
 
 
 def _release(gpu: Gpu, forgotten: set[tuple[str, str]]) -> list[Step]:
-    """Returns the steps that unbind a GPU from its driver. *forgotten* has the ids that earlier steps remove from a driver's list."""
+    """Returns the steps that unbind a GPU from its driver. *forgotten* contains the ids that earlier steps remove from a driver's list."""
     steps, pf, driver = [], gpu.address, gpu.driver
     if driver in FOREIGN and (driver, gpu.device_id) not in forgotten:
         forgotten.add((driver, gpu.device_id))

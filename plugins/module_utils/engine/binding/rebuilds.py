@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Records that the initramfs or the boot loader's configuration must be rebuilt after an edit of boot files.
 
-A mark is written before the first edit. The rebuild is pending until the rebuilt file is newer than the mark, whichever program rebuilds the file. A
-rebuild that failed or never began is requested again. A rebuild that the collection began stays pending until it succeeds. A killed program also
-leaves new files, but grub.cfg is then incomplete, or some of grubby's entries are old.
+A mark is written before the first edit. The rebuild is pending until the rebuilt file is newer than the mark, regardless of which program rebuilds
+the file. A rebuild that failed or never began is requested again. A rebuild that the collection began stays pending until it succeeds. A killed
+program also leaves new files, but grub.cfg is then incomplete, or some of grubby's entries are old.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def mark(root: str, kind: str) -> None:
 
 
 def begin(root: str, kind: str) -> None:
-    """Records that a rebuild begins. Callers use this function before they start the program."""
+    """Records that a rebuild begins. Callers use this function before they start the program that rebuilds the files."""
     files.write_atomic(root, _mark(root, kind), _BEGUN % kind)
 
 

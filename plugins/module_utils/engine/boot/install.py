@@ -77,7 +77,7 @@ BEFORE = (
 
 
 def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
-    """Returns the engine as one executable file. *sources* has the text of each engine module by relative path.
+    """Returns the engine as one executable file. *sources* maps the relative path of each engine module to its text.
 
     The same sources always result in the same bytes. The files have a fixed time and are not compressed, because versions of zlib differ.
     """
@@ -88,7 +88,7 @@ def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the earliest time that the zip format allows
-            entry.create_system = 3  # Unix, for which external_attr has file modes
+            entry.create_system = 3  # Unix, for which external_attr contains file modes
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, members[name].encode("utf-8", "surrogateescape"))
     return content.getvalue()

@@ -37,8 +37,8 @@ from ..vgpu.target import Host, Options
 
 # The kinds of steps that the restore performs, none of which removes anything.
 RESTORING = ("create", "params", "mig_create", "mig_compute", "mixed")
-# These values are in seconds. BIND limits the wait for a driver to bind to a GPU. STEP limits one step, and the wait for vGPU types. RETRY is the
-# longest pause between two attempts at a GPU in use. LEAST is the least time for the work after a long wait for the host's lock. REST limits the
+# All values are in seconds. BIND limits the wait for a driver to bind to a GPU. STEP limits one step, and the wait for vGPU types. RETRY is the
+# longest interval between two attempts at a GPU in use. LEAST is the minimum time for the work after a long wait for the host's lock. REST limits the
 # steps that are in progress at the deadline.
 BIND, STEP, RETRY = 30.0, 120.0, 5.0
 LEAST, REST = 60.0, 180.0
@@ -64,10 +64,10 @@ class _Busy(EngineError):
 
 @dataclass(eq=False, repr=False)
 class _Pending:
-    """A stored GPU whose vGPUs are not restored yet. Times are in seconds of the clock.
+    """A stored GPU whose vGPUs are not restored yet. All times are values of the clock, in seconds.
 
-    *enabled* is the time at which its VFs appeared. *since* and *busy* are the time since which the GPU is in use, and the errors that show this.
-    *again* is the time of the next attempt. *pause* is the pause before the attempt after that.
+    *enabled* is the time at which the GPU's VFs appeared. *since* is the time at which the GPU was first found in use, and *busy* contains the errors
+    of the last attempt. *again* is the time of the next attempt. *pause* is the interval before the attempt that follows.
     """
 
     stored: StoredGpu
@@ -82,7 +82,7 @@ class _Pending:
 class Restore:
     """One restore with its completed steps and errors. out(text) is called immediately for each completed step and each error.
 
-    *missing* has the stored vGPUs that do not exist at the end. *after* is the time in seconds from the driver being ready to the last new vGPU.
+    *missing* lists the stored vGPUs that do not exist at the end. *after* is the time in seconds from the driver being ready to the last new vGPU.
     """
 
     ctx: Context
@@ -101,7 +101,7 @@ class Restore:
         self._pending = [_Pending(one) for dummy, one in sorted(self.stored.items()) if one.vfs or one.vgpus or one.mig]
         self._running: list[Future[vgpu_apply.Outcome]] = []
         self._created: list[Step] = []
-        # The cache of one round: each GPU after the last change, and the users of open devices. Each change is preceded by a new check of usage.
+        # The cache of one round: each GPU after the last change, and the users of open devices. Usage is checked again right before each change.
         self._seen: dict[str, reader.Inventory] = {}
         self._files: OpenFiles | None = None
 
@@ -120,7 +120,7 @@ class Restore:
         return reader.read_alone(self.ctx, pf, self._files, with_types)
 
     def _inventory(self, pf: str) -> reader.Inventory:
-        """Returns the inventory of one GPU without vGPU types. The inventory is read once a round, and again after each change."""
+        """Returns the inventory of one GPU without vGPU types. The inventory is read once per round, and again after each change."""
         self._seen[pf] = self._seen.get(pf) or self._read(pf, with_types=False)
         return self._seen[pf]
 
@@ -170,7 +170,7 @@ class Restore:
     def _enable(self, one: _Pending) -> None:
         """Tries once to set the MIG mode and VFs of a GPU.
 
-        A busy GPU is retried later. Any other error is reported, and VFs that work nevertheless get their vGPUs.
+        A busy GPU is retried later. Any other error is reported. The GPU still gets its vGPUs if some of its VFs work.
         """
         pf, clock = one.stored.address, self.ctx.clock
         gpu = self._inventory(pf).gpu(pf)
@@ -214,7 +214,7 @@ class Restore:
             gpu = _present(self._inventory(pf), pf)  # the state of the GPU after the change of its MIG mode
             options = sriov_plan.Options(num_vfs=_number(gpu, stored), has_tool=sriov_manage.installed(self.ctx), leave_used=True)
             plan = sriov_plan.plan(self._inventory(pf), self._facts(), [pf], options)
-            self.did(sriov_apply.apply(self.ctx, plan, self._most(), 0, lock=0))  # cloud agents start after the restore, which monitors vGPUs later
+            self.did(sriov_apply.apply(self.ctx, plan, self._most(), 0, lock=0))  # not monitored here, because cloud agents start after the restore
             for text in plan.warnings:
                 self.out(text)
 
@@ -315,7 +315,7 @@ class Restore:
             self.failed(EngineError(one.errors))  # the completed steps have been recorded already
 
     def watch(self, settle: float) -> None:
-        """Monitors the new vGPUs and reports those that disappear as not done. Then records which stored vGPUs are missing."""
+        """Monitors the new vGPUs and reports those that disappear as not done. Afterwards, records which stored vGPUs are missing."""
         try:
             vgpu_apply.watch(self.ctx, vgpu_apply.Outcome(self._created, None, self._at), settle)
         except ApplyError as exc:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the kernel command line of the next boot. Before any reboot, reads the result and verifies that the flags are in force."""
+"""Writes the kernel command line of the next boot. Before any reboot, reads the result and verifies that the flags take effect."""
 
 from __future__ import annotations
 

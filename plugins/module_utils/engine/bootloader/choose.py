@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Selects the class for the boot loader that booted this host. Unsupported boot loaders are refused with manual instructions.
 
-The loader that booted the host decides first, and then the tools on the host.
+The selection depends on the loader that booted the host, and then on the tools that are installed.
 """
 
 from __future__ import annotations

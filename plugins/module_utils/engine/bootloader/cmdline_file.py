@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Edits kernel command lines that have exactly one line.
+"""Edits kernel command lines that are stored on one line.
 
-These are /etc/kernel/cmdline, which kernel-install and proxmox-boot-tool use, and the options of boot entries.
+Such a line is the content of /etc/kernel/cmdline, which kernel-install and proxmox-boot-tool use, or the options of a boot entry.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..state.paths import KERNEL_CMDLINE
 
 
 def added(text: str, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | None:
-    """Returns (the edit that puts the flags in force, the added flags), or None if all flags are present."""
+    """Returns (the edit that makes all flags effective, the added flags), or None if all flags are effective already."""
     words = _words(text, flags)
     lacks = kernel_flags.missing(flags, words)
     if not lacks:
@@ -32,7 +32,7 @@ def added(text: str, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | None:
 
 
 def taken(text: str, flags: Sequence[str]) -> FileEdit | None:
-    """Returns the edit that removes the flags, or None if the file has none of the flags."""
+    """Returns the edit that removes the flags, or None if the file contains none of the flags."""
     after = without(text, flags)
     return None if after == text else FileEdit(KERNEL_CMDLINE, text, after, ["remove %s" % " ".join(flags)])
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Supports GRUB with boot entries (BLS) on RHEL and its derivatives.
 
-grubby edits the existing entries, and two other files define the entries of future kernels. The collection never writes grub.cfg, neither the main
-file nor the one on the EFI partition.
+grubby edits the existing entries. GRUB's defaults and /etc/kernel/cmdline define the entries of future kernels. The collection never writes grub.cfg,
+neither the main file nor the one on the EFI partition.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IDS = "vfio_pci.ids"
 
 
 class Bls(Loader):
-    """GRUB with boot entries. grubby changes all entries alike, and a flag is in force only if every entry has the flag."""
+    """GRUB with boot entries. grubby changes all entries alike, and a flag is effective only if every entry has the flag."""
 
     name = "GRUB with boot entries (grubby)"
 

@@ -34,7 +34,10 @@ class Debian(Loader):
         return next_kernel.default_of_grub(self.ctx)
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """Returns the changes that write the drop-in file. This file gets the missing flags, and keeps its own flags that are still requested."""
+        """Returns the changes that write the drop-in file.
+
+        The new file contains the missing flags, and those of its current flags that are still requested.
+        """
         before = files.read_text(self.ctx.root, DROP_IN)
         own = kernel_flags.words(" ".join(re.findall(r'^GRUB_CMDLINE_LINUX="\$GRUB_CMDLINE_LINUX ([^"\n]*)"$', before or "", re.MULTILINE)))
         entries = self.next_boot()
@@ -67,6 +70,6 @@ class Debian(Loader):
         grub.make(self.ctx, grub.UPDATE_GRUB, config, timeout)
 
     def source_of(self, word: str) -> str | None:
-        """Returns the line of GRUB's defaults that has the word, or None if no line has the word."""
+        """Returns the path and line in GRUB's defaults that contain the word, or None if no line contains the word."""
         given = grub_defaults.sources(self.ctx.root, drop_ins=True)
         return grub_defaults.where(given, word) if given else None

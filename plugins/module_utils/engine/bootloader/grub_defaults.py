@@ -46,7 +46,7 @@ def line_of(variables: shell.Variables) -> list[str]:
 
 
 def require(ctx: Context, before: Sources, after: Sources, flags: Sequence[str]) -> None:
-    """Raises EngineError unless the edited files put the flags in force and change nothing else."""
+    """Raises EngineError unless the edited files make the flags effective and change nothing else."""
     old, new = states(ctx, before), states(ctx, after)
     base = old[-1] if old else {}
     others = sorted(name for name in {*base, *new[-1]} if name != LINUX and base.get(name) != new[-1].get(name))
@@ -60,7 +60,7 @@ def require(ctx: Context, before: Sources, after: Sources, flags: Sequence[str])
 
 
 def in_the_way(given: Sources, after: Sequence[shell.Variables], flags: Sequence[str]) -> EngineError:
-    """Returns the error that names the line that prevents the flags from being in force."""
+    """Returns the error that names the line that prevents the flags from taking effect."""
     missing = kernel_flags.missing(flags, line_of(after[-1]))
     lacks = " ".join(missing)
     word = kernel_flags.against(missing, line_of(after[-1]))
@@ -79,7 +79,7 @@ def in_the_way(given: Sources, after: Sequence[shell.Variables], flags: Sequence
 
 
 def _line_with(given: Sources, word: str) -> tuple[str, int]:
-    """Returns the path and number of the last line that has the word."""
+    """Returns the path and number of the last line that contains the word."""
     for path, text in reversed(given):
         for number, line in reversed(list(enumerate(text.splitlines(), 1))):
             if word in line and not line.lstrip().startswith("#"):
@@ -88,7 +88,7 @@ def _line_with(given: Sources, word: str) -> tuple[str, int]:
 
 
 def where(given: Sources, word: str) -> str | None:
-    """Returns the path and line of a word in the files, or None if no file has the word."""
+    """Returns the path and line of a word in the files, or None if no file contains the word."""
     path, number = _line_with(given, word)
     return "%s:%d" % (path, number) if word in dict(given)[path] else None
 
@@ -99,9 +99,9 @@ def _last_assignment(text: str, name: str) -> int:
 
 
 def added(ctx: Context, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | None:
-    """Returns (the edit of /etc/default/grub that puts the flags in force, the added flags).
+    """Returns (the edit of /etc/default/grub that makes the flags effective, the added flags).
 
-    Returns None if the file has all flags or does not exist. The edit takes effect when GRUB's tools generate new files.
+    Returns None if the file does not exist or all flags are effective already. The edit takes effect when GRUB's tools generate new files.
     """
     before = sources(ctx.root, drop_ins=False)
     if not before:
@@ -112,7 +112,7 @@ def added(ctx: Context, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | No
         try:
             lacks = kernel_flags.missing(flags, line_of(states(ctx, before)[-1]))
         except EngineError:
-            shell_text.assignments(text, LINUX)  # raises NotUnderstood if it can name the line
+            shell_text.assignments(text, LINUX)  # raises an error that names the line, if possible
             raise
         if not lacks:
             return None
@@ -124,7 +124,7 @@ def added(ctx: Context, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | No
 
 
 def taken(ctx: Context, flags: Sequence[str]) -> FileEdit | None:
-    """Returns the edit of /etc/default/grub that removes the flags, or None if the file has none of the flags."""
+    """Returns the edit of /etc/default/grub that removes the flags, or None if the file contains none of the flags."""
     before = sources(ctx.root, drop_ins=False)
     if not before or not flags:
         return None

@@ -47,6 +47,6 @@ class Suse(Loader):
         grub.make(self.ctx, [*grub.MKCONFIG, CONFIG], CONFIG, timeout)
 
     def source_of(self, word: str) -> str | None:
-        """Returns the line of GRUB's defaults that has the word, or None if no line has the word."""
+        """Returns the path and line in GRUB's defaults that contain the word, or None if no line contains the word."""
         given = grub_defaults.sources(self.ctx.root, drop_ins=False)
         return grub_defaults.where(given, word) if given else None

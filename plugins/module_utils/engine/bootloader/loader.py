@@ -26,9 +26,9 @@ ENTRIES = "boot entries"
 class Changes:
     """The planned changes of one boot loader.
 
-    *edits* has the edits of files. The originals of these files are recorded, except for the files in *ours*, which the collection created. *run*
-    describes the program that applies the edits. *added* has the flags that the edits and the program add. *removed* has the flags that the program
-    removes from boot entries.
+    *edits* lists the edits of files. The originals of these files are recorded, except for the files in *ours*, which the collection manages. *run*
+    describes the program that applies the edits. *added* contains the flags that the edits and the program add. *removed* contains the flags that the
+    program removes from boot entries.
     """
 
     edits: list[FileEdit] = field(default_factory=list)
@@ -48,29 +48,29 @@ class Loader(ABC):
 
     @abstractmethod
     def next_boot(self) -> list[Entry]:
-        """Returns the entries that the next boot may start, or only the default entry if it is known."""
+        """Returns the entries that the next boot may start. If the default entry is known, returns only this entry."""
 
     @abstractmethod
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """Returns the changes that put the flags in force. Raises EngineError if a file cannot be edited or an edit would have no effect."""
+        """Returns the changes that make the flags effective. Raises EngineError if a file cannot be edited or an edit would have no effect."""
 
     @abstractmethod
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
         """Returns the changes that remove the added flags."""
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
-        """Runs the program that Changes.run describes, and syncs the files that it wrote to disk."""
+        """Runs the program that Changes.run describes, and syncs the files that the program wrote to disk."""
 
     def source_of(self, word: str) -> str | None:
         """Returns the file and line that a word of the command line comes from, or None if the source is unknown."""
         return None
 
     def lacking(self, flags: Sequence[str], entries: Sequence[Entry]) -> list[str]:
-        """Returns the flags that are not in force in at least one of the entries."""
+        """Returns the flags that are not effective in at least one of the entries."""
         return [flag for flag in flags if any(kernel_flags.missing([flag], entry.cmdline or ()) for entry in entries)]
 
     def wrong(self, flags: Sequence[str], entries: Sequence[Entry]) -> list[Refusal]:
-        """Returns the errors that explain why the next boot would not have the flags in force."""
+        """Returns the errors that explain why the flags would not take effect at the next boot."""
         if not entries:
             return [no_entries(self.name)]
         return [self._against(flags, entry) for entry in entries if kernel_flags.missing(flags, entry.cmdline or ())]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the steps that put kernel flags in force at the next boot, or remove them. The planner writes nothing."""
+"""Plans the steps that add kernel flags to the next boot's command line, or remove them. The planner writes nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLAIN = re.compile(r"[\w.,:=/@%+-]+\Z", re.ASCII)
 class Facts:
     """The input of the planner besides the boot loader's files.
 
-    *running* has the words of the running kernel's command line. *boot* is the id of the current boot.
+    *running* contains the words of the running kernel's command line. *boot* is the id of the current boot.
     """
 
     running: list[str]
@@ -63,7 +63,7 @@ def wrong_flags(flags: Sequence[str]) -> list[Refusal]:
 
 
 def plan_present(loader: Loader, flags: Sequence[str], rebuild: bool, facts: Facts) -> CmdlinePlan:
-    """Returns the plan that puts the flags in force. Raises EngineError if this is impossible."""
+    """Returns the plan that makes the flags effective at the next boot. Raises EngineError if this is impossible."""
     target = Target(list(flags), rebuild=rebuild or facts.pending, loader=loader)
     result = Plan(target)
     target.changes = loader.plan(flags, target.rebuild)
@@ -79,7 +79,7 @@ def plan_present(loader: Loader, flags: Sequence[str], rebuild: bool, facts: Fac
 
 
 def _in_vain(lacks: Sequence[str], entries: Sequence[Entry], facts: Facts) -> list[Refusal]:
-    """Returns the error that refuses a second reboot if the host already booted the same entry and the flags had no effect."""
+    """Returns the error that refuses another reboot, if a reboot with the same boot entry had no effect."""
     record = facts.record
     if record.boot in (None, facts.boot) or record.line != line_of(entries):
         return []

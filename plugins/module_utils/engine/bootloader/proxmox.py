@@ -84,5 +84,5 @@ class ProxmoxSystemdBoot(Loader):
         proxmox_boot_tool.refresh(self.ctx, timeout)
 
     def source_of(self, word: str) -> str | None:
-        """Returns the path of /etc/kernel/cmdline if the file has the word, or None otherwise."""
+        """Returns the path of /etc/kernel/cmdline if the file contains the word, or None otherwise."""
         return KERNEL_CMDLINE if word in (files.read_text(self.ctx.root, KERNEL_CMDLINE) or "").split() else None

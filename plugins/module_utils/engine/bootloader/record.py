@@ -14,7 +14,7 @@ from .loader import ENTRIES, Added
 
 PATH = STATE + "/kernel-cmdline.json"
 VERSION = 1
-# The record of an earlier release on the Red Hat family, which has only the flags.
+# The record of an earlier release on the Red Hat family, which contains only the flags.
 _EARLIER = STATE + "/iommu-flags"
 
 
@@ -22,8 +22,8 @@ _EARLIER = STATE + "/iommu-flags"
 class Record:
     """The contents of the record.
 
-    *added* has the form of loader.Added. *boot* is the id of the boot whose kernel lacked flags that the next boot was going to have. *line* is the
-    command line of that next boot.
+    *added* has the form of loader.Added. *boot* is the id of the boot during which the running kernel lacked flags of the next boot's command line.
+    *line* is the next boot's command line at that time.
     """
 
     added: Added = field(default_factory=dict)

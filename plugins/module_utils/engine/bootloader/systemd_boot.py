@@ -56,7 +56,7 @@ class SystemdBoot(Loader):
     def _edit(self, entry: Entry, flags: Sequence[str]) -> FileEdit:
         """Returns the edit that appends the flags to the entry's last line of options.
 
-        The edited text is verified to have the flags and all previous options.
+        The edited text is verified to contain the flags and all previous options.
         """
         text = files.read_text(self.ctx.root, entry.path) or ""
         lines = text.splitlines(True)

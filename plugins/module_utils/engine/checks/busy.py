@@ -26,7 +26,7 @@ _PROGRAMS = (
 )
 _PACKAGE = re.compile(r"NVIDIA-.*\.run\Z")
 _INTERPRETER = re.compile(r"(?:(?:ba|da)?sh|perl|(?:platform-)?python[0-9.]*)\Z")
-_COMMAND = re.compile(r"-[a-z]*c\Z")  # the argument after such an option is a command, not a file
+_COMMAND = re.compile(r"-[a-z]*c\Z")  # matches options such as -c, whose argument is a command and not a file
 # Matches a line of /proc/locks, such as "1: POSIX  ADVISORY  WRITE 812 08:02:131 0 EOF".
 _HELD = re.compile(r"^[0-9]+: \S+ +\S+ +WRITE +(-?[0-9]+) ([0-9a-f]+):([0-9a-f]+):([0-9]+) ", re.MULTILINE)
 
@@ -64,7 +64,7 @@ def _words(ctx: Context, pid: int) -> list[str]:
 
 
 def _named(ctx: Context, pid: int) -> str:
-    # The kernel lists the process that took the lock. After this process has ended, its child processes may still hold the lock.
+    # The kernel lists the process that took the lock. Even after that process has ended, its child processes may still hold the lock.
     return "pid %d (%s)" % (pid, command_line(_words(ctx, pid)) or "this process has ended, but one of its child processes has not")
 
 

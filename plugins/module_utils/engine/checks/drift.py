@@ -29,10 +29,10 @@ def find(
     inventory: Inventory, stored: Mapping[str, StoredGpu], services: Units, domains: Iterable[Domain] = (),
     definitions: Mapping[str, Definition] | None = None,
 ) -> list[Problem]:
-    """Returns all problems that are drift.
+    """Returns all differences between the host and its setup as problems.
 
-    *stored* has the stored GPUs by address. *services* comes from systemd.read(), and is empty without systemd. *domains* has the VMs of libvirt.
-    *definitions* has the mediated devices that mdevctl defines.
+    *stored* maps addresses to stored GPUs. *services* comes from systemd.read(), and is empty without systemd. *domains* lists the VMs of libvirt.
+    *definitions* contains the mediated devices that mdevctl defines.
     """
     found = [one for pf in sorted(stored) for one in _gpu(inventory, stored[pf])]
     found += [one for pf in sorted(stored) for one in _autostarted(inventory, stored[pf], definitions or {})]
@@ -53,7 +53,7 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
             "If the GPU was taken out, remove it from the layout. Otherwise check 'lspci -d 10de:' and dmesg.", "gpu_gone",
         )
     if gpu is None or not gpu.alive:
-        return  # another check reports a GPU that fell off the bus, which causes all other drift
+        return  # another check reports a GPU that fell off the bus, which causes all other drift of the GPU
     if stored.mig and gpu.mig and gpu.mig.current is False:
         yield Refusal("MIG is off", pf, "MIG on, as stored", _AGAIN, "mig_lost")
     elif stored.mig and gpu.mig and gpu.mig.current:

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Evaluates a host's health from its state, its drift and its logs. Root causes come first, and consequences name their root cause.
 
-vgpuctl doctor, vgpuctl metrics, the module nvidia_gpu_info, and the playbooks validate and report all show this evaluation. None of them adds an
-evaluation to it.
+vgpuctl doctor, vgpuctl metrics, the module nvidia_gpu_info, and the playbooks validate and report all show this evaluation unchanged.
 """
 
 from __future__ import annotations
@@ -61,8 +60,8 @@ _CAUSES = {
 class Setup:
     """The setup of a host.
 
-    *stored* has the stored GPUs by address, *services* the states of systemd's units, and *domains* the VMs of libvirt. *flags* and *causes* are
-    arguments of problems.find(). *fabric* is the state of the fabric, if this state was read already.
+    *stored* maps addresses to stored GPUs. *services* contains the states of systemd's units, and *domains* the VMs of libvirt. *flags* and *causes*
+    are arguments of problems.find(). *fabric* is the state of the fabric, if this state was read already.
     """
 
     stored: Mapping[str, StoredGpu] = field(default_factory=dict)
@@ -87,9 +86,9 @@ def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup
 def of_logs(
     ctx: Context, told: Sequence[Problem], domains: Sequence[Domain] = (), vgpus: Collection[str] = (), timeout: float = 30
 ) -> list[Problem]:
-    """Returns the problems in the logs of a host or VM that 'told' does not report already.
+    """Returns the problems in the logs of a host or VM that 'told' does not contain already.
 
-    Among the logs of VMs, only those of VMs in *domains* with vGPUs are read. *vgpus* has the keys of vGPUs and the addresses of their VFs.
+    The logs of VMs are read only for VMs in *domains* that have a vGPU. *vgpus* contains the keys of vGPUs and the addresses of their VFs.
     """
     return problems.rated(logs.find(logs_reader.read(ctx, domains, vgpus, timeout), {one.error.code for one in told}))
 

@@ -47,8 +47,8 @@ def settled(ctx: Context, inventory: Inventory, make: Callable[[], Made], keys: 
 def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str], deadline: float) -> bool:
     """Adds the users that nvidia-smi reports to vGPUs that seem idle. Returns whether any user was added.
 
-    Only GPUs with a vGPU among *keys* are queried. /proc does not show a process in another PID namespace, so nvidia-smi is queried, too. If
-    nvidia-smi does not answer, the vGPUs count as in use. Until *deadline*, an answer may be out of date.
+    Only GPUs with a vGPU among *keys* are queried. /proc may not show the user of a vGPU, such as a process in another PID namespace. If nvidia-smi
+    does not answer, the vGPUs count as in use. Until *deadline*, an answer may be out of date.
     """
     found = False
     for gpu in inventory.gpus:

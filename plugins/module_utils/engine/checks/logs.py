@@ -3,7 +3,7 @@
 """Finds problems in logs.
 
 Each known line is reported once for each device, with its cause and remedy. Unknown lines that report an error are quoted. A log shows past events
-and not the current state, so all findings are warnings. A finding that a check of the state reports, too, is omitted.
+and not the current state, so all findings are warnings. A finding is omitted if a check of the current state reports the same problem.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHOWN = 3  # the maximum number of unknown lines that a finding quotes
 _ERROR = re.compile(
     r"\b(?:error|fail(?:ed|s|ure)?|fatal|can(?:not|'t)|unable|timed? ?out|refused|denied|invalid|(?:not |un)supported|abort\w*|assert\w*|mismatch"
     r"|incompatible|corrupt\w*|Xid)\b", re.IGNORECASE)
-# In logs that other programs also write to, an unknown line must match this pattern.
+# In logs that other programs also write to, an unknown line must match this pattern to be reported.
 _OURS = re.compile(r"NVRM|nvidia|vgpu|mdev", re.IGNORECASE)
 _PCI = re.compile(r"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}(?:\.[0-7])?\b", re.IGNORECASE)
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
@@ -39,7 +39,7 @@ class _Found:
 
 
 def find(logs: Logs, told: Collection[str] = ()) -> list[Refusal]:
-    """Returns the findings in the logs. The codes in 'told' are those of problems that the host's state shows already."""
+    """Returns the findings in the logs. 'told' contains the codes of problems that checks of the host's state already report."""
     known: dict[tuple[str, str, str], _Found] = {}
     unknown: dict[str, _Found] = {}
     vgpus: dict[str, str] = {}  # the vGPU of each process of the vGPU manager, by pid
@@ -75,7 +75,7 @@ def _pid(code: str, line: Line) -> str:
 
 
 def _end(known: dict[tuple[str, str, str], _Found], line: Line, text: str) -> None:
-    """Removes the findings that a line shows as ended."""
+    """Removes the findings that a line shows to be over."""
     for code, (pattern, dummy) in symptoms.ENDED.items():
         open_ones = [key for key, one in known.items() if key[0] == code and one.lines[0].log == line.log and key[2] == _pid(code, line)]
         if open_ones and re.search(pattern, text, re.IGNORECASE):

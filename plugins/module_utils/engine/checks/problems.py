@@ -48,7 +48,10 @@ def rated(errors: Iterable[Refusal]) -> list[Problem]:
 
 
 def _managed(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
-    """Yields the errors for VFs that are vGPUs and that libvirt would unbind from nvidia. This would remove the vGPU, and the VM would not start."""
+    """Yields the errors for VFs that are vGPUs and that libvirt would unbind from nvidia.
+
+    Unbinding would remove the vGPU, and the VM would not start.
+    """
     ours = {vf.address for gpu in inventory.gpus if gpu.claims_vfs for vf in gpu.vfs}
     for domain in domains:
         for key in sorted(domain.devices):
@@ -123,7 +126,7 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
 
 
 def _mode_differs(gpu: Gpu) -> Refusal:
-    """Returns the error for a GPU on which nvidia-smi and sysfs disagree about SR-IOV. The collection creates vGPUs as sysfs shows them."""
+    """Returns the error for a GPU on which nvidia-smi and sysfs disagree about SR-IOV. The collection relies on sysfs when it creates vGPUs."""
     shown = "%d VFs for vGPUs" % gpu.total_vfs if gpu.sriov else "no VFs for vGPUs"
     remedy = "Check SR-IOV, ARI and above-4G decoding in the firmware, and dmesg." if gpu.host_mode == nvidia_smi.SRIOV else (
         "If no types appear on its VFs, check 'journalctl -u nvidia-vgpud', and report the GPU's ids ('lspci -nn') to this project."

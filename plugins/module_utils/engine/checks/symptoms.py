@@ -17,7 +17,7 @@ _MODULES = "https://github.com/NVIDIA/open-gpu-kernel-modules/"
 _OPERATOR = "https://github.com/NVIDIA/gpu-operator/issues/"
 _XID = "https://docs.nvidia.com/deploy/xid-errors/"
 _QEMU = "https://gitlab.com/qemu-project/qemu/-/blob/master/hw/vfio/"
-# The source of lines that were seen on hosts, but that no vendor's documentation or source code has.
+# The source of lines that were observed on hosts, but do not appear in any vendor's documentation or source code.
 FIELD = "seen in the field"
 _REBOOT = "Stop the GPU's VMs, then reboot the host."
 _SERVER = "Check the host's firmware: SR-IOV, ARI and above-4G decoding must be enabled. Update the firmware if they are."
@@ -191,7 +191,7 @@ TABLE = (
 
 # Harmless lines that resemble failures. Each row is (log, pattern, source).
 HARMLESS = (
-    ("kernel", r"module verification failed: signature and/or required key missing", _OPERATOR + "554"),  # printed if Secure Boot is off
+    ("kernel", r"module verification failed: signature and/or required key missing", _OPERATOR + "554"),  # printed while Secure Boot is off
     ("nvidia-vgpu-mgr", r"Unable to get VM name from QEMU commandline, using VM's UUID",
      "https://github.com/cloud-hypervisor/cloud-hypervisor/issues/7572"),
     ("nvidia-vgpu-mgr", r"Cannot query ECC status|frames returned by backtrace|vmiop_log: \S+\([^)]*\) \[0x", FIELD),

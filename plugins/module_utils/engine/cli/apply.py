@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The subcommands vgpuctl plan and vgpuctl apply, which read a layout from a file.
 
-Both use the planner, the guards, the lock and the store of the module nvidia_vgpu.
+Both subcommands use the planner, the guards, the lock and the store of the module nvidia_vgpu.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The subcommand vgpuctl collect, which creates an archive for a bug report. The archive has no data that identifies the host's owner."""
+"""The subcommand vgpuctl collect, which creates an archive for a bug report. The archive contains no data that identifies the host's owner."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _write(path: str, content: dict[str, str], when: int) -> None:
 def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:
     """Returns the texts by name, and notes on the texts that could not be read.
 
-    On a broken host, the archive has the texts that could be read.
+    On a broken host, the archive contains the texts that could be read.
     """
     found: dict[str, str] = {}
     unread: list[str] = []

@@ -38,8 +38,8 @@ class Option:
 class Command:
     """One subcommand of vgpuctl. run(ctx, screen, args) returns the exit status.
 
-    *text* has details beyond *help*. *root* is true if the subcommand requires root. *failed* is the exit status if the subcommand fails. *partial*
-    is true if the output is incomplete without root.
+    *text* contains details beyond *help*. *root* is true if the subcommand requires root. *failed* is the exit status if the subcommand fails.
+    *partial* is true if the output is incomplete without root.
     """
 
     name: str

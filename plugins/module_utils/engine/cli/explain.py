@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The subcommand vgpuctl explain, which shows the meaning and the remedy of a code. Both are read from the sources of vgpuctl."""
+"""The subcommand vgpuctl explain, which shows the meaning and the remedy of a code. The texts are read from the sources of vgpuctl."""
 
 from __future__ import annotations
 

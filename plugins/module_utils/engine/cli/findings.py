@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Groups problems of the same kind for output, the most severe kind first. Consequences are shown only as numbers."""
+"""Groups problems of the same kind for output, the most severe kind first. Consequences are only counted."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads a layout for vgpuctl from JSON, or from YAML if Python has PyYAML.
 
-The layout has the form of the option layout of nvidia_vgpu. Ansible checks the names and types of a module's options, but not those of vgpuctl.
-vgpuctl therefore checks the layout itself, and refuses a misspelled key.
+The layout has the form of the option layout of nvidia_vgpu. Ansible checks the names and types of a module's options. vgpuctl must check the layout
+itself, and refuses a misspelled key.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Hashable, Iterator
 
 from ..base.errors import Refusal, error, raise_if_any, shown
 
-try:  # imported at the top of the file, as all modules are, although the host may not have PyYAML
+try:  # PyYAML is optional, because a layout may also be JSON
     import yaml
 except ImportError:
     yaml = None
 
-# The names of the module's suboptions. A test compares both.
+# A test compares these names with the suboptions of the module.
 ENTRY = ("gpu", "vgpus", "mixed_sizes", "mig")
 VGPU = ("type", "count", "uuid", "vf", "vgpu_params", "fabric")
 # The inventory variable with the layout. A file of group_vars or host_vars can thus be used unchanged.

@@ -22,8 +22,8 @@ _COMMON = frozenset(
 )
 _PLAIN = ("", "0", "1", "127.0.0.1", "0.0.0.0", "[N/A]")
 _UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
-# Each rule is (kind, pattern). The rules are applied in this order, and each replaces the match of the second group. No pattern can begin again
-# within its own match, because the search would then be slow. A word in a log can have any length.
+# Each rule is (kind, pattern). The rules are applied in this order, and each replaces the match of the second group. The search must stay fast in
+# words of any length, so no pattern can match again from within its own match.
 _RULES: tuple[tuple[str, Pattern[str]], ...] = (
     ("key", re.compile(r"()(-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z))", re.DOTALL)),
     # Matches the end of a key without its beginning, because journalctl shows only the last lines of a log. All lines before the end may belong to
@@ -58,7 +58,7 @@ _NAMES: tuple[tuple[str, Pattern[str]], ...] = (
 
 
 class Masks:
-    """Finds names and serial numbers in texts, then masks texts. *counts* has the number of different values that were replaced, by kind."""
+    """Finds names and serial numbers in texts, then masks texts. *counts* contains the number of different values that were replaced, by kind."""
 
     def __init__(self) -> None:
         self._words: dict[str, str] = {}  # the replacement of each text, by the text in lower case

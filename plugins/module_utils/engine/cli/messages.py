@@ -19,7 +19,7 @@ UNKNOWN = "…"
 MOST = 8  # the maximum number of variants of one text
 
 Scope = Union[ast.Module, ast.FunctionDef]
-# The possible texts of each name in one round of a loop.
+# The possible texts of each name in one iteration of a loop.
 Environment = Dict[str, List[str]]
 
 
@@ -110,7 +110,7 @@ class Reader:
         return isinstance(code, ast.Name) and code.id == "code"
 
     def rows(self, source: Source, scope: Scope, call: ast.Call) -> list[Environment]:
-        """Returns the values of names in each round of a loop over a table of constants. Without a loop, returns one empty dictionary."""
+        """Returns the values of names in each iteration of a loop over a table of constants. Without a loop, returns one empty dictionary."""
         for loop in ast.walk(scope):
             if not (isinstance(loop, ast.For) and isinstance(loop.target, ast.Tuple) and isinstance(loop.iter, ast.Name)):
                 continue
@@ -177,7 +177,7 @@ class Reader:
         return [text for one in values for text in self.texts(source, scope, one, environment)]
 
     def named(self, source: Source, scope: Scope, name: str, environment: Environment) -> list[str]:
-        """Returns the possible values of a name, from the round of a loop, the function, the file or an import."""
+        """Returns the possible values of a name, from the iteration of a loop, the function, the file or an import."""
         if name in environment:
             return environment[name]
         found = []

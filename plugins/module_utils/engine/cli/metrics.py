@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The subcommand vgpuctl metrics, which reports the host's vGPUs to Prometheus.
+"""The subcommand vgpuctl metrics, which prints metrics of the host's vGPUs for Prometheus.
 
 The output has the text format of node_exporter's textfile collector. The metric "problems" counts problems by their severity and code.
 """
@@ -26,7 +26,8 @@ from .metrics_names import METRICS, PREFIX
 from .metrics_usage import MIB, Sample
 from .screen import Screen
 
-# The age in seconds from which an incomplete file must belong to a killed run. This command does not take the host's lock, which would prove it.
+# An incomplete file that is older than this number of seconds belongs to a killed run. The file's age is the only indication, because vgpuctl metrics
+# does not take the host's lock.
 _ABANDONED = 3600
 # The file that records the pid and start time of an nvidia-smi that hangs in the kernel. A reboot empties /run.
 _STUCK = "/run/vgpuctl-nvidia-smi"
@@ -39,7 +40,7 @@ NEXT_BOOT = ("next_kernel_without_driver", "boot_cause", "service_not_enabled", 
 class Scrape:
     """The data of all metrics.
 
-    *now* is the time at which all data was read, in seconds since 1970. *seconds* is the time that this took.
+    *now* is the time at which all data was read, in seconds since 1970. *seconds* is the duration of the reading.
     """
 
     seen: snapshot.Snapshot
@@ -160,7 +161,7 @@ def _host(seen: snapshot.Snapshot) -> Iterator[Sample]:
 
 
 def _fabric(fabric: Fabric) -> Iterator[Sample]:
-    """Yields the samples of a host with NVSwitches. If Fabric Manager does not report partitions, they have no samples."""
+    """Yields the samples of a host with NVSwitches. If Fabric Manager does not report partitions, the metrics of partitions have no samples."""
     manager = fabric.manager
     labels = {"version": manager.version or "", "mode": manager.mode or "", "active": manager.unit.get("active") or ""}
     yield "fabric_manager_info", 1, labels
@@ -170,7 +171,7 @@ def _fabric(fabric: Fabric) -> Iterator[Sample]:
 
 
 def _gpu(gpu: Gpu, expected: list[str]) -> Iterator[Sample]:
-    """Yields all samples of one GPU. *expected* has the types of the GPU's stored vGPUs."""
+    """Yields all samples of one GPU. *expected* lists the types of the GPU's stored vGPUs."""
     where = {"gpu": gpu.address}
     yield "gpu_info", 1, dict(where, model=gpu.name, driver=gpu.driver or "", framework=gpu.framework)
     yield "gpu_alive", int(gpu.alive), where

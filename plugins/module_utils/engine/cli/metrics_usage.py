@@ -23,7 +23,7 @@ from ..system.context import Context
 from ..system.nvidia_smi_usage import Answer, GpuUsage, VgpuUsage
 
 MIB = 1024 * 1024
-# A sample has the metric's name without its prefix, the value and the labels.
+# A sample consists of the metric's name without its prefix, the value and the labels.
 Sample = Tuple[str, object, Dict[str, str]]
 
 

@@ -19,7 +19,7 @@ _STYLES = {"error": "31;1", "warning": "33", "good": "32", "strong": "1", "dim":
 _GAP = "  "
 # The maximum width of wrapped text in columns. A terminal may be narrower.
 _WIDTH = 110
-# Matches a quoted command. It stays on one line, because operators paste it.
+# Matches a quoted command. Such a command stays on one line, because operators paste it.
 _COMMAND = re.compile(r"(?<!\w)'[^'\n]{1,60}'(?!\w)")
 
 
@@ -29,7 +29,7 @@ def count(number: int, word: str) -> str:
 
 
 class Screen:
-    """Prints texts and tables to a stream. If *terminal* is None, the stream shows whether it is a terminal."""
+    """Prints texts and tables to a stream. If *terminal* is None, the stream is checked for a terminal."""
 
     def __init__(self, stream: TextIO, terminal: bool | None = None, surroundings: Mapping[str, str] | None = None) -> None:
         known = os.environ if surroundings is None else surroundings

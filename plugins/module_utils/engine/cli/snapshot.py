@@ -19,7 +19,7 @@ from ..system.context import Context
 class Snapshot:
     """The state of a host.
 
-    *stored* has the stored GPUs by address. *found* has all problems. *fabric* is None on a host without NVSwitches.
+    *stored* maps addresses to stored GPUs. *found* lists all problems. *fabric* is None on a host without NVSwitches.
     """
 
     inventory: reader.Inventory

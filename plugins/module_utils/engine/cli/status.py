@@ -88,7 +88,10 @@ def _row(gpu: Gpu) -> dict[str, Any]:
 
 
 def _table(screen: Screen, gpus: list[Gpu], found: list[Problem]) -> None:
-    """Prints a table with one row for each GPU. The state of a GPU is the highest severity of the GPU, its VFs and its vGPUs."""
+    """Prints a table with one row for each GPU.
+
+    The state of a GPU is the highest severity among the problems of the GPU, its VFs and its vGPUs.
+    """
     rows, styles = [], []
     for gpu in gpus:
         devices = {gpu.address, *(vf.address for vf in gpu.vfs), *(vgpu.key for vgpu in gpu.vgpus)}

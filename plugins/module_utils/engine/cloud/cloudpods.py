@@ -28,7 +28,7 @@ def _is_path(path: str) -> bool:
 
 
 def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Refusal]]:
-    """Returns (path without links, text or None, errors) of the configuration file."""
+    """Returns (path with resolved links, text or None, errors) of the configuration file."""
     if not _is_path(request.path):
         found = "%.60r is not an absolute path" % request.path
         return request.path, None, [Refusal(found, device="path", expected="a file, such as %s" % PATH, code="bad_path")]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans which PCI functions Cloudpods' host agent uses for vGPUs and does not bind to vfio-pci. The planner does not read or write the host.
+"""Plans which PCI functions Cloudpods' host agent uses for vGPUs and does not bind to vfio-pci. The planner neither reads nor changes the host.
 
 The agent reads /etc/yunion/host.conf at its start. The agent binds every NVIDIA GPU (PF or VF) whose address is not in nvidia_vgpu_pfs to vfio-pci,
 which destroys the GPU's vGPUs. For addresses in nvidia_vgpu_pfs, the agent offers the mediated devices to VMs.
@@ -26,7 +26,7 @@ PATH = "/etc/yunion/host.conf"
 KEY = "nvidia_vgpu_pfs"
 # The mark is written before host.conf is changed, and removed after the agent's next restart.
 MARK = STATE + "/cloudpods-restart-due"
-# Matches the addresses that the agent accepts. The agent adds the domain 0000 to the part in the group.
+# Matches the addresses that the agent accepts. The agent adds the PCI domain 0000 to the captured part.
 _SHORT = re.compile(r"^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])\Z")
 
 
@@ -34,8 +34,8 @@ _SHORT = re.compile(r"^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])\Z")
 class Request:
     """The user's request.
 
-    If *present* is false, the key is removed. *gpus* has selectors. *require_vgpus* is true if the plan is refused while vGPUs are missing.
-    *restarted* is true if the agent was restarted, which ends a pending restart.
+    If *present* is false, the key is removed. *gpus* lists selectors of GPUs. If *require_vgpus* is true, the plan is refused while vGPUs are
+    missing. *restarted* is true if the agent was restarted, which ends a pending restart.
     """
 
     present: bool = True
@@ -49,8 +49,8 @@ class Request:
 class State:
     """The input of the planner from the host.
 
-    *path* has no links. *text* is the file's text, or None if the file does not exist. *stored* has the layouts by GPU. *marked* is true if a restart
-    of the agent is pending. *errors* result from reading the file, and *layout_errors* from reading the layouts.
+    *path* contains no links. *text* is the file's text, or None if the file does not exist. *stored* maps addresses to the layouts of GPUs. *marked*
+    is true if a restart of the agent is pending. *errors* result from reading the file, and *layout_errors* from reading the layouts.
     """
 
     inventory: Inventory
@@ -66,8 +66,8 @@ class State:
 class Target:
     """The file and its new content.
 
-    *edit* is None if the file needs no change. *addresses* is the value of the key, and *gpus* has the GPUs of these addresses. *restart* is true if
-    a restart of the agent is pending.
+    *edit* is None if the file needs no change. *addresses* is the value of the key, and *gpus* lists the GPUs of these addresses. *restart* is true
+    if a restart of the agent is pending.
     """
 
     path: str
@@ -79,7 +79,7 @@ class Target:
 
 
 def short(address: str) -> str | None:
-    """Returns an address in Cloudpods' spelling, or None if Cloudpods cannot spell the address."""
+    """Returns an address in Cloudpods' notation, or None if this notation cannot represent the address."""
     found = _SHORT.match(address)
     return found.group(1) if found else None
 
@@ -94,9 +94,9 @@ def _has_vgpus(gpu: Gpu) -> bool:
 
 
 def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list[Refusal]]:
-    """Returns (gpus, errors) of the selectors.
+    """Returns (gpus, errors) for the selectors.
 
-    The selector "all" omits GPUs without VFs and vGPU types, because such GPUs may be passed through to VMs.
+    The selector "all" omits GPUs that have neither VFs nor vGPU types, because such GPUs may be passed through to VMs.
     """
     addresses: set[str] = set()
     errors: list[Refusal] = []
@@ -136,7 +136,10 @@ def _unfit(gpu: Gpu) -> Iterator[Refusal]:
 
 
 def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refusal]:
-    """Returns the errors for vGPUs that must exist before the agent scans for them, but are missing. *stored* has the layouts by GPU."""
+    """Returns the errors for vGPUs that must exist before the agent scans for them, but are missing.
+
+    *stored* maps addresses to the layouts of GPUs.
+    """
     errors = []
     for gpu in gpus:
         expected = stored[gpu.address].vgpus if gpu.address in stored else []

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lists the vGPUs that Apache CloudStack discovers on a host.
 
-For each profile of each GPU model, the list has the addresses of the vGPUs in CloudStack's spelling. CloudStack uses only existing vGPUs: mediated
-devices by their UUID, and VFs of the vendor-specific VFIO framework by their address. The addresses of CloudStack have no PCI domain.
+For each profile of each GPU model, the list contains the addresses of the vGPUs in CloudStack's notation, which has no PCI domain. CloudStack uses
+only existing vGPUs. Mediated devices are identified by UUID, and VFs of the vendor-specific VFIO framework by address.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from .offered import Offered
 
 
 def in_reach(address: str) -> bool:
-    """Returns whether CloudStack and OpenNebula can spell an address. Both always use domain 0000."""
+    """Returns whether CloudStack and OpenNebula can represent an address. Both clouds always use PCI domain 0000."""
     return address.partition(":")[0] == "0000"
 
 
 def short_address(address: str) -> str:
-    """Returns an address as lspci spells it, such as e8:00.4."""
+    """Returns an address in the notation of lspci, such as e8:00.4."""
     return address.partition(":")[2]
 
 
@@ -37,6 +37,6 @@ def render(offered: Sequence[Offered]) -> list[dict[str, Any]]:
 
 
 def warnings(gpus: Sequence[Gpu]) -> list[str]:
-    """Returns a warning for each GPU whose address CloudStack and OpenNebula cannot spell."""
+    """Returns a warning for each GPU whose address CloudStack and OpenNebula cannot represent."""
     words = "CloudStack and OpenNebula: %s is in PCI domain %s, and both use domain 0000 only: its vGPUs and VFs are omitted."
     return [words % (gpu.address, gpu.address.partition(":")[0]) for gpu in gpus if not in_reach(gpu.address)]

@@ -12,7 +12,7 @@ from ..system import files
 
 
 def read(root: str, path: str) -> str | None:
-    """Returns the file's text with its original line ends, or None if the file does not exist. *path* has no links."""
+    """Returns the file's text with its original line ends, or None if the file does not exist. *path* must not contain links."""
     try:
         if not stat.S_ISREG(os.stat(root + path).st_mode):
             raise error("this is not a regular file", path, "a file", "Replace it with a regular file, then run again.", "no_file")

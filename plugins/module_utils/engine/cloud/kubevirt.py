@@ -15,7 +15,7 @@ from ..base.errors import Refusal
 from .offered import Offered, Rendered
 
 # A device plugin listens at DIRECTORY/kubevirt-NAME.sock, and a socket's path has at most 107 bytes. For a mediated device, NAME is the resource's
-# name without its prefix. For a PCI device, NAME includes the prefix, with a minus instead of the slash.
+# name without its prefix. For a PCI device, NAME includes the prefix, with a hyphen instead of the slash.
 _MOST = 107 - len("/var/lib/kubelet/device-plugins/kubevirt-.sock")
 
 

@@ -17,7 +17,7 @@ from ..system.context import Context
 class Offered:
     """One vGPU with the names of its type. *type_name* is the full name, such as NVIDIA A40-24Q.
 
-    *mdev_type* is the type's name for the kernel, libvirt and mdevctl, such as nvidia-558. It is None without mediated devices.
+    *mdev_type* is the type's name for the kernel, libvirt and mdevctl, such as nvidia-558, or None without mediated devices.
     """
 
     gpu: Gpu
@@ -35,7 +35,7 @@ class Offered:
 class Rendered:
     """The settings for a cloud.
 
-    *data* is for a module's result. *text* is for a file, and is empty without vGPUs. *warnings* has the limits of the settings.
+    *data* is for a module's result. *text* is for a file, and is empty without vGPUs. *warnings* describes the limits of the settings.
     """
 
     data: dict[str, list[dict[str, Any]]]

@@ -3,9 +3,10 @@
 """Sets or removes one top-level key of a YAML file by editing its lines. The value of the key is a list of strings.
 
 The text is parsed before and after the edit. The edit is refused unless the key gets the desired value and all other keys keep their values. PyYAML
-composes nodes and constructs no objects. Messages show line numbers instead of the file's content, which may have passwords.
+composes nodes and constructs no objects. Messages show line numbers instead of the file's content, which may contain passwords.
 
-A key with hyphens instead of underscores is the same key. Cloudpods' reader replaces underscores with hyphens, and uses either of two such keys.
+Keys that differ only in hyphens and underscores are the same key. Cloudpods' reader replaces underscores with hyphens, and uses either of two such
+keys.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from typing import Any
 
 from ..base.errors import EngineError, error
 
-try:  # imported at the top of the file, as all modules are; the module reports that PyYAML is missing
+try:  # without PyYAML, _read() raises an error
     import yaml
 except ImportError:
     yaml = None
 
 _BOM = "\ufeff"
-_BREAKS = "\r\n\x85\u2028\u2029"  # the line ends of YAML; str.splitlines() splits at other characters, too
+_BREAKS = "\r\n\x85\u2028\u2029"  # the line breaks of YAML, which are fewer than those of str.splitlines()
 _EMPTY = re.compile(r"[ \t%s]*(#|$)" % _BREAKS)
 _COMMENT = re.compile(r"""(?:[^"']|"[^"]*"|'[^']*')*?([ \t]+#.*)$""")  # matches a comment after a value, which may contain quotes
 _TAG = "tag:yaml.org,2002:"
@@ -47,8 +48,8 @@ class Edit:
 class _Content:
     """A parsed file.
 
-    *line*, *column* and *key* are the position (from 0) and the spelling of the key. *value* has the key's strings. A value of another kind results
-    in an empty list, and a missing key in None. *others* has all other keys in canonical form.
+    *line*, *column* and *key* are the position (from 0) and the spelling of the key. *value* contains the key's strings, is empty for a value of
+    another kind, and is None if the key is missing. *others* contains all other keys in canonical form.
     """
 
     line: int = 0
@@ -79,7 +80,7 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
     ending = (re.findall("\r\n|[%s]" % _BREAKS, text) or ["\n"])[0]
     is_open = bool(lines) and lines[-1][-1] not in _BREAKS
     if is_open:
-        lines[-1] += ending  # this line end is removed again after the edit
+        lines[-1] += ending  # this line break is removed again after the edit
     if now.value is None:
         first = last = next((number for number, line in enumerate(lines) if re.match(r"\.\.\.\s", line)), len(lines))
         head = " " * now.column + name + ":"
@@ -95,7 +96,7 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
         within = re.compile(r" {%d}( |-\s)" % now.column)
         while last < len(lines) and (_EMPTY.match(lines[last]) or within.match(lines[last])):
             last += 1
-        while _EMPTY.match(lines[last - 1]):  # comments and empty lines after the value do not belong to it
+        while _EMPTY.match(lines[last - 1]):  # comments and empty lines after the value do not belong to the value
             last -= 1
     old = [line.rstrip(_BREAKS) for line in lines[first:last]] or [head]
     new = _changed(old, head, desired, bool(now.value)) if desired else []
@@ -156,7 +157,7 @@ def _read(text: str, name: str, device: str) -> _Content:
         lines = (text[: exc.position] + "?").splitlines()
         problem = "a character that YAML does not allow (#x%04x)" % ord(text[exc.position])
         line, column = len(lines), len(lines[-1])
-    except yaml.MarkedYAMLError as exc:  # the text of the exception is not shown, because it has lines of the file
+    except yaml.MarkedYAMLError as exc:  # the text of the exception is not shown, because it contains lines of the file
         at = exc.problem_mark or exc.context_mark
         line, column = (at.line + 1, at.column + 1) if at else (1, 1)
         if "single document" in (exc.context or ""):
