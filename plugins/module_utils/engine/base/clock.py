@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waiting: polling with a deadline, on a clock that tests can replace."""
+"""Polls a condition until a deadline, with a clock that tests can replace."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _T = TypeVar("_T")
 
 
 class Clock:
-    """Time in seconds. The engine sleeps only in pause(), between two checks of the same state."""
+    """A clock that tests can replace. The engine sleeps only in Clock.pause(), between two checks of the same condition."""
 
     now = staticmethod(time.monotonic)
-    wall = staticmethod(time.time)  # the time of day, which can jump when an administrator or NTP sets it
+    wall = staticmethod(time.time)  # the wall clock, which jumps when an administrator or NTP sets the time
 
     @staticmethod
     def pause(seconds: float) -> None:
-        """Sleeps for one polling interval."""
-        time.sleep(seconds)  # not a fixed delay: until() checks again after each interval
+        """Sleeps for one polling interval of *seconds* seconds."""
+        time.sleep(seconds)  # not a fixed delay, because until() checks its condition again after each interval
 
 
 def until(clock: Clock, probe: Callable[[], _T], timeout: float, interval: float = 0.1) -> _T:
-    """Calls probe until it returns a true value or the timeout has passed. Returns its last value."""
+    """Calls *probe* until it returns a true value or *timeout* seconds have passed. Returns the last value that *probe* returned."""
     deadline = clock.now() + timeout
     while True:
         answer = probe()

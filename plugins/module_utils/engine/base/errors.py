@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Errors for operators: the device, what was found, what was expected, what to do."""
+"""Errors for operators. Each error names the device, what was found, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ import re
 from dataclasses import dataclass
 from typing import Any, Iterable
 
-# The start of the part of a link that may be a secret. It is also found in a link whose characters are escaped.
+# Matches the first character after which a link may contain a secret, such as ? or its percent-encoded form %3F.
 _QUERY = re.compile(r"[?#&=;\r\n]|%(?:3F|23|3D|26|3B)", re.IGNORECASE)
-# The start of a link, up to its server. A user name and a password may precede the server.
+# Matches the scheme of a link and the slashes after it. A user name and a password may precede the server name that follows.
 _SCHEME = re.compile(r"^[\s\"']*[a-z][a-z0-9+.-]*:[/\\]*", re.IGNORECASE)
 
-# The last part of the names of options, variables and keys whose values are secrets.
+# Matches the end of the name of an option, variable or key whose value is a secret.
 SECRET_NAMES = (
     r"(?:tokens?|passw(?:or)?d|passphrase|passwd|pwd|secrets?|api[_-]?key|access[_-]?key|private[_-]?key|authorization"
     r"|credentials?(?:_binary)?|cookie|signature)"
 )
-# User and password in a link, and in dracut's netroot=iscsi:user:password@target.
+# Matches the user name and password in a link, and in dracut's netroot=iscsi:user:password@target.
 _LOGIN = re.compile(r"(?<=://)[^\s/]+@|(?<=\biscsi:)[^\s\"]+@")
 _ASSIGNED = re.compile(r"(%s=)(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"]+)" % SECRET_NAMES, re.IGNORECASE)
 _OPTION = re.compile(r"--?[\w-]*%s" % SECRET_NAMES, re.IGNORECASE)
 
-# Text that may be a token or a part of one. Such text is never quoted.
+# Matches text that may be a token or part of a token. Messages never quote such text.
 _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
 
 
 @dataclass(eq=False, repr=False)
 class Refusal:
-    """One problem."""
+    """One problem: the device, what was found, what was expected, and what the operator can do."""
 
-    found: str  # the state that was found, as a clause
-    device: str | None = None  # the address, path or UUID concerned; None for the whole host
-    expected: str | None = None  # the state that was expected
+    found: str  # a clause that describes what was found
+    device: str | None = None  # address, path or UUID of the affected device; None for the whole host
+    expected: str | None = None
     remedy: str | None = None  # what the operator can do, as one or more sentences
-    code: str = "error"  # short machine-readable name
-    position: int = 0  # the position of the failed step in the plan
+    code: str = "error"  # short machine-readable error code
+    position: int = 0  # position of the failed step in the plan
 
     def __str__(self) -> str:
         text = "%s: %s" % (self.device, self.found) if self.device else self.found
@@ -46,30 +46,33 @@ class Refusal:
         return printable(text)
 
     def as_dict(self) -> dict[str, str | None]:
-        """The values for a module's result."""
+        """Returns the error's fields as values for a module's result."""
         return {name: getattr(self, name) for name in ("code", "device", "found", "expected", "remedy")}
 
 
 @dataclass(eq=False, repr=False)
 class Problem:
-    """A problem with a severity: error (vGPUs do not work) or warning (they may stop working). follows: the code of the problem that causes it."""
+    """A problem with a severity.
+
+    The severity is "error" if vGPUs do not work, and "warning" if they may stop working. *follows* is the code of the problem that causes this one.
+    """
 
     error: Refusal
     severity: str = "error"
     follows: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for a module's result."""
+        """Returns the problem's fields and severity as values for a module's result."""
         return dict(self.error.as_dict(), severity=self.severity, **({"follows": self.follows} if self.follows else {}))
 
 
 def estimate(problem: Refusal) -> str:
-    """The warning that replaces a refusal if only this collection's tables support the refusal: the driver decides."""
+    """Returns the warning that replaces a refusal if only this collection's tables, and not the driver, support the refusal."""
     return "%s This is an estimate: the driver decides." % problem
 
 
 class EngineError(Exception):
-    """One or more errors. The engine raises no other exception on purpose."""
+    """Raised for one or more errors. The engine intentionally raises no other exceptions to its callers than this class and its subclasses."""
 
     def __init__(self, errors: Refusal | Iterable[Refusal]) -> None:
         self.errors = [errors] if isinstance(errors, Refusal) else list(errors)
@@ -82,28 +85,34 @@ class EngineError(Exception):
 
 
 def printable(text: str, lines: bool = True) -> str:
-    """The text without terminal control characters, which names of VMs and output of programs may have. lines: the text may have several lines."""
+    """Returns the text with its terminal control characters escaped. VM names and program output may contain such characters.
+
+    *lines* keeps line breaks and tabs.
+    """
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or lines and one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
 
 
 def hidden(text: str) -> str:
-    """The text without the values of keys that are named like secrets, and without logins in links. Unlike tokens, such values have no fixed form."""
+    """Returns the text without logins in links and without the values of keys that are named like secrets.
+
+    Such values have no fixed form that a pattern could match.
+    """
     return _ASSIGNED.sub(r"\1…", _LOGIN.sub("…@", text))
 
 
 def plain(line: str) -> str:
-    """A log line that is safe to show: shortened, and without text that could be a secret or a part of a token."""
+    """Returns a log line that is safe to show, shortened to 200 characters. Text that may be a secret or part of a token is replaced."""
     text = " ".join(_SECRET.sub("…", hidden(line)).split())
     return text if len(text) <= 200 else text[:200] + "…"
 
 
 def command_line(words: Iterable[str], most: int = 60) -> str:
-    """The start of a program's command line, safe to show: programs may have secrets among their arguments."""
+    """Returns the start of a program's command line, safe to show. Arguments that may contain secrets are replaced."""
     found: list[str] = []
     hides = False
-    for word in [word[:1000] for word in words if word][:most]:  # the length of the words is not under our control
+    for word in [word[:1000] for word in words if word][:most]:  # a process may have arguments of any length
         assigned = _ASSIGNED.search(word)
         shown_word = word[: assigned.end(1)] + "…" if assigned else _LOGIN.sub("…@", word)
         found.append("…" if hides and not word.startswith("-") else shown_word)
@@ -112,18 +121,18 @@ def command_line(words: Iterable[str], most: int = 60) -> str:
 
 
 def shown(value: object, most: int = 60) -> str:
-    """A value for a message, shortened to at most one line."""
+    """Returns the representation of a value for a message, shortened to at most one line."""
     text = repr(value)
     return text if len(text) <= most else text[:most] + "…"
 
 
 def looks_signed(text: str) -> bool:
-    """Whether a path or link may contain a secret, even if the link is misspelled."""
+    """Returns whether a path or link may contain a secret, even if the link is misspelled."""
     return bool(re.search(r":/|@", text) or _QUERY.search(text))
 
 
 def shown_link(link: str) -> str:
-    """The only part of a link that a message may show: its file name. Neither the server nor a login is returned."""
+    """Returns the file name of a link, which is the only part of the link that a message may show. The server and the login are never returned."""
     whole = _QUERY.split(link, maxsplit=1)[0]
     rest = _SCHEME.sub("", whole)
     parts = re.split(r"[/\\]", rest)
@@ -133,12 +142,12 @@ def shown_link(link: str) -> str:
 
 
 def error(found: str, device: str | None = None, expected: str | None = None, remedy: str | None = None, code: str = "error") -> EngineError:
-    """An EngineError with one error, for the caller to raise."""
+    """Returns an EngineError with one error, for the caller to raise."""
     return EngineError(Refusal(found, device, expected, remedy, code))
 
 
 def raise_if_any(errors: Iterable[Refusal]) -> None:
-    """Raises all errors together, and each one only once, even if several checks found it."""
+    """Raises an EngineError with all errors. An error that several checks found is raised only once."""
     unique: dict[str, Refusal] = {}
     for one in errors:
         unique.setdefault(str(one), one)

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parses numbers in the output of the kernel and of programs. The output may be anything."""
+"""Parses numbers in the output of the kernel and of programs. Such output may contain arbitrary text."""
 
 from __future__ import annotations
 
 import re
 from typing import overload
 
-# No valid number is longer, and int() refuses thousands of digits.
+# Valid numbers are never longer than this pattern allows. int() would refuse thousands of digits.
 _NUMBER = re.compile(r"^(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,18})$")
 
 
@@ -22,6 +22,9 @@ def number(text: str | None, default: None = None) -> int | None:
 
 
 def number(text: str | None, default: int | None = None) -> int | None:
-    """A number of at least 0, decimal (leading zeros are allowed) or hexadecimal with the prefix 0x; otherwise the default."""
+    """Returns the non-negative number in the text, or the default if the text is not a number.
+
+    The number is decimal, with or without leading zeros, or hexadecimal with the prefix 0x.
+    """
     word = (text or "").strip()
     return int(word, 16 if word[:2] in ("0x", "0X") else 10) if _NUMBER.match(word) else default

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan: the steps, the errors that refuse the plan, and the resulting state. Every planner returns one."""
+"""The plan that every planner returns: the steps, the errors for which the plan is refused, and the resulting state."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from . import refusals
 from .errors import Refusal, raise_if_any
 from .steps import ApplyError, Step, Unresponsive
 
-# How GPUs that fell off the bus are treated. fail: the run fails at its end and names them.
-# warn: warnings name them, and the caller checks at the end.
+# What a run does if a GPU fell off the bus. With "fail", the run fails after its other steps and names the GPU.
+# With "warn", a warning names the GPU, and the caller checks for such GPUs at the end of its own run.
 UNRESPONSIVE_POLICIES = ("fail", "warn")
 
 Target = TypeVar("Target")
@@ -21,33 +21,36 @@ Target = TypeVar("Target")
 
 @dataclass(eq=False, repr=False)
 class Skipped:
-    """A GPU that a request for all GPUs leaves out, and the reason."""
+    """A GPU that a request for all GPUs omits, and the reason for the omission."""
 
     gpu: str
     reason: str
 
     def as_dict(self) -> dict[str, str]:
-        """The values for a module's result."""
+        """Returns the GPU and the reason as values for a module's result."""
         return dict(vars(self))
 
 
 @dataclass(eq=False, repr=False)
 class Plan(Generic[Target]):
-    """The steps in order, and the state that they result in."""
+    """The steps of a plan in order, and the state that results from these steps."""
 
-    target: Target  # a dataclass of the domain
+    target: Target  # the resulting state, as a dataclass of the planner's package
     steps: list[Step] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    errors: list[Refusal] = field(default_factory=list)  # the reasons for which the plan is refused
-    unresponsive: list[str] = field(default_factory=list)  # GPUs that fell off the bus; the plan has no steps for them
-    failing: list[Unresponsive] = field(default_factory=list)  # those GPUs that make the run fail at its end
+    errors: list[Refusal] = field(default_factory=list)  # the errors for which the plan is refused
+    unresponsive: list[str] = field(default_factory=list)  # addresses of GPUs that fell off the bus, for which the plan has no steps
+    failing: list[Unresponsive] = field(default_factory=list)  # unresponsive GPUs that make the run fail after its last step
 
     def skips(self, gpu: refusals.GpuFacts, doing: str, policy: str) -> bool:
-        """Whether a GPU fell off the bus and is left out. doing: the omitted work; policy: see UNRESPONSIVE_POLICIES."""
+        """Returns whether the plan omits this GPU because it fell off the bus, and records such a GPU.
+
+        *doing* describes the omitted work. *policy* is one of UNRESPONSIVE_POLICIES.
+        """
         if gpu.alive:
             return False
         problem = refusals.off_bus(gpu)
-        problem.position = sys.maxsize  # after all errors that belong to a step
+        problem.position = sys.maxsize  # sorts this error after the errors of steps
         self.unresponsive.append(gpu.address)
         if policy == "fail":
             self.failing.append(Unresponsive(gpu.address, doing, problem))
@@ -56,17 +59,20 @@ class Plan(Generic[Target]):
         return True
 
     def refuse(self) -> None:
-        """Raises all errors, if there are any, together with those of unresponsive GPUs: all problems are reported at once."""
+        """Raises the errors of the plan, if any, together with the errors of unresponsive GPUs. A run thus reports all problems at once."""
         if self.errors:
             raise_if_any(self.errors + [one.problem for one in self.failing])
 
     def refuse_unresponsive(self) -> None:
-        """Raises the errors that a run of this plan would raise at its end. Check mode calls this, as it does no steps."""
+        """Raises the errors that a run of this plan would raise at its end. Check mode, which performs no steps, calls this method."""
         if self.failing:
             raise ApplyError([one.problem for one in self.failing], [], self.steps, self.failing)
 
     def finish(self, work: Callable[[], list[Step]]) -> list[Step]:
-        """Returns the steps that work returns. Raises afterwards if GPUs are unresponsive, together with the failures of work."""
+        """Returns the steps that *work* performed.
+
+        If GPUs are unresponsive, raises the errors of these GPUs afterwards, together with the failures of *work*.
+        """
         not_done: list[Step] = []
         errors: list[Refusal] = []
         try:

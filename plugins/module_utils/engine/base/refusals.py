@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The reasons for which a GPU offers no vGPU types, worded once for all modules."""
+"""Errors that explain why a GPU offers no vGPU types or cannot be changed. All modules share these texts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Iterable, Protocol, Sequence
 
 from .errors import Refusal
 
-# base/ must not import the classes that a refusal reads. These protocols declare the attributes that it needs.
+# The package base must not import other packages. These protocols declare the attributes that the errors read from classes of other packages.
 
 
 class DriverFacts(Protocol):
-    """The part of read.host.Driver that is read here."""
+    """The attributes of read.host.Driver that the errors read."""
 
     loaded: str | None
     on_disk: str | None
@@ -23,7 +23,7 @@ class DriverFacts(Protocol):
 
 
 class HostFacts(Protocol):
-    """The part of read.host.HostState that is read here."""
+    """The attributes of read.host.HostState that the errors read."""
 
     cmdline: list[str]
 
@@ -37,7 +37,10 @@ class HostFacts(Protocol):
 
 
 class GpuFacts(Protocol):
-    """The part of hardware.gpu.Gpu that is read here. model: a hardware.catalog.Model or None; vfs: hardware.gpu.Vf."""
+    """The attributes of hardware.gpu.Gpu that the errors read.
+
+    *model* is a hardware.catalog.Model or None. *vfs* is a list of hardware.gpu.Vf.
+    """
 
     address: str
     driver: str | None
@@ -74,7 +77,7 @@ _MODULE = "the module nvidia"
 
 
 def driver_error(driver: DriverFacts) -> Refusal | None:
-    """The problem of the host's driver as a whole, or None."""
+    """Returns the error that affects the host's driver as a whole, or None if the driver has no such error."""
     version = driver.on_disk or driver.loaded
     if driver.unfinished:
         unfinished = "an installation of NVIDIA's driver was interrupted, so any of its files may be damaged"
@@ -105,40 +108,43 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
 
 
 def packaged(driver: DriverFacts, remedy: str) -> str:
-    """The remedy for another driver. NVIDIA's uninstaller does not remove the distribution's packages: for those, the remedy names the command."""
+    """Returns the remedy for replacing the installed driver.
+
+    NVIDIA's uninstaller does not remove a distribution's driver packages. For such packages, the remedy includes the command that removes them.
+    """
     if not driver.removal:
         return remedy
     return "%s, or remove the distribution's packages ('%s') and reboot." % (remedy.split(", or ", maxsplit=1)[0], " ".join(driver.removal))
 
 
 def unsupported(gpu: GpuFacts) -> Refusal:
-    """The error of a GPU that does not support vGPU: no driver offers types on it, and the kernel shows no VFs."""
+    """Returns the error for a GPU that does not support vGPU. No driver offers vGPU types on such a GPU, and the kernel shows no VFs."""
     remedy = "Remove this GPU from 'gpus' and from the layout."
     found, expected = "this GPU (%s) does not support vGPU", "vGPU types on the GPU, or SR-IOV"
     return Refusal(found % gpu.name, gpu.address, expected, remedy, "gpu_unsupported")
 
 
 def unlisted(gpu: GpuFacts) -> Refusal:
-    """The warning of a GPU that is missing in the table of models and on which no driver offers types yet."""
+    """Returns the warning about a GPU that is missing from the table of models and on which no driver offers vGPU types yet."""
     found = "this GPU (%s) is not in the table of GPUs that support vGPU; its support is only known once the host driver is loaded" % gpu.name
     remedy = "Do nothing if this GPU was selected on purpose; otherwise remove it from 'gpus' and from the layout."
     return Refusal(found, gpu.address, "a GPU that NVIDIA supports for vGPU", remedy, "gpu_unknown")
 
 
 def unlisted_warnings(gpus: Iterable[GpuFacts]) -> list[str]:
-    """The warnings of those GPUs that are missing in the table and offer no types yet."""
+    """Returns a warning about each GPU that is missing from the table of models and offers no vGPU types yet."""
     return [str(unlisted(gpu)) for gpu in gpus if not gpu.model and not gpu.offers]
 
 
 def off_bus(gpu: GpuFacts) -> Refusal:
-    """The error of a GPU that fell off the bus: its configuration space reads as all ones."""
+    """Returns the error for a GPU that fell off the bus. The configuration space of such a GPU reads as all ones."""
     remedy = "Power-cycle the host (a warm reboot may not be enough). If the GPU comes back, check power, risers and dmesg (Xid 79)."
     found = "the GPU no longer responds: it fell off the bus"
     return Refusal(found, gpu.address, "a readable configuration space", remedy, "gpu_off_bus")
 
 
 def no_vfs_yet(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
-    """The reasons for which this GPU can't have VFs now: driver, IOMMU, firmware."""
+    """Returns the errors that prevent the GPU from having VFs now, such as those of the driver, the IOMMU and the firmware."""
     if not gpu.alive:
         return [off_bus(gpu)]
     wrong = driver_error(state.driver)
@@ -156,7 +162,7 @@ def no_vfs_yet(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
 
 
 def iommu_error(gpu: GpuFacts, state: HostFacts) -> Refusal:
-    """The error of a GPU without an IOMMU group: kernel flags are missing, or the firmware disables the IOMMU."""
+    """Returns the error for a GPU without an IOMMU group. Either kernel flags are missing, or the firmware disables the IOMMU."""
     flags = " ".join(word for word in state.cmdline if "iommu" in word)
     if state.iommu_active:
         found = "the IOMMU is on, but this GPU has no IOMMU group"
@@ -171,7 +177,7 @@ def iommu_error(gpu: GpuFacts, state: HostFacts) -> Refusal:
 
 
 def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
-    """The reasons for which a GPU offers no vGPU types. Never empty."""
+    """Returns the errors that explain why a GPU offers no vGPU types. The list is never empty."""
     errors = no_vfs_yet(gpu, state)
     if errors:
         return errors
@@ -198,27 +204,33 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
 
 
 def sriov_off(gpu: GpuFacts) -> Refusal:
-    """The error of a GPU whose model has SR-IOV, but which shows no SR-IOV capability."""
+    """Returns the error for a GPU that shows no SR-IOV capability although its model supports SR-IOV."""
     remedy = ("Enable SR-IOV, ARI and above-4G decoding in the firmware. "
               "If this machine is itself a VM with a passed-through GPU: vGPUs are created on the bare host, not here.")
     return Refusal("the GPU (%s) shows no SR-IOV capability" % gpu.name, gpu.address, "sriov_totalvfs in sysfs", remedy, "sriov_off")
 
 
 def vendor_vfio(gpu: GpuFacts) -> Refusal:
-    """The error of a request for a mediated device on a GPU that has none."""
+    """Returns the error for a mediated device that was requested on a GPU that does not support mediated devices."""
     found = "this host has no mediated devices: the GPU is on the vendor-specific VFIO framework, where a VF itself becomes a vGPU"
     return Refusal(found, gpu.address, "mdev_supported_types", "Use the module nvidia_vgpu, which creates vGPUs on either framework.", "vendor_vfio")
 
 
 def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Refusal:
-    """The error of a request for MIG on a GPU without MIG. others: addresses of this host's GPUs with MIG."""
+    """Returns the error for MIG that was requested on a GPU that does not support MIG.
+
+    *others* lists the addresses of this host's GPUs with MIG.
+    """
     expected = "a GPU with MIG; on this host: %s" % (", ".join(others) or "none")
     remedy = "Use time-sliced types on this GPU (without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40")
     return Refusal("%s, but the GPU (%s) has no MIG" % (asked, gpu.name), gpu.address, expected, remedy, "mig_unsupported")
 
 
 def mig_unknown(gpu: GpuFacts) -> Refusal:
-    """The error of a GPU that should have MIG, but whose MIG mode nvidia-smi, the only source, does not report."""
+    """Returns the error for a GPU that should support MIG, but whose MIG mode is unknown because nvidia-smi does not report it.
+
+    nvidia-smi is the only source of the MIG mode.
+    """
     remedy = "Run this command manually, and check dmesg (NVRM, Xid)."
     if "not there" in (gpu.mig_silence or ""):
         remedy = "nvidia-smi is part of the host driver: install the driver again (role driver)."
@@ -228,14 +240,17 @@ def mig_unknown(gpu: GpuFacts) -> Refusal:
 
 
 def passed_through(gpu: GpuFacts) -> Refusal:
-    """The error of a GPU that is passed through to a VM as a whole."""
+    """Returns the error for a GPU that is passed through to a VM as a whole."""
     instead = "remove this GPU from 'gpus' (role variable vgpu_gpus) and from the layout"
     return in_use(gpu.address, gpu.holders, "releasing the GPU from %s" % (gpu.driver or "its VM"), instead=instead)
 
 
 def in_use(device: str, holders: Sequence[Any], doing: str, override: str | None = None, instead: str | None = None) -> Refusal:
-    """The error of a device that must not be changed because it is in use. override: the option that allows it for named devices."""
-    who, unsure = ", ".join(map(str, holders)), [one for one in holders if one.remedy]  # a user that can't be identified counts as a user
+    """Returns the error for a device that must not be changed because it is in use.
+
+    *override* is the option in which the operator can name devices that may be changed although they are in use. *instead* is an alternative remedy.
+    """
+    who, unsure = ", ".join(map(str, holders)), [one for one in holders if one.remedy]  # an unidentified user of the device counts as a user
     known = len(unsure) < len(holders)
     remedy = "Stop this user first" if known else "Find out what uses the device: %s" % unsure[0].remedy
     if override:

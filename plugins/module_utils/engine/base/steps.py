@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The steps of a plan: check mode lists them, and a real run does them."""
+"""The steps of a plan. Check mode lists the steps, and a real run performs them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .errors import EngineError, Refusal
 class Step:
     """One change on the host.
 
-    kind: selects the executor's action. lane: the owner of the step (a GPU's address, a VM's name, or None for the host);
-    after a failure, the steps of other lanes still run. device and text form the sentence that operators read.
-    args: the executor's parameters. position: the step's position in the plan, which execute sets.
+    *kind* selects the executor's action, and *args* contains the parameters of this action. Operators see a step as "device: text". *lane* is the
+    owner of the step: a GPU's address, a VM's name, or None for the host. After a failure, the steps of other lanes still run. execute() sets
+    *position*, the position of the step in the plan.
     """
 
     def __init__(self, kind: str, lane: str | None, device: str | None, text: str, **args: Any) -> None:
@@ -32,7 +32,7 @@ class Step:
 
 @dataclass(eq=False, repr=False)
 class Unresponsive:
-    """A GPU that fell off the bus, and whose steps are therefore left out. text: the work that is not done."""
+    """A GPU that fell off the bus, for which a plan therefore has no steps. *text* describes the omitted work."""
 
     address: str
     text: str
@@ -46,7 +46,10 @@ _position = operator.attrgetter("position")
 
 
 class ApplyError(EngineError):
-    """Raised when steps failed. All lists are in the plan's order, whichever step failed first. unresponsive: the GPUs whose steps were left out."""
+    """Raised if steps failed. All lists are in the plan's order, regardless of which step failed first.
+
+    *unresponsive* lists the GPUs whose steps were omitted.
+    """
 
     def __init__(
         self, errors: Sequence[Refusal], done: Sequence[Step], not_done: Sequence[Step], unresponsive: Sequence[Unresponsive] = ()
@@ -58,7 +61,7 @@ class ApplyError(EngineError):
 
     @property
     def left(self) -> list[Step | Unresponsive]:
-        """All steps that were not done."""
+        """All steps that were not performed, and the GPUs whose steps were omitted."""
         return [*self.not_done, *self.unresponsive]
 
     def __str__(self) -> str:
@@ -69,16 +72,19 @@ class ApplyError(EngineError):
 
 @dataclass(eq=False, repr=False)
 class _Outcome:
-    """The outcome of the steps. Lanes share it between threads; ApplyError is in the plan's order, whichever lane was faster."""
+    """The outcome of the steps, which the threads of all lanes share.
+
+    ApplyError sorts the steps by the plan's order, regardless of which lane was faster.
+    """
 
     perform: Callable[[Step], None]
     done: list[Step] = field(default_factory=list)
     not_done: list[Step] = field(default_factory=list)
     errors: list[Refusal] = field(default_factory=list)
-    failed: set[str | None] = field(default_factory=set)  # lanes; None for the host
+    failed: set[str | None] = field(default_factory=set)  # lanes with a failed step; None stands for the host
 
     def do(self, steps: Iterable[Step]) -> None:
-        """Does the steps in order, and skips those of a lane in which a step has failed."""
+        """Performs the steps in order. A step is skipped if an earlier step of its lane or of the host has failed."""
         for step in steps:
             if step.lane in self.failed or None in self.failed:
                 self.not_done.append(step)
@@ -94,10 +100,11 @@ class _Outcome:
 
 
 def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side: bool = False, begin: int = 0) -> list[Step]:
-    """Runs perform(step) in order, returns the steps. A failure stops only its lane; a failure of the host's lane stops all. Then raises ApplyError.
+    """Calls perform(step) for each step in order, and returns the steps. Raises ApplyError if a step fails.
 
-    begin: the first step's position, if other steps were done before. side_by_side: each lane's steps run in a thread of their own, between steps of
-    the host. Use this for work that the kernel does in parallel for several GPUs, with a perform that shares no data between lanes.
+    A failed step stops the remaining steps of its lane. A failed step of the host stops all remaining steps. *begin* is the position of the first
+    step if other steps were performed before. With *side_by_side*, the steps of each lane run in a separate thread, between the steps of the host.
+    Use *side_by_side* for work that the kernel does in parallel for several GPUs, with a *perform* that shares no data between lanes.
     """
     outcome = _Outcome(perform)
     steps = list(steps)
@@ -114,7 +121,7 @@ def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side
 
 
 def _in_threads(steps: Iterable[Step], outcome: _Outcome) -> None:
-    """Does each lane's steps in a thread of its own. A single lane, such as the host's, runs without a thread."""
+    """Performs the steps of each lane in a separate thread. The steps of a single lane, such as the host's, run without a thread."""
     lanes: dict[str | None, list[Step]] = {}
     for step in steps:
         lanes.setdefault(step.lane, []).append(step)
@@ -123,11 +130,11 @@ def _in_threads(steps: Iterable[Step], outcome: _Outcome) -> None:
         return
     with ThreadPoolExecutor(len(lanes)) as pool:
         for one in [pool.submit(outcome.do, lane) for lane in lanes.values()]:
-            one.result()  # raises an exception that is a bug of the engine
+            one.result()  # raises an unexpected exception of the lane, which is a bug of the engine
 
 
 def _whole(step: Step, error: Refusal) -> Refusal:
-    """The error with all of its four parts: the step adds those that its source did not know."""
+    """Returns the error with all of its four parts. The step supplies the parts that are missing."""
     error.device = error.device or step.device or "this host"
     error.expected = error.expected or "to %s" % step.text
     error.remedy = error.remedy or "Fix this (dmesg may show more), then run again."
@@ -136,7 +143,7 @@ def _whole(step: Step, error: Refusal) -> Refusal:
 
 
 def _system_error(exc: OSError) -> Refusal:
-    """The error of a step that the operating system refused. Earlier steps are done, and must be reported with the error."""
+    """Returns the error for a step that the operating system refused. An OSError alone would not report the steps that were performed before."""
     remedy = "Free disk space, processes or memory, as the error shows, then run again."
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "Run this as root (become: true). If it did run as root, check for a read-only file system and for a security module (dmesg)."

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The original boot files from before the collection's first edit. A teardown restores them.
+"""Records the original text of boot files before the collection first edits them. A teardown restores these originals.
 
-A file that another program or person changed after our edit is not restored. At our next edit, its text counts as the original.
+A file that another program or a person changed after the collection's edit is not restored. When the collection edits such a file again, the file's
+current text becomes the original.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from .boot_files import FileEdit
 PATH = STATE + "/originals.json"
 VERSION = 1
 
-# For each path: "before" is the file's text (None: there was no file), "after" the digest of our text.
+# Each entry contains the file's original text as "before", or None if the file did not exist.
+# "after" is the digest of the text that the collection wrote.
 Record = Dict[str, Dict[str, Any]]
 
 
 def _digest(text: str | None) -> str | None:
-    """The digest of the text; None for a missing file."""
+    """Returns the SHA-256 digest of a text, or None for a missing file."""
     return None if text is None else hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read(root: str) -> Record:
-    """The record; empty if the record is missing or can't be read."""
+    """Returns the record of original files. The record is empty if its file is missing or cannot be parsed."""
     try:
         content = json.loads(files.read_text(root, migration.current(root, PATH)) or "{}")
         entries = content["files"] if content["version"] == VERSION else {}
@@ -47,11 +49,11 @@ def _write(root: str, record: Record) -> None:
 
 
 def keep(root: str, path: str, after: str | None) -> None:
-    """Records a file's text before an edit. after: its text after the edit, None if the edit removes the file."""
+    """Records a file's text before an edit. *after* is the text after the edit, or None if the edit removes the file."""
     record, before = read(root), files.read_text(root, path)
     known = record.get(path)
     if known and _digest(before) == known["after"]:
-        before = known["before"]  # this is our second edit
+        before = known["before"]  # the collection has edited this file before
     if before is not None and before == after:
         record.pop(path, None)
     else:
@@ -60,7 +62,7 @@ def keep(root: str, path: str, after: str | None) -> None:
 
 
 def follow(root: str, path: str) -> None:
-    """Records the text that a program started by us left after our edit: the file still counts as ours."""
+    """Records a file's new text after a program that the collection started has rewritten the file. A teardown can then still restore the file."""
     record = read(root)
     if path in record:
         record[path]["after"] = _digest(files.read_text(root, path))
@@ -68,14 +70,14 @@ def follow(root: str, path: str) -> None:
 
 
 def forget(root: str, path: str) -> None:
-    """Drops the record of a restored file."""
+    """Drops the record of a file that was restored."""
     record = read(root)
     if record.pop(path, None) is not None:
         _write(root, record)
 
 
 def settle(root: str) -> None:
-    """Drops the records of files that have their original text: a run that was killed after restoring them leaves such records."""
+    """Drops the records of files that have their original text again. A run that was killed after it restored a file leaves such a record."""
     record = read(root)
     left = {path: one for path, one in record.items() if files.read_text(root, path) != one["before"]}
     if left != record:
@@ -83,7 +85,7 @@ def settle(root: str) -> None:
 
 
 def back(root: str) -> tuple[list[FileEdit], list[str]]:
-    """Returns (edits that restore the files, warnings about files that were changed after our edit)."""
+    """Returns (edits that restore the original files, warnings about files that were changed after the collection's edit)."""
     edits, warnings = [], []
     for path, one in sorted(read(root).items()):
         now = files.read_text(root, path)

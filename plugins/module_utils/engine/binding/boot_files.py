@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The boot files that bind a GPU to vfio-pci or nouveau, and their text without these settings.
+"""Finds the settings in boot files that bind a GPU to vfio-pci or nouveau, and plans the edits that remove these settings.
 
-Causes: ``ids=`` of vfio-pci in modprobe.d or on the kernel command line, driverctl's overrides, and nouveau if nothing blocks it.
+Such settings are ``ids=`` of vfio-pci in modprobe.d or on the kernel command line, and driverctl's overrides. nouveau binds to a GPU if no setting
+blocks nouveau.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _IDS = re.compile(r"(?P<before>^|[\s\"'])(?P<key>(?:vfio[-_]pci\.)?ids=)(?P<ids>
 
 @dataclass(eq=False, repr=False)
 class BootFiles:
-    """The texts of the files that determine a GPU's driver at boot, by path. waiting: pending rebuilds after an earlier edit."""
+    """The texts of the files that determine a GPU's driver at boot, by path. *waiting* lists rebuilds that are pending after an earlier edit."""
 
     modprobe: Mapping[str, str]
     grub: Mapping[str, str]
@@ -38,7 +39,7 @@ class BootFiles:
 
 @dataclass(eq=False, repr=False)
 class FileEdit:
-    """A file's text before and after the edit; None: there is no file. why: the causes as text for operators."""
+    """A file's text before and after an edit, or None where the file does not exist. *why* explains the edit to operators."""
 
     path: str
     before: str | None
@@ -48,7 +49,7 @@ class FileEdit:
 
 @dataclass(eq=False, repr=False)
 class Cause:
-    """One line that binds the other driver again at boot. editable: False if a package owns the file."""
+    """One setting that binds a GPU to another driver at the next boot. *editable* is False if a package owns the file."""
 
     path: str
     line: str
@@ -56,12 +57,12 @@ class Cause:
     editable: bool = True
 
     def as_dict(self) -> dict[str, str]:
-        """The values for a module's result."""
+        """Returns the path, line and effect of the setting as values for a module's result."""
         return {"path": self.path, "line": self.line, "what": self.what}
 
 
 def read(root: str) -> BootFiles:
-    """Reads the files."""
+    """Reads the boot files of a host, and the rebuilds that are pending."""
 
     def texts(paths: Iterable[str]) -> dict[str, str]:
         return {path: files.read_text(root, path) or "" for path in paths}
@@ -72,13 +73,13 @@ def read(root: str) -> BootFiles:
 
 
 def _matches(word: str, gpu: Gpu) -> bool:
-    """Whether an id of vfio-pci's list (vendor:device[:subvendor:subdevice[:class…]]) matches the GPU."""
+    """Returns whether an id in vfio-pci's list (vendor:device[:subvendor:subdevice[:class…]]) matches the GPU."""
     parts = [part.lower().replace("0x", "") for part in word.split(":")]
     return parts[0].lstrip("0") == "10de" and len(parts) > 1 and parts[1].rjust(4, "0") == gpu.device_id.replace("0x", "")
 
 
 def _without_ids(text: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
-    """The text without the GPUs' ids, and the removed ids."""
+    """Returns (the text without the GPUs' ids, the removed ids)."""
     gone: list[str] = []
 
     def replace(match: re.Match[str]) -> str:
@@ -92,7 +93,7 @@ def _without_ids(text: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
 
 
 def _modprobe_line(line: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
-    """As _without_ids, for a line in modprobe.d. A line without any other option is removed."""
+    """Removes the GPUs' ids from a line in modprobe.d, as _without_ids() does. A line without any other option becomes empty."""
     match = _OPTIONS.match(line.rstrip("\n"))
     if not match:
         return line, []
@@ -101,7 +102,7 @@ def _modprobe_line(line: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
 
 
 def _grub_line(line: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
-    """As _without_ids, for a line in GRUB's defaults."""
+    """Removes the GPUs' ids from a line in GRUB's defaults, as _without_ids() does."""
     if not line.lstrip().startswith("GRUB_CMDLINE_LINUX") or not re.search(r"vfio[-_]pci\.ids=", line):
         return line, []
     changed, gone = _without_ids(line, gpus)
@@ -109,7 +110,7 @@ def _grub_line(line: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
 
 
 def causes_and_edits(boot: BootFiles, gpus: Sequence[Gpu], others: Sequence[Gpu] = ()) -> tuple[list[Cause], list[FileEdit], list[str]]:
-    """The settings that bind vfio-pci to the GPUs at boot: (causes, edits, addresses of other GPUs that an edit affects)."""
+    """Returns (causes, edits, addresses of other GPUs that an edit affects) for the settings that bind the GPUs to vfio-pci at boot."""
     causes: list[Cause] = []
     edits: list[FileEdit] = []
     touched: set[str] = set()
@@ -136,13 +137,19 @@ def causes_and_edits(boot: BootFiles, gpus: Sequence[Gpu], others: Sequence[Gpu]
 
 
 def _stays(path: str) -> bool:
-    """Whether a file in modprobe.d stays when the driver is removed: a package's file goes, but NVIDIA's .run leaves the files that it wrote."""
+    """Returns whether a file in modprobe.d remains when the driver is removed.
+
+    The files of a driver package are removed, but NVIDIA's .run installer leaves the files that it wrote.
+    """
     name = path.rsplit("/", 1)[-1]
     return not name.startswith("nvidia") or name == "nvidia-installer-disable-nouveau.conf" or path == NOUVEAU_FILE
 
 
 def nouveau_edit(boot: BootFiles) -> FileEdit | None:
-    """The edit that creates the file to block nouveau, unless a file that stays without the current driver blocks it already."""
+    """Returns the edit that creates a file to block nouveau.
+
+    Returns None if a file already blocks nouveau and remains when the current driver is removed.
+    """
     for path, text in boot.modprobe.items():
         for words in map(str.split, text.splitlines() if _stays(path) else ()):
             if words[:2] == ["blacklist", "nouveau"] or words[:3] in (["install", "nouveau", "/bin/false"], ["install", "nouveau", "/bin/true"]):

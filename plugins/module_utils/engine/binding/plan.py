@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans which kernel driver a PF is bound to. Reads and writes nothing.
+"""Plans the steps that bind a PF to a kernel driver or release the PF. The planner neither reads nor changes the host.
 
-A release follows the rules of the kernel's PCI core: remove the id from vfio-pci's list (otherwise it
-would take the PF and its VFs again), clear driver_override, unbind, then bind.
+The steps of a release follow the rules of the kernel's PCI core: remove the id from vfio-pci's list, clear driver_override, unbind, then bind. If the
+id stayed in the list, vfio-pci would bind to the PF and its VFs again.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ FOREIGN = ("vfio-pci", "pci-pf-stub")
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """The request for the selected GPUs. driver: nvidia, or none (released). edit_boot: whether boot files may be edited.
+    """The request for the selected GPUs.
 
-    assume: see the module's option. unresponsive: see plan.UNRESPONSIVE_POLICIES.
+    *driver* is "nvidia", or "none" to release the GPUs. *edit_boot* allows edits of boot files. 'assume' is the value of the module option
+    check_mode_assume. *unresponsive* is one of plan.UNRESPONSIVE_POLICIES.
     """
 
     driver: str = "nvidia"
@@ -41,7 +42,7 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The edits of boot files with their causes, the rebuilds that must follow the steps, and the reasons for a reboot."""
+    """The planned edits of boot files with their causes, the rebuilds that must follow the steps, and the reasons for a reboot."""
 
     edits: list[FileEdit] = field(default_factory=list)
     causes: list[Cause] = field(default_factory=list)
@@ -53,7 +54,7 @@ BindingPlan = Plan[Target]
 
 
 def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Sequence[str], options: Options) -> BindingPlan:
-    """The steps that bind the GPUs to the driver, or release them. Raises EngineError with all problems."""
+    """Returns the plan that binds the GPUs to the driver or releases them. Raises EngineError with all problems."""
     result = Plan(Target())
     gpus, errors = inventory.select(selectors)
     result.errors += errors
@@ -66,7 +67,7 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
     if options.edit_boot:
         _plan_boot(result, inventory, boot, gpus)
     loaded = state.driver.loaded is not None
-    forgotten: set[tuple[str, str]] = set()  # (driver, device id)
+    forgotten: set[tuple[str, str]] = set()  # pairs of driver and device id
     for gpu in gpus:
         stays = gpu.driver == "nvidia" if binds else gpu.driver not in (*FOREIGN, "nouveau")
         if stays or assumed:
@@ -92,7 +93,7 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
 
 
 def _release(gpu: Gpu, forgotten: set[tuple[str, str]]) -> list[Step]:
-    """The steps that unbind a GPU from its driver. forgotten: the ids that earlier steps have removed from a driver's list."""
+    """Returns the steps that unbind a GPU from its driver. *forgotten* contains the ids that earlier steps remove from a driver's list."""
     steps, pf, driver = [], gpu.address, gpu.driver
     if driver in FOREIGN and (driver, gpu.device_id) not in forgotten:
         forgotten.add((driver, gpu.device_id))
@@ -106,7 +107,7 @@ def _release(gpu: Gpu, forgotten: set[tuple[str, str]]) -> list[Step]:
 
 
 def plan_back(boot: BootFiles, edits: Sequence[FileEdit], warnings: Sequence[str]) -> BindingPlan:
-    """The steps that restore boot files to their state before the first edit. edits, warnings: as backups.back returns them."""
+    """Returns the plan that restores boot files to their state before the first edit. *edits* and *warnings* come from backups.back()."""
     result = Plan(Target(list(edits)), warnings=list(warnings))
     _plan_edits(result, boot, back=True)
     return result
@@ -130,7 +131,10 @@ def _plan_boot(result: BindingPlan, inventory: Inventory, boot: BootFiles, gpus:
 
 
 def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> None:
-    """The steps for the edits, and for the rebuilds that these or an earlier run's edits require. back: the edits restore the originals."""
+    """Adds the steps for the edits, and for the rebuilds that these edits or those of an earlier run require.
+
+    *back* is true if the edits restore the originals.
+    """
     target = result.target
     for kind, what in ((INITRAMFS, "initramfs"), (BOOTLOADER, "boot loader's configuration")):
         if kind in boot.waiting:
@@ -143,14 +147,17 @@ def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> Non
 
 
 def add_rebuild(result: BindingPlan, command: Sequence[str], stale: bool) -> None:
-    """The last step, if the initramfs must be rebuilt and a tool exists. stale: whether another program changed a file that the initramfs copies."""
+    """Adds the last step if the initramfs must be rebuilt and the host has a tool for this.
+
+    *stale* is true if another program changed a file that the initramfs contains.
+    """
     result.target.rebuilds |= {INITRAMFS} if stale else set()
     if INITRAMFS in result.target.rebuilds and command:
         result.steps.append(Step("initramfs", None, None, "run %s" % " ".join(command), command=command))
 
 
 def rebuild_of(path: str) -> str | None:
-    """The kind of rebuild that an edit of a boot file requires, or None."""
+    """Returns the kind of rebuild that an edit of the boot file requires, or None."""
     if path.startswith(GRUB):
         return BOOTLOADER
     return INITRAMFS if "modprobe.d" in path else None

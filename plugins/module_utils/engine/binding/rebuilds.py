@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rebuilds that an edit of boot files makes pending: the initramfs, and the boot loader's configuration.
+"""Records that the initramfs or the boot loader's configuration must be rebuilt after an edit of boot files.
 
-A mark is written before the first edit. The rebuild is pending until the rebuilt file is newer than the mark, whoever rebuilds it. A rebuild
-that failed or never began is requested again. A rebuild that we began stays pending until it has succeeded: a program that was killed also
-leaves new files, of which one is incomplete (grub.cfg) or some are old (grubby's entries).
+A mark is written before the first edit. The rebuild is pending until the rebuilt file is newer than the mark, regardless of which program rebuilds
+the file. A rebuild that failed or never began is requested again. A rebuild that the collection began stays pending until it succeeds. A killed
+program also leaves new files, but grub.cfg is then incomplete, or some of grubby's entries are old.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ def _mark(root: str, kind: str) -> str:
 
 
 def mark(root: str, kind: str) -> None:
-    """Records that a rebuild is pending. Called before the edit that requires the rebuild."""
+    """Records that a rebuild is pending. Callers use this function before the edit that requires the rebuild."""
     files.write_atomic(root, _mark(root, kind), "Written by vgpu.kvm: the %s must be rebuilt. If it is newer than this file, it has been.\n" % kind)
 
 
 def begin(root: str, kind: str) -> None:
-    """Records that a rebuild begins. Called before the program is started."""
+    """Records that a rebuild begins. Callers use this function before they start the program that rebuilds the files."""
     files.write_atomic(root, _mark(root, kind), _BEGUN % kind)
 
 
 def done(root: str, kind: str) -> None:
-    """Drops the mark after a rebuild. Times of files are not enough: the rebuilt files may be at paths that are unknown here."""
+    """Drops the mark after a successful rebuild. The files' times are not sufficient, because the rebuilt files may have unknown paths."""
     if os.path.exists(root + _mark(root, kind)):
         files.remove(root, _mark(root, kind))
 
 
 def read(root: str) -> set[str]:
-    """The kinds of rebuild that are pending."""
+    """Returns the kinds of rebuilds that are pending."""
     return {kind for kind in (INITRAMFS, BOOTLOADER) if _is_pending(root, kind)}
 
 
@@ -56,22 +56,22 @@ def _is_pending(root: str, kind: str) -> bool:
         return True
     made = _times(root, _images(root) if kind == INITRAMFS else _LOADER_FILES + files.names(root, "/boot/loader/entries", ".conf"))
     if not made:
-        return False  # no known file: this host boots in a way that this collection does not manage
+        return False  # the host has no known file, so it boots in a way that this collection does not manage
     return (min(made) if kind == INITRAMFS else max(made)) <= marked[0]
 
 
 def _images(root: str) -> list[str]:
-    """The initramfs of each kernel that has modules. Rescue images are left out: they are never rebuilt."""
+    """Returns the path of each initramfs whose kernel has modules. Rescue images are omitted, because they are never rebuilt."""
     images = [(path, _IMAGE.match(os.path.basename(path))) for path in files.names(root, "/boot")]
     return [path for path, match in images if match and os.path.isdir("%s/lib/modules/%s" % (root, match["debian"] or match["redhat"]))]
 
 
 def _times(root: str, paths: list[str]) -> list[int]:
-    """The modification times of the files in nanoseconds. Missing files are left out."""
+    """Returns the modification times of the files in nanoseconds. Missing files are omitted."""
     found = []
     for path in paths:
         try:
             found.append(os.stat(root + path).st_mtime_ns)
         except OSError:
-            pass  # missing or not accessible
+            pass  # the file is missing or not accessible
     return found

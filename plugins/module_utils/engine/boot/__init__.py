@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The boot: restores the stored layout, and installs the files that do this on a host."""
+"""Restores the stored vGPUs at boot, and installs the files that start this restore on a host."""

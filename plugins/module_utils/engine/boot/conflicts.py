@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The conflicts of a stored vGPU at boot: its UUID exists already, or its VF is not free."""
+"""Detects conflicts that prevent the restore of a stored vGPU at boot: the UUID already exists, or the VF is not free."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..state.layout_file import StoredVgpu
 
 
 def taken(inventory: Inventory, gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
-    """The error of a stored vGPU whose UUID exists on another GPU or with another type."""
+    """Returns the error for a stored vGPU whose UUID already exists on another GPU or with another type."""
     there = next(vgpu for vgpu in inventory.mdevs if vgpu.uuid == one.uuid)
     if there in gpu.vgpus and there.type == one.type:
         return []
@@ -20,7 +20,10 @@ def taken(inventory: Inventory, gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
 
 
 def blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
-    """The error of a stored vGPU whose VF can't have it. None if no VF offers types, which the plan reports."""
+    """Returns the error for a stored vGPU that cannot be created on its VF.
+
+    If no VF offers vGPU types, no error is returned, because the plan reports that error.
+    """
     if not any(vf.offers_types for vf in gpu.vfs) or not gpu.sriov:
         return []
     other = next((vgpu for vgpu in gpu.vgpus if vgpu.index == one.index and (vgpu.uuid, vgpu.type) != (one.uuid, one.type)), None)

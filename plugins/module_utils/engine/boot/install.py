@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Installs the files that restore vGPUs at boot without a controller: the command vgpuctl and its unit.
+"""Installs the files that restore vGPUs at boot without a controller: the command vgpuctl and its systemd unit.
 
-The command is the engine as one file, a zipapp. It is replaced atomically.
+The command vgpuctl is a zipapp, a single file that contains the engine. An update replaces this file atomically.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from . import restore
 
 # The content and mode of each file, by path.
 Files = Dict[str, Tuple[bytes, int]]
-# The engine's name in the zipapp.
+# The name of the engine's package in the zipapp.
 PACKAGE = "vgpu_engine"
-# The characters of a name in the unit. Others, such as a newline, could add lines to the unit.
+# Matches the name of a systemd unit. Other characters, such as a newline, could add lines to the unit file.
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")
 
 _MAIN_TEXT = """# Written by vgpu.kvm. Shows this host's vGPUs and restores the stored ones.
@@ -59,13 +59,14 @@ TimeoutStartSec=%(limit)d
 WantedBy=multi-user.target
 """
 
-# Seconds after which the restore at boot gives up on GPUs that are in use.
+# The time in seconds after which the restore at boot no longer retries GPUs that are in use.
 DEADLINE = 660
-# The unit's time limit in seconds: the wait for the host's lock, the work after it, steps that began before the deadline, and a reserve for
-# programs that end slowly, for reading the state, and for monitoring new vGPUs.
+# The time limit of the unit in seconds. This limit includes the wait for the host's lock, the work after that wait, and steps that began before the
+# deadline. A reserve covers programs that end slowly, the reading of the state, and the monitoring of new vGPUs.
 LIMIT = DEADLINE + restore.LEAST + restore.REST + 100
 
-# Units that attach vGPUs to VMs, cloud agents that claim free VFs, and services that keep all GPUs open, which prevents VFs from being enabled.
+# The restore ends before these units start: units that attach vGPUs to VMs, cloud agents that claim free VFs, and services that keep all GPUs open.
+# VFs cannot be enabled while a GPU is open.
 BEFORE = (
     *("libvirtd.service", "virtqemud.service", "virtnodedevd.service", "libvirt-guests.service", "pve-guests.service"),
     *("nova-compute.service", "openstack-nova-compute.service"),
@@ -76,9 +77,9 @@ BEFORE = (
 
 
 def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
-    """The engine as one executable file. sources: the texts of the engine's modules by relative path.
+    """Returns the engine as one executable file. *sources* maps the relative path of each engine module to its text.
 
-    The same sources always give the same bytes: the files are not compressed, as zlib versions differ, and have a fixed time.
+    The same sources always result in the same bytes. The files have a fixed time and are not compressed, because versions of zlib differ.
     """
     members = {"%s/%s" % (PACKAGE, name): text for name, text in sources.items()}
     members["__main__.py"] = _MAIN_TEXT
@@ -87,14 +88,14 @@ def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the earliest time that the zip format allows
-            entry.create_system = 3  # Unix: external_attr has Unix modes
+            entry.create_system = 3  # Unix, for which external_attr contains file modes
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, members[name].encode("utf-8", "surrogateescape"))
     return content.getvalue()
 
 
 def expected_files(sources: Mapping[str, str], before: Sequence[str], interpreter: str, manual: str = "") -> Files:
-    """The content and mode of each file by path, in the order of writing. manual: the text of the man page; empty for none."""
+    """Returns the content and mode of each file by path, in the order of writing. *manual* is the text of the man page, or empty for none."""
     raise_if_any(
         Refusal("%s is not a name of a systemd unit" % shown(unit), "before[%d]" % number, "a name such as my-agent.service", code="bad_unit")
         for number, unit in enumerate(before)
@@ -108,32 +109,35 @@ def expected_files(sources: Mapping[str, str], before: Sequence[str], interprete
 
 
 def present(root: str) -> list[str]:
-    """The collection's paths that exist on the host, in the order of removal: a file that starts another one comes first."""
+    """Returns the collection's paths that exist on the host, in the order of removal. A file that starts another file is removed first."""
     paths = (UNIT_LINK, UNIT, COMMAND, MANUAL, migration.current(root, STORE))
     return [path for path in paths if os.path.islink(root + path) or os.path.isfile(root + path)]
 
 
 def plan(root: str, expected: Files) -> list[Step]:
-    """The steps that install these files; without files, the steps that remove all. Files of an earlier release are removed last."""
+    """Returns the steps that install the expected files. If none are expected, the steps remove all files.
+
+    Files of an earlier release are removed last.
+    """
     changed = [
         (path, content, mode)
         for path, (content, mode) in expected.items()
         if files.read_bytes(root, path) != content or not _starts(root, path, mode)
     ]
     steps = [Step("write", None, path, "write it", content=content, mode=mode) for path, content, mode in changed]
-    # Another module manages the layout, and systemd the link that enables the unit: only a complete removal removes these.
+    # The layout belongs to another module, and the link that enables the unit belongs to systemd. Only a complete removal removes both.
     kept = [*expected, UNIT_LINK, migration.current(root, STORE)] if expected else []
     steps += [Step("delete", None, path, "remove it") for path in present(root) if path not in kept]
     return steps + migration.plan(root, present=bool(expected))
 
 
 def _starts(root: str, path: str, mode: int) -> bool:
-    """Whether a file has the execute permissions of the required mode. The operator may have changed other permissions."""
+    """Returns whether a file is executable if *mode* requires this. The operator may have changed other permissions."""
     return not mode & stat.S_IXUSR or bool(os.stat(root + path).st_mode & stat.S_IXUSR)
 
 
 def apply(root: str, steps: Iterable[Step]) -> None:
-    """Does the steps: writes and removes the files."""
+    """Performs the steps, which write and remove files."""
 
     def perform(step: Step) -> None:
         if step.kind == "write":

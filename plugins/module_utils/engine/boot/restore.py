@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Restores the stored layout at boot: MIG mode and VFs, then GPU instances, mixed-size mode and vGPUs.
 
-No GPU waits for another one. Each GPU gets its vGPUs as soon as it offers its types. A GPU that a program keeps open is tried again until
-the deadline, which all GPUs share. Only sriov-manage handles one GPU at a time, and waits for the VFs of the previous one: it writes the
-model's id into pci-pf-stub, which accepts an id only once and also takes unbound VFs with that id. The restore removes nothing: vGPUs that
-are not stored stay.
+No GPU waits for another GPU. Each GPU gets its vGPUs as soon as it offers vGPU types. A GPU that a program keeps open is retried until a deadline
+that all GPUs share. Only sriov-manage handles one GPU at a time, and waits for the VFs of the previous GPU. sriov-manage writes the model's id into
+pci-pf-stub, which accepts an id only once and also binds to unbound VFs with that id. The restore removes nothing, so vGPUs that are not stored stay.
 """
 
 from __future__ import annotations
@@ -36,18 +35,22 @@ from ..vgpu import apply as vgpu_apply, plan as vgpu_plan
 from ..vgpu.layout import GpuSpec, VgpuSpec, plain_params
 from ..vgpu.target import Host, Options
 
-# The kinds of steps that remove nothing.
+# The kinds of steps that the restore performs, none of which removes anything.
 RESTORING = ("create", "params", "mig_create", "mig_compute", "mixed")
-# Seconds: until a GPU without a driver is given up, the limit of one step and of the wait for types, and between two attempts at a GPU in use.
+# All values are in seconds. BIND limits the wait for a driver to bind to a GPU. STEP limits one step, and the wait for vGPU types. RETRY is the
+# longest interval between two attempts at a GPU in use. LEAST is the minimum time for the work after a long wait for the host's lock. REST limits the
+# steps that are in progress at the deadline.
 BIND, STEP, RETRY = 30.0, 120.0, 5.0
-# Seconds: the minimum for the work after a long wait for the host's lock, and the limit for steps in progress at the deadline.
 LEAST, REST = 60.0, 180.0
-# Codes of errors that disappear when a program closes the GPU.
+# Codes of errors that disappear when programs close the GPU.
 _BUSY = ("unbind_lock", "mig_pending")
 
 
 def restore(ctx: Context, timeout: float, settle: float, out: Callable[[str], None]) -> Restore:
-    """Restores everything and returns the outcome. timeout: seconds that all GPUs share; settle: seconds for which new vGPUs are monitored."""
+    """Restores the stored layout and returns the outcome.
+
+    All GPUs share *timeout*, in seconds. New vGPUs are monitored for 'settle' seconds.
+    """
     run = Restore(ctx, layout_file.read(ctx.root), timeout, out)
     run.create_all()
     run.activate()
@@ -56,12 +59,16 @@ def restore(ctx: Context, timeout: float, settle: float, out: Callable[[str], No
 
 
 class _Busy(EngineError):
-    """Raised while programs use the GPU."""
+    """Raised if programs use the GPU."""
 
 
 @dataclass(eq=False, repr=False)
 class _Pending:
-    """A stored GPU without its vGPUs. enabled: when its VFs appeared; busy: since when and why the GPU is in use; again: when to try again."""
+    """A stored GPU whose vGPUs are not restored yet. All times are values of the clock, in seconds.
+
+    *enabled* is the time at which the GPU's VFs appeared. *since* is the time at which the GPU was first found in use, and *busy* contains the errors
+    of the last attempt. *again* is the time of the next attempt. *pause* is the interval before the attempt that follows.
+    """
 
     stored: StoredGpu
     enabled: float | None = None
@@ -73,9 +80,9 @@ class _Pending:
 
 @dataclass(eq=False, repr=False)
 class Restore:
-    """One restore: the completed steps and the errors. out(text) is called with each one immediately.
+    """One restore with its completed steps and errors. out(text) is called immediately for each completed step and each error.
 
-    missing: the stored vGPUs that are missing at the end. after: seconds from the driver being ready to the last new vGPU.
+    *missing* lists the stored vGPUs that do not exist at the end. *after* is the time in seconds from the driver being ready to the last new vGPU.
     """
 
     ctx: Context
@@ -89,12 +96,12 @@ class Restore:
 
     def __post_init__(self) -> None:
         self._begun = self._at = self.ctx.clock.now()
-        self._ready: float | None = None  # when the driver was bound to the first GPU
+        self._ready: float | None = None  # the time at which the first GPU was bound to the driver
         self._state: host.HostState | None = None
         self._pending = [_Pending(one) for dummy, one in sorted(self.stored.items()) if one.vfs or one.vgpus or one.mig]
         self._running: list[Future[vgpu_apply.Outcome]] = []
         self._created: list[Step] = []
-        # The cache of this round: each GPU since our last change, and the users of open devices. Usage is checked again right before each change.
+        # The cache of one round: each GPU after the last change, and the users of open devices. Usage is checked again right before each change.
         self._seen: dict[str, reader.Inventory] = {}
         self._files: OpenFiles | None = None
 
@@ -104,45 +111,45 @@ class Restore:
         return sum(len(one.vgpus) for one in self.stored.values()) - len(self.missing)
 
     def _most(self) -> float:
-        """The limit of one step in seconds: all steps end at most REST seconds after the deadline."""
+        """Returns the time limit of one step in seconds. All steps end at most REST seconds after the deadline."""
         return max(1.0, min(STEP, self._begun + self.timeout + REST - self.ctx.clock.now()))
 
     def _read(self, pf: str, with_types: bool) -> reader.Inventory:
-        """The inventory of one GPU. The effort does not depend on the number of GPUs."""
+        """Returns the inventory of one GPU. The time for this does not depend on the number of GPUs on the host."""
         self._files = self._files or OpenFiles(self.ctx.sysfs)
         return reader.read_alone(self.ctx, pf, self._files, with_types)
 
     def _inventory(self, pf: str) -> reader.Inventory:
-        """One GPU without its types. It is read once a round, and after each change."""
+        """Returns the inventory of one GPU without vGPU types. The inventory is read once per round, and again after each change."""
         self._seen[pf] = self._seen.get(pf) or self._read(pf, with_types=False)
         return self._seen[pf]
 
     def did(self, steps: Iterable[Step]) -> None:
-        """Records completed steps."""
+        """Records and prints completed steps."""
         for step in steps:
             self._seen.clear()
             self.done.append(str(step))
             self.out(str(step))
 
     def failed(self, exc: EngineError) -> None:
-        """Records an EngineError, and for an ApplyError also the steps that were done before it."""
+        """Records the errors of an EngineError. For an ApplyError, the steps that were completed before the failure are recorded, too."""
         self.did(exc.done if isinstance(exc, ApplyError) else ())
         self.errors += exc.errors
         for one in exc.errors:
             self.out("FAILED: %s" % one)
 
     def create_all(self) -> None:
-        """Restores VFs and vGPUs of all GPUs until the deadline, then reports missing ones."""
+        """Restores the VFs and vGPUs of all GPUs until the deadline, then reports the GPUs that were not ready."""
         with ThreadPoolExecutor(max(1, len(self._pending))) as pool:
             if not until(self.ctx.clock, lambda: self._round(pool), self.timeout):
-                self._create(pool, [one for one in self._pending if one.enabled is not None])  # the plan reports the missing ones
+                self._create(pool, [one for one in self._pending if one.enabled is not None])  # the plan reports the vGPUs that cannot be created
                 for one in self._pending:
                     self.failed(self._late(one))
         self._collect()
         self.after = self._at - self._ready if self._created and self._ready is not None else 0.0
 
     def _round(self, pool: ThreadPoolExecutor) -> bool:
-        """Tries each pending GPU once, and creates the vGPUs of all GPUs that offer their types. Returns whether no work is left."""
+        """Tries each pending GPU once, and creates the vGPUs of all GPUs that offer vGPU types. Returns whether all work is done."""
         self._seen, self._files = {}, None
         for one in list(self._pending):
             if one.enabled is None and one.again <= self.ctx.clock.now() < self._begun + self.timeout:
@@ -155,16 +162,19 @@ class Restore:
         return not self._pending and not self._running
 
     def _facts(self) -> host.HostState:
-        """The host's state. It is read again until the driver is loaded."""
+        """Returns the host's state, which is read again until the driver is loaded."""
         if self._state is None or not self._state.driver.loaded:
             self._state = host.at_boot(self.ctx)
         return self._state
 
     def _enable(self, one: _Pending) -> None:
-        """Tries once to set MIG mode and VFs of a GPU. Errors other than a busy GPU are reported, and working VFs still get their vGPUs."""
+        """Tries once to set the MIG mode and VFs of a GPU.
+
+        A busy GPU is retried later. Any other error is reported. The GPU still gets its vGPUs if some of its VFs work.
+        """
         pf, clock = one.stored.address, self.ctx.clock
         gpu = self._inventory(pf).gpu(pf)
-        # udev, the module or nvidia-vgpud may still be busy.
+        # A GPU without a driver may become ready soon, while udev, the module or nvidia-vgpud is still busy.
         if gpu and gpu.alive and gpu.driver is None and clock.now() < self._begun + min(BIND, self.timeout / 2):
             return
         self._ready = clock.now() if self._ready is None and gpu and gpu.driver == "nvidia" else self._ready
@@ -191,25 +201,25 @@ class Restore:
             self._pending.remove(one)
 
     def _vfs(self, stored: StoredGpu) -> None:
-        """Sets MIG mode and VFs of one GPU."""
+        """Sets the MIG mode and the VFs of one GPU."""
         pf, gpu = stored.address, _present(self._inventory(stored.address), stored.address)
         if not gpu.alive:
             raise EngineError(refusals.off_bus(gpu))
         if stored.mig:
-            if gpu.driver in STRANDED:  # nvidia-smi reports MIG only of GPUs that are bound to nvidia
+            if gpu.driver in STRANDED:  # nvidia-smi reports MIG only for GPUs that are bound to nvidia
                 raise_if_any(refusals.no_vfs_yet(gpu, self._facts()))
                 self.did(sriov_apply.repair(self.ctx, gpu, self._most()))
             self._mig(self._inventory(pf), pf)
         if stored.vfs:
-            gpu = _present(self._inventory(pf), pf)  # its state with MIG mode
+            gpu = _present(self._inventory(pf), pf)  # the state of the GPU after the change of its MIG mode
             options = sriov_plan.Options(num_vfs=_number(gpu, stored), has_tool=sriov_manage.installed(self.ctx), leave_used=True)
             plan = sriov_plan.plan(self._inventory(pf), self._facts(), [pf], options)
-            self.did(sriov_apply.apply(self.ctx, plan, self._most(), 0, lock=0))  # agents start after this; vGPUs are monitored below
+            self.did(sriov_apply.apply(self.ctx, plan, self._most(), 0, lock=0))  # not monitored here, because cloud agents start after the restore
             for text in plan.warnings:
                 self.out(text)
 
     def _mig(self, inventory: reader.Inventory, pf: str) -> None:
-        """Sets MIG mode of one GPU. Ampere keeps the mode across a reboot; Hopper and later may not."""
+        """Sets the MIG mode of one GPU. Ampere GPUs keep this mode across a reboot, but Hopper and later GPUs may not."""
         gpu = _present(inventory, pf)
         reader.read_mig(self.ctx, [gpu])
         known = mig_plan.Host(inventory, self._facts(), mig_apply.users(inventory))
@@ -222,7 +232,7 @@ class Restore:
         self.did(mig_apply.apply(self.ctx, plan, self._most()))
 
     def _create_offered(self, pool: ThreadPoolExecutor) -> None:
-        """Creates the vGPUs of GPUs that offer their types, or whose wait for types has ended."""
+        """Creates the vGPUs of GPUs that offer vGPU types, or whose wait for vGPU types has timed out."""
         waiting = [one for one in self._pending if one.enabled is not None]
         if waiting:
             now = self.ctx.clock.now()
@@ -231,7 +241,7 @@ class Restore:
             self._create(pool, [one for one, gpu in found if gpu is None or one in late or reader.types_there(self.ctx, gpu)])
 
     def _create(self, pool: ThreadPoolExecutor, ready: Sequence[_Pending]) -> None:
-        """Creates GPU instances, mixed-size mode and vGPUs of several GPUs in parallel."""
+        """Creates GPU instances, sets mixed-size mode and creates vGPUs, on several GPUs in parallel."""
         for one in ready:
             self._pending.remove(one)
             try:
@@ -239,14 +249,14 @@ class Restore:
             except EngineError as exc:
                 self.failed(exc)
                 continue
-            # Programs run one at a time: nvidia-smi does not work on several GPUs in parallel.
+            # Steps that run nvidia-smi are not run in parallel, because nvidia-smi does not work on several GPUs at a time.
             if self.ctx.side_by_side and not any(step.kind in mig_instances.KINDS for step in steps):
                 self._running.append(pool.submit(vgpu_apply.run, self.ctx, steps, self._most()))
             else:
                 self._finished(vgpu_apply.run(self.ctx, steps, self._most()))
 
     def _collect(self) -> None:
-        """Records what the threads have done."""
+        """Records the outcome of the threads that have ended."""
         for one in [one for one in self._running if one.done()]:
             self._running.remove(one)
             self._finished(one.result())
@@ -260,9 +270,9 @@ class Restore:
         self._at = max(self._at, outcome.at)
 
     def _plan_gpu(self, inventory: reader.Inventory, stored: StoredGpu) -> list[Step]:
-        """The steps that restore one GPU's vGPUs. vGPUs that can't be restored are reported, and all others are restored."""
+        """Returns the steps that restore one GPU's vGPUs. vGPUs that cannot be restored are reported, and all others are restored."""
         pf, gpu = stored.address, _present(inventory, stored.address)
-        if stored.mixed is not None:  # a mode that is not stored is left, if the GPU has no vGPU
+        if stored.mixed is not None:  # a mixed-size mode that is not stored stays unchanged if the GPU has no vGPU
             reader.read_mixed(self.ctx, [gpu])
         existing = {vgpu.uuid for vgpu in inventory.mdevs}
         found = {one.key: conflicts.taken(inventory, gpu, one) if one.uuid in existing else conflicts.blocked(gpu, one) for one in stored.vgpus}
@@ -275,7 +285,7 @@ class Restore:
         known = Host(inventory, self._facts(), self.stored)
 
         def steps() -> list[Step]:
-            used = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus if vgpu.holders}  # a running VM keeps its parameters
+            used = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus if vgpu.holders}  # a running VM keeps the parameters of its vGPU
             specs = [VgpuSpec(one.type, one.uuid, index, layout_file.PATH, used.get(one.key, one.params) or None) for one, index in there]
             spec = GpuSpec(specs, bool(stored.mixed), stored.mig or None)
             plan = vgpu_plan.plan(known, {pf: spec}, Options(persist=False, keeps=True), listed_only=True)
@@ -284,7 +294,7 @@ class Restore:
         return in_use.settled(self.ctx, inventory, steps, in_use.touched)
 
     def _late(self, one: _Pending) -> EngineError:
-        """The error of a GPU that was not ready at the deadline."""
+        """Returns the error for a GPU that was not ready at the deadline."""
         pf, now = one.stored.address, self.ctx.clock.now()
         gpu = self._inventory(pf).gpu(pf)
         if one.since is None:
@@ -302,10 +312,10 @@ class Restore:
         for text in run.plan.warnings:
             self.out(text)
         for one in failed:
-            self.failed(EngineError(one.errors))  # completed steps are recorded already
+            self.failed(EngineError(one.errors))  # the completed steps have been recorded already
 
     def watch(self, settle: float) -> None:
-        """Monitors the new vGPUs, reports those that vanish as not done, then counts the stored ones."""
+        """Monitors the new vGPUs and reports those that disappear as not done. Afterwards, records which stored vGPUs are missing."""
         try:
             vgpu_apply.watch(self.ctx, vgpu_apply.Outcome(self._created, None, self._at), settle)
         except ApplyError as exc:
@@ -317,7 +327,7 @@ class Restore:
 
 
 def _present(inventory: reader.Inventory, pf: str) -> Gpu:
-    """The GPU at an address; raises EngineError if there is none."""
+    """Returns the GPU at an address, or raises EngineError if the host has no such GPU."""
     gpu = inventory.gpu(pf)
     if gpu is None:
         raise error("the host no longer has this GPU", pf, remedy="If the GPU was taken out, remove it from the layout.", code="gpu_gone")
@@ -325,7 +335,10 @@ def _present(inventory: reader.Inventory, pf: str) -> Gpu:
 
 
 def _number(gpu: Gpu, stored: StoredGpu) -> int:
-    """The number of VFs: the current number, if it includes the VFs of the stored vGPUs or if VFs are in use."""
+    """Returns the number of VFs to enable.
+
+    The current number is kept if it includes the VFs of all stored vGPUs, or if VFs are in use.
+    """
     there = {vf.index for vf in gpu.vfs}
     enough = all(one.index in there for one in stored.vgpus)
     return gpu.num_vfs if gpu.num_vfs and (enough or sriov_plan.vgpu_guard(gpu, "restoring its VFs")) else stored.vfs

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the kernel command line of the next boot, reads it again and verifies that the flags are in force, before any reboot."""
+"""Writes the kernel command line of the next boot. Before any reboot, reads the result and verifies that the flags take effect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from .plan import CmdlinePlan, Facts, Target, line_of
 
 
 def apply(ctx: Context, plan: CmdlinePlan, facts: Facts, timeout: float) -> list[Step]:
-    """Does the steps. The record of added flags is written before the first edit; the record of removed flags is dropped after the last edit."""
+    """Performs the steps and returns them.
+
+    The record of added flags is written before the first edit. The record of removed flags is dropped after the last edit.
+    """
     target = plan.target
     known = facts.record
     if target.changes.added:
@@ -59,7 +62,7 @@ def _perform(ctx: Context, loader: Loader, target: Target, step: Step, timeout: 
 
 
 def _edit(root: str, edit: FileEdit, kept: bool) -> None:
-    """Does one edit. kept: the original is kept for a teardown."""
+    """Performs one edit of a file. If *kept* is true, the original is recorded for a teardown."""
     if kept:
         backups.keep(root, edit.path, edit.after)
     if edit.after is None:

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Selects the boot loader's class for this host: by the loader that booted it, then by its tools. Others are refused, with manual instructions."""
+"""Selects the class for the boot loader that booted this host. Unsupported boot loaders are refused with manual instructions.
+
+The selection depends on the loader that booted the host, and then on the tools that are installed.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ UKI = ("/efi/EFI/Linux", "/boot/EFI/Linux", "/boot/efi/EFI/Linux")
 
 
 def choose(ctx: Context) -> Loader | str:
-    """The boot loader, or the reason for which it is unsupported, as a clause."""
+    """Returns the boot loader, or a clause that explains why the boot loader is unsupported."""
     started = boot_loader.read(ctx)
     proxmox = proxmox_boot_tool.has(ctx)
     if started == boot_loader.SYSTEMD_BOOT:
@@ -65,7 +68,7 @@ def _is_suse(ctx: Context) -> bool:
 
 
 def unsupported(ctx: Context, found: str, flags: Sequence[str]) -> EngineError:
-    """The error of an unsupported boot loader."""
+    """Returns the error for an unsupported boot loader."""
     started = boot_loader.read(ctx)
     remedy = (_BY_HAND.get(started, _UNKNOWN) % (" ".join(flags) or "the flags")) + ", reboot and run again. Nothing was changed."
     if found == boot_loader.UNKNOWN and not os.path.exists(ctx.root + GRUB):

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Edits /etc/kernel/cmdline, the kernel command line of kernel-install and proxmox-boot-tool, and options of boot entries: one line each."""
+"""Edits kernel command lines that are stored on one line.
+
+Such a line is the content of /etc/kernel/cmdline, which kernel-install and proxmox-boot-tool use, or the options of a boot entry.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ..state.paths import KERNEL_CMDLINE
 
 
 def added(text: str, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | None:
-    """The edit that puts the flags in force, and the added flags; None if all flags are present."""
+    """Returns (the edit that makes all flags effective, the added flags), or None if all flags are effective already."""
     words = _words(text, flags)
     lacks = kernel_flags.missing(flags, words)
     if not lacks:
@@ -29,20 +32,20 @@ def added(text: str, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | None:
 
 
 def taken(text: str, flags: Sequence[str]) -> FileEdit | None:
-    """The edit that removes the flags; None if none is present."""
+    """Returns the edit that removes the flags, or None if the file contains none of the flags."""
     after = without(text, flags)
     return None if after == text else FileEdit(KERNEL_CMDLINE, text, after, ["remove %s" % " ".join(flags)])
 
 
 def without(line: str, flags: Sequence[str]) -> str:
-    """A line without the flags."""
+    """Returns a line without the flags."""
     for flag in flags:
         line = re.sub(r"(?:(?<=\s)|\A)%s(?:[ \t]+|(?=\s|\Z))" % re.escape(flag), "", line)
     return re.sub(r"[ \t]+(?=\n|\Z)", "", line) if flags else line
 
 
 def _words(text: str, flags: Sequence[str]) -> list[str]:
-    """The words of the file, which must have exactly one line."""
+    """Returns the words of the file, which must have exactly one line with text."""
     lines = [number for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     wrong = next((number for number, line in enumerate(text.splitlines(), 1) if line.lstrip().startswith("#")), None)
     if wrong is not None:
@@ -55,6 +58,6 @@ def _words(text: str, flags: Sequence[str]) -> list[str]:
 
 
 def refused(where: str, found: str, flags: Sequence[str]) -> EngineError:
-    """The error of a line that is not edited."""
+    """Returns the error for a line that the collection cannot edit."""
     remedy = "Add %s to this file manually, then run again. Nothing was changed." % " ".join(flags)
     return error(found, where, "one line of kernel arguments, to which flags can be appended", remedy, "bootloader_file_unclear")

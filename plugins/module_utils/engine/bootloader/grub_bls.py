@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GRUB with boot entries (BLS) on RHEL and its derivatives: grubby edits the existing entries, two files define those of future kernels.
+"""Supports GRUB with boot entries (BLS) on RHEL and its derivatives.
 
-grub.cfg is never written, neither the main one nor the one on the EFI partition.
+grubby edits the existing entries. GRUB's defaults and /etc/kernel/cmdline define the entries of future kernels. The collection never writes grub.cfg,
+neither the main file nor the one on the EFI partition.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ IDS = "vfio_pci.ids"
 
 
 class Bls(Loader):
-    """grubby changes all entries alike. A flag is in force only if every entry has it."""
+    """GRUB with boot entries. grubby changes all entries alike, and a flag is effective only if every entry has the flag."""
 
     name = "GRUB with boot entries (grubby)"
 
@@ -31,11 +32,11 @@ class Bls(Loader):
         return [entry for entry in entries if not entry.rescue]
 
     def next_boot(self) -> list[Entry]:
-        """The default entry, as GRUB saved it."""
+        """Returns the default entry that GRUB saved."""
         return next_kernel.default_of_bls(self.ctx.root, self._entries())
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """Edits the two files, then the entries."""
+        """Returns the changes that edit GRUB's defaults and /etc/kernel/cmdline, then the entries."""
         changes = Changes()
         edit = grub_defaults.added(self.ctx, flags)
         text = files.read_text(self.ctx.root, KERNEL_CMDLINE)
@@ -50,7 +51,7 @@ class Bls(Loader):
         return self._with_run(changes, rebuild)
 
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
-        """Removes the flags from the two files, then from the entries."""
+        """Returns the changes that remove the flags from GRUB's defaults and /etc/kernel/cmdline, then from the entries."""
         text = files.read_text(self.ctx.root, KERNEL_CMDLINE)
         edits = [
             grub_defaults.taken(self.ctx, added.get(GRUB, ())),
@@ -62,7 +63,10 @@ class Bls(Loader):
         return self._with_run(changes, rebuild)
 
     def _with_run(self, changes: Changes, rebuild: bool) -> Changes:
-        """Adds the run of grubby. rebuild: ids of vfio-pci that were removed from GRUB's defaults are removed from the entries, too."""
+        """Adds the run of grubby to the changes.
+
+        With *rebuild*, ids of vfio-pci that were removed from GRUB's defaults are removed from the entries, too.
+        """
         self.add, self.remove = list(changes.added.get(ENTRIES, ())), list(changes.removed)
         given = grub_defaults.sources(self.ctx.root, drop_ins=False)
         if rebuild and given:
@@ -76,7 +80,10 @@ class Bls(Loader):
         return changes
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
-        """Runs grubby, and verifies that no other argument changed. grubby may also rewrite GRUB's defaults, which must remain valid shell text."""
+        """Runs grubby, and verifies that no other argument changed.
+
+        grubby may also rewrite GRUB's defaults, which must then still be valid shell text.
+        """
         before = {entry.name: entry.cmdline for entry in self._entries()}
         grubby.update(self.ctx, self.add, self.remove, timeout)
         meant = {**kernel_flags.meaning(self.add), **kernel_flags.meaning(self.remove)}
@@ -93,5 +100,5 @@ class Bls(Loader):
 
 
 def ids(line: Sequence[str]) -> list[str]:
-    """The words of a command line that set ids of vfio-pci."""
+    """Returns the words of a command line that set ids of vfio-pci."""
     return [word for word in line if kernel_flags.name_of(word) == IDS]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GRUB on Debian and Ubuntu: a drop-in file in /etc/default/grub.d, and update-grub."""
+"""Supports GRUB on Debian and Ubuntu with a drop-in file in /etc/default/grub.d, and update-grub."""
 
 from __future__ import annotations
 
@@ -24,17 +24,20 @@ GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX %s"
 
 
 class Debian(Loader):
-    """No record is needed: all flags in the drop-in were added by this collection."""
+    """GRUB with update-grub. No record of added flags is needed, because the collection wrote all flags in the drop-in file."""
 
     name = "GRUB (update-grub)"
     run = "run update-grub"
 
     def next_boot(self) -> list[Entry]:
-        """The entries of grub.cfg."""
+        """Returns the entries of grub.cfg that the next boot may start."""
         return next_kernel.default_of_grub(self.ctx)
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """Writes the drop-in with the missing flags and with those of its flags that are still requested."""
+        """Returns the changes that write the drop-in file.
+
+        The new file contains the missing flags, and those of its current flags that are still requested.
+        """
         before = files.read_text(self.ctx.root, DROP_IN)
         own = kernel_flags.words(" ".join(re.findall(r'^GRUB_CMDLINE_LINUX="\$GRUB_CMDLINE_LINUX ([^"\n]*)"$', before or "", re.MULTILINE)))
         entries = self.next_boot()
@@ -53,7 +56,7 @@ class Debian(Loader):
         return changes
 
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
-        """Removes the drop-in."""
+        """Returns the changes that remove the drop-in file."""
         before = files.read_text(self.ctx.root, DROP_IN)
         edits = [] if before is None else [FileEdit(DROP_IN, before, None, ["remove the flags"])]
         if edits or rebuild:
@@ -67,6 +70,6 @@ class Debian(Loader):
         grub.make(self.ctx, grub.UPDATE_GRUB, config, timeout)
 
     def source_of(self, word: str) -> str | None:
-        """The line of GRUB's defaults that has the word."""
+        """Returns the path and line in GRUB's defaults that contain the word, or None if no line contains the word."""
         given = grub_defaults.sources(self.ctx.root, drop_ins=True)
         return grub_defaults.where(given, word) if given else None

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""/etc/default/grub and its drop-ins: the variables that they set, as the host's sh evaluates them, verified edits, and conflicting lines."""
+"""Reads, edits and verifies /etc/default/grub and its drop-in files.
+
+The host's sh evaluates the variables that these files set. Errors name the line that conflicts with the flags.
+"""
 
 from __future__ import annotations
 
@@ -17,33 +20,33 @@ from . import shell_text
 from .loader import refused
 
 LINUX, DEFAULT = "GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"
-Sources = List[Tuple[str, str]]  # (path, text) in the order in which GRUB's tools source the files
+Sources = List[Tuple[str, str]]  # pairs of path and text, in the order in which GRUB's tools source the files
 
 
 def sources(root: str, drop_ins: bool) -> Sources:
-    """The files. drop_ins: whether this distribution's tools also source drop-ins."""
+    """Returns the path and text of each file. *drop_ins* is true if this distribution's tools also source drop-in files."""
     paths = [GRUB, *(files.names(root, GRUB_DIRECTORY, ".cfg") if drop_ins else ())]
     texts = [(path, files.read_text(root, path)) for path in paths]
     return [(path, text) for path, text in texts if text is not None]
 
 
 def changed(given: Sources, path: str, text: str) -> Sources:
-    """The files with one text replaced, or with one file added."""
+    """Returns the files with one text replaced or one file added."""
     return sorted([one for one in given if one[0] != path] + [(path, text)], key=lambda one: (one[0] != GRUB, one[0]))
 
 
 def states(ctx: Context, given: Sources) -> list[shell.Variables]:
-    """The values of the variables after each of the files."""
+    """Returns the values of the variables after each of the files."""
     return shell.variables(ctx, [text for dummy, text in given], [path for path, dummy in given])
 
 
 def line_of(variables: shell.Variables) -> list[str]:
-    """The words that a normal entry of GRUB's configuration gets from the variables. Those of the default variable come last."""
+    """Returns the kernel arguments that the variables add to a normal boot entry. Arguments from GRUB_CMDLINE_LINUX_DEFAULT come last."""
     return kernel_flags.words(variables.get(LINUX, "") + " " + variables.get(DEFAULT, ""))
 
 
 def require(ctx: Context, before: Sources, after: Sources, flags: Sequence[str]) -> None:
-    """Raises EngineError unless the edited files put the flags in force and change nothing else."""
+    """Raises EngineError unless the edited files make the flags effective and change nothing else."""
     old, new = states(ctx, before), states(ctx, after)
     base = old[-1] if old else {}
     others = sorted(name for name in {*base, *new[-1]} if name != LINUX and base.get(name) != new[-1].get(name))
@@ -57,7 +60,7 @@ def require(ctx: Context, before: Sources, after: Sources, flags: Sequence[str])
 
 
 def in_the_way(given: Sources, after: Sequence[shell.Variables], flags: Sequence[str]) -> EngineError:
-    """The error that names the line that prevents the flags from being in force."""
+    """Returns the error that names the line that prevents the flags from taking effect."""
     missing = kernel_flags.missing(flags, line_of(after[-1]))
     lacks = " ".join(missing)
     word = kernel_flags.against(missing, line_of(after[-1]))
@@ -76,7 +79,7 @@ def in_the_way(given: Sources, after: Sequence[shell.Variables], flags: Sequence
 
 
 def _line_with(given: Sources, word: str) -> tuple[str, int]:
-    """The path and number of the last line that has the word."""
+    """Returns the path and number of the last line that contains the word."""
     for path, text in reversed(given):
         for number, line in reversed(list(enumerate(text.splitlines(), 1))):
             if word in line and not line.lstrip().startswith("#"):
@@ -85,7 +88,7 @@ def _line_with(given: Sources, word: str) -> tuple[str, int]:
 
 
 def where(given: Sources, word: str) -> str | None:
-    """The path and line of a word in the files; None if no file has it."""
+    """Returns the path and line of a word in the files, or None if no file contains the word."""
     path, number = _line_with(given, word)
     return "%s:%d" % (path, number) if word in dict(given)[path] else None
 
@@ -96,7 +99,10 @@ def _last_assignment(text: str, name: str) -> int:
 
 
 def added(ctx: Context, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | None:
-    """The edit of /etc/default/grub that puts the flags in force for generated files, and the added flags; None if all flags are present."""
+    """Returns (the edit of /etc/default/grub that makes the flags effective, the added flags).
+
+    Returns None if the file does not exist or all flags are effective already. The edit takes effect when GRUB's tools generate new files.
+    """
     before = sources(ctx.root, drop_ins=False)
     if not before:
         return None
@@ -106,7 +112,7 @@ def added(ctx: Context, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | No
         try:
             lacks = kernel_flags.missing(flags, line_of(states(ctx, before)[-1]))
         except EngineError:
-            shell_text.assignments(text, LINUX)  # the exception may name the line
+            shell_text.assignments(text, LINUX)  # raises an error that names the line, if possible
             raise
         if not lacks:
             return None
@@ -118,7 +124,7 @@ def added(ctx: Context, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | No
 
 
 def taken(ctx: Context, flags: Sequence[str]) -> FileEdit | None:
-    """The edit of /etc/default/grub that removes the flags; None if the file has none of them."""
+    """Returns the edit of /etc/default/grub that removes the flags, or None if the file contains none of the flags."""
     before = sources(ctx.root, drop_ins=False)
     if not before or not flags:
         return None

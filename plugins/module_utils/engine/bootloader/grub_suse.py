@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GRUB on SLES and openSUSE: /etc/default/grub and grub2-mkconfig."""
+"""Supports GRUB on SLES and openSUSE with /etc/default/grub and grub2-mkconfig."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ CONFIG = "/boot/grub2/grub.cfg"
 
 
 class Suse(Loader):
-    """SUSE has no drop-ins: the flags are added to the file itself, and the record lists them."""
+    """GRUB with grub2-mkconfig. SUSE has no drop-in files, so the collection adds the flags to /etc/default/grub itself and records them."""
 
     name = "GRUB (grub2-mkconfig)"
     run = "run grub2-mkconfig -o " + CONFIG
 
     def next_boot(self) -> list[Entry]:
-        """The entries of grub.cfg."""
+        """Returns the entries of grub.cfg that the next boot may start."""
         return next_kernel.default_of_grub(self.ctx)
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """Edits /etc/default/grub and generates grub.cfg."""
+        """Returns the changes that edit /etc/default/grub and generate grub.cfg."""
         entries = self.next_boot()
         lacks = self.lacking(flags, entries) if entries else list(flags)
         changes = Changes(run=self.run if rebuild or lacks else "")
@@ -38,7 +38,7 @@ class Suse(Loader):
         return changes
 
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
-        """Removes the flags from /etc/default/grub and generates grub.cfg."""
+        """Returns the changes that remove the flags from /etc/default/grub and generate grub.cfg."""
         edit = grub_defaults.taken(self.ctx, added.get(GRUB, ()))
         return Changes([edit] if edit else [], run=self.run if edit or rebuild else "")
 
@@ -47,6 +47,6 @@ class Suse(Loader):
         grub.make(self.ctx, [*grub.MKCONFIG, CONFIG], CONFIG, timeout)
 
     def source_of(self, word: str) -> str | None:
-        """The line of GRUB's defaults that has the word."""
+        """Returns the path and line in GRUB's defaults that contain the word, or None if no line contains the word."""
         given = grub_defaults.sources(self.ctx.root, drop_ins=False)
         return grub_defaults.where(given, word) if given else None

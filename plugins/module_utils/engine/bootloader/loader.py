@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The interface of a boot loader: the entries of the next boot, the edits of files, and the program that applies them.
+"""The interface of a boot loader: the entries of the next boot, the edits of files, and the program that applies these edits.
 
-To add a boot loader, write a file in this directory with a class that implements the abstract methods, and add it to ``choose.py``.
+To add a boot loader, write a file in this directory with a class that implements the abstract methods, and add the class to ``choose.py``.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from ..hardware import kernel_flags
 from ..read.boot_entries import Entry
 from ..system.context import Context
 
-# The flags that this collection added, by file. Flags of boot entries are listed under one common name.
+# The flags that this collection added, by file. The flags of all boot entries are listed under the name ENTRIES.
 Added = Dict[str, List[str]]
 ENTRIES = "boot entries"
 
 
 @dataclass(eq=False, repr=False)
 class Changes:
-    """The planned changes. edits: the files; their originals are kept, except for our own files. run: the program that applies them, as text.
+    """The planned changes of one boot loader.
 
-    added: the flags that the edits and the program add; removed: the flags that the program removes from boot entries.
+    *edits* lists the edits of files. The originals of these files are recorded, except for the files in *ours*, which the collection manages. *run*
+    describes the program that applies the edits. *added* contains the flags that the edits and the program add. *removed* contains the flags that the
+    program removes from boot entries.
     """
 
     edits: list[FileEdit] = field(default_factory=list)
@@ -37,7 +39,7 @@ class Changes:
 
 
 class Loader(ABC):
-    """A boot loader on one host. Only apply_run writes."""
+    """A boot loader on one host. Of its methods, only apply_run() writes to the host."""
 
     name: str
 
@@ -46,29 +48,29 @@ class Loader(ABC):
 
     @abstractmethod
     def next_boot(self) -> list[Entry]:
-        """The entries that the next boot may start. If the default is known, only this one."""
+        """Returns the entries that the next boot may start. If the default entry is known, returns only this entry."""
 
     @abstractmethod
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """The changes that put the flags in force. Raises EngineError if a file is not understood or an edit would have no effect."""
+        """Returns the changes that make the flags effective. Raises EngineError if a file cannot be edited or an edit would have no effect."""
 
     @abstractmethod
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
-        """The changes that remove the added flags."""
+        """Returns the changes that remove the added flags."""
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
-        """Runs the program of changes.run, and syncs its files to disk."""
+        """Runs the program that Changes.run describes, and syncs the files that the program wrote to disk."""
 
     def source_of(self, word: str) -> str | None:
-        """The file and line that a word of the command line comes from; None if unknown."""
+        """Returns the file and line that a word of the command line comes from, or None if the source is unknown."""
         return None
 
     def lacking(self, flags: Sequence[str], entries: Sequence[Entry]) -> list[str]:
-        """The flags that are not in force in at least one of the entries."""
+        """Returns the flags that are not effective in at least one of the entries."""
         return [flag for flag in flags if any(kernel_flags.missing([flag], entry.cmdline or ()) for entry in entries)]
 
     def wrong(self, flags: Sequence[str], entries: Sequence[Entry]) -> list[Refusal]:
-        """The reason for which the next boot would not have the flags in force."""
+        """Returns the errors that explain why the flags would not take effect at the next boot."""
         if not entries:
             return [no_entries(self.name)]
         return [self._against(flags, entry) for entry in entries if kernel_flags.missing(flags, entry.cmdline or ())]
@@ -89,7 +91,7 @@ class Loader(ABC):
 
 
 def no_entries(name: str) -> Refusal:
-    """The error of a boot loader without an entry of this system."""
+    """Returns the error for a boot loader without an entry for this system."""
     found = "no boot entry of this system was found (%s)" % name
     return Refusal(found, "boot loader", "an entry with the running system's root file system", _BY_HAND, "bootloader_unknown")
 
@@ -98,7 +100,7 @@ _BY_HAND = "Add the flags to the kernel command line with the boot loader's own 
 
 
 def refused(path: str, line: int, found: str, flags: Sequence[str]) -> EngineError:
-    """The error of a file that is not edited."""
+    """Returns the error for a file that the collection cannot edit."""
     where = "%s:%d" % (path, line)
     remedy = "Add the flags manually, or write this line as a single statement NAME=\"value\", then run again. Nothing was changed."
     return error(found, where, "a plain assignment, to which %s can be added" % " ".join(flags), remedy, "bootloader_file_unclear")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the steps that put kernel flags in force at the next boot, or remove them. Nothing is written here."""
+"""Plans the steps that add kernel flags to the next boot's command line, or remove them. The planner writes nothing."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ _PLAIN = re.compile(r"[\w.,:=/@%+-]+\Z", re.ASCII)
 
 @dataclass(eq=False, repr=False)
 class Facts:
-    """The input of the plan besides the boot loader's files. running: the words of the running kernel's command line; boot: the current boot's id."""
+    """The input of the planner besides the boot loader's files.
+
+    *running* contains the words of the running kernel's command line. *boot* is the id of the current boot.
+    """
 
     running: list[str]
     boot: str
     record: Record
-    pending: bool = False  # the boot loader's configuration must be rebuilt after an edit of an earlier run
+    pending: bool = False  # true if the boot loader's configuration must be rebuilt after an edit of an earlier run
 
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The state that the steps result in. loader: None if there is nothing to do and no boot loader is known."""
+    """The state that the steps result in. *loader* is None if no change is necessary and the boot loader is unknown."""
 
     flags: list[str]
     absent: bool = False
@@ -45,7 +48,7 @@ CmdlinePlan = Plan[Target]
 
 
 def wrong_flags(flags: Sequence[str]) -> list[Refusal]:
-    """The errors of flags that can't be written, and of flags that exclude each other."""
+    """Returns the errors for flags that cannot be written, and for flags that exclude each other."""
     errors = []
     for flag in flags:
         if not _PLAIN.match(flag) or flag.startswith(("=", "-")):
@@ -60,7 +63,7 @@ def wrong_flags(flags: Sequence[str]) -> list[Refusal]:
 
 
 def plan_present(loader: Loader, flags: Sequence[str], rebuild: bool, facts: Facts) -> CmdlinePlan:
-    """The steps that put the flags in force. Raises EngineError if this is impossible."""
+    """Returns the plan that makes the flags effective at the next boot. Raises EngineError if this is impossible."""
     target = Target(list(flags), rebuild=rebuild or facts.pending, loader=loader)
     result = Plan(target)
     target.changes = loader.plan(flags, target.rebuild)
@@ -76,7 +79,7 @@ def plan_present(loader: Loader, flags: Sequence[str], rebuild: bool, facts: Fac
 
 
 def _in_vain(lacks: Sequence[str], entries: Sequence[Entry], facts: Facts) -> list[Refusal]:
-    """The refusal of a second reboot, if the host was rebooted before with the same boot entry and without effect."""
+    """Returns the error that refuses another reboot, if a reboot with the same boot entry had no effect."""
     record = facts.record
     if record.boot in (None, facts.boot) or record.line != line_of(entries):
         return []
@@ -89,12 +92,12 @@ def _in_vain(lacks: Sequence[str], entries: Sequence[Entry], facts: Facts) -> li
 
 
 def line_of(entries: Sequence[Entry]) -> str:
-    """The expected command line of the next boot, for a comparison."""
+    """Returns the expected command line of the next boot, for comparison with the recorded command line."""
     return " ".join(entries[0].cmdline or ()) if entries else ""
 
 
 def plan_back(loader: Loader, rebuild: bool, facts: Facts) -> CmdlinePlan:
-    """The steps that remove the added flags."""
+    """Returns the plan that removes the flags that the collection added."""
     target = Target([], absent=True, rebuild=rebuild or facts.pending, loader=loader)
     result = Plan(target)
     target.changes = loader.plan_back(facts.record.added, target.rebuild)

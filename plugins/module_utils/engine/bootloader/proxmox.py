@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Proxmox VE's proxmox-boot-tool, with GRUB or systemd-boot. It copies the configuration to the EFI partitions, from which the host boots."""
+"""Supports Proxmox VE's proxmox-boot-tool with GRUB or systemd-boot.
+
+The tool copies the configuration to the EFI partitions, from which the host boots.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ RUN = "run proxmox-boot-tool refresh"
 
 
 def _partitions(loader: Loader, grub: bool) -> Iterator[Entry]:
-    """The entries on all EFI partitions: the firmware may boot from any of them."""
+    """Yields the boot entries on all EFI partitions, because the firmware may boot from any of these partitions."""
     for partition in proxmox_boot_tool.read(loader.ctx):
         for path, text in partition.texts.items():
             place = "%s:%s" % (partition.uuid, path)
@@ -31,13 +34,13 @@ def _partitions(loader: Loader, grub: bool) -> Iterator[Entry]:
 
 
 class ProxmoxGrub(Debian):
-    """As on Debian, except for the last step."""
+    """GRUB on Proxmox VE. The edits are the same as on Debian, but proxmox-boot-tool applies them to the EFI partitions."""
 
     name = "GRUB (proxmox-boot-tool)"
     run = RUN
 
     def next_boot(self) -> list[Entry]:
-        """The entries of each partition's grub.cfg."""
+        """Returns the boot entries in grub.cfg of each EFI partition."""
         return list(_partitions(self, grub=True))
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
@@ -46,16 +49,16 @@ class ProxmoxGrub(Debian):
 
 
 class ProxmoxSystemdBoot(Loader):
-    """proxmox-boot-tool generates the entries from /etc/kernel/cmdline."""
+    """systemd-boot on Proxmox VE, where proxmox-boot-tool generates the boot entries from /etc/kernel/cmdline."""
 
     name = "systemd-boot (proxmox-boot-tool)"
 
     def next_boot(self) -> list[Entry]:
-        """The entries of each partition."""
+        """Returns the boot entries on each EFI partition."""
         return list(_partitions(self, grub=False))
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """Edits the file, then updates the partitions."""
+        """Returns the changes that edit /etc/kernel/cmdline, then update the EFI partitions."""
         changes = Changes(run=RUN if rebuild else "")
         entries = self.next_boot()
         if not self.lacking(flags, entries) and (entries or not flags):
@@ -72,7 +75,7 @@ class ProxmoxSystemdBoot(Loader):
         return changes
 
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
-        """Edits the file, then updates the partitions."""
+        """Returns the changes that remove the flags from /etc/kernel/cmdline, then update the EFI partitions."""
         edit = cmdline_file.taken(files.read_text(self.ctx.root, KERNEL_CMDLINE) or "", added.get(KERNEL_CMDLINE, ()))
         return Changes([edit] if edit else [], run=RUN if edit or rebuild else "")
 
@@ -81,5 +84,5 @@ class ProxmoxSystemdBoot(Loader):
         proxmox_boot_tool.refresh(self.ctx, timeout)
 
     def source_of(self, word: str) -> str | None:
-        """The path of the file."""
+        """Returns the path of /etc/kernel/cmdline if the file contains the word, or None otherwise."""
         return KERNEL_CMDLINE if word in (files.read_text(self.ctx.root, KERNEL_CMDLINE) or "").split() else None

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of the kernel command line: the flags that we added, by file, for a teardown, and the boot before which a reboot was requested."""
+"""Records the kernel flags that the collection added to each file, for a teardown, and the boot during which a reboot was requested."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from .loader import ENTRIES, Added
 
 PATH = STATE + "/kernel-cmdline.json"
 VERSION = 1
-# The record of an earlier release, on the Red Hat family: only the flags.
+# The record of an earlier release on the Red Hat family, which contains only the flags.
 _EARLIER = STATE + "/iommu-flags"
 
 
 @dataclass(eq=False, repr=False)
 class Record:
-    """added: see loader.Added. boot: id of the boot during which the next boot had flags that the running kernel lacked; line: that command line."""
+    """The contents of the record.
+
+    *added* has the form of loader.Added. *boot* is the id of the boot during which the running kernel lacked flags of the next boot's command line.
+    *line* is the next boot's command line at that time.
+    """
 
     added: Added = field(default_factory=dict)
     boot: str | None = None
@@ -28,7 +32,7 @@ class Record:
 
 
 def read(root: str) -> Record:
-    """The record; an empty one if the file is missing or can't be read."""
+    """Returns the record, or an empty record if the file is missing or cannot be parsed."""
     earlier = (files.read_text(root, migration.current(root, _EARLIER)) or "").split()
     if earlier and files.read_text(root, migration.current(root, PATH)) is None:
         return Record({place: list(earlier) for place in (GRUB, KERNEL_CMDLINE, ENTRIES)})
@@ -43,7 +47,7 @@ def read(root: str) -> Record:
 
 
 def write(root: str, record: Record) -> None:
-    """Writes the record. The file of an empty record is removed."""
+    """Writes the record to its file. The file of an empty record is removed."""
     path = migration.current(root, PATH)
     if not record.added and record.boot is None:
         files.remove(root, path)
@@ -63,7 +67,7 @@ def _drop_earlier(root: str) -> None:
 
 
 def merged(record: Record, added: Added) -> Record:
-    """The record with the given flags added."""
+    """Returns the record with the given flags added."""
     whole = {path: list(flags) for path, flags in record.added.items()}
     for path, flags in added.items():
         whole[path] = whole.get(path, []) + [flag for flag in flags if flag not in whole.get(path, [])]

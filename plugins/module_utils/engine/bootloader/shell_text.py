@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds and edits assignments in the text of a shell file.
 
-Only an assignment that is a statement of its own, outside of any condition or loop, is edited. Any other one raises NotUnderstood. The caller
+Only an assignment that is a separate statement, outside of conditions and loops, is edited. Any other assignment raises NotUnderstood. The caller
 verifies the result with the shell.
 """
 
@@ -16,7 +16,7 @@ _OPENING, _CLOSING = ("if", "case", "for", "while", "until", "select", "{", "(")
 
 
 class NotUnderstood(Exception):
-    """The reason for which a file is not edited, and the line."""
+    """Raised if a file cannot be edited safely, with the reason and the line."""
 
     def __init__(self, line: int, found: str) -> None:
         super().__init__(found)
@@ -25,7 +25,10 @@ class NotUnderstood(Exception):
 
 @dataclass(eq=False, repr=False)
 class Assignment:
-    """name=value as a statement of its own. start, end: the value's position in the text; closing: the quote at its end, or nothing."""
+    """An assignment name=value that is a separate statement.
+
+    *start* and *end* are the position of the value in the text. *closing* is the quote at the end of the value, or empty without a quote.
+    """
 
     name: str
     line: int
@@ -39,7 +42,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
-        self.words: list[tuple[int, int, str]] = []  # the statement's words: start, end, closing quote
+        self.words: list[tuple[int, int, str]] = []  # the start, end and closing quote of each word of the statement
         self.depth = 0
         self.found: list[Assignment] = []
         self.comments: list[tuple[int, int]] = []
@@ -48,7 +51,7 @@ class _Reader:
         return self.text.count("\n", 0, position) + 1
 
     def read(self) -> None:
-        """Reads the whole text."""
+        """Reads the whole text, and records its assignments and comments."""
         text = self.text
         while self.at < len(text):
             char = text[self.at]
@@ -74,7 +77,7 @@ class _Reader:
         self._end_statement()
 
     def _word(self) -> None:
-        """Reads one word: its quoted and unquoted pieces."""
+        """Reads one word with all of its quoted and unquoted pieces."""
         text, start, closing = self.text, self.at, ""
         while self.at < len(text) and text[self.at] not in " \t\n;&|<>()":
             char = text[self.at]
@@ -91,7 +94,7 @@ class _Reader:
         self.words.append((start, self.at, closing))
 
     def _quoted(self, quote: str) -> None:
-        """Reads a piece in quotes."""
+        """Reads a quoted piece of a word."""
         start = self.at
         self.at += 1
         while self.at < len(self.text) and self.text[self.at] != quote:
@@ -122,7 +125,7 @@ class _Reader:
         raise NotUnderstood(self.line(start), "a command substitution is not closed")
 
     def _end_statement(self) -> None:
-        """Records an assignment, and the depth of conditions and loops."""
+        """Records the assignment of a statement, if any, and updates the nesting depth of conditions and loops."""
         words, self.words = self.words, []
         if not words:
             return
@@ -139,7 +142,7 @@ class _Reader:
 
 
 def assignments(text: str, name: str) -> list[Assignment]:
-    """All assignments of a variable, in order. Raises NotUnderstood if one of them is not a statement of its own."""
+    """Returns all assignments of a variable in order. Raises NotUnderstood if one of these is not a separate statement."""
     reader = _Reader(text)
     reader.read()
     found = [one for one in reader.found if one.name == name]
@@ -151,7 +154,7 @@ def assignments(text: str, name: str) -> list[Assignment]:
 
 
 def append(text: str, name: str, words: Sequence[str]) -> str:
-    """The text with the words appended to the variable's last assignment. Without an assignment, a new one is added."""
+    """Returns the text with the words appended to the variable's last assignment. If the variable has no assignment, a new one is added."""
     added = " ".join(words)
     found = assignments(text, name)
     if not found:
@@ -166,7 +169,7 @@ def append(text: str, name: str, words: Sequence[str]) -> str:
 
 
 def without(text: str, name: str, words: Sequence[str]) -> str:
-    """The text without the words in the value of the variable's last assignment."""
+    """Returns the text with the words removed from the variable's last assignment."""
     found = assignments(text, name)
     if not found:
         return text

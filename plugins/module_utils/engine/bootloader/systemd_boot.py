@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""systemd-boot with kernel-install: the options of this system's entries, and /etc/kernel/cmdline for future kernels.
+"""Supports systemd-boot with kernel-install.
 
-Without that file, kernel-install uses the running kernel's command line, which has the flags after the reboot. A missing file is not created.
+Flags are added to the options of this system's boot entries, and to /etc/kernel/cmdline for future kernels. A missing /etc/kernel/cmdline is not
+created, because kernel-install then uses the command line of the running kernel, which has the flags after the reboot.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .loader import ENTRIES, Added, Changes, Loader
 
 
 class SystemdBoot(Loader):
-    """No program is run: systemd-boot reads the entries directly."""
+    """The boot loader systemd-boot. No program runs after an edit, because systemd-boot reads the boot entries directly."""
 
     name = "systemd-boot"
 
@@ -30,11 +31,11 @@ class SystemdBoot(Loader):
         return [entry for place in LOADERS for entry in boot_entries.read_bls(self.ctx.root, place + "/entries", {})]
 
     def next_boot(self) -> list[Entry]:
-        """The default entry, or all entries of this system."""
+        """Returns the default boot entry, or all boot entries of this system if no default is set."""
         return boot_entries.systemd_boot_default(self.ctx, self._entries())
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """Edits the entries, then the file."""
+        """Returns the changes that edit the boot entries, then /etc/kernel/cmdline."""
         changes = Changes()
         added: list[str] = []
         for entry in boot_entries.of_this_system(self.ctx, self._entries()):
@@ -53,7 +54,10 @@ class SystemdBoot(Loader):
         return changes
 
     def _edit(self, entry: Entry, flags: Sequence[str]) -> FileEdit:
-        """The entry with the flags appended to its last line of options. The edited text is verified to have the flags and all previous options."""
+        """Returns the edit that appends the flags to the entry's last line of options.
+
+        The edited text is verified to contain the flags and all previous options.
+        """
         text = files.read_text(self.ctx.root, entry.path) or ""
         lines = text.splitlines(True)
         line = lines[entry.line - 1] if entry.line <= len(lines) else ""
@@ -73,7 +77,7 @@ class SystemdBoot(Loader):
         return FileEdit(entry.path, text, after, ["add %s" % " ".join(flags)])
 
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
-        """Removes the flags from the entries and from the file."""
+        """Returns the changes that remove the flags from the boot entries and from /etc/kernel/cmdline."""
         changes = Changes()
         for entry in boot_entries.of_this_system(self.ctx, self._entries()) if added.get(ENTRIES) else ():
             text = files.read_text(self.ctx.root, entry.path) or ""

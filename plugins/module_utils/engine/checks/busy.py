@@ -17,7 +17,8 @@ _LOCKS = (
     *(lock.PATH, "/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/cache/apt/archives/lock"),
     *("/var/lib/rpm/.rpm.lock", "/usr/lib/sysimage/rpm/.rpm.lock"),
 )
-# These programs write files that the next boot reads. Some hold no lock, or their file system (btrfs) reports the lock under another device.
+# Programs that write files that the next boot reads. Some of these programs hold no lock. On btrfs, the kernel reports a lock under another device
+# number.
 _PROGRAMS = (
     *("dpkg", "apt", "apt-get", "aptitude", "dnf", "dnf-3", "dnf5", "yum", "microdnf", "zypper", "nvidia-installer", "nvidia-uninstall", "dkms"),
     *("update-initramfs", "mkinitramfs", "mkinitrd", "dracut", "kernel-install", "update-grub", "grub-mkconfig", "grub2-mkconfig"),
@@ -25,13 +26,13 @@ _PROGRAMS = (
 )
 _PACKAGE = re.compile(r"NVIDIA-.*\.run\Z")
 _INTERPRETER = re.compile(r"(?:(?:ba|da)?sh|perl|(?:platform-)?python[0-9.]*)\Z")
-_COMMAND = re.compile(r"-[a-z]*c\Z")  # the next argument is a command, not a file
-# 1: POSIX  ADVISORY  WRITE 812 08:02:131 0 EOF
+_COMMAND = re.compile(r"-[a-z]*c\Z")  # matches options such as -c, whose argument is a command and not a file
+# Matches a line of /proc/locks, such as "1: POSIX  ADVISORY  WRITE 812 08:02:131 0 EOF".
 _HELD = re.compile(r"^[0-9]+: \S+ +\S+ +WRITE +(-?[0-9]+) ([0-9a-f]+):([0-9a-f]+):([0-9]+) ", re.MULTILINE)
 
 
 def find(ctx: Context) -> list[str]:
-    """The work in progress, as clauses; empty if the host may be rebooted."""
+    """Returns the work in progress as clauses, or an empty list if the host may be rebooted."""
     locks = ctx.sysfs.read_or("/proc/locks")
     unknown = "/proc/locks can't be read" if locks is None else open_files.inside(ctx.sysfs)
     if unknown is None and "1" not in ctx.sysfs.list("/proc"):
@@ -50,7 +51,7 @@ def find(ctx: Context) -> list[str]:
 
 
 def _identity(path: str) -> tuple[int, int, int] | None:
-    """The kernel's name of a file in its list of locks."""
+    """Returns the numbers by which /proc/locks identifies a file (device and inode), or None if the file does not exist."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -63,13 +64,13 @@ def _words(ctx: Context, pid: int) -> list[str]:
 
 
 def _named(ctx: Context, pid: int) -> str:
-    # The kernel lists the process that took the lock. Its child processes may still hold the lock after it has ended.
+    # The kernel lists the process that took the lock. Even after that process has ended, its child processes may still hold the lock.
     return "pid %d (%s)" % (pid, command_line(_words(ctx, pid)) or "this process has ended, but one of its child processes has not")
 
 
 def _installs(ctx: Context, pid: int) -> bool:
     words = _words(ctx, pid)
-    if not words:  # a kernel thread, or a process that has ended
+    if not words:  # the process is a kernel thread or has ended
         return False
     names = [os.path.basename(words[0])]
     if _INTERPRETER.match(names[0]):
@@ -78,6 +79,7 @@ def _installs(ctx: Context, pid: int) -> bool:
 
 
 def _script(words: Sequence[str]) -> str:
-    """The file that an interpreter runs, after options of the file's first line (bash --norc, python3 -sP); empty if there is none."""
+    """Returns the file that an interpreter runs, or an empty text if it runs no file. Options before the file are skipped (bash --norc, python3 -sP).
+    """
     file = next((word for word in words if not word.startswith("-") or _COMMAND.match(word)), "")
     return "" if file.startswith("-") else file

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares the host with its stored layout: the vGPUs, the services that vGPUs require, and the VMs that use vGPUs.
+"""Compares a host with its stored layout: the vGPUs, the services that vGPUs require, and the VMs that use vGPUs.
 
-``problems.find`` reports problems of GPUs and driver; this module reports what has changed since the setup. It only reads.
+This module reports what has changed since the setup, and problems.find() reports problems of GPUs and the driver. The module changes nothing on the
+host.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from ..system.systemd import UNITS, Units
 from ..vgpu import autostart
 from .problems import rated
 
-# Codes of differences from the stored layout. The other codes of this module concern services and VMs.
+# Codes of errors that show differences from the stored layout. The other codes of this module concern services and VMs.
 CODES = ("gpu_gone", "mig_lost", "mig_instances_missing", "vfs_missing", "vgpus_missing", "vgpu_wrong_type")
-_MOST = 5  # the most devices that one sentence names
+_MOST = 5  # the maximum number of devices that a message names
 _AGAIN = "Run 'vgpuctl restore' or the playbook. 'journalctl -u vgpu-restore' shows why the boot did not restore this."
 
 
@@ -28,7 +29,11 @@ def find(
     inventory: Inventory, stored: Mapping[str, StoredGpu], services: Units, domains: Iterable[Domain] = (),
     definitions: Mapping[str, Definition] | None = None,
 ) -> list[Problem]:
-    """All drift. stored: by address; services: from systemd.read, empty without systemd; domains: libvirt's; definitions: mdevctl's."""
+    """Returns all differences between the host and its setup as problems.
+
+    *stored* maps addresses to stored GPUs. *services* comes from systemd.read(), and is empty without systemd. *domains* lists the VMs of libvirt.
+    *definitions* contains the mediated devices that mdevctl defines.
+    """
     found = [one for pf in sorted(stored) for one in _gpu(inventory, stored[pf])]
     found += [one for pf in sorted(stored) for one in _autostarted(inventory, stored[pf], definitions or {})]
     if services:
@@ -48,7 +53,7 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
             "If the GPU was taken out, remove it from the layout. Otherwise check 'lspci -d 10de:' and dmesg.", "gpu_gone",
         )
     if gpu is None or not gpu.alive:
-        return  # off the bus: reported elsewhere, and the cause of all other drift
+        return  # another check reports a GPU that fell off the bus, which causes all other drift of the GPU
     if stored.mig and gpu.mig and gpu.mig.current is False:
         yield Refusal("MIG is off", pf, "MIG on, as stored", _AGAIN, "mig_lost")
     elif stored.mig and gpu.mig and gpu.mig.current:
@@ -74,7 +79,7 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
 
 
 def _autostarted(inventory: Inventory, stored: StoredGpu, definitions: Mapping[str, Definition]) -> list[Refusal]:
-    """Mediated devices that mdevctl will start at the next boot on a GPU with stored vGPUs."""
+    """Returns the errors for mediated devices that mdevctl will start at the next boot on a GPU with stored vGPUs."""
     gpu = inventory.gpu(stored.address)
     parents = {stored.address, *[one.parent for one in stored.vgpus], *[vf.address for vf in (gpu.vfs if gpu else ())]}
     return autostart.foreign(definitions, parents, [one.uuid for one in stored.vgpus]) if stored.vgpus else []
@@ -106,7 +111,7 @@ def _services(services: Units, has_stored: bool) -> Iterator[Refusal]:
 
 
 def _vms(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
-    """vGPUs that are attached to several VMs, and VMs whose vGPUs do not exist."""
+    """Yields the errors for vGPUs that are attached to several VMs, and for VMs whose vGPUs do not exist."""
     users: dict[str, list[str]] = {}
     vgpus = {vgpu.key for vgpu in inventory.vgpus}
     bare = {vf.address for gpu in inventory.gpus if gpu.claims_vfs for vf in gpu.vfs} - vgpus

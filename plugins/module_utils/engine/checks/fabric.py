@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds problems that prevent CUDA in whole-card vGPUs on NVSwitch boards: Fabric Manager, and its fabric partitions. Only reads its arguments."""
+"""Finds problems of Fabric Manager and its partitions that prevent CUDA in whole-card vGPUs on NVSwitch boards.
+
+The functions read only their arguments, not the host.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ _MIG = "MIG-backed vGPUs need no fabric."
 
 
 def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Iterator[Refusal]:
-    """All problems. fabric: None on a host without NVSwitches. driver: the loaded version, or else the one on disk."""
+    """Yields all problems. *fabric* is None on a host without NVSwitches.
+
+    *driver* is the version of the loaded driver, or the version on disk if no driver is loaded.
+    """
     if fabric is None or _all_mig(inventory):
         return
     manager, unit = fabric.manager, UNIT + ".service"
@@ -52,12 +58,12 @@ def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Ite
 
 
 def _all_mig(inventory: Inventory) -> bool:
-    """Whether MIG has disabled NVLink on all GPUs."""
+    """Returns whether MIG has disabled NVLink on all GPUs."""
     return bool(inventory.gpus) and all(gpu.mig and gpu.mig.current for gpu in inventory.gpus)
 
 
 def _partitions(fabric: Fabric, inventory: Inventory) -> Iterator[Refusal]:
-    """Problems of whole-card vGPUs without an active partition, and of partitions that are active for a VF without a vGPU."""
+    """Yields the errors for whole-card vGPUs without an active partition, and for partitions that are active for a VF without a vGPU."""
     vgpus = {vgpu.parent: vgpu for gpu in inventory.gpus for vgpu in gpu.vgpus}
     active = [one for one in fabric.partitions or () if one.active]
     served = {module: one.id for one in active for module in one.gpus}

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Judges a host's health from its state, its drift and its logs. Root causes come first, and their consequences are marked.
+"""Evaluates a host's health from its state, its drift and its logs. Root causes come first, and consequences name their root cause.
 
-doctor, metrics, nvidia_gpu_info, validate and the report all show this judgment; they add none of their own.
+vgpuctl doctor, vgpuctl metrics, the module nvidia_gpu_info, and the playbooks validate and report all show this evaluation unchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GPU = (
     *("gpu_gone", "gpu_off_bus", "iommu_off", "sriov_off", "gpu_on_vfio", "gpu_on_nouveau", "gpu_on_stub", "gpu_on_other_driver", "gpu_unbound"),
     *("restore_failed", "mig_lost", "mig_instances_missing"),
 )
-# The possible causes of each code, root causes first. A cause concerns the same GPU or the whole host.
+# The codes of the possible causes of each problem, root causes first. A cause concerns the same GPU or the whole host.
 _CAUSES = {
     "gpu_unbound": _DRIVER,
     "manager_not_running": (*_DRIVER, "log_rm_client"),
@@ -58,9 +58,10 @@ _CAUSES = {
 
 @dataclass(eq=False, repr=False)
 class Setup:
-    """The setup of a host: stored GPUs by address, systemd's services, libvirt's VMs. flags and causes: see problems.find.
+    """The setup of a host.
 
-    fabric: the state of the fabric, if it was read already.
+    *stored* maps addresses to stored GPUs. *services* contains the states of systemd's units, and *domains* the VMs of libvirt. *flags* and *causes*
+    are arguments of problems.find(). *fabric* is the state of the fabric, if this state was read already.
     """
 
     stored: Mapping[str, StoredGpu] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class Setup:
 
 
 def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup, timeout: float = 30) -> list[Problem]:
-    """All problems with their judgment. Reads the logs, too."""
+    """Returns all problems of the host with their severities and root causes. Reads the logs, too."""
     read_host_modes(ctx, inventory.gpus)
     found = problems.find(inventory, state, setup.flags, setup.causes, setup.domains)
     found += drift.find(inventory, setup.stored, setup.services, setup.domains, definitions=mdevctl.definitions(ctx.root))
@@ -85,12 +86,18 @@ def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup
 def of_logs(
     ctx: Context, told: Sequence[Problem], domains: Sequence[Domain] = (), vgpus: Collection[str] = (), timeout: float = 30
 ) -> list[Problem]:
-    """Findings in the logs of a host or VM that are not reported already. domains and vgpus: see the reader of logs."""
+    """Returns the problems in the logs of a host or VM that 'told' does not contain already.
+
+    The logs of VMs are read only for VMs in *domains* that have a vGPU. *vgpus* contains the keys of vGPUs and the addresses of their VFs.
+    """
     return problems.rated(logs.find(logs_reader.read(ctx, domains, vgpus, timeout), {one.error.code for one in told}))
 
 
 def judged(found: Sequence[Problem]) -> list[Problem]:
-    """Root causes first, errors before warnings. A cause is as severe as its consequences, and a consequence has the code of its root cause."""
+    """Returns the problems in order: root causes first, errors before warnings.
+
+    A cause is as severe as its most severe consequence. A consequence gets the code of its root cause.
+    """
     by_code: dict[str, list[Problem]] = {}
     for one in found:
         by_code.setdefault(one.error.code, []).append(one)
@@ -98,7 +105,7 @@ def judged(found: Sequence[Problem]) -> list[Problem]:
         root = _root(one, by_code)
         if root is not one:
             one.follows = root.error.code
-            root.severity = min(root.severity, one.severity)  # error comes before warning
+            root.severity = min(root.severity, one.severity)  # "error" sorts before "warning"
     return sorted(found, key=lambda one: (one.follows is not None, one.severity))
 
 
@@ -111,6 +118,9 @@ def _root(one: Problem, by_code: Mapping[str, list[Problem]]) -> Problem:
 
 
 def _explains(cause: Problem, one: Problem) -> bool:
-    """Whether the cause concerns the same GPU or the whole host. Devices named by logs and VMs are not compared, as they name GPUs differently."""
+    """Returns whether the cause concerns the same GPU as the problem, or the whole host.
+
+    The devices of problems from logs are not compared, because logs and VMs name GPUs differently.
+    """
     gpus = [device for device in (cause.error.device or "", one.error.device or "") if address.is_address(device)]
     return len(gpus) < 2 or gpus[0] == gpus[1] or one.error.code.startswith("log_")

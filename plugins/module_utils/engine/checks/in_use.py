@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds users of devices that are about to be removed, from other sources than /proc: nvidia-smi (running vGPUs) and libvirt (stopped VMs)."""
+"""Finds users of devices that are about to be removed, in other sources than /proc.
+
+nvidia-smi reports the vGPUs of running VMs, and libvirt defines the devices of stopped VMs.
+"""
 
 from __future__ import annotations
 
@@ -30,17 +33,22 @@ _UNCLEAR = "stop that VM, or attach its vGPU through libvirt, which identifies t
 
 
 def settled(ctx: Context, inventory: Inventory, make: Callable[[], Made], keys: Callable[[Made], Collection[str]]) -> Made:
-    """The plan of make, after waiting until nvidia-smi reports no user of the keys (Vgpu.key). Adds users to the inventory, which make reads."""
-    made, deadline = make(), ctx.clock.now() + LINGER  # nvidia-smi still lists a VM for a while after its end
+    """Returns a plan of make() that changes no vGPU for which nvidia-smi reports a user.
+
+    The users that nvidia-smi reports are added to the inventory, which make() reads. keys(plan) returns the keys (Vgpu.key) of the vGPUs that the
+    plan changes.
+    """
+    made, deadline = make(), ctx.clock.now() + LINGER  # nvidia-smi lists a VM for some seconds after the VM has ended
     while ask_driver(ctx, inventory, keys(made), deadline):
-        made = make()  # the new plan keeps devices in use, may select others instead, or refuses
+        made = make()  # the new plan keeps devices that are in use, selects other devices, or is refused
     return made
 
 
 def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str], deadline: float) -> bool:
-    """Adds users that nvidia-smi reports to vGPUs that seem idle, on the GPUs that have one of the keys. Returns whether there are any.
+    """Adds the users that nvidia-smi reports to vGPUs that seem idle. Returns whether any user was added.
 
-    /proc may not show a process (another PID namespace). No answer counts as a user. deadline: until then, an answer may be out of date.
+    Only GPUs with a vGPU among *keys* are queried. /proc may not show the user of a vGPU, such as a process in another PID namespace. If nvidia-smi
+    does not answer, the vGPUs count as in use. Until *deadline*, an answer may be out of date.
     """
     found = False
     for gpu in inventory.gpus:
@@ -56,7 +64,7 @@ def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str], deadli
 
 
 def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[str], deadline: float) -> dict[str, Holder]:
-    """As _users. Waits until none of the keys has a user, or until the deadline."""
+    """Returns the last result of _users(), after waiting until none of the vGPUs in *keys* has a user. The wait ends at the deadline."""
     last: dict[str, Holder] = {}
 
     def free() -> bool:
@@ -69,10 +77,10 @@ def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[s
 
 
 def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
-    """{key: user} of the idle vGPUs that nvidia-smi reports as active, or that its report may concern."""
+    """Returns {key: user} of the idle vGPUs that nvidia-smi reports as active, or to which an ambiguous entry of nvidia-smi may refer."""
     active, silent = nvidia_smi.active(ctx, gpu.address)
     if silent and not nvidia_smi.binary(ctx) and install_mark.is_open(ctx.root, install_mark.DRIVER):
-        return {}  # an interrupted installation removed it: it began with idle vGPUs, and stopped the service that VMs need to start
+        return {}  # an interrupted installation removed nvidia-smi and stopped the service without which no VM starts
     if silent:
         remedy = _OTHER_DRIVER if "version mismatch" in silent else _NO_ANSWER % gpu.address
         answer = Holder(None, "a VM: '%s -i %s' gave no answer (%s)" % (_ASK, gpu.address, silent), remedy=remedy)
@@ -92,7 +100,10 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
 
 
 def _unexplained(nameless: Sequence[Active], gpu: Gpu) -> list[Active]:
-    """nvidia-smi's entries without a UUID, except one entry for each vGPU with a known user (matched by type, GPU instance and VM, as far as known)."""
+    """Returns the entries of nvidia-smi that have no UUID and belong to no vGPU with a known user.
+
+    Entries and vGPUs are matched by type, GPU instance and VM, as far as these are known.
+    """
     left = list(nameless)
     for vgpu in [one for one in gpu.vgpus if one.holders]:
         names = {holder.vm for holder in vgpu.holders if holder.vm}
@@ -112,7 +123,10 @@ def _same_instance(one: Active, vgpu: Vgpu) -> bool:
 
 
 def _candidates(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], one: Active) -> list[Vgpu]:
-    """The idle vGPUs that an active entry without a UUID may mean: only that of its VM, if the driver or libvirt identifies it."""
+    """Returns the idle vGPUs to which an active entry without a UUID may refer.
+
+    If the driver or libvirt identifies the vGPU of the entry's VM, only this vGPU is returned.
+    """
     found = [vgpu for vgpu in idle if _same_type(one, vgpu)] or list(idle)
     found = [vgpu for vgpu in found if _same_instance(one, vgpu)] or found
     framework = frameworks.of(ctx, gpu.framework)
@@ -123,29 +137,29 @@ def _candidates(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], one: Active) -> li
 
 
 def touched(steps: Iterable[Step]) -> list[str]:
-    """Keys of the seemingly idle vGPUs that these steps change or remove, including those that the steps recreate."""
+    """Returns the keys of seemingly idle vGPUs that the steps change or remove, including the vGPUs that the steps recreate."""
     return [step.args["key"] for step in steps if step.kind == "params" or step.kind == "remove" and not step.args["forced"]]
 
 
 def removed(steps: Iterable[Step]) -> list[str]:
-    """Keys of the vGPUs that these steps remove and do not recreate."""
+    """Returns the keys of the vGPUs that the steps remove and do not recreate."""
     back = {step.args["uuid"] or step.device for step in steps if step.kind == "create"}
     return [step.args["key"] for step in steps if step.kind == "remove" and step.args["key"] not in back]
 
 
 def jobs(inventory: Inventory, doing: str) -> list[Refusal]:
-    """The errors of programs that use GPUs through the driver, which must not be changed then."""
+    """Returns the error for programs that use GPUs through NVIDIA's driver. The driver must not be changed while such programs run."""
     found = inventory.jobs()
     return [refusals.in_use("NVIDIA's driver", found, doing)] if found else []
 
 
 def defined(ctx: Context) -> set[str]:
-    """Keys of the devices of libvirt's VMs, running or not: UUIDs and PCI addresses."""
+    """Returns the keys (UUIDs and PCI addresses) of the devices of libvirt's VMs, whether these VMs run or not."""
     return {key for domain in libvirt_xml.domains(ctx)[0] for key in domain.devices}
 
 
 def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str]:
-    """A warning for each of the keys (addresses, UUIDs) that a stopped VM of libvirt needs at its next start."""
+    """Returns a warning for each device in *keys* (addresses, UUIDs) that a stopped VM of libvirt needs at its next start."""
     if not keys:
         return []
     domains, unreadable = libvirt_xml.domains(ctx)
@@ -155,7 +169,10 @@ def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str
 
 
 def in_the_way(users: Iterable[tuple[Holder, list[str]]], may_disturb: Iterable[object]) -> list[tuple[Holder, list[str]]]:
-    """Those of the users (Holder, devices) that must not be disturbed: neither the user itself nor all of its devices are named."""
+    """Returns those of the users (Holder, devices) that must not be interrupted.
+
+    A user may be interrupted if *may_disturb* names the user or all of its devices.
+    """
     named = {address.parse(word) if address.is_address(word) else word for word in map(str, may_disturb)}
     plain = {word.lower() for word in named}
 

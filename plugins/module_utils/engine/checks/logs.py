@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Findings in logs: each known line with its cause and remedy, once for each device, and unknown lines that report an error.
+"""Finds problems in logs.
 
-A log shows past events, not the current state. Findings are therefore warnings, and those that a check of the state reports are left out.
+Each known line is reported once for each device, with its cause and remedy. Unknown lines that report an error are quoted. A log shows past events
+and not the current state, so all findings are warnings. A finding is omitted if a check of the current state reports the same problem.
 """
 
 from __future__ import annotations
@@ -18,34 +19,34 @@ from ..read.logs import INSTALLER, LIBVIRT, VM, Logs
 from ..system.journal import HOURS, KERNEL, Line
 from . import symptoms
 
-_SHOWN = 3  # the most unknown lines that one finding quotes
+_SHOWN = 3  # the maximum number of unknown lines that a finding quotes
 _ERROR = re.compile(
     r"\b(?:error|fail(?:ed|s|ure)?|fatal|can(?:not|'t)|unable|timed? ?out|refused|denied|invalid|(?:not |un)supported|abort\w*|assert\w*|mismatch"
     r"|incompatible|corrupt\w*|Xid)\b", re.IGNORECASE)
-# Required in logs that other programs write to.
+# In logs that other programs also write to, an unknown line must match this pattern to be reported.
 _OURS = re.compile(r"NVRM|nvidia|vgpu|mdev", re.IGNORECASE)
 _PCI = re.compile(r"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}(?:\.[0-7])?\b", re.IGNORECASE)
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
-# nvidia-vgpu-mgr's process for a VM prints its vGPU only once: a mediated device, or a VF (0:3b:0.7).
+# The process of nvidia-vgpu-mgr for a VM prints the VM's vGPU only once, as a mediated device or as a VF (0:3b:0.7).
 _STARTS = re.compile(r"mdev uuid (\S{36})|detected a VF at ([0-9a-f]{1,4}:[0-9a-f]{1,2}:[0-9a-f]{1,2}\.[0-9a-f])", re.IGNORECASE)
 
 
 @dataclass(eq=False, repr=False)
 class _Found:
-    """Lines with the same meaning for one device."""
+    """Lines of a log that have the same meaning for one device."""
 
     lines: list[Line] = field(default_factory=list)
 
 
 def find(logs: Logs, told: Collection[str] = ()) -> list[Refusal]:
-    """The findings. told: codes of problems that the host's state shows already."""
+    """Returns the findings in the logs. 'told' contains the codes of problems that checks of the host's state already report."""
     known: dict[tuple[str, str, str], _Found] = {}
     unknown: dict[str, _Found] = {}
-    vgpus: dict[str, str] = {}  # by process of the vGPU manager
+    vgpus: dict[str, str] = {}  # the vGPU of each process of the vGPU manager, by pid
     for line in logs.lines:
         kind, text = _kind(line.log), " ".join(line.text.split())
         started = _STARTS.search(text)
-        if started and line.pid:  # the kernel's log and log files have no pid: their next line may concern another device
+        if started and line.pid:  # lines of the kernel's log and of log files have no pid, so the next line may concern another device
             vgpus[line.pid] = _key(started.group(1) or started.group(2))
         _end(known, line, text)
         matching, patterns, harmless = symptoms.patterns(kind)
@@ -64,17 +65,17 @@ def find(logs: Logs, told: Collection[str] = ()) -> list[Refusal]:
 
 
 def _kind(log: str) -> str:
-    """The log's name in the table."""
+    """Returns the name that a log has in the table of symptoms."""
     return "qemu" if log.startswith(VM) else "libvirt" if log in LIBVIRT else log
 
 
 def _pid(code: str, line: Line) -> str:
-    """The process that a line belongs to, in logs that distinguish processes."""
+    """Returns the pid of a line if the code's findings belong to a process, or an empty text otherwise."""
     return line.pid if symptoms.ENDED.get(code, ("", False))[1] else ""
 
 
 def _end(known: dict[tuple[str, str, str], _Found], line: Line, text: str) -> None:
-    """Removes findings that this line ends."""
+    """Removes the findings that a line shows to be over."""
     for code, (pattern, dummy) in symptoms.ENDED.items():
         open_ones = [key for key, one in known.items() if key[0] == code and one.lines[0].log == line.log and key[2] == _pid(code, line)]
         if open_ones and re.search(pattern, text, re.IGNORECASE):
@@ -83,7 +84,7 @@ def _end(known: dict[tuple[str, str, str], _Found], line: Line, text: str) -> No
 
 
 def _is_error(kind: str, text: str) -> bool:
-    """Whether a line without a matching pattern reports an error that concerns vGPUs."""
+    """Returns whether a line without a matching pattern reports an error that concerns vGPUs."""
     if kind == INSTALLER:
         return text.startswith("ERROR:")
     shared = kind in (KERNEL, "qemu", "libvirt")
@@ -91,7 +92,11 @@ def _is_error(kind: str, text: str) -> bool:
 
 
 def _device(line: Line, text: str, vgpus: dict[str, str]) -> str:
-    """The device of a line: the PCI function or vGPU that the line names, else that of its process, else the VM or the log."""
+    """Returns the device that a line concerns.
+
+    This device is the PCI function or vGPU that the line names, or else the vGPU of the line's process. Without either, the VM or the log is
+    returned.
+    """
     if line.log.startswith(VM):
         return line.log
     pci, uuid = _PCI.search(text) if line.log == KERNEL else None, _UUID.search(text)
@@ -101,7 +106,7 @@ def _device(line: Line, text: str, vgpus: dict[str, str]) -> str:
 
 
 def _key(word: str) -> str:
-    """A PCI address or UUID in sysfs' spelling."""
+    """Returns a PCI address or UUID as sysfs spells it."""
     return address.parse(word) if address.is_address(word) else word.lower()
 
 
@@ -110,7 +115,7 @@ def _quoted(line: Line) -> str:
 
 
 def _evidence(one: _Found) -> str:
-    """The last of the lines, their number, and the time."""
+    """Returns a clause with the last of the lines, the number of lines, and the time."""
     last = one.lines[-1]
     log = "the kernel's log" if last.log == KERNEL else last.log + "'s log"
     often = "" if len(one.lines) == 1 else " %d times, at last" % len(one.lines)
@@ -141,7 +146,7 @@ def _unread(logs: Logs) -> Iterator[Refusal]:
 
 
 def _command(log: str) -> str:
-    """Where a log is read."""
+    """Returns the path or command with which an operator reads a log."""
     if log.startswith(VM):
         return "/var/log/libvirt/qemu/%s.log" % log[len(VM):]
     if log == INSTALLER:

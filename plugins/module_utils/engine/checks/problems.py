@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds common problems in the state that was read. Each problem has its remedy."""
+"""Finds common problems in the state of a host, and reports them with their remedies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..read.inventory import Inventory
 from ..system import nvidia_smi
 from ..system.libvirt_xml import Domain
 
-# Codes that are warnings; all others are errors.
+# Codes of problems that are warnings. All other problems are errors.
 WARNINGS = (
     *("boot_cause", "libvirt_managed", "next_kernel_without_driver", "nouveau_loaded", "iommu_flags_missing", "secure_boot", "bootloader"),
     *("gpu_unsupported", "gpu_unknown", "mig_pending", "service_not_enabled", "restore_failed", "vm_without_vgpu", "vgpu_in_two_vms", "fabric_mode"),
@@ -31,7 +31,7 @@ _ON_OTHER_DRIVER = {"vfio-pci": "gpu_on_vfio", "nouveau": "gpu_on_nouveau", "pci
 def find(
     inventory: Inventory, state: host.HostState, flags: Iterable[str] = (), causes: Iterable[Cause] = (), domains: Iterable[Domain] = ()
 ) -> list[Problem]:
-    """All problems of a host. Those of the whole host come first."""
+    """Returns all problems of a host. Problems of the whole host precede those of its GPUs."""
     found = [Refusal("%s: unsupported" % what, remedy=remedy, code="host_unsupported") for what, remedy in state.unsupported]
     if not inventory.gpus:
         found.append(Refusal("there is no NVIDIA GPU on this host", remedy="Check 'lspci -d 10de:'.", code="no_gpu"))
@@ -43,12 +43,15 @@ def find(
 
 
 def rated(errors: Iterable[Refusal]) -> list[Problem]:
-    """Each problem with the severity of its code. Problems from logs are warnings, because they may have been fixed since."""
+    """Returns each problem with the severity of its code. Problems from logs are warnings, because they may have been fixed in the meantime."""
     return [Problem(one, "warning" if one.code in WARNINGS or one.code.startswith("log_") else "error") for one in errors]
 
 
 def _managed(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
-    """Problems of VFs that are vGPUs and that libvirt would unbind from nvidia: this removes the vGPU, and the VM does not start."""
+    """Yields the errors for VFs that are vGPUs and that libvirt would unbind from nvidia.
+
+    Unbinding would remove the vGPU, and the VM would not start.
+    """
     ours = {vf.address for gpu in inventory.gpus if gpu.claims_vfs for vf in gpu.vfs}
     for domain in domains:
         for key in sorted(domain.devices):
@@ -99,7 +102,7 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
     if not gpu.iommu_group and gpu.sriov:
         yield refusals.iommu_error(gpu, state)
     if gpu.driver == "vfio-pci" and gpu.holders:
-        return  # the whole GPU is passed through to a VM, which owns its state
+        return  # the whole GPU is passed through to a VM, which controls the GPU's state
     if gpu.driver != "nvidia":
         bound, code = "the GPU is bound to %s" % (gpu.driver or "no driver"), _ON_OTHER_DRIVER.get(gpu.driver or "", "gpu_unbound")
         yield Refusal(bound, gpu.address, "nvidia", "Role gpu_release and module nvidia_pci_driver bind it to nvidia.", code)
@@ -123,7 +126,7 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
 
 
 def _mode_differs(gpu: Gpu) -> Refusal:
-    """Contradictions between driver and kernel. vGPUs are created where sysfs shows them."""
+    """Returns the error for a GPU on which nvidia-smi and sysfs disagree about SR-IOV. The collection relies on sysfs when it creates vGPUs."""
     shown = "%d VFs for vGPUs" % gpu.total_vfs if gpu.sriov else "no VFs for vGPUs"
     remedy = "Check SR-IOV, ARI and above-4G decoding in the firmware, and dmesg." if gpu.host_mode == nvidia_smi.SRIOV else (
         "If no types appear on its VFs, check 'journalctl -u nvidia-vgpud', and report the GPU's ids ('lspci -nn') to this project."
@@ -133,7 +136,7 @@ def _mode_differs(gpu: Gpu) -> Refusal:
 
 
 def reboot_reasons(inventory: Inventory, state: host.HostState, flags: Iterable[str] = ()) -> list[str]:
-    """The reasons for which the host must reboot before vGPUs can work; empty if no reboot is needed."""
+    """Returns the reasons for which the host must reboot before vGPUs can work. The list is empty if no reboot is needed."""
     reasons = []
     missing = host.missing_flags(state, flags)
     if missing:

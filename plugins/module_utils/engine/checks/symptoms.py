@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The meaning of log lines: a table of patterns, each with its cause, its remedy and its source. Data only.
+"""The table of known log lines. Each row has a pattern, the cause, the remedy and the source.
 
-A new row needs a line that a program prints, and a test in tests/unit/plugins/module_utils/engine/checks/test_symptoms.py.
+A new row requires a line that a program prints, and a test in tests/unit/plugins/module_utils/engine/checks/test_symptoms.py.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _MODULES = "https://github.com/NVIDIA/open-gpu-kernel-modules/"
 _OPERATOR = "https://github.com/NVIDIA/gpu-operator/issues/"
 _XID = "https://docs.nvidia.com/deploy/xid-errors/"
 _QEMU = "https://gitlab.com/qemu-project/qemu/-/blob/master/hw/vfio/"
-# A line that was seen on hosts, but is in no vendor's documentation or source.
+# The source of lines that were observed on hosts, but do not appear in any vendor's documentation or source code.
 FIELD = "seen in the field"
 _REBOOT = "Stop the GPU's VMs, then reboot the host."
 _SERVER = "Check the host's firmware: SR-IOV, ARI and above-4G decoding must be enabled. Update the firmware if they are."
 
-# (code, log, pattern, cause, remedy, codes of state checks that report the same problem, source).
-# log: "kernel", a unit, "qemu", "libvirt" or "nvidia-installer". The first pattern that a line matches counts.
+# Each row is (code, log, pattern, cause, remedy, codes of state checks that report the same problem, source). The log is "kernel", a unit, "qemu",
+# "libvirt" or "nvidia-installer". The first pattern that matches a line determines the code of this line.
 TABLE = (
     # --- the kernel's log
     ("log_iommu_off", "kernel", r"Aborting probe for VF .* since IOMMU is not present",
@@ -189,16 +189,16 @@ TABLE = (
      "driver_module_missing driver_missing", _MODULES + "issues/526"),
 )
 
-# Harmless lines that resemble failures. (log, pattern, source)
+# Harmless lines that resemble failures. Each row is (log, pattern, source).
 HARMLESS = (
-    ("kernel", r"module verification failed: signature and/or required key missing", _OPERATOR + "554"),  # Secure Boot is off
+    ("kernel", r"module verification failed: signature and/or required key missing", _OPERATOR + "554"),  # printed while Secure Boot is off
     ("nvidia-vgpu-mgr", r"Unable to get VM name from QEMU commandline, using VM's UUID",
      "https://github.com/cloud-hypervisor/cloud-hypervisor/issues/7572"),
     ("nvidia-vgpu-mgr", r"Cannot query ECC status|frames returned by backtrace|vmiop_log: \S+\([^)]*\) \[0x", FIELD),
     ("qemu", r"Could not enable error recovery for the device", _QEMU + "pci.c"),
 )
 
-# The pattern that ends a finding: a later line of the same log and, with True, of the same process.
+# By code, the pattern of a later line in the same log that ends a finding. With True, the same process must print this line.
 ENDED = {
     "log_unlicensed": (r"vGPU license state: Licensed|Received stop call", True),
     "log_rm_client": (r"nvidia-vgpu-mgr daemon started", False),
@@ -209,7 +209,7 @@ ENDED = {
 
 @functools.lru_cache(maxsize=None)
 def patterns(log: str) -> tuple[Pattern[str], tuple[tuple[str, Pattern[str]], ...], Pattern[str]]:
-    """Returns (a pattern for all known lines of the log, its codes with their patterns, a pattern for harmless lines)."""
+    """Returns (a pattern for all known lines of a log, the log's codes with their patterns, a pattern for harmless lines)."""
     rows = [(code, pattern) for code, where, pattern, *dummy in TABLE if where == log]
     calm = [pattern for where, pattern, dummy in HARMLESS if where == log]
     matching = re.compile("|".join("(?:%s)" % pattern for dummy, pattern in rows) or r"(?!)", re.IGNORECASE)
@@ -218,12 +218,12 @@ def patterns(log: str) -> tuple[Pattern[str], tuple[tuple[str, Pattern[str]], ..
 
 
 def reported(code: str) -> list[str]:
-    """Codes of state checks that report the same problem. A log line adds no information to them."""
+    """Returns the codes of state checks that report the same problem as this code. A log line adds no information to such a check."""
     return next((states.split() for one, dummy, dummy, dummy, dummy, states, dummy in TABLE if one == code), [])
 
 
 def refusal(name: str, device: str, evidence: str) -> Refusal:
-    """The problem of a code in the table. evidence: a clause with the line that was found."""
+    """Returns the problem for a code in the table. *evidence* is a clause with the line that was found."""
     for code, dummy, dummy, cause, remedy, dummy, dummy in TABLE:
         if code == name:
             return Refusal("%s; %s" % (cause, evidence), device, remedy=remedy, code=code)

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vgpuctl plan and vgpuctl apply: a layout from a file, with the planner, guards, lock and store of the module nvidia_vgpu."""
+"""The subcommands vgpuctl plan and vgpuctl apply, which read a layout from a file.
+
+Both subcommands use the planner, the guards, the lock and the store of the module nvidia_vgpu.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ APPLY_OPTIONS = (
 
 
 def plan(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
-    """Prints what apply would do. The exit status is 0, with or without pending steps."""
+    """Prints the steps that vgpuctl apply would perform. The exit status is 0, with or without pending steps."""
     return _show(screen, args, vgpus.run(ctx, _request(ctx, args)), "to do")
 
 

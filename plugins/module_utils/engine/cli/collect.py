@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vgpuctl collect: an archive for a bug report, without data that identifies its owner."""
+"""The subcommand vgpuctl collect, which creates an archive for a bug report. The archive contains no data that identifies the host's owner."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ OPTIONS = (
     Option("--output", metavar="FILE", text="path of the archive (default: vgpuctl-report-<time>.tar.gz in the current directory)"),
     Option("--list", action="store_true", text="only list what the archive would contain"),
 )
-# Most characters of a file in the archive. A file is cut after masking: a mask must see a whole secret. Lines of a journal, seconds for a program.
+# Limits for one file of the archive: _MOST in characters, _LINES in lines of a journal, and _PATIENCE in seconds for a program. A file is shortened
+# only after masking, because a mask must match a whole secret.
 _MOST, _LINES, _PATIENCE = 2 * 1024 * 1024, 3000, 60
 _UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "vgpu-restore", "vgpu-metrics", "nvidia-fabricmanager", "libvirtd", "virtqemud")
 _JOURNAL = ("journalctl", "--no-pager", "--no-hostname", "--boot", "--output=short-iso", "--lines=%d" % _LINES)
 _KERNEL = re.compile(r"nvidia|NVRM|Xid|nouveau|vfio|mdev|iommu|DMAR|AMD-Vi|SR-IOV|sriov|BAR \d|Command line|Linux version", re.IGNORECASE)
 _MODULES = re.compile(r"^(nvidia|nouveau|vfio|mdev|kvm|pci_pf_stub)\w*", re.MULTILINE)
 _BOOT_LINES = re.compile(r"nvidia|nouveau|vfio|pci-pf-stub|blacklist", re.IGNORECASE)
-# sysfs files of every GPU and VF.
+# The sysfs files that are read for every GPU and every VF.
 _OF_GPU = (
     *("vendor", "device", "subsystem_vendor", "subsystem_device", "class", "revision", "numa_node", "driver_override", "power_state", "reset_method"),
     *("sriov_totalvfs", "sriov_numvfs", "sriov_offset", "sriov_stride", "sriov_vf_device", "sriov_drivers_autoprobe"),
@@ -43,7 +44,7 @@ _OF_GPU = (
 _OF_VF = ("nvidia/current_vgpu_type", "nvidia/vgpu_params")
 _PCI = "/sys/bus/pci/devices"
 _NVIDIA = "/proc/driver/nvidia"
-# Programs, by the name of the file with their output.
+# The programs that are run, each with the name of the file for its output.
 _PROGRAMS: tuple[tuple[str, Sequence[str]], ...] = (
     ("nvidia-smi.txt", ("nvidia-smi",)),
     ("nvidia-smi-q.txt", ("nvidia-smi", "-q")),
@@ -58,7 +59,7 @@ _VERSIONS: tuple[Sequence[str], ...] = (
 
 
 def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
-    """Lists the contents of the archive, then writes it, readable only by its owner."""
+    """Lists the contents of the archive, then writes the archive. Only the owner of the archive can read it."""
     now = time.localtime(ctx.clock.wall())
     path = args.output or time.strftime("vgpuctl-report-%Y%m%d-%H%M%S.tar.gz", now)
     masks = Masks()
@@ -83,7 +84,7 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
 
 
 def _write(path: str, content: dict[str, str], when: int) -> None:
-    """Writes the archive as a new file, readable only by its owner. An existing file is never replaced."""
+    """Writes the archive as a new file that only its owner can read. An existing file is never replaced."""
     begun = whole = False
     try:
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -105,7 +106,10 @@ def _write(path: str, content: dict[str, str], when: int) -> None:
 
 
 def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:
-    """The texts by name, and notes on those that could not be read: an archive of a broken host has the others."""
+    """Returns the texts by name, and notes on the texts that could not be read.
+
+    On a broken host, the archive contains the texts that could be read.
+    """
     found: dict[str, str] = {}
     unread: list[str] = []
     makers: list[tuple[str, Callable[[], str]]] = [
@@ -130,7 +134,7 @@ def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:
 
 
 def _masked(masks: Masks, name: str, text: str) -> str:
-    """The masked text. In JSON, each string is masked by itself, because JSON escapes quotes and letters."""
+    """Returns the masked text. In JSON, each string is masked separately, because JSON escapes quotes and letters."""
     if name.endswith(".json"):
         with contextlib.suppress(ValueError, RecursionError):
             text = json.dumps(_each(json.loads(text), masks.mask), indent=1, ensure_ascii=False) + "\n"
@@ -138,7 +142,7 @@ def _masked(masks: Masks, name: str, text: str) -> str:
 
 
 def _each(value: Any, change: Callable[[str], str]) -> Any:
-    """A JSON value with each of its strings changed."""
+    """Returns a JSON value in which each string is replaced by change(string)."""
     if isinstance(value, dict):
         return {change(key): _each(one, change) for key, one in value.items()}
     if isinstance(value, list):
@@ -147,7 +151,7 @@ def _each(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _printed(ctx: Context, command: Callable[[Context, Screen, argparse.Namespace], int]) -> Callable[[], str]:
-    """The output of a subcommand with --json."""
+    """Returns a function that returns the output of a subcommand with --json."""
 
     def make() -> str:
         stream = io.StringIO()
@@ -158,7 +162,7 @@ def _printed(ctx: Context, command: Callable[[Context, Screen, argparse.Namespac
 
 
 def _said(ctx: Context, argv: Sequence[str]) -> Callable[[], str]:
-    """The output of a program, with its command line."""
+    """Returns a function that runs a program and returns its command line, output and exit status."""
 
     def make() -> str:
         answer = ctx.command(argv, _PATIENCE)
@@ -168,7 +172,7 @@ def _said(ctx: Context, argv: Sequence[str]) -> Callable[[], str]:
 
 
 def _kernel(ctx: Context) -> str:
-    """The lines of the kernel's log about GPUs, VFIO, PCI and the IOMMU."""
+    """Returns the lines of the kernel's log about GPUs, VFIO, PCI and the IOMMU."""
     answer = ctx.command([*_JOURNAL[:-1], "--dmesg"], _PATIENCE)
     lines = [line for line in answer.out.splitlines() if _KERNEL.search(line)] if not answer.rc else [answer.out]
     return "\n".join(lines[-_LINES:]) + "\n"
@@ -182,7 +186,7 @@ def _versions(ctx: Context) -> str:
 
 
 def _sysfs(ctx: Context) -> Iterator[str]:
-    """A line for each file of each GPU, and one for each VF."""
+    """Yields a line for each sysfs file of each GPU, and one line for each VF and each mediated device."""
     for device in sorted(ctx.sysfs.list(_PCI)):
         where = "%s/%s" % (_PCI, device)
         if ctx.sysfs.read_or(where + "/vendor", "") != "0x10de":
@@ -211,7 +215,7 @@ def _proc(ctx: Context) -> str:
 
 
 def _boot_files(ctx: Context) -> Iterator[str]:
-    """The lines of modprobe's and GRUB's files that may bind a GPU to a driver, or set the kernel's flags."""
+    """Yields the lines of boot files that may bind a GPU to a driver or set kernel flags."""
     for path in [*files.names(ctx.root, "/etc/modprobe.d", ".conf"), *files.names(ctx.root, "/etc/modules-load.d", ".conf")]:
         lines = [line for line in (files.read_text(ctx.root, path) or "").splitlines() if _BOOT_LINES.search(line) and not line.lstrip().startswith("#")]
         yield from ["# " + path, *lines] if lines else ()
@@ -221,7 +225,7 @@ def _boot_files(ctx: Context) -> Iterator[str]:
 
 
 def _learn(ctx: Context, masks: Masks, content: dict[str, str]) -> None:
-    """All names that this host knows: of hosts, VMs and users."""
+    """Adds the names of this host, its VMs and its users to the masks. All texts are searched for further names."""
     host = (ctx.sysfs.read_or("/proc/sys/kernel/hostname", "").strip(), (files.read_text(ctx.root, "/etc/hostname") or "").strip())
     masks.add("host", [word for name in host for word in (name, name.partition(".")[0])])
     for line in (files.read_text(ctx.root, "/etc/hosts") or "").splitlines():
@@ -249,7 +253,7 @@ def _learn(ctx: Context, masks: Masks, content: dict[str, str]) -> None:
 
 
 def _vms(value: Any) -> Iterator[str]:
-    """The VM names in a JSON value. A VM outside of libvirt has its name only in its process."""
+    """Yields the VM names in a JSON value. The name of a VM that libvirt does not manage appears only in the VM's process."""
     for key, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         if key == "vm" and isinstance(one, str):
             yield one

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A subcommand of vgpuctl as a value, from which --help and the man page are generated."""
+"""Describes the subcommands of vgpuctl as data, from which --help and the man page are generated."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .screen import Screen
 
 
 class Option:
-    """An option or an argument. names and rest: arguments of argparse's add_argument."""
+    """An option or argument of a subcommand. *names* and *rest* are arguments of argparse's add_argument()."""
 
     def __init__(self, *names: str, text: str, **rest: Any) -> None:
         self.names, self.text, self.rest = names, text, rest
 
     @property
     def shown(self) -> str:
-        """The option as the man page shows it."""
+        """The option in the form that the man page shows."""
         if not self.names[0].startswith("-"):
             return str(self.rest.get("metavar", self.names[0]))
         word = "|".join(self.rest["choices"]) if "choices" in self.rest else self.rest.get("metavar", "")
@@ -30,15 +30,16 @@ class Option:
 
     @property
     def help(self) -> str:
-        """The option's description, with its default."""
+        """The description of the option, followed by its default."""
         return self.text + (" (default: %s)" % self.rest["default"] if self.rest.get("default") not in (None, []) else "")
 
 
 @dataclass(eq=False, repr=False)
 class Command:
-    """One subcommand. run(ctx, screen, args) returns the exit status. text: details beyond the help. root: whether root is required.
+    """One subcommand of vgpuctl. run(ctx, screen, args) returns the exit status.
 
-    failed: the exit status if the subcommand can't do its work. partial: whether its output is incomplete without root.
+    *text* contains details beyond *help*. *root* is true if the subcommand requires root. *failed* is the exit status if the subcommand fails.
+    *partial* is true if the output is incomplete without root.
     """
 
     name: str
@@ -55,7 +56,7 @@ _DAY = 86400
 
 
 def seconds(text: str) -> float:
-    """An argparse type for timeouts, with the same limits as in the modules."""
+    """Parses a timeout for argparse, with the same limits as in the modules."""
     try:
         found = float(text)
     except ValueError:
@@ -66,7 +67,7 @@ def seconds(text: str) -> float:
 
 
 def whole_seconds(text: str) -> int:
-    """As seconds(), for whole numbers."""
+    """Parses a timeout for argparse as seconds() does, and returns a whole number."""
     return int(seconds(text))
 
 
@@ -74,7 +75,7 @@ JSON = Option("--json", text="print JSON, for machines", action="store_true")
 
 
 def parser(name: str, description: str, commands: Sequence[Command]) -> argparse.ArgumentParser:
-    """The parser of all subcommands. args.command_of is the selected Command."""
+    """Returns the parser of all subcommands. After parsing, args.command_of is the selected Command."""
     made = argparse.ArgumentParser(prog=name, description=description)
     below = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for one in commands:
@@ -86,7 +87,10 @@ def parser(name: str, description: str, commands: Sequence[Command]) -> argparse
 
 
 def parsed(made: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The parsed arguments. Wrong arguments end the program with a message; without arguments, the message lists the commands."""
+    """Returns the parsed arguments.
+
+    If the arguments are wrong, the program ends with a message. Without arguments, this message lists the subcommands.
+    """
     words = sys.argv[1:] if argv is None else argv
     if not words:
         sys.stderr.write(made.format_help())

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vgpuctl doctor: the problems of this host, what was expected, and what to do."""
+"""The subcommand vgpuctl doctor, which shows the problems of this host, what was expected, and what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .screen import Screen, count
 
 
 def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
-    """Prints the problems. Exit status 0: none, or warnings only; 1: errors."""
+    """Prints the problems of the host. The exit status is 1 if there are errors, and 0 otherwise, even with warnings."""
     seen = snapshot.read(ctx)
     errors = [one for one in seen.found if one.severity == "error"]
     if args.json:
@@ -31,7 +31,7 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
 
 
 def _show(finding: Finding, out: Screen) -> None:
-    """Prints a finding: one device in its heading, several devices as lines."""
+    """Prints a finding. A single device appears in the heading, and several devices appear on separate lines."""
     errors = finding.errors
     if len(errors) == 1:
         out("%s  %s  [%s]" % (finding.severity.upper(), errors[0].device or "this host", errors[0].code), finding.severity)
@@ -50,5 +50,5 @@ def _show(finding: Finding, out: Screen) -> None:
 
 
 def _kind(errors: list[Refusal]) -> str:
-    """The word for the kind of these devices."""
+    """Returns the noun that describes the devices of the errors."""
     return "GPU" if all(address.is_address(one.device or "") and (one.device or "").endswith(".0") for one in errors) else "device"

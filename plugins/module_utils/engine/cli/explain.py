@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vgpuctl explain: the meaning and remedy of a code, read from the command's own sources."""
+"""The subcommand vgpuctl explain, which shows the meaning and the remedy of a code. The texts are read from the sources of vgpuctl."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .screen import Screen
 
 OPTIONS = (Option("code", metavar="CODE", text="such as iommu_off, as doctor shows it in brackets"),)
 PREFIX = __name__[: -len(".cli.explain")]
-# Messages by their code.
+# The messages of each code.
 Messages = Dict[str, List[Message]]
 
 
 def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
-    """Prints all messages that have the code. Raises EngineError for a code that no message of this command has."""
+    """Prints all messages that have the code. Raises EngineError if no message of vgpuctl has the code."""
     known = all_messages()
     if args.code not in known:
         near = difflib.get_close_matches(args.code, known, 3)
@@ -45,12 +45,12 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
 
 
 def as_dict(message: Message) -> dict[str, Any]:
-    """A message as JSON data. An ellipsis replaces values that are known only during a run."""
+    """Returns a message as JSON data. An ellipsis replaces values that are known only during a run."""
     return {"found": list(message.found), "expected": list(message.expected), "remedy": list(message.remedy)}
 
 
 def all_messages() -> Messages:
-    """All messages of the running engine, by code. Texts that are entirely unknown before a run are left out."""
+    """Returns all messages of the running engine by code. Texts that are entirely unknown before a run are omitted."""
     sources = {name: Source.of(name, text) for name, text in sources_here(PREFIX).items()}
     reader = Reader(sources.values())
     found: Messages = {}
@@ -64,7 +64,7 @@ def all_messages() -> Messages:
 
 
 def _errors(reader: Reader, source: Source) -> list[tuple[str, Message]]:
-    """The errors of a source. A source whose codes are in a module that this command does not include is left out."""
+    """Returns the errors in a source. If the codes are in a module that vgpuctl does not include, no errors are returned."""
     try:
         return reader.errors(source)
     except MessageError:
@@ -72,7 +72,7 @@ def _errors(reader: Reader, source: Source) -> list[tuple[str, Message]]:
 
 
 def sources_here(prefix: str) -> dict[str, str]:
-    """The texts of the engine's loaded modules, by relative path."""
+    """Returns the texts of the engine's loaded modules, by relative path."""
     found = {}
     for name, module in list(sys.modules.items()):
         if not (name + ".").startswith(prefix + "."):
@@ -82,6 +82,6 @@ def sources_here(prefix: str) -> dict[str, str]:
             relative = (relative + "/__init__").lstrip("/")
         loader: Any = module.__spec__ and module.__spec__.loader
         text = loader.get_source(name)
-        # Ansible's collection loader returns bytes, the zip importer text.
+        # Ansible's collection loader returns bytes, and the zip importer returns text.
         found[relative + ".py"] = text.decode("utf-8") if isinstance(text, bytes) else text or ""
     return found

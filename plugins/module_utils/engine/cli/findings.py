@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Groups problems for output: equal kinds together, the most severe first, consequences only as a number."""
+"""Groups problems of the same kind for output, the most severe kind first. Consequences are only counted."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Sequence
 
 from ..base.errors import Problem, Refusal
 
-# The most devices that one finding names.
+# The maximum number of devices that a finding names.
 MOST = 8
 
 
 @dataclass(eq=False, repr=False)
 class Finding:
-    """Problems with the same severity, code and remedy. effects: the codes of their consequences, with a count."""
+    """Problems with the same severity, code and remedy. *effects* counts the consequences of these problems by code."""
 
     severity: str
     errors: list[Refusal] = field(default_factory=list)
@@ -24,17 +24,17 @@ class Finding:
 
     @property
     def first(self) -> Refusal:
-        """The first of the problems; the others have the same code and remedy."""
+        """The first of the problems. All other problems of the finding have the same code and remedy."""
         return self.errors[0]
 
     @property
     def consequences(self) -> str:
-        """The consequences as text; empty if there are none."""
+        """The consequences as text, or an empty text without consequences."""
         return ", ".join("%d %s" % (self.effects[code], code) for code in sorted(self.effects))
 
 
 def grouped(found: Sequence[Problem]) -> list[Finding]:
-    """The findings of judged problems. A consequence is counted with the first finding that has the code of its cause."""
+    """Returns the findings of judged problems. A consequence is counted with the first finding that has the code of its cause."""
     groups: dict[tuple[str, str, str], Finding] = {}
     for one in found:
         if not one.follows:
@@ -48,6 +48,6 @@ def grouped(found: Sequence[Problem]) -> list[Finding]:
 
 
 def more(errors: Sequence[Refusal]) -> str:
-    """The names of devices, as many as fit on a line."""
+    """Returns the names of at most MOST devices on one line, and the number of other devices."""
     names = [one.device or "this host" for one in errors[:MOST]]
     return ", ".join(names) + (", and %d more" % (len(errors) - MOST) if len(errors) > MOST else "")

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads a layout for vgpuctl: JSON, or YAML if Python has PyYAML. Its form is that of the option layout of nvidia_vgpu.
+"""Reads a layout for vgpuctl from JSON, or from YAML if Python has PyYAML.
 
-Ansible checks names and types of a module's options. vgpuctl must do this itself: a misspelled key is refused, not ignored.
+The layout has the form of the option layout of nvidia_vgpu. Ansible checks the names and types of a module's options. vgpuctl must check the layout
+itself, and refuses a misspelled key.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from typing import Any, Hashable, Iterator
 
 from ..base.errors import Refusal, error, raise_if_any, shown
 
-try:  # at the top, as every import; the host may not have PyYAML
+try:  # PyYAML is optional, because a layout may also be JSON
     import yaml
 except ImportError:
     yaml = None
 
-# The same as the module's options; a test compares them.
+# A test compares these names with the suboptions of the module.
 ENTRY = ("gpu", "vgpus", "mixed_sizes", "mig")
 VGPU = ("type", "count", "uuid", "vf", "vgpu_params", "fabric")
-# The inventory variable: a file of group_vars or host_vars can be used unchanged.
+# The inventory variable with the layout. A file of group_vars or host_vars can thus be used unchanged.
 VARIABLE = "vgpu_layout"
 _MOST = 1024 * 1024
 _EXPECTED = "a list of entries, each with gpu and vgpus, or a file of variables with %s" % VARIABLE
@@ -29,7 +30,7 @@ _INSTALL = "Write the layout as JSON, or install the package python3-yaml (Debia
 
 
 def read(path: str) -> list[dict[str, Any]]:
-    """The layout in the file, or on standard input for "-". Raises EngineError with all errors of its form."""
+    """Returns the layout in the file, or on standard input if *path* is "-". Raises EngineError with all errors in the layout's form."""
     try:
         if path == "-":
             text = sys.stdin.read(_MOST + 1)
@@ -52,7 +53,7 @@ def read(path: str) -> list[dict[str, Any]]:
 
 
 def _parsed(text: str, path: str) -> Any:
-    """The parsed content. JSON is tried first, as it requires only Python."""
+    """Returns the parsed content of a layout. JSON is tried first, because JSON requires no package besides Python."""
     try:
         return json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, path))
     except RecursionError as exc:
@@ -73,7 +74,7 @@ def _parsed(text: str, path: str) -> Any:
 
 
 def _unique(pairs: list[tuple[Any, Any]], path: str) -> dict[Any, Any]:
-    """A mapping, with each key once. Of two equal keys, a parser would silently keep the last one."""
+    """Returns a mapping in which each key occurs once, or raises EngineError. A parser would silently keep the last of two equal keys."""
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -83,7 +84,7 @@ def _unique(pairs: list[tuple[Any, Any]], path: str) -> dict[Any, Any]:
 
 
 def _yaml(text: str, path: str) -> Any:
-    """The content of one YAML document of plain values. Keys are checked as in JSON."""
+    """Returns the content of one YAML document with plain values. Duplicate keys are refused, as in JSON."""
     loader = yaml.SafeLoader(text)
     try:
         root = loader.get_single_node()
@@ -91,14 +92,14 @@ def _yaml(text: str, path: str) -> Any:
             if isinstance(node, yaml.MappingNode):
                 _unique([((key.tag, key.value) if isinstance(key.value, Hashable) else id(key), 0) for key, dummy in node.value], path)
         return loader.construct_document(root) if root else None
-    except (ValueError, OverflowError, LookupError, AttributeError) as exc:  # the last two: for a tag (!!int, !!timestamp) with a wrong value
+    except (ValueError, OverflowError, LookupError, AttributeError) as exc:  # the last two for a wrong value of a tag (!!int)
         raise error("a number or date in the layout is out of bounds: %s" % exc, path, _EXPECTED, code="layout_unreadable") from exc
     finally:
         loader.dispose()
 
 
 def _nodes(root: Any) -> Iterator[Any]:
-    """A node and all nodes below it, each once, even if anchors repeat it."""
+    """Yields a node and all nodes below it. Each node is yielded once, even if anchors repeat it."""
     waiting, seen = [root], set()
     while waiting:
         node = waiting.pop()
@@ -113,7 +114,10 @@ def _nodes(root: Any) -> Iterator[Any]:
 
 
 def _wrong(layout: list[Any]) -> Iterator[Refusal]:
-    """The errors that Ansible would report before the module, and templates, which only Ansible fills in. The planner's parser reports others."""
+    """Yields the errors that Ansible would report before the module runs. The planner's parser reports other errors.
+
+    Templates are errors, too, because only Ansible evaluates templates.
+    """
     for number, entry in enumerate(layout):
         where = "layout[%d]" % number
         if not isinstance(entry, dict):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command vgpuctl on the host: its subcommands and their functions."""
+"""The command vgpuctl on the host, with the table of its subcommands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .man import page
 from .screen import Screen
 
 NAME = "vgpuctl"
-_INTERRUPTED = 128 + signal.SIGINT  # the exit status that shells use
+_INTERRUPTED = 128 + signal.SIGINT  # the exit status that shells use for an interrupted program
 DESCRIPTION = "shows, checks and changes this host's vGPUs, and restores the stored ones"
 
 _PARTIAL = "vgpuctl: without root, logs are left out, and vGPUs may count as in use. Run 'sudo vgpuctl %s'.\n"
@@ -52,11 +52,11 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point. Returns the exit status. Errors are printed on stderr, and with --json also on stdout."""
+    """Runs vgpuctl and returns its exit status. Errors are printed on stderr. With --json, an EngineError is also printed on stdout."""
     args = parsed(parser(NAME, DESCRIPTION[0].upper() + DESCRIPTION[1:] + ".", COMMANDS), argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a host's file may have bytes that are not text
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "vgpuctl status | head" ends without a message
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file of the host may contain bytes that are not text
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a pipe such as "vgpuctl status | head" then ends without an error message
     command: Command = args.command_of
     screen = Screen(sys.stdout)
     try:
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(screen, exc, args.json)
     except PermissionError:
         _report(screen, _not_root(args.command), args.json)
-    except OSError as exc:  # such as standard output on a full disk
+    except OSError as exc:  # for example, standard output is a file on a full disk
         remedy = "Fix this, then run the command again."
         _report(screen, error("the command failed with '%s'" % exc.strerror, exc.filename, remedy=remedy, code="io_error"), False)
     except KeyboardInterrupt:
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def manual() -> str:
-    """The man page."""
+    """Returns the man page of vgpuctl."""
     return page(DESCRIPTION, COMMANDS)
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The man page of vgpuctl, generated from the same table as its --help."""
+"""Generates the man page of vgpuctl from the table of subcommands, which --help also uses."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ This command: one file, which requires Python 3.8 or newer and no other package.
 
 
 def page(description: str, commands: Sequence[Command]) -> str:
-    """The man page, for section 8."""
+    """Returns the man page for section 8."""
     return "".join([_HEAD % _escaped(description), *(line for one in commands for line in _command(one)), _TAIL % (_escaped(STORE), _escaped(COMMAND))])
 
 
@@ -66,12 +66,12 @@ def _command(one: Command) -> Iterable[str]:
 
 
 def _sentence(text: str) -> str:
-    """A text as a sentence, on a line of its own."""
+    """Returns the text as a sentence on a separate line."""
     text = text if text.startswith("vGPU") else text[0].upper() + text[1:]
     return _escaped(text if text.endswith(".") else text + ".") + "\n"
 
 
 def _escaped(text: str) -> str:
-    """A text that troff prints unchanged, even if a line begins like a request."""
+    """Returns a text that troff prints unchanged, even if a line begins like a request of troff."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + text if text.startswith((".", "'")) else text

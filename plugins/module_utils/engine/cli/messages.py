@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The errors in the sources: their codes, what was found and expected, and what to do. 'vgpuctl explain' and a docs page show them.
+"""Reads the errors and their codes from the sources, for 'vgpuctl explain' and the troubleshooting page.
 
-Sources are read, not run. An error is a call of ``Refusal`` or ``error``, or of a function in the same file that passes its parameters to
-one of these. Texts are resolved through constants, conditions, local variables and tables. ``…`` replaces values that only a run knows.
+Sources are parsed and not run. An error is a call of ``Refusal`` or ``error``, or of a function in the same file that passes its parameters to one of
+these. Texts are resolved through constants, conditions, local variables and tables. ``…`` replaces values that are known only during a run.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any, Dict, Iterable, List, Union
 
 PARAMETERS = ("found", "device", "expected", "remedy", "code")
 UNKNOWN = "…"
-MOST = 8  # the most variants of one text
+MOST = 8  # the maximum number of variants of one text
 
 Scope = Union[ast.Module, ast.FunctionDef]
-# The values of names in one round of a loop.
+# The possible texts of each name in one iteration of a loop.
 Environment = Dict[str, List[str]]
 
 
 class MessageError(Exception):
-    """Raised for a source that can't be parsed."""
+    """Raised for an error whose code cannot be read from the source."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message of an error."""
+    """The texts of one error: what was found, what was expected, and what to do."""
 
     found: tuple[str, ...]
     expected: tuple[str, ...]
@@ -38,7 +38,7 @@ class Message:
 
 @dataclass
 class Source:
-    """A file of the plugins, with its indexed definitions."""
+    """A parsed Python file of the plugins, with an index of its definitions."""
 
     name: str
     tree: ast.Module
@@ -48,7 +48,7 @@ class Source:
 
     @classmethod
     def of(cls, name: str, text: str) -> Source:
-        """The source with this name, such as vgpu/plan.py, parsed from its text."""
+        """Returns the source with this name, such as vgpu/plan.py, parsed from its text."""
         one = cls(name, ast.parse(text))
         for node in one.tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -61,12 +61,12 @@ class Source:
 
 
 def parameters(function: ast.FunctionDef) -> list[str]:
-    """The names of a function's parameters."""
+    """Returns the names of a function's parameters."""
     return [one.arg for one in (*function.args.args, *function.args.kwonlyargs)]
 
 
 def called(call: ast.Call) -> str:
-    """The last name of the called function."""
+    """Returns the last part of the name of the called function."""
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
@@ -74,12 +74,12 @@ class Reader:
     """Extracts errors from the sources."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
-        """Indexes all sources, so that constants of other sources are found."""
+        """Indexes all sources, because a text may use constants of other sources."""
         self.sources = {one.name: one for one in sources}
         self.by_module = {posixpath.basename(one.name)[: -len(".py")]: one for one in self.sources.values()}
 
     def errors(self, source: Source) -> list[tuple[str, Message]]:
-        """Returns (code, message) of each error, in the order of the file."""
+        """Returns (code, message) of each error in a source, in the order of the code."""
         found: list[tuple[str, Message]] = []
         scopes: list[Scope] = [source.tree, *(node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef))]
         for scope in scopes:
@@ -91,7 +91,7 @@ class Reader:
         return found
 
     def taken(self, source: Source, call: ast.Call) -> list[str]:
-        """The parameters of a call that creates an error, in order; None for other calls."""
+        """Returns the parameters of a call that creates an error, in order. The list is empty for other calls."""
         name = called(call)
         if name in ("Refusal", "error"):
             return list(PARAMETERS)
@@ -102,7 +102,7 @@ class Reader:
 
     @staticmethod
     def only_hands_on(scope: Scope, names: list[str], call: ast.Call) -> bool:
-        """Whether the call is in a function that passes its own parameter *code* on."""
+        """Returns whether the call is in a function that passes its own parameter *code* to the called function."""
         if isinstance(scope, ast.Module) or "code" not in parameters(scope):
             return False
         given = dict(zip(names, call.args), **{one.arg: one.value for one in call.keywords if one.arg})
@@ -110,7 +110,7 @@ class Reader:
         return isinstance(code, ast.Name) and code.id == "code"
 
     def rows(self, source: Source, scope: Scope, call: ast.Call) -> list[Environment]:
-        """The values of names in each round of a loop over a table of constants; one empty dictionary if there is no loop."""
+        """Returns the values of names in each iteration of a loop over a table of constants. Without a loop, returns one empty dictionary."""
         for loop in ast.walk(scope):
             if not (isinstance(loop, ast.For) and isinstance(loop.target, ast.Tuple) and isinstance(loop.iter, ast.Name)):
                 continue
@@ -124,7 +124,7 @@ class Reader:
         return [{}]
 
     def told(self, source: Source, scope: Scope, names: list[str], call: ast.Call, environment: Environment) -> list[tuple[str, Message]]:
-        """The messages of one call."""
+        """Returns (code, message) for each code that one call may have."""
         given = dict(zip(names, call.args), **{one.arg: one.value for one in call.keywords if one.arg})
 
         def text(name: str) -> tuple[str, ...]:
@@ -136,11 +136,11 @@ class Reader:
         return [(code, Message(text("found"), text("expected"), text("remedy"))) for code in codes]
 
     def texts(self, source: Source, scope: Scope, node: ast.expr, environment: Environment) -> list[str]:
-        """All texts that an expression may have, in the order of the code."""
+        """Returns all texts that an expression may have, in the order of the code."""
         return list(dict.fromkeys(self.raw(source, scope, node, environment)))[:MOST]
 
     def raw(self, source: Source, scope: Scope, node: ast.expr, environment: Environment) -> list[str]:
-        """As texts(), with repetitions."""
+        """Returns the texts of an expression as texts() does, but with repetitions."""
 
         def inner(one: ast.expr) -> list[str]:
             return self.texts(source, scope, one, environment)
@@ -167,7 +167,7 @@ class Reader:
         return [UNKNOWN]
 
     def looked_up(self, source: Source, scope: Scope, node: ast.Call, environment: Environment) -> list[str]:
-        """The values of a table of constants, and the default."""
+        """Returns the values in a table of constants, and the default of the call."""
         name = node.func.value.id if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) else ""
         tables = [one.value for one in assignments(scope) if isinstance(one.targets[0], ast.Name) and one.targets[0].id == name]
         table = tables[0] if tables else source.constants.get(name)
@@ -177,7 +177,7 @@ class Reader:
         return [text for one in values for text in self.texts(source, scope, one, environment)]
 
     def named(self, source: Source, scope: Scope, name: str, environment: Environment) -> list[str]:
-        """The possible values of a name: from the round of a loop, the function or the file."""
+        """Returns the possible values of a name, from the iteration of a loop, the function, the file or an import."""
         if name in environment:
             return environment[name]
         found = []
@@ -199,7 +199,7 @@ class Reader:
 
 
 def calls_of(scope: Scope) -> list[ast.Call]:
-    """The calls in a function, or in a file outside of its functions. Calls in nested functions belong to those."""
+    """Returns the calls in a function, or in a file outside of its functions. A call in a nested function belongs to the nested function."""
     found, waiting = [], list(ast.iter_child_nodes(scope))
     while waiting:
         node = waiting.pop()
@@ -212,17 +212,17 @@ def calls_of(scope: Scope) -> list[ast.Call]:
 
 
 def assignments(scope: Scope) -> list[ast.Assign]:
-    """The assignments in a function or file, in the order of the code."""
+    """Returns the assignments in a function or file, in the order of the code."""
     return sorted((node for node in ast.walk(scope) if isinstance(node, ast.Assign)), key=lambda one: one.lineno)
 
 
 def mentions(node: ast.expr, name: str) -> bool:
-    """Whether an expression reads the name."""
+    """Returns whether an expression reads the name."""
     return any(isinstance(one, ast.Name) and one.id == name for one in ast.walk(node))
 
 
 def filled(text: str, values: list[list[str]]) -> str:
-    """A format string with its known values; ``…`` replaces the others."""
+    """Returns a format string with its known values. ``…`` replaces the other values."""
     waiting = iter(values)
 
     def value(match: Any) -> str:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vgpuctl restore: the unit runs this at boot, and operators run it after a failure."""
+"""The subcommand vgpuctl restore, which the systemd unit runs at boot and operators run after a failure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .screen import Screen
 
 
 def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
-    """Restores the stored layout. Exit status 0, or 1 after a failure. With --json, everything is printed at the end."""
+    """Restores the stored layout. The exit status is 1 after a failure, and 0 otherwise. With --json, all output is printed at the end."""
     asked = ctx.clock.now()
     with HostLock(ctx, args.timeout, name="vgpuctl restore"):
         clean_leftovers(ctx.root)

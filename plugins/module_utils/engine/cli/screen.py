@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The output of vgpuctl: colors and tables on a terminal, plain lines in a pipe."""
+"""Prints the output of vgpuctl: with colors and tables on a terminal, and as plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any, Mapping, Sequence, TextIO
 
 from ..base.errors import printable
 
-# Terminal codes by style.
+# The codes of the terminal for each style.
 _STYLES = {"error": "31;1", "warning": "33", "good": "32", "strong": "1", "dim": "2"}
-# The space between columns.
+# The space between the columns of a table.
 _GAP = "  "
-# The maximum width of wrapped text. A terminal may be narrower.
+# The maximum width of wrapped text in columns. A terminal may be narrower.
 _WIDTH = 110
-# A quoted command stays on one line, so that it can be pasted.
+# Matches a quoted command. Such a command stays on one line, because operators paste it.
 _COMMAND = re.compile(r"(?<!\w)'[^'\n]{1,60}'(?!\w)")
 
 
 def count(number: int, word: str) -> str:
-    """A number with its word, in the plural unless the number is 1."""
+    """Returns a number with its noun, in the plural unless the number is 1."""
     return "%d %s%s" % (number, word, "" if number == 1 else "s")
 
 
 class Screen:
-    """Prints texts and tables to a stream. terminal: whether the stream is a terminal."""
+    """Prints texts and tables to a stream. If *terminal* is None, the stream is checked for a terminal."""
 
     def __init__(self, stream: TextIO, terminal: bool | None = None, surroundings: Mapping[str, str] | None = None) -> None:
         known = os.environ if surroundings is None else surroundings
@@ -38,16 +38,16 @@ class Screen:
         self.colored = self.terminal and "NO_COLOR" not in known and known.get("TERM", "") not in ("", "dumb")
 
     def __call__(self, text: str, style: str = "") -> None:
-        """Prints a text of one or several lines. style: see _STYLES."""
+        """Prints a text of one or more lines in a style of _STYLES."""
         self.stream.write(self.painted(printable(text), style) + "\n")
-        self.stream.flush()  # the journal shows each step immediately
+        self.stream.flush()  # flushed, so that the journal shows each step immediately
 
     def painted(self, text: str, style: str) -> str:
-        """A printable text in a style; without colors, the unchanged text."""
+        """Returns a printable text in a style. If colors are disabled, the text is returned unchanged."""
         return "\x1b[%sm%s\x1b[0m" % (_STYLES[style], text) if style and self.colored else text
 
     def labeled(self, word: str, text: str) -> None:
-        """Prints a wrapped text after a word that has its own column. Prints nothing for an empty text."""
+        """Prints a wrapped text after a label in a separate column. An empty text is not printed."""
         width = min(shutil.get_terminal_size((_WIDTH, 0)).columns, _WIDTH) if self.terminal else _WIDTH
         if text:
             whole = _COMMAND.sub(lambda found: found.group().replace(" ", "\0"), text)
@@ -59,7 +59,7 @@ class Screen:
         self(json.dumps(value, indent=1))
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
-        """Prints rows in columns, below a head. styles: one for each row."""
+        """Prints rows in columns, below a heading. *styles* has one style for each row."""
         lines = [[printable(cell, lines=False) for cell in row] for row in (head, *rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
         for line, style in zip(lines, ["strong", *(styles or [""] * len(rows))]):

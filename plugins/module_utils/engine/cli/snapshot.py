@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state of the host for the commands, read once."""
+"""Reads the state of the host once for a subcommand of vgpuctl."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from ..system.context import Context
 
 @dataclass(eq=False, repr=False)
 class Snapshot:
-    """The state of a host. stored: by address; found: all problems; fabric: None without NVSwitches."""
+    """The state of a host.
+
+    *stored* maps addresses to stored GPUs. *found* lists all problems. *fabric* is None on a host without NVSwitches.
+    """
 
     inventory: reader.Inventory
     state: host.HostState
@@ -28,7 +31,7 @@ class Snapshot:
 
 
 def read(ctx: Context) -> Snapshot:
-    """Reads the state."""
+    """Reads the state of the host and finds its problems."""
     inventory, state = reader.read(ctx, with_types=False, with_mig=True), host.read(ctx)
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
     services, stored, domains = migration.services(ctx), layout_file.read(ctx.root), libvirt_xml.domains(ctx)[0]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vgpuctl status: a summary, GPUs, VFs, vGPUs, and their users."""
+"""The subcommand vgpuctl status, which shows a summary, GPUs, VFs, vGPUs, and the users of vGPUs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .findings import grouped, more
 from .screen import Screen, count
 
 _WORDS = {True: "on", False: "off", None: "off"}
-# The exit status and style by the highest severity.
+# The exit status, and the style of the summary, for each severity.
 _VERDICTS = {"error": (2, "error"), "warning": (1, "warning"), "ok": (0, "good")}
 
 
 def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
-    """Prints the status. Exit status 0: no problems; 1: warnings only; 2: errors."""
+    """Prints the status of the host. The exit status is 0 without problems, 1 with warnings only, and 2 with errors."""
     seen = snapshot.read(ctx)
     severities = [one.severity for one in seen.found]
     verdict = next((one for one in ("error", "warning") if one in severities), "ok")
@@ -54,7 +54,7 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
 
 
 def _fabric(screen: Screen, fabric: Fabric) -> None:
-    """Prints the NVLink fabric of a host with NVSwitches."""
+    """Prints the state of the NVLink fabric on a host with NVSwitches."""
     manager = fabric.manager
     mode, active = MODES.get(manager.mode or "", manager.mode or "unknown"), manager.unit.get("active") or "missing"
     words = (count(len(fabric.switches), "NVSwitch device"), manager.version or "none", mode, active)
@@ -66,7 +66,7 @@ def _fabric(screen: Screen, fabric: Fabric) -> None:
 
 
 def _summary(seen: snapshot.Snapshot) -> str:
-    """The summary of the host on one line."""
+    """Returns the summary of the host on one line."""
     gpus, stored = seen.inventory.gpus, [(one.address, vgpu.key) for one in seen.stored.values() for vgpu in one.vgpus]
     vgpus = [(gpu.address, vgpu) for gpu in gpus for vgpu in gpu.vgpus]
     there = {(pf, vgpu.key) for pf, vgpu in vgpus}
@@ -81,14 +81,17 @@ def _summary(seen: snapshot.Snapshot) -> str:
 
 
 def _row(gpu: Gpu) -> dict[str, Any]:
-    """A GPU as JSON data."""
+    """Returns a GPU as JSON data."""
     mig, vgpus = gpu.mig.as_dict() if gpu.mig else None, [vgpu.as_dict() for vgpu in gpu.vgpus]
     row = {"address": gpu.address, "model": gpu.name, "driver": gpu.driver, "vfs": gpu.num_vfs, "framework": gpu.framework}
     return dict(row, mig=mig, vgpus=vgpus)
 
 
 def _table(screen: Screen, gpus: list[Gpu], found: list[Problem]) -> None:
-    """Prints all GPUs on a terminal, one a line. A GPU's severity is the highest one among it, its VFs and its vGPUs."""
+    """Prints a table with one row for each GPU.
+
+    The state of a GPU is the highest severity among the problems of the GPU, its VFs and its vGPUs.
+    """
     rows, styles = [], []
     for gpu in gpus:
         devices = {gpu.address, *(vf.address for vf in gpu.vfs), *(vgpu.key for vgpu in gpu.vgpus)}

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The settings of clouds for a host's vGPUs."""
+"""Generates the settings that clouds need to use a host's vGPUs."""

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans which PCI functions Cloudpods' host agent uses for vGPUs and does not take otherwise. Reads and writes nothing.
+"""Plans which PCI functions Cloudpods' host agent uses for vGPUs and does not bind to vfio-pci. The planner neither reads nor changes the host.
 
-The agent reads /etc/yunion/host.conf at its start. It binds every NVIDIA GPU (PF or VF) whose address is not in nvidia_vgpu_pfs
-to vfio-pci, which destroys the GPU's vGPUs. For addresses in the list, it offers the mediated devices to VMs.
+The agent reads /etc/yunion/host.conf at its start. The agent binds every NVIDIA GPU (PF or VF) whose address is not in nvidia_vgpu_pfs to vfio-pci,
+which destroys the GPU's vGPUs. For addresses in nvidia_vgpu_pfs, the agent offers the mediated devices to VMs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from . import yaml_key
 
 PATH = "/etc/yunion/host.conf"
 KEY = "nvidia_vgpu_pfs"
-# Written before the file is changed, removed after the agent's next restart.
+# The mark is written before host.conf is changed, and removed after the agent's next restart.
 MARK = STATE + "/cloudpods-restart-due"
-# The form that the agent accepts; it adds the domain 0000.
+# Matches the addresses that the agent accepts. The agent adds the PCI domain 0000 to the captured part.
 _SHORT = re.compile(r"^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])\Z")
 
 
@@ -34,8 +34,8 @@ _SHORT = re.compile(r"^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])\Z")
 class Request:
     """The user's request.
 
-    present: False removes the key. gpus: selectors. require_vgpus: refuse the plan while vGPUs are missing.
-    restarted: the agent was restarted, so a restart is no longer pending.
+    If *present* is false, the key is removed. *gpus* lists selectors of GPUs. If *require_vgpus* is true, the plan is refused while vGPUs are
+    missing. *restarted* is true if the agent was restarted, which ends a pending restart.
     """
 
     present: bool = True
@@ -47,9 +47,10 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class State:
-    """The plan's input from the host. path: without links; text: the file's text, None without a file; stored: the layouts, by GPU.
+    """The input of the planner from the host.
 
-    marked: a restart of the agent is pending. errors: of reading the file; layout_errors: of reading the layouts.
+    *path* contains no links. *text* is the file's text, or None if the file does not exist. *stored* maps addresses to the layouts of GPUs. *marked*
+    is true if a restart of the agent is pending. *errors* result from reading the file, and *layout_errors* from reading the layouts.
     """
 
     inventory: Inventory
@@ -63,7 +64,11 @@ class State:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The file and its new content. edit: None without a change; addresses: the key's value; gpus: their GPUs; restart: whether one is pending."""
+    """The file and its new content.
+
+    *edit* is None if the file needs no change. *addresses* is the value of the key, and *gpus* lists the GPUs of these addresses. *restart* is true
+    if a restart of the agent is pending.
+    """
 
     path: str
     old: str | None
@@ -74,13 +79,13 @@ class Target:
 
 
 def short(address: str) -> str | None:
-    """An address in Cloudpods' spelling, or None if Cloudpods can't spell it."""
+    """Returns an address in Cloudpods' notation, or None if this notation cannot represent the address."""
     found = _SHORT.match(address)
     return found.group(1) if found else None
 
 
 def functions(gpu: Gpu) -> list[str]:
-    """The addresses of a GPU: the PF, then its VFs by number."""
+    """Returns the addresses of a GPU: the PF, then its VFs by number."""
     return [gpu.address] + [vf.address for vf in gpu.vfs]
 
 
@@ -89,7 +94,10 @@ def _has_vgpus(gpu: Gpu) -> bool:
 
 
 def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list[Refusal]]:
-    """Returns (gpus, errors). 'all' leaves out GPUs without VFs and types, because they may be passed through to VMs."""
+    """Returns (gpus, errors) for the selectors.
+
+    The selector "all" omits GPUs that have neither VFs nor vGPU types, because such GPUs may be passed through to VMs.
+    """
     addresses: set[str] = set()
     errors: list[Refusal] = []
     for word in selectors:
@@ -106,7 +114,7 @@ def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list
 
 
 def _unfit(gpu: Gpu) -> Iterator[Refusal]:
-    """The reason for which Cloudpods can't use this GPU's vGPUs."""
+    """Yields the reasons for which Cloudpods cannot use this GPU's vGPUs."""
     if not gpu.uuids:
         yield Refusal(
             "its vGPUs are VFs of the vendor-specific VFIO framework, and Cloudpods' agent only supports mediated devices",
@@ -128,7 +136,10 @@ def _unfit(gpu: Gpu) -> Iterator[Refusal]:
 
 
 def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refusal]:
-    """The errors of vGPUs that are missing and must exist before the agent scans for them. stored: the layouts, by GPU."""
+    """Returns the errors for vGPUs that must exist before the agent scans for them, but are missing.
+
+    *stored* maps addresses to the layouts of GPUs.
+    """
     errors = []
     for gpu in gpus:
         expected = stored[gpu.address].vgpus if gpu.address in stored else []
@@ -149,7 +160,7 @@ def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refus
 
 
 def _exposed(found: Inventory, removed: set[str]) -> Iterator[Refusal]:
-    """The errors of GPUs whose vGPUs are in use and which the new file would no longer protect."""
+    """Yields the errors for GPUs whose vGPUs are in use and which the new file would no longer protect."""
     for gpu in found.gpus:
         holders = {str(holder): holder for vgpu in gpu.vgpus for holder in vgpu.holders}
         if holders and removed.intersection(map(short, functions(gpu))):
@@ -159,7 +170,10 @@ def _exposed(found: Inventory, removed: set[str]) -> Iterator[Refusal]:
 
 
 def _edit(state: State, desired: list[str] | None) -> tuple[yaml_key.Edit | None, list[str], list[Refusal]]:
-    """Returns (Edit or None, addresses in the file now, errors). desired: None to remove the key, empty if the addresses are unknown."""
+    """Returns (the Edit or None, the addresses in the file now, errors).
+
+    *desired* is None if the key must be removed, and empty if the addresses are unknown.
+    """
     if state.text is None:
         return None, [], []
     try:
@@ -170,7 +184,7 @@ def _edit(state: State, desired: list[str] | None) -> tuple[yaml_key.Edit | None
 
 
 def plan(state: State, request: Request) -> Plan[Target]:
-    """The Plan. Raises EngineError with all refusals."""
+    """Returns the plan for the request. Raises EngineError with all errors."""
     errors: list[Refusal] = []
     gpus: list[Gpu] = []
     if request.present:

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The vGPUs that Apache CloudStack discovers on a host: for each profile of each GPU model, the addresses of its vGPUs in CloudStack's spelling.
+"""Lists the vGPUs that Apache CloudStack discovers on a host.
 
-CloudStack uses existing vGPUs only: mediated devices by their UUID, VFs of the vendor-specific VFIO framework by their address. Its addresses
-have no PCI domain.
+For each profile of each GPU model, the list contains the addresses of the vGPUs in CloudStack's notation, which has no PCI domain. CloudStack uses
+only existing vGPUs. Mediated devices are identified by UUID, and VFs of the vendor-specific VFIO framework by address.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from .offered import Offered
 
 
 def in_reach(address: str) -> bool:
-    """Whether CloudStack and OpenNebula can spell an address: they always use domain 0000."""
+    """Returns whether CloudStack and OpenNebula can represent an address. Both clouds always use PCI domain 0000."""
     return address.partition(":")[0] == "0000"
 
 
 def short_address(address: str) -> str:
-    """An address as lspci spells it: e8:00.4."""
+    """Returns an address in the notation of lspci, such as e8:00.4."""
     return address.partition(":")[2]
 
 
 def render(offered: Sequence[Offered]) -> list[dict[str, Any]]:
-    """The values for a module's result. All vGPUs of a GPU without SR-IOV have the GPU's address, which is listed once for each."""
+    """Returns the values for a module's result.
+
+    All vGPUs of a GPU without SR-IOV have the GPU's address, which is listed once for each vGPU.
+    """
     found: dict[tuple[str, str], list[str]] = {}
     for one in offered:
         if in_reach(one.vgpu.parent):
@@ -34,6 +37,6 @@ def render(offered: Sequence[Offered]) -> list[dict[str, Any]]:
 
 
 def warnings(gpus: Sequence[Gpu]) -> list[str]:
-    """The warnings of GPUs whose address both clouds can't spell."""
+    """Returns a warning for each GPU whose address CloudStack and OpenNebula cannot represent."""
     words = "CloudStack and OpenNebula: %s is in PCI domain %s, and both use domain 0000 only: its vGPUs and VFs are omitted."
     return [words % (gpu.address, gpu.address.partition(":")[0]) for gpu in gpus if not in_reach(gpu.address)]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads another program's configuration file without changing its bytes, and replaces it atomically. Links to the file are kept."""
+"""Reads a configuration file of another program without changing its line ends, and replaces the file atomically. Links to the file are kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..system import files
 
 
 def read(root: str, path: str) -> str | None:
-    """The file's text with its original line ends, or None without a file. path: without links."""
+    """Returns the file's text with its original line ends, or None if the file does not exist. *path* must not contain links."""
     try:
         if not stat.S_ISREG(os.stat(root + path).st_mode):
             raise error("this is not a regular file", path, "a file", "Replace it with a regular file, then run again.", "no_file")

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OpenStack's nova-compute: nova.conf's [devices] and [mdev_<type>], and [pci] device_spec for VFs that are vGPUs.
+"""Generates settings of OpenStack's nova-compute: the sections [devices], [mdev_<type>] and [pci] of nova.conf.
 
-nova identifies a type by the name of its directory in sysfs, and uses existing free mediated devices of the type before it creates one.
-Each type is therefore configured with the addresses of its vGPUs. For VFs, max_instances is the number of vGPUs, so that nova creates none
-beyond the layout. On a GPU without SR-IOV, that number would make nova ignore the GPU, so it is omitted.
+The section [pci] gets a device_spec for each VF that is a vGPU. nova identifies a type by the name of its directory in sysfs, and uses existing free
+mediated devices of the type before it creates a new one. Each type is therefore configured with the addresses of its vGPUs. For VFs, max_instances is
+the number of vGPUs, so that nova creates no vGPU beyond the layout. On a GPU without SR-IOV, that number would make nova ignore the GPU, so
+max_instances is omitted.
 """
 
 from __future__ import annotations
@@ -18,17 +19,20 @@ from .offered import Offered, Rendered
 
 
 def resource_class(short: str) -> str:
-    """A custom resource class of Placement for a type: CUSTOM_A40_24Q."""
+    """Returns the custom resource class in OpenStack Placement for a type, such as CUSTOM_A40_24Q."""
     return "CUSTOM_" + re.sub(r"[^A-Z0-9_]", "_", short.upper())
 
 
 def _spelled(offered: Sequence[Offered]) -> list[Offered]:
-    """The vGPUs whose addresses nova accepts. PCI domains must have four digits; nova-compute fails at others."""
+    """Returns the vGPUs whose addresses nova accepts. PCI domains must have four digits, or nova-compute fails."""
     return [one for one in offered if one.gpu.address.index(":") == 4]
 
 
 def contradictions(offered: Sequence[Offered], with_classes: bool) -> list[Refusal]:
-    """The errors of a request that nova can't express: nova-compute does not start if VFs of one GPU have two resource classes."""
+    """Returns the errors for a request that nova cannot express.
+
+    nova-compute does not start if VFs of one GPU have two resource classes.
+    """
     vfs = [one for one in _spelled(offered) if one.mdev_type is None]
     names = {one.gpu.address: [other.short for other in vfs if other.gpu is one.gpu] for one in vfs}
     return [
@@ -43,7 +47,10 @@ def contradictions(offered: Sequence[Offered], with_classes: bool) -> list[Refus
 
 
 def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
-    """Rendered for vGPUs. with_classes: whether each type gets its own resource class, by which flavors distinguish types."""
+    """Returns the settings of nova-compute for vGPUs.
+
+    *with_classes* is true if each type gets a separate resource class, by which flavors distinguish types.
+    """
     types: dict[str, dict[str, Any]] = {}
     specs = []
     unlimited: set[str] = set()
@@ -61,7 +68,7 @@ def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
         if one.vgpu.parent == one.gpu.address:
             unlimited.add(one.mdev_type)
     for kind in sorted(unlimited):
-        # nova adds the number of vGPUs that the GPU could still create to the existing ones, and offers none if the sum is larger.
+        # nova adds the number of vGPUs that the GPU could still create to the existing ones. If the sum exceeds max_instances, nova offers none.
         types[kind]["max_instances"] = None
     mdevs = list(types.values())
     shared = _shared(mdevs)
@@ -70,7 +77,7 @@ def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
 
 
 def _text(mdevs: Sequence[dict[str, Any]], specs: Sequence[dict[str, Any]]) -> str:
-    """The sections of nova.conf; empty without vGPUs."""
+    """Returns the sections of nova.conf, or an empty text without vGPUs."""
     blocks = []
     if mdevs:
         blocks.append(["[devices]", "enabled_mdev_types = " + ", ".join(one["type"] for one in mdevs)])
@@ -84,7 +91,7 @@ def _text(mdevs: Sequence[dict[str, Any]], specs: Sequence[dict[str, Any]]) -> s
 
 
 def _shared(mdevs: Sequence[dict[str, Any]]) -> list[str]:
-    """The warnings of addresses with several types, for which no nova.conf exists."""
+    """Returns the warnings for addresses with vGPUs of several types, for which no valid nova.conf exists."""
     found = []
     for address in sorted({address for one in mdevs for address in one["device_addresses"]}):
         names = sorted(one["type"] for one in mdevs if address in one["device_addresses"])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The vGPUs of a host with the names by which clouds identify their types and devices."""
+"""Reads the vGPUs of a host, with the names by which clouds identify types and devices."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..system.context import Context
 
 @dataclass(eq=False, repr=False)
 class Offered:
-    """One vGPU. type_name: in full (NVIDIA A40-24Q).
+    """One vGPU with the names of its type. *type_name* is the full name, such as NVIDIA A40-24Q.
 
-    mdev_type: the type's name for the kernel, libvirt and mdevctl (nvidia-558), None without mediated devices.
+    *mdev_type* is the type's name for the kernel, libvirt and mdevctl, such as nvidia-558, or None without mediated devices.
     """
 
     gpu: Gpu
@@ -27,13 +27,16 @@ class Offered:
 
     @property
     def short(self) -> str:
-        """The last word of the type's name: A40-24Q."""
+        """The last word of the type's full name, such as A40-24Q."""
         return vgpu_types.short_name(self.type_name)
 
 
 @dataclass(eq=False, repr=False)
 class Rendered:
-    """The settings for a cloud. data: for a module's result; text: for a file, empty without vGPUs; warnings: limits of the settings."""
+    """The settings for a cloud.
+
+    *data* is for a module's result. *text* is for a file, and is empty without vGPUs. *warnings* describes the limits of the settings.
+    """
 
     data: dict[str, list[dict[str, Any]]]
     text: str
@@ -41,7 +44,7 @@ class Rendered:
 
 
 def read(ctx: Context, gpus: Sequence[Gpu]) -> list[Offered]:
-    """The vGPUs of these GPUs, in order of GPU and VF. gpus: read with their types."""
+    """Returns the vGPUs of these GPUs, in the order of GPUs and VFs. The types of *gpus* must have been read."""
     found = []
     for gpu in gpus:
         names = {one.id: one.name for one in gpu.types}
@@ -49,6 +52,6 @@ def read(ctx: Context, gpus: Sequence[Gpu]) -> list[Offered]:
             framework = frameworks.at(ctx, vgpu.parent)
             name = framework.type_title(vgpu.key) or names.get(vgpu.type_id) or vgpu.type
             directory = framework.type_directory(vgpu.key)
-            if directory or not framework.uuids:  # otherwise the vGPU was removed in the meantime
+            if directory or not framework.uuids:  # a mediated device without a directory was removed in the meantime
                 found.append(Offered(gpu, vgpu, " ".join(name.split()), directory))
     return found

@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sets or removes one top-level key of a YAML file, whose value is a list of strings, by an edit of its lines.
+"""Sets or removes one top-level key of a YAML file by editing its lines. The value of the key is a list of strings.
 
-Both texts are parsed. The edit is refused unless all other keys keep their values and this one gets the desired value. PyYAML composes nodes
-and constructs no objects. Messages show line numbers instead of the file's content, which may have passwords.
+The text is parsed before and after the edit. The edit is refused unless the key gets the desired value and all other keys keep their values. PyYAML
+composes nodes and constructs no objects. Messages show line numbers instead of the file's content, which may contain passwords.
 
-A key with hyphens in place of underscores is the same key: Cloudpods' reader replaces underscores with hyphens, and uses either of two such keys.
+Keys that differ only in hyphens and underscores are the same key. Cloudpods' reader replaces underscores with hyphens, and uses either of two such
+keys.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from typing import Any
 
 from ..base.errors import EngineError, error
 
-try:  # at the top, as every import; the module reports that the host has no PyYAML
+try:  # without PyYAML, _read() raises an error
     import yaml
 except ImportError:
     yaml = None
 
 _BOM = "\ufeff"
-_BREAKS = "\r\n\x85\u2028\u2029"  # the line ends of YAML; splitlines() splits at others, too
+_BREAKS = "\r\n\x85\u2028\u2029"  # the line breaks of YAML, which are fewer than those of str.splitlines()
 _EMPTY = re.compile(r"[ \t%s]*(#|$)" % _BREAKS)
-_COMMENT = re.compile(r"""(?:[^"']|"[^"]*"|'[^']*')*?([ \t]+#.*)$""")  # a comment after a value, which may have quotes
+_COMMENT = re.compile(r"""(?:[^"']|"[^"]*"|'[^']*')*?([ \t]+#.*)$""")  # matches a comment after a value, which may contain quotes
 _TAG = "tag:yaml.org,2002:"
 _NO_ANCHOR = "an alias of an anchor that does not exist"
 _ADVICE = "Nothing was written. Fix the file, then run again."
@@ -33,7 +34,10 @@ _ADVICE = "Nothing was written. Fix the file, then run again."
 
 @dataclass(eq=False, repr=False)
 class Edit:
-    """An edit of the file. text: the new text of the whole file. before, after: the key's own lines, the only ones that a diff may show."""
+    """An edit of the file. *text* is the new text of the whole file.
+
+    *before* and *after* are the lines of the key, the only lines that a diff may show.
+    """
 
     text: str
     before: str
@@ -42,9 +46,10 @@ class Edit:
 
 @dataclass(eq=False, repr=False)
 class _Content:
-    """A parsed file. line, column, key: position (from 0) and spelling of the key. value: its strings, empty for another value; None without the key.
+    """A parsed file.
 
-    others: all other keys in canonical form.
+    *line*, *column* and *key* are the position (from 0) and the spelling of the key. *value* contains the key's strings, is empty for a value of
+    another kind, and is None if the key is missing. *others* contains all other keys in canonical form.
     """
 
     line: int = 0
@@ -55,12 +60,18 @@ class _Content:
 
 
 def current(text: str, name: str, device: str) -> list[str]:
-    """The key's strings; empty if the key is missing or has another kind of value. Raises EngineError."""
+    """Returns the key's strings, or an empty list if the key is missing or has another kind of value.
+
+    Raises EngineError if the text cannot be parsed.
+    """
     return _read(text, name, device).value or []
 
 
 def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit | None:
-    """The Edit that sets the key to a non-empty list of strings or, for None, removes it. None if the file needs no edit. Raises EngineError."""
+    """Returns the Edit that sets the key to a non-empty list of strings, or that removes the key if *desired* is None.
+
+    Returns None if the file needs no edit. Raises EngineError if the edit is refused.
+    """
     now = _read(text, name, device)
     if now.value == desired:
         return None
@@ -69,7 +80,7 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
     ending = (re.findall("\r\n|[%s]" % _BREAKS, text) or ["\n"])[0]
     is_open = bool(lines) and lines[-1][-1] not in _BREAKS
     if is_open:
-        lines[-1] += ending  # only during the edit
+        lines[-1] += ending  # this line break is removed again after the edit
     if now.value is None:
         first = last = next((number for number, line in enumerate(lines) if re.match(r"\.\.\.\s", line)), len(lines))
         head = " " * now.column + name + ":"
@@ -85,7 +96,7 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
         within = re.compile(r" {%d}( |-\s)" % now.column)
         while last < len(lines) and (_EMPTY.match(lines[last]) or within.match(lines[last])):
             last += 1
-        while _EMPTY.match(lines[last - 1]):  # comments and empty lines after the value are not part of it
+        while _EMPTY.match(lines[last - 1]):  # comments and empty lines after the value do not belong to the value
             last -= 1
     old = [line.rstrip(_BREAKS) for line in lines[first:last]] or [head]
     new = _changed(old, head, desired, bool(now.value)) if desired else []
@@ -99,13 +110,16 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
 
 
 def _changed(old: list[str], head: str, desired: list[str], had_items: bool) -> list[str]:
-    """The key's lines with another value. head: the first line up to the colon. Comments before and after the value are kept."""
+    """Returns the key's lines with another value. *head* is the first line up to the colon.
+
+    Comments before and after the value are kept.
+    """
     found = _COMMENT.match(old[-1])
     comment = found.group(1) if found else ""
-    texts = ['"%s"' % one for one in desired]  # YAML 1.1 reads some unquoted addresses as numbers of base 60
+    texts = ['"%s"' % one for one in desired]  # YAML 1.1 reads some unquoted addresses as numbers in base 60
     if not _EMPTY.match(old[0], len(head)) and (len(old) > 1 or had_items):  # the value begins on the key's line
         return [head + " [%s]" % ", ".join(texts) + comment]
-    start = next((number for number in range(1, len(old)) if not _EMPTY.match(old[number])), 0)  # the first item's line; 0 without items
+    start = next((number for number in range(1, len(old)) if not _EMPTY.match(old[number])), 0)  # the index of the first item's line, or 0 if none
     indent = old[start][: len(old[start]) - len(old[start].lstrip(" "))]
     items = [indent + "- " + one for one in texts]
     return old[:start] + items[:-1] + [items[-1] + comment] if start else [head + comment] + items
@@ -129,7 +143,7 @@ def _verify(changed: str, name: str, desired: list[str] | None, others: str, dev
 
 
 def _read(text: str, name: str, device: str) -> _Content:
-    """The _Content of a text. Raises EngineError for invalid YAML, and for YAML that can't be edited by lines."""
+    """Returns the _Content of a text. Raises EngineError for invalid YAML, and for YAML that cannot be edited by lines."""
     if yaml is None:
         raise error(
             "Python's YAML library (PyYAML) is missing for %s" % (sys.executable or "Python"), expected="PyYAML, which finds the key in the file",
@@ -143,7 +157,7 @@ def _read(text: str, name: str, device: str) -> _Content:
         lines = (text[: exc.position] + "?").splitlines()
         problem = "a character that YAML does not allow (#x%04x)" % ord(text[exc.position])
         line, column = len(lines), len(lines[-1])
-    except yaml.MarkedYAMLError as exc:  # the exception's text shows lines of the file
+    except yaml.MarkedYAMLError as exc:  # the text of the exception is not shown, because it contains lines of the file
         at = exc.problem_mark or exc.context_mark
         line, column = (at.line + 1, at.column + 1) if at else (1, 1)
         if "single document" in (exc.context or ""):
@@ -160,7 +174,7 @@ def _read(text: str, name: str, device: str) -> _Content:
 
 
 def _content(root: Any, name: str, device: str) -> _Content:
-    """The _Content of a document's root. The settings must be a block mapping; an empty file is an empty mapping."""
+    """Returns the _Content of a document's root node. The settings must be a block mapping, and an empty file is an empty mapping."""
     if root is None or root.start_mark.index == root.end_mark.index:
         return _Content()
     if not isinstance(root, yaml.MappingNode) or root.flow_style:
