@@ -1,7 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the entries of a boot menu, with kernel, command line, and file and line, from GRUB's configuration and from files of the Boot Loader
-Specification (BLS)."""
+"""Reads boot menu entries from GRUB's configuration and from files of the Boot Loader Specification (BLS).
+
+Each entry has its kernel, its command line, and the file and line where the entry was found.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,11 @@ _EFI_VARIABLE = "/sys/firmware/efi/efivars/%s-4a67b082-0a4c-41cf-b6c7-440b29bb8c
 
 @dataclass(eq=False, repr=False)
 class Entry:
-    """An entry. release: as in uname -r; cmdline: None if it has an unknown variable; path and line: of the entry."""
+    """An entry of a boot menu.
+
+    ``release`` is the kernel's release, as 'uname -r' prints it. ``cmdline`` is the kernel command line, or None if it uses an unknown variable.
+    ``path`` and ``line`` show where the entry is defined.
+    """
 
     name: str
     path: str
@@ -37,17 +43,17 @@ class Entry:
 
     @property
     def rescue(self) -> bool:
-        """Whether the entry starts a rescue system or single user mode, unlike a normal boot."""
+        """Returns whether the entry starts a rescue system or single-user mode instead of a normal boot."""
         return "rescue" in self.release or bool({"single", "recovery"} & set(self.cmdline or ()))
 
     @property
     def where(self) -> str:
-        """The path and line, for messages."""
+        """Returns the path and line of the entry, for messages."""
         return "%s:%d" % (self.path, self.line)
 
 
 def of_grub(path: str, text: str) -> list[Entry]:
-    """The lines of grub.cfg that start a kernel, in the menu's order."""
+    """Returns the entries of grub.cfg that start a kernel, in menu order."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         match = _LINUX.match(line)
@@ -57,7 +63,7 @@ def of_grub(path: str, text: str) -> list[Entry]:
 
 
 def of_bls(path: str, text: str, variables: Mapping[str, str]) -> Entry | None:
-    """The entry of a file; None if it starts no kernel. variables: GRUB's, for $kernelopts and others."""
+    """Returns the entry of a BLS file, or None if the entry starts no kernel. ``variables`` are GRUB's, such as kernelopts."""
     release, machine, linux, number = "", None, False, 1
     line: list[str] | None = []
     for position, one in enumerate(text.splitlines(), 1):
@@ -79,7 +85,7 @@ def of_bls(path: str, text: str, variables: Mapping[str, str]) -> Entry | None:
 
 
 def _expanded(before: list[str] | None, text: str, variables: Mapping[str, str]) -> list[str] | None:
-    """The given words and those of the text, with GRUB's variables replaced; None with an unknown variable."""
+    """Returns the words in ``before`` and those in the text, with GRUB's variables expanded. Returns None if a variable is unknown."""
     if before is None:
         return None
     found = list(before)
@@ -97,7 +103,7 @@ def _expanded(before: list[str] | None, text: str, variables: Mapping[str, str])
 
 
 def environment(root: str) -> dict[str, str]:
-    """The variables of GRUB's environment block, and those that only grub.cfg sets."""
+    """Returns the variables of GRUB's environment block, and kernelopts and tuned_params from grub.cfg."""
     found: dict[str, str] = {}
     for path in ENVIRONMENTS:
         for line in (files.read_text(root, path) or "").splitlines():
@@ -109,23 +115,26 @@ def environment(root: str) -> dict[str, str]:
         if name in ("kernelopts", "tuned_params"):
             found.setdefault(name, value)
     if config.strip():
-        found.setdefault("tuned_params", "")  # GRUB replaces an unset variable with an empty text; a kernel without kernelopts has no root
+        found.setdefault("tuned_params", "")  # GRUB expands an unset variable to an empty string. kernelopts gets no default: it names the root.
     return found
 
 
 def read_bls(root: str, directory: str, variables: Mapping[str, str]) -> list[Entry]:
-    """The entries of a directory, including rescue systems."""
+    """Returns the entries in the BLS files of a directory, including entries for rescue systems."""
     entries = [of_bls(path, files.read_text(root, path) or "", variables) for path in files.names(root, directory, ".conf")]
     return [entry for entry in entries if entry]
 
 
 def root_of(line: Sequence[str]) -> list[str]:
-    """The words that name the root file system, without quotes, because GRUB's shell drops them."""
+    """Returns the words that name the root file system. Quotes are removed, because GRUB's shell removes them."""
     return [word.replace('"', "") for word in line if word.startswith(("root=", "boot="))]
 
 
 def of_this_system(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries for a normal boot of this system: with the running system's root or machine id, without rescue systems."""
+    """Returns the entries for a normal boot of this system, without rescue systems.
+
+    The machine ID identifies the system. If an entry has no machine ID, the root file system of the running kernel identifies the system.
+    """
     running = root_of(kernel_flags.words(ctx.sysfs.read_or("/proc/cmdline", "")))
     machine = (files.read_text(ctx.root, "/etc/machine-id") or "").strip()
     return [
@@ -135,7 +144,10 @@ def of_this_system(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def systemd_boot_default(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries that systemd-boot may start next: the one that a firmware variable or loader.conf names, else all of this system."""
+    """Returns the entries that systemd-boot may start next.
+
+    A firmware variable or loader.conf may name the default entry. Otherwise, all entries of this system are returned.
+    """
     for variable in ("LoaderEntryOneShot", "LoaderEntryDefault"):
         path = _EFI_VARIABLE % variable
         if ctx.sysfs.exists(path):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Identifies the boot loader of this system: from records of the firmware and the loader, then from the kernel command line, then from files."""
+"""Identifies the boot loader of this system from records of the firmware and the loader, then from the kernel command line, then from files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..system.context import Context
 from ..system.sysfs import SysfsError
 
 GRUB_LOADER, SYSTEMD_BOOT, REFIND, ZFSBOOTMENU, OSTREE, UNKNOWN = "grub", "systemd-boot", "refind", "zfsbootmenu", "ostree", "unknown"
-UNSUPPORTED = (REFIND, ZFSBOOTMENU, OSTREE)  # without "unknown": files may still identify the loader
+UNSUPPORTED = (REFIND, ZFSBOOTMENU, OSTREE)  # UNKNOWN is absent, because files may still identify the loader
 
 _EFIVARS = "/sys/firmware/efi/efivars/"
 _LOADER_INFO = _EFIVARS + "LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 _GLOBAL = _EFIVARS + "%s-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-# Parts of the loaders' names, both in the firmware's boot entry and in the loader's own record.
+# Patterns of loader names. They apply to the firmware's boot entry and to the record that the loader itself writes.
 _NAMES = ((ZFSBOOTMENU, r"zfsbootmenu|\\zbm\\"), (REFIND, r"refind"), (SYSTEMD_BOOT, r"systemd-boot"), (GRUB_LOADER, r"grub|shim"))
 _EFI_PARTITIONS = ("/boot/efi/EFI", "/efi/EFI", "/boot/EFI")
 _FILES = {
@@ -28,16 +28,16 @@ _FILES = {
 
 
 def read(ctx: Context) -> str:
-    """The boot loader's name, one of the constants above."""
+    """Returns the boot loader's name, which is one of the constants of this module."""
     if os.path.exists(ctx.root + "/run/ostree-booted"):
         return OSTREE
     line = kernel_flags.words(ctx.sysfs.read_or("/proc/cmdline", ""))
     if _has(ctx, ZFSBOOTMENU) and _is_zfs(line) and not any(word.startswith(("BOOT_IMAGE=", "initrd=")) for word in line):
-        return ZFSBOOTMENU  # it starts the kernel by kexec, after any other loader
+        return ZFSBOOTMENU  # ZFSBootMenu starts the kernel by kexec, after any other loader
     itself, by_firmware = _named(_loader_info(ctx)), _named(_firmware_entry(ctx))
     if itself and itself != GRUB_LOADER:
         return itself
-    if not itself and not any(word.startswith("BOOT_IMAGE=") for word in line):  # GRUB adds this word, even if rEFInd started GRUB
+    if not itself and not any(word.startswith("BOOT_IMAGE=") for word in line):  # GRUB adds BOOT_IMAGE, even if rEFInd started GRUB
         if by_firmware and by_firmware != GRUB_LOADER:
             return by_firmware
         for name in () if by_firmware else (ZFSBOOTMENU, REFIND):
@@ -59,7 +59,7 @@ def _has(ctx: Context, name: str) -> bool:
 
 
 def _variable(ctx: Context, path: str) -> bytes:
-    """The value of a firmware variable, without its attributes; empty if it does not exist."""
+    """Returns the value of a firmware variable without its attributes. A missing or unreadable variable is empty."""
     try:
         return ctx.sysfs.read_bytes(path)[4:] if ctx.sysfs.exists(path) else b""
     except SysfsError:
@@ -67,14 +67,14 @@ def _variable(ctx: Context, path: str) -> bytes:
 
 
 def _loader_info(ctx: Context) -> str:
-    """The loader's name in LoaderInfo. systemd-boot and newer releases of GRUB and rEFInd set this variable."""
+    """Returns LoaderInfo, which holds the loader's name. systemd-boot and newer releases of GRUB and rEFInd set this variable."""
     return _variable(ctx, _LOADER_INFO).decode("utf-16-le", "ignore")
 
 
 def _firmware_entry(ctx: Context) -> str:
-    """The name and path of the firmware's booted entry (an EFI_LOAD_OPTION)."""
+    """Returns the name and path of the firmware entry that was booted (an EFI_LOAD_OPTION)."""
     current = _variable(ctx, _GLOBAL % "BootCurrent")
     if len(current) < 2:
         return ""
-    # Attributes and the length of the path list come first, then UTF-16 text.
+    # An EFI_LOAD_OPTION begins with its attributes and the length of the path list. UTF-16 text follows.
     return _variable(ctx, _GLOBAL % ("Boot%04X" % int.from_bytes(current[:2], "little")))[6:].decode("utf-16-le", "ignore").replace("\0", " ")

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the NVLink fabric of a host with NVSwitches: Fabric Manager, its partitions, and the GPUs' module ids. On other hosts, no query runs."""
+"""Reads the NVLink fabric of a host with NVSwitches: Fabric Manager, its partitions, and the GPUs' module IDs.
+
+On a host without NVSwitches, no query runs.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,19 @@ from ..system import fabric_manager, nvidia_smi, systemd
 from ..system.context import Context
 from .inventory import Inventory, answering
 
-# The directory in which the driver of NVSwitches lists them. It exists without any switch, too.
+# The NVSwitch driver lists its devices in this directory. The directory exists even on a host without NVSwitches.
 SWITCHES = "/proc/driver/nvidia-nvswitch/devices"
-# Boards whose NVSwitches are behind a network adapter and are not PCI functions: nvlsm configures them, and only the driver shows that they exist.
+# Boards whose NVSwitches are behind a network adapter and are not PCI functions.
+# nvlsm configures these switches, and only the driver shows that they exist.
 _BRIDGED = ("B200", "B300")
 
 
 @dataclass(eq=False, repr=False)
 class Manager:
-    """Fabric Manager. mode and restart: FABRIC_MODE and FABRIC_MODE_RESTART of its file. unit: from systemd.read."""
+    """The state of Fabric Manager.
+
+    ``mode`` and ``restart`` are FABRIC_MODE and FABRIC_MODE_RESTART from its configuration file. ``unit`` is the state that systemd.read returns.
+    """
 
     package: str | None = None
     version: str | None = None
@@ -43,9 +50,11 @@ class Manager:
 
 @dataclass(eq=False, repr=False)
 class Fabric:
-    """The fabric. switches: addresses; none on a board that bridges them. gpus: by address. partitions: None if unknown, with the reason in silence.
+    """The NVLink fabric of a host.
 
-    record: the partitions that we activated.
+    ``switches`` holds PCI addresses. It is empty on a board whose NVSwitches are behind a network adapter. ``gpus`` is keyed by PCI address.
+    ``partitions`` is None if the partitions are unknown, and ``silence`` is the reason.
+    ``record`` holds the partitions that the collection activated.
     """
 
     switches: list[str]
@@ -59,15 +68,15 @@ class Fabric:
 
     @property
     def modules(self) -> dict[str, int]:
-        """The known module ids by address."""
+        """Returns the known module IDs by PCI address."""
         return {pf: one.module for pf, one in self.gpus.items() if one.module is not None}
 
     def address_of(self, module: int) -> str:
-        """The GPU with a module id, for messages."""
+        """Returns the address of the GPU with a module ID, for messages."""
         return next((pf for pf, one in sorted(self.gpus.items()) if one.module == module), "module %d" % module)
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for a module's result."""
+        """Returns the fabric as the values of a module's result."""
         manager = {name: value for name, value in vars(self.manager).items() if name != "unit"}
         units = {name: self.manager.unit.get(name) for name in ("active", "enabled")}
         partitions = None if self.partitions is None else [
@@ -80,14 +89,17 @@ class Fabric:
 
 
 def present(ctx: Context, inventory: Inventory) -> tuple[list[str], bool]:
-    """Returns (addresses of NVSwitches, whether they are behind a bridge); ([], False) on other hosts, on which no further query runs."""
+    """Returns the addresses of the NVSwitches, and whether the NVSwitches are behind a network adapter.
+
+    A host without NVSwitches returns ([], False) and needs no further query.
+    """
     switches = list(inventory.switches) or ctx.sysfs.list(SWITCHES)
     bridged = not switches and any(gpu.driver == "nvidia" and gpu.name in _BRIDGED for gpu in inventory.gpus)
     return switches, bridged and any(one.state for one in _gpus(ctx, inventory).values())
 
 
 def read(ctx: Context, inventory: Inventory, timeout: float = 30, wait: float = 0) -> Fabric | None:
-    """The fabric; None on a host without NVSwitches. wait: seconds to wait for a Fabric Manager that is starting."""
+    """Reads the fabric. Returns None on a host without NVSwitches. ``wait`` is the time to wait for a starting Fabric Manager, in seconds."""
     switches, bridged = present(ctx, inventory)
     if not switches and not bridged:
         return None
@@ -106,7 +118,7 @@ def _gpus(ctx: Context, inventory: Inventory) -> dict[str, GpuFabric]:
 
 
 def _ask(ctx: Context, fabric: Fabric, wait: float) -> None:
-    """Adds Fabric Manager's answers. It is not queried if it is not installed or not running."""
+    """Adds the answers of Fabric Manager to the fabric, or the reason why Fabric Manager does not answer."""
     manager = fabric.manager
     if not manager.installed or (manager.unit and not manager.running):
         code = "fabric_not_running" if manager.installed else "fabric_not_installed"
@@ -121,7 +133,7 @@ def _ask(ctx: Context, fabric: Fabric, wait: float) -> None:
         fabric.silence = exc.errors[0]
         return
     fabric.partitions = found
-    for module, pci in addresses.items():  # A100 boards
+    for module, pci in addresses.items():  # Fabric Manager reports addresses on A100 boards
         for pf, gpu in fabric.gpus.items():
             if pci.lower().endswith(pf):
                 gpu.module = module

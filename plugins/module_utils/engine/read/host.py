@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the host's state: distribution, kernel, IOMMU, NVIDIA's driver, Secure Boot, boot loader."""
+"""Reads the host's state: the distribution, kernel, IOMMU, NVIDIA driver, Secure Boot and boot loader."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from ..system.sysfs import Sysfs
 from . import boot_loader, next_kernel, platform, secure_boot
 
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
-_IOMMU_TABLES = (("DMAR", "intel"), ("IVRS", "amd"))  # tables of the firmware; the CPU's vendor is not sufficient
-UNINSTALL = "/usr/bin/nvidia-uninstall"  # installed by NVIDIA's .run
+_IOMMU_TABLES = (("DMAR", "intel"), ("IVRS", "amd"))  # ACPI tables of the firmware identify the IOMMU; the CPU's vendor is not sufficient
+UNINSTALL = "/usr/bin/nvidia-uninstall"  # NVIDIA's .run package installs this program
 _CONTAINER = "/run/nvidia/driver"  # the root directory of NVIDIA's driver container
-# These rebuild the initramfs of all kernels: an older kernel must not load an old driver either.
+# Each command rebuilds the initramfs of all kernels: an older kernel must not load an old driver either.
 _REBUILD = {"update-initramfs": ["update-initramfs", "-u", "-k", "all"], "dracut": ["dracut", "--force", "--regenerate-all"]}
 
 
 @dataclass(eq=False, repr=False)
 class Driver:
-    """NVIDIA's driver. flavour: vgpu (the host driver), guest (of a VM with a vGPU), datacenter (neither vGPU manager nor licensing) or none.
+    """NVIDIA's driver on the host.
 
-    scheduler: of time-sliced vGPUs, from the loaded module; None if unknown.
-    has_manager: whether the vGPU manager's programs exist, even without a module.
-    unfinished: an installation of ours was interrupted, so any of its files may be incomplete. No driver counts as on disk then.
-    removal: the command that removes the packages of a distribution's own driver, as words; None without packages.
+    ``flavour`` is vgpu (the host driver), guest (the driver in a VM), datacenter (a driver without vGPU manager and licensing) or none.
+    ``scheduler`` is the policy for time-sliced vGPUs, read from the loaded module. None means that the policy is unknown.
+    ``has_manager`` is true if the programs of the vGPU manager exist, even without a kernel module.
+    ``unfinished`` is true if an installation by the collection was interrupted. The driver's files may be incomplete, so ``on_disk`` is then None.
+    ``removal`` is the command that removes the packages of a distribution's driver. Without such packages, ``removal`` is None.
     """
 
     loaded: str | None
@@ -46,13 +47,16 @@ class Driver:
     removal: list[str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for a module's result."""
+        """Returns the driver as the values of a module's result."""
         return {name: value for name, value in self.__dict__.items() if name not in ("has_manager", "unfinished", "removal")}
 
 
 @dataclass(eq=False, repr=False)
 class Identity:
-    """The identity of the host. kernel: as in uname -r; machine_id: from /etc/machine-id; product_uuid: from the firmware. None if unknown."""
+    """The identity of the host. An unknown value is None.
+
+    ``kernel`` is the release that 'uname -r' prints, ``machine_id`` is from /etc/machine-id, and ``product_uuid`` is from the firmware.
+    """
 
     kernel: str | None
     machine_id: str | None
@@ -60,13 +64,16 @@ class Identity:
 
     @property
     def machine(self) -> str | None:
-        """A text that distinguishes this host from others. Clones of one installation may share the machine-id."""
+        """Returns a text that distinguishes this host from other hosts. Clones of one installation may share the machine-id."""
         return "/".join(filter(None, (self.machine_id, self.product_uuid))) or None
 
 
 @dataclass(eq=False, repr=False)
 class HostState(Identity):
-    """The host without its GPUs. secure_boot: None if the firmware does not support it. unsupported: why the host can't be managed."""
+    """The state of the host without its GPUs.
+
+    ``secure_boot`` is None if the firmware does not support Secure Boot. ``unsupported`` lists the reasons why the collection cannot manage the host.
+    """
 
     distribution: platform.Distribution
     driver: Driver
@@ -83,23 +90,23 @@ class HostState(Identity):
 
     @property
     def iommu_active(self) -> bool:
-        """Whether the kernel has an active IOMMU, from /sys/class/iommu and never from the kernel's log."""
+        """Returns whether the kernel has an active IOMMU. The source is /sys/class/iommu, never the kernel log."""
         return bool(self.iommu_units)
 
     @property
     def initramfs_command(self) -> list[str]:
-        """The command that rebuilds the initramfs; empty without a tool."""
+        """Returns the command that rebuilds the initramfs, or an empty list if the host has no tool for it."""
         return _REBUILD.get(self.initramfs_tool, [])
 
 
 def identity(ctx: Context) -> Identity:
-    """The state of an unrestricted host, for a plan of vGPUs. No program is started."""
+    """Returns the host's identity without starting a program. A vGPU plan needs only the identity if all GPUs offer vGPU types."""
     kernel, machine = ctx.sysfs.read_or("/proc/sys/kernel/osrelease"), (read_text(ctx.root, "/etc/machine-id") or "").strip() or None
     return Identity(kernel, machine, ctx.sysfs.read_or("/sys/class/dmi/id/product_uuid", "").strip().lower() or None)
 
 
 def at_boot(ctx: Context, timeout: float = 30) -> HostState:
-    """The host's state without the next boot. The restore at boot uses this, as it must not fail because of unreadable files in /boot."""
+    """Reads the host's state without the next boot. The restore at boot must not fail because of unreadable files in /boot."""
     return _read(ctx, timeout, next_boot=False)
 
 
@@ -131,7 +138,7 @@ def _read(ctx: Context, timeout: float, next_boot: bool = True) -> HostState:
 
 
 def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Driver:
-    """The driver's versions, loaded and on disk, and its flavour. trusting: whether an unfinished installation counts, too."""
+    """Reads the driver's flavor and its versions, loaded and on disk. ``trusting`` also accepts an unfinished installation."""
     loaded = ctx.sysfs.read_or("/sys/module/nvidia/version")
     installed = modinfo.field(ctx, "version", timeout)
     unfinished = install_mark.is_open(ctx.root, install_mark.DRIVER)
@@ -139,18 +146,18 @@ def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Dr
     manager, daemon, guest = (os.path.exists(ctx.root + "/usr/bin/" + name) for name in ("nvidia-vgpu-mgr", "nvidia-vgpud", "nvidia-gridd"))
     packaged = not os.path.exists(ctx.root + UNINSTALL)
     there = bool(on_disk) or not packaged or os.path.exists(ctx.root + _CONTAINER)
-    flavour = "none"  # also for a loaded module without any other files of its driver, as after a removal
+    flavour = "none"  # also the flavor if a module is still loaded after its driver was removed
     if loaded or on_disk:
         flavour = "vgpu" if manager or daemon else "guest" if guest else "datacenter" if there else "none"
     if on_disk and modinfo.module(ctx, timeout) != modinfo.NVIDIA:
-        flavour, packaged = "datacenter", True  # a distribution's driver: the kernel loads this one, whatever else is installed
+        flavour, packaged = "datacenter", True  # the kernel loads the distribution's driver, whatever else is installed
     removal = packages.removal(ctx, on_disk, timeout) if flavour == "datacenter" and on_disk and packaged else None
     nouveau, scheduler = ctx.sysfs.exists("/sys/module/nouveau"), _scheduler(ctx.sysfs)
     return Driver(loaded, on_disk or None, flavour, nouveau, scheduler, has_manager=manager or daemon, unfinished=unfinished, removal=removal)
 
 
 def _scheduler(sysfs: Sysfs) -> str | None:
-    """The policy in RmPVMRL of the loaded module's registry keys. The default is best effort."""
+    """Returns the scheduling policy in the registry key RmPVMRL of the loaded module. The default is best effort."""
     match = re.search(r"^RegistryDwords:\s*\"?(.*?)\"?\s*$", sysfs.read_or("/proc/driver/nvidia/params", ""), re.MULTILINE)
     if not match:
         return None
@@ -167,15 +174,15 @@ def _initramfs_tool(ctx: Context) -> str:
 
 
 def default_flags(state: HostState) -> list[str]:
-    """The kernel flags that a host's IOMMU requires.
+    """Returns the kernel flags that the host's IOMMU requires.
 
-    iommu=pt is passthrough: the host's own devices are not translated, those of VMs still are. AMD's IOMMU is on by default, and amd_iommu=on is not
-    a valid value for the kernel. The firmware determines the kind: machines with other CPUs may have Intel's, too.
+    With iommu=pt (passthrough), the IOMMU translates addresses for devices of VMs, but not for the host's own devices. AMD's IOMMU is on by default,
+    and the kernel does not accept amd_iommu=on. The firmware determines the kind of IOMMU: machines with other CPUs may have Intel's.
     """
     intel = state.cpu_vendor == "GenuineIntel" or state.iommu_kind == "intel"
     return ["intel_iommu=on", "iommu=pt"] if intel else ["iommu=pt"]
 
 
 def missing_flags(state: HostState, flags: Iterable[str]) -> list[str]:
-    """The flags that are not in force in the running kernel."""
+    """Returns the given flags that are not in effect in the running kernel."""
     return kernel_flags.missing(flags, state.cmdline)

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the logs with causes of failures: the journal of NVIDIA's and libvirt's services, the kernel's log, QEMU's logs, the installer's log.
+"""Reads the logs that show causes of failures: the journal of NVIDIA's and libvirt's services, and the logs of the kernel, QEMU and the installer.
 
-The amount is limited: lines of this boot from the last day, a maximum number of lines of each log, and of bytes at the end of each file.
+Only lines of this boot from the last day are read. The number of lines per log and the number of bytes per file are limited.
 """
 
 from __future__ import annotations
@@ -25,24 +25,27 @@ INSTALLER = "nvidia-installer"
 VM = "VM "  # prefix of the name of a VM's log
 QEMU_LOGS = "/var/log/libvirt/qemu"
 _INSTALLER_LOG = "/var/log/nvidia-installer.log"
-_MOST = 2000  # the most lines of the journal of all units, and of the kernel's log
-_BYTES = 64 * 1024  # the most bytes of one file
-_FILES = 100  # the most logs of VMs
-# 2021-04-21T09:42:33.814146Z qemu-kvm: …, or libvirt's 2021-04-21 09:42:30.123+0000: starting up …
+_MOST = 2000  # maximum number of lines from the journal of all units, and from the kernel log
+_BYTES = 64 * 1024  # maximum number of bytes from the end of one file
+_FILES = 100  # maximum number of VM logs
+# Examples: 2021-04-21T09:42:33.814146Z qemu-kvm: …, or libvirt's 2021-04-21 09:42:30.123+0000: starting up …
 _TIME = re.compile(r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?(?:Z|\+00:?00)[: ]")
 _BEGIN = ": starting up "
 
 
 @dataclass(eq=False, repr=False)
 class Logs:
-    """The lines, oldest first in each log. unread: (log, the reason for which it could not be read)."""
+    """The lines of all logs, oldest first in each log. ``unread`` holds (log, reason) for each log that cannot be read."""
 
     lines: list[Line] = field(default_factory=list)
     unread: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read(ctx: Context, domains: Iterable[Domain] = (), vgpus: Collection[str] = (), timeout: float = 30) -> Logs:
-    """Reads the logs of a host or a VM. domains: libvirt's; vgpus: keys of vGPUs and addresses of their VFs. Only logs of VMs with these are read."""
+    """Reads the logs of a host or a VM.
+
+    ``domains`` are libvirt's VMs. ``vgpus`` holds the keys of vGPUs and the addresses of their VFs. Logs of VMs without such devices are not read.
+    """
     found = Logs()
     units = [word for name in (*UNITS, *LIBVIRT) for word in ("_SYSTEMD_UNIT=%s.service" % name, "+")][:-1]
     for log, matches in (("the journal", units), ("the kernel's log", ["_TRANSPORT=kernel"])):
@@ -59,7 +62,7 @@ def read(ctx: Context, domains: Iterable[Domain] = (), vgpus: Collection[str] = 
 
 
 def _tail(ctx: Context, path: str, since: float) -> list[str]:
-    """The last lines of a file that was written since a time; none if the file can't be read."""
+    """Returns the last lines of a file. The result is empty if the file is unreadable or was last written before ``since``."""
     try:
         status = os.stat(ctx.root + path)
         if not stat.S_ISREG(status.st_mode) or status.st_mtime < since:
@@ -72,7 +75,7 @@ def _tail(ctx: Context, path: str, since: float) -> list[str]:
 
 
 def _qemu(log: str, texts: Iterable[str], since: float) -> list[Line]:
-    """The lines of a VM's log after its last start. A line without a time gets the time of the preceding line."""
+    """Returns the recent lines of a VM's log since the VM's last start. A line without a time gets the time of the preceding line."""
     found: list[Line] = []
     when: float | None = None
     for text in texts:

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Determines the kernel of the next boot, its flags, and whether it has NVIDIA's module: without DKMS, a new kernel has none.
+"""Determines the kernel of the next boot, its flags, and whether NVIDIA's module exists for it. Without DKMS, a new kernel has no such module.
 
-GRUB's default is known in the common configuration: the newest kernel (Debian, Ubuntu: ``GRUB_DEFAULT=0``; Red Hat: the saved entry, which
-the installation of a kernel sets). All other configurations, and unsupported boot loaders, remain unknown.
+GRUB's default is known in the common configurations: the newest kernel on Debian and Ubuntu (``GRUB_DEFAULT=0``), and on Red Hat
+the saved entry, which the installation of a kernel sets. All other configurations and unsupported boot loaders remain unknown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from .boot_loader import REFIND, SYSTEMD_BOOT, ZFSBOOTMENU
 
 @dataclass(eq=False, repr=False)
 class NextKernel:
-    """The next kernel. release: as in uname -r; driver: version of its module nvidia, None without one; cmdline: its flags. None if unknown."""
+    """The kernel of the next boot. An unknown value is None.
+
+    ``release`` is as in 'uname -r'. ``driver`` is the version of the kernel's nvidia module, or None without the module. ``cmdline`` holds the flags.
+    """
 
     release: str | None = None
     driver: str | None = None
@@ -32,7 +35,7 @@ class NextKernel:
 
 @dataclass(eq=False, repr=False)
 class Running:
-    """The running kernel's release, the version of its module nvidia, and the boot loader that started it."""
+    """The release of the running kernel, the version of its nvidia module, and the boot loader that started the kernel."""
 
     release: str | None
     driver: str | None
@@ -40,11 +43,11 @@ class Running:
 
 
 def read(ctx: Context, running: Running, timeout: float = 30) -> NextKernel:
-    """Reads the next kernel."""
+    """Reads the kernel of the next boot, with its driver and flags."""
     entry = _entry(ctx, running.loader)
     if entry is None or not entry.release:
         return NextKernel()
-    # Files on partitions that are not mounted are unknown.
+    # Proxmox keeps boot entries on partitions that are not mounted, so the flags are unknown.
     cmdline = None if proxmox_boot_tool.uuids(ctx) else entry.cmdline
     if entry.release == running.release:
         return NextKernel(entry.release, running.driver, cmdline)
@@ -52,7 +55,7 @@ def read(ctx: Context, running: Running, timeout: float = 30) -> NextKernel:
 
 
 def _entry(ctx: Context, loader: str) -> Entry | None:
-    """The entry of the next boot, if known."""
+    """Returns the entry of the next boot, or None if the entry is unknown."""
     root = ctx.root
     if loader in (REFIND, ZFSBOOTMENU):
         return None
@@ -69,12 +72,12 @@ def _entry(ctx: Context, loader: str) -> Entry | None:
 
 
 def newest(entries: Sequence[Entry]) -> Entry | None:
-    """The entry of the newest kernel."""
+    """Returns the entry of the newest kernel, or None without entries."""
     return max(entries, key=lambda one: order(one.release)) if entries else None
 
 
 def order(release: str) -> list[tuple[int, int, str]]:
-    """A sort key with GRUB's order of releases: numbers by their value."""
+    """Returns a sort key for releases that matches GRUB's order: numbers are compared by value."""
     return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"([0-9]+)", release) if part]
 
 
@@ -84,14 +87,20 @@ def of_grub(root: str) -> list[Entry]:
 
 
 def default_of_grub(ctx: Context) -> list[Entry]:
-    """The entries of GRUB's configuration that may boot next: one entry with the common default, otherwise all of this system."""
+    """Returns the entries of GRUB's configuration that may boot next.
+
+    With the common default, this is one entry. Otherwise, all entries of this system are returned.
+    """
     release = _newest(ctx.root)
     entries = of_grub(ctx.root)
     return [one for one in entries if one.release == release][:1] or boot_entries.of_this_system(ctx, entries)
 
 
 def default_of_bls(root: str, entries: Sequence[Entry]) -> list[Entry]:
-    """The saved entry on the Red Hat family, none if it does not exist; the newest entry if none is saved."""
+    """Returns the saved entry of the Red Hat family, or the newest entry if no entry is saved.
+
+    The result is empty if the saved entry does not exist.
+    """
     normal = [one for one in entries if "rescue" not in one.release]
     variables = boot_entries.environment(root)
     saved = variables.get("next_entry") or variables.get("saved_entry")
@@ -102,8 +111,8 @@ def default_of_bls(root: str, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _newest(root: str) -> str | None:
-    """The newest kernel with modules, if GRUB's default selects it."""
-    # Drop-ins count, too: Proxmox uses one to pin a kernel.
+    """Returns the newest kernel with modules. Returns None if GRUB's default may select another kernel."""
+    # Drop-in files also count: Proxmox uses one to pin a kernel.
     texts = "\n".join(files.read_text(root, path) or "" for path in [GRUB, *files.names(root, GRUB_DIRECTORY, ".cfg")])
     defaults = re.findall(r"^\s*GRUB_(?:DEFAULT|TOP_LEVEL)=[\"']?([^\"'\n]*?)[\"']?\s*$", texts, re.MULTILINE)
     if set(defaults) - {"0", ""} or boot_entries.environment(root).get("next_entry"):

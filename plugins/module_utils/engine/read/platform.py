@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Identifies the Linux distribution by os-release(5), and machines that this collection does not support."""
+"""Identifies the Linux distribution from os-release(5), and detects machines that this collection does not support."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from typing import Mapping
 from ..system.context import Context
 from ..system.files import read_text
 
-# Words of ID and ID_LIKE, and the family with the same package manager and GRUB configuration.
+# The words in ID and ID_LIKE that identify a family. Members of a family share the package manager and the GRUB configuration.
 _FAMILIES = (("debian", {"debian", "ubuntu"}), ("redhat", {"rhel", "fedora", "centos"}))
-# Files that exist only in a container: systemd's (with the kind), podman's, docker's.
+# Files that exist only in a container, with the container's kind. systemd's file contains the kind.
 _CONTAINER = (("/run/systemd/container", None), ("/run/.containerenv", "podman"), ("/.dockerenv", "docker"))
 
 
 @dataclass(eq=False, repr=False)
 class Distribution:
-    """A distribution. id and version: from os-release; name: for messages; family: debian, redhat or other."""
+    """A Linux distribution.
+
+    ``id`` and ``version`` are from os-release, ``name`` is for messages, and ``family`` is debian, redhat or other.
+    """
 
     id: str
     version: str
@@ -30,20 +33,20 @@ class Distribution:
 
 
 def read(ctx: Context) -> Distribution:
-    """The distribution from the first existing file of the two. A host without them has the family other."""
+    """Returns the distribution from the first os-release file that exists. A host without such a file has the family other."""
     texts = (read_text(ctx.root, path) for path in ("/etc/os-release", "/usr/lib/os-release"))
     return distribution(parse(next((text for text in texts if text is not None), "")))
 
 
 def distribution(values: Mapping[str, str]) -> Distribution:
-    """The distribution of os-release's values."""
+    """Returns the distribution that the values of os-release describe."""
     name = values.get("ID", "linux")
     family = next((family for family, names in _FAMILIES if names & {name, *values.get("ID_LIKE", "").split()}), "other")
     return Distribution(name, values.get("VERSION_ID", ""), values.get("PRETTY_NAME") or name, family)
 
 
 def parse(text: str) -> dict[str, str]:
-    """The assignments of os-release. A line with invalid shell syntax is skipped."""
+    """Returns the assignments in os-release. A line with invalid shell syntax is skipped."""
     values = {}
     for line in text.splitlines():
         key, mark, value = line.strip().partition("=")
@@ -54,13 +57,13 @@ def parse(text: str) -> dict[str, str]:
 
 
 def container(ctx: Context) -> str | None:
-    """The kind of container in which this runs; None outside of a container."""
+    """Returns the kind of container in which the collection runs, or None outside of a container."""
     marks = [name or (read_text(ctx.root, path) or "").strip() or "of some kind" for path, name in _CONTAINER if os.path.exists(ctx.root + path)]
     return marks[0] if marks else None
 
 
 def unsupported(ctx: Context) -> list[tuple[str, str]]:
-    """The reasons for which this machine can't have vGPUs, as (found, remedy)."""
+    """Returns the reasons why this machine cannot have vGPUs, as (found, remedy)."""
     machine = os.uname().machine
     inside = container(ctx)
     reasons = (

@@ -12,28 +12,29 @@ from ..system.sysfs import Sysfs, SysfsError
 
 _EFI = "/sys/firmware/efi/efivars"
 _SECURE_BOOT = _EFI + "/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-# The firmware's own list and shim's list (Machine Owner Keys). shim splits a long list into MokListRT1, MokListRT2, …
+# Variables with the firmware's own list of certificates and shim's list (Machine Owner Keys).
+# shim splits a long list into MokListRT1, MokListRT2, …
 _DB = "db-d719b2cb-3d3a-4596-a3bc-dad00e67656f"
 _MOK = "-605dab50-e046-4300-abb6-3dd810dd8b23"
 _STATE = _EFI + "/MokSBStateRT" + _MOK
-_NON_VOLATILE = 1  # a bit of a variable's attributes
+_NON_VOLATILE = 1  # the non-volatile bit in a variable's attributes
 _X509 = bytes.fromhex("a159c0a5e494a74a87b5ab155c2bf072")  # EFI_CERT_X509_GUID a5c059a1-94e4-4aa7-87b5-ab155c2bf072, partly little-endian
 _LIST = struct.Struct("<16sIII")  # EFI_SIGNATURE_LIST: type, list size, header size, signature size
 _OWNER = 16  # EFI_SIGNATURE_DATA begins with its owner's GUID
 
 
 def read(sysfs: Sysfs) -> bool | None:
-    """Whether Secure Boot is on for the kernel; None if the firmware does not support it."""
+    """Returns whether Secure Boot is on for the kernel, or None if the firmware does not support Secure Boot."""
     if not sysfs.exists(_SECURE_BOOT):
         return None
     return sysfs.read_bytes(_SECURE_BOOT)[-1:] == b"\x01" and not _validation_off(sysfs)
 
 
 def _validation_off(sysfs: Sysfs) -> bool:
-    """Whether validation in shim is disabled ('mokutil --disable-validation'), which also disables it in the kernel.
+    """Returns whether validation in shim is disabled ('mokutil --disable-validation'), which also disables validation in the kernel.
 
-    The check is that of the kernel's EFI stub (drivers/firmware/efi/libstub/secureboot.c): shim's copy of the setting is volatile. A non-volatile
-    variable has another origin.
+    The kernel's EFI stub does the same check (drivers/firmware/efi/libstub/secureboot.c). shim's copy of the setting is volatile.
+    A non-volatile variable does not come from shim.
     """
     with contextlib.suppress(SysfsError):
         blob = sysfs.read_bytes(_STATE) if sysfs.exists(_STATE) else b""
@@ -53,7 +54,7 @@ def enrolled(sysfs: Sysfs) -> list[str]:
 
 
 def certificates(blob: bytes) -> list[bytes]:
-    """The X.509 certificates (DER) of EFI signature lists. A truncated list ends the parsing."""
+    """Returns the X.509 certificates (DER) in EFI signature lists. Parsing ends at a truncated list."""
     found: list[bytes] = []
     while len(blob) >= _LIST.size:
         kind, whole, header, one = _LIST.unpack_from(blob)

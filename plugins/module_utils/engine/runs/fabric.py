@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One run of the NVLink fabric: read it, plan the partitions of the whole-card vGPUs, and activate them.
+"""Runs the complete work on the NVLink fabric: reads the fabric, plans the partitions of whole-card vGPUs, and activates the partitions.
 
-nvidia_vgpu, 'vgpuctl apply' and the restore at boot run this after creating vGPUs, and nvidia_vgpu_attach after attaching them to VMs.
+nvidia_vgpu, 'vgpuctl apply' and the restore at boot run this code after they create vGPUs. nvidia_vgpu_attach runs it after attaching vGPUs to VMs.
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ from ..state.layout_file import StoredGpu
 from ..system import libvirt_xml
 from ..system.context import Context
 
-# Seconds for one activation, which trains no links on H100 and later, and for the start of Fabric Manager.
+# STEP is the time for one activation, which trains no links on H100 and later. START is the time for Fabric Manager to start. Both are in seconds.
 STEP, START = 60.0, 60.0
-# Reasons for unknown partitions that a later attempt may resolve.
+# A later attempt may resolve these reasons for unknown partitions.
 _COMING = ("fabric_starting", "fabric_not_running")
 
 
 @dataclass(eq=False, repr=False)
 class Run:
-    """The plan and its fabric. fabric: None without NVSwitches; the plan is empty then."""
+    """A run's plan, and the fabric that the plan is based on.
+
+    On a host without NVSwitches, ``fabric`` is None and the plan is empty.
+    """
 
     fabric: Fabric | None
     plan: FabricPlan
 
     def lines(self, after: bool = False) -> str:
-        """The active partitions as text for a diff, one a line."""
+        """Returns the active partitions as text for a diff, with one partition a line."""
         if after:
             active = self.plan.target.active
         else:
@@ -47,7 +50,7 @@ class Run:
 
 
 def cards_there(inventory: Inventory, stored: Mapping[str, StoredGpu], others: bool = False) -> list[Card]:
-    """The whole-card vGPUs that exist and are stored. others: also those that are not stored."""
+    """Returns the whole-card vGPUs that exist and are stored. ``others`` also includes existing vGPUs that are not stored."""
     known = {one.key: one for gpu in stored.values() for one in gpu.vgpus}
     return [
         Card(gpu.address, vgpu.parent, vgpu.key, known[vgpu.key].fabric if vgpu.key in known else None)
@@ -57,16 +60,21 @@ def cards_there(inventory: Inventory, stored: Mapping[str, StoredGpu], others: b
 
 
 def wanted(ctx: Context, cards: Sequence[Card], coming: Mapping[str, Iterable[str]] | None = None) -> list[Request]:
-    """The groups of cards that share partitions, from libvirt's VMs. coming: keys of future devices of VMs, whose partitions must exist."""
+    """Returns the groups of cards that share partitions, according to libvirt's VMs.
+
+    ``coming`` holds the keys of devices that VMs will get. The partitions of these devices must exist.
+    """
     machines: dict[str, Iterable[str]] = {one.name: one.devices for one in libvirt_xml.domains(ctx)[0]} if len(cards) > 1 else {}
     return fabric_plan.requests(cards, {**machines, **(coming or {})}, coming or ())
 
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """wait: seconds for a Fabric Manager that is starting; 0: only read. coming: this run will have installed it (check mode).
+    """The options of a run on the fabric.
 
-    staying: the VFs that have a vGPU afterwards; None: those that have one now.
+    ``wait`` is the time to wait for a starting Fabric Manager, in seconds. With 0, the fabric is only read.
+    ``coming`` means that this run will have installed Fabric Manager (check mode).
+    ``staying`` holds the VFs that have a vGPU after the run. None means the VFs that have a vGPU now.
     """
 
     wait: float = 0
@@ -75,7 +83,7 @@ class Options:
 
 
 def prepare(ctx: Context, inventory: Inventory, requests: Sequence[Request], options: Options) -> Run:
-    """The plan. Only a Fabric Manager in restart mode is changed: it gets the list of active partitions."""
+    """Plans the partitions. Only a Fabric Manager in restart mode is changed: it gets the list of active partitions."""
     wait, coming = options.wait, options.coming
     if not any(fabric_reader.present(ctx, inventory)):
         return Run(None, fabric_plan.foreseen(()))
@@ -97,7 +105,7 @@ def prepare(ctx: Context, inventory: Inventory, requests: Sequence[Request], opt
 
 
 def awaited(ctx: Context, inventory: Inventory, wait: float) -> Fabric | None:
-    """The fabric, after waiting for an answer of Fabric Manager."""
+    """Waits for an answer of Fabric Manager, and returns the fabric."""
     last: list[Fabric | None] = []
 
     def there() -> bool:
@@ -111,7 +119,7 @@ def awaited(ctx: Context, inventory: Inventory, wait: float) -> Fabric | None:
 
 
 def _unusable(fabric: Fabric, requests: Sequence[Request], made: FabricPlan) -> None:
-    """Adds the reason for missing partitions: an error if the layout requests partitions, a warning for single cards."""
+    """Adds the reason for missing partitions: an error if the layout requests partitions, or a warning for single cards."""
     strict, silence = [one.where for one in requests if one.strict], fabric.silence
     if silence and strict:
         made.errors.append(silence)
@@ -121,7 +129,7 @@ def _unusable(fabric: Fabric, requests: Sequence[Request], made: FabricPlan) -> 
 
 
 def users(inventory: Inventory) -> dict[str, str]:
-    """The users of each GPU and its vGPUs as text, by the GPU's address."""
+    """Returns the users of each GPU and its vGPUs as text, keyed by the GPU's address."""
     found = {}
     for gpu in inventory.gpus:
         holders = [*gpu.holders, *[holder for vgpu in gpu.vgpus for holder in vgpu.holders]]
@@ -131,13 +139,13 @@ def users(inventory: Inventory) -> dict[str, str]:
 
 
 def _touched(inventory: Inventory, made: FabricPlan) -> list[str]:
-    """The keys of the vGPUs whose partition is deactivated."""
+    """Returns the keys of the vGPUs whose partition the plan deactivates."""
     gpus = {pf for step in made.steps if step.kind == fabric_plan.DEACTIVATE for pf in step.args["gpus"]}
     return [vgpu.key for gpu in inventory.gpus if gpu.address in gpus for vgpu in gpu.vgpus]
 
 
 def apply(ctx: Context, steps: Sequence[Step], before: Callable[[], Iterable[Step]], begin: int = 0) -> list[Step]:
-    """Calls the preceding work, then does the fabric's steps, even if a part of the work failed. Raises ApplyError with all failures."""
+    """Does the preceding work (``before``), then the fabric's steps, even if a part of the work failed. Raises ApplyError with all failures."""
     failed: list[ApplyError] = []
     done: list[Step] = []
     for work in (before, lambda: fabric_apply.run(ctx, steps, STEP, begin)):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One run of a layout: read the host, plan, and apply. Used by the module nvidia_vgpu, 'vgpuctl plan' and 'vgpuctl apply'."""
+"""Runs a layout: reads the host, plans, and applies the plan. The module nvidia_vgpu, 'vgpuctl plan' and 'vgpuctl apply' use this run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from . import fabric
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """A user's layout. dry: plan only. timeout, settle: seconds, see the options of nvidia_vgpu."""
+    """A user's request for a layout.
+
+    ``dry`` requests only the plan. ``timeout`` and ``settle`` are in seconds and are explained in the options of nvidia_vgpu.
+    """
 
     layout: Any
     options: Options
@@ -32,7 +35,10 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class Outcome:
-    """The plan with the steps of the NVLink fabric, done unless the request was dry. more_warnings: of VMs that need removed vGPUs."""
+    """The plan with the steps of the NVLink fabric. The steps are done unless the request was dry.
+
+    ``more_warnings`` holds warnings about VMs that need removed vGPUs.
+    """
 
     inventory: inventory.Inventory
     plan: LayoutPlan
@@ -40,7 +46,7 @@ class Outcome:
     more_warnings: list[str]
 
     def vgpus(self) -> list[dict[str, Any]]:
-        """The current or planned vGPUs of the listed GPUs."""
+        """Returns the current or planned vGPUs of the GPUs that the layout lists."""
         return [
             {"gpu": pf, "vf": one.slot.parent, "vf_index": one.slot.index, "type": one.type.short, "uuid": one.uuid}
             for pf, target in sorted(self.plan.target.gpus.items())
@@ -48,13 +54,13 @@ class Outcome:
         ]
 
     def diff(self) -> tuple[str, str]:
-        """The host's vGPUs and active fabric partitions before and after as text, one a line."""
+        """Returns the host's vGPUs and active fabric partitions before and after the run, as text with one item a line."""
         before, after = vgpu_plan.lines(self.inventory), vgpu_plan.lines(self.inventory, self.plan.target)
         return before + self.fabric.lines(), after + self.fabric.lines(after=True)
 
 
 def run(ctx: Context, request: Request) -> Outcome:
-    """Plans the layout, and applies it unless the request is dry. Raises EngineError with all errors. The caller holds the host's lock."""
+    """Plans the layout, and applies the plan unless the request is dry. Raises EngineError with all errors. The caller must hold the host's lock."""
     entries, errors = layout.parse(request.layout)
     found = inventory.read(ctx)
     specs, wrong = layout.by_gpu(entries, found)
@@ -80,7 +86,10 @@ def run(ctx: Context, request: Request) -> Outcome:
 
 
 def _partitions(ctx: Context, found: inventory.Inventory, plan: LayoutPlan, request: Request) -> fabric.Run:
-    """The fabric's plan for the future whole-card vGPUs. Raises EngineError with partitions that the layout requests and the board does not have."""
+    """Plans the fabric for the future whole-card vGPUs.
+
+    Raises EngineError if the layout requests partitions that the board does not have.
+    """
     there = any(fabric_reader.present(ctx, found))
     cards = [] if not there else [
         Card(gpu.address, one.slot.parent, one.key, one.spec.fabric)
@@ -95,13 +104,13 @@ def _partitions(ctx: Context, found: inventory.Inventory, plan: LayoutPlan, requ
 
 
 def _going(known: Host, plan: LayoutPlan) -> list[str]:
-    """The keys of the vGPUs that the plan removes, and of missing vGPUs that it no longer stores."""
+    """Returns the keys of the vGPUs that the plan removes, and of missing vGPUs that the new layout does not store."""
     staying = {one.key for target in plan.target.gpus.values() for one in target.placed or ()} | {one.key for one in known.inventory.vgpus}
     stored = [one.key for pf, gpu in known.stored.items() if pf in plan.target.gpus for one in gpu.vgpus] if plan.target.store_text else []
     return in_use.removed(plan.steps) + [key for key in stored if key not in staying]
 
 
 def _all_offer(found: inventory.Inventory, specs: Mapping[str, layout.GpuSpec]) -> bool:
-    """Whether all GPUs that get vGPUs offer vGPU types. If so, the plan need not report problems of the host."""
+    """Returns whether all GPUs that get vGPUs offer vGPU types. If so, the plan does not have to report problems of the host."""
     meant = [(found.gpu(pf), spec) for pf, spec in specs.items() if spec.vgpus or spec.needs_mig]
     return all(gpu and gpu.types and (gpu.mig or not spec.needs_mig) for gpu, spec in meant)

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Virtual functions of a GPU."""
+"""Plans and applies the virtual functions (VFs) of a GPU."""

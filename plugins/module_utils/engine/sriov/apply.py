@@ -20,7 +20,8 @@ from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, SysfsError
 from .plan import STRANDED, SriovPlan, complete, repair_step, vgpu_guard
 
-# Seconds: for VFs to appear after the request has ended, for binding them without progress, and for monitoring all of them.
+# LATE is the time for VFs to appear after the request has ended. STALLED is the time for binding VFs without progress.
+# SETTLE is the time for monitoring all VFs. All times are in seconds.
 LATE = 60
 STALLED = 10
 SETTLE = 1.5
@@ -33,9 +34,9 @@ _NUMVFS_REMEDY = {
 
 
 def apply(ctx: Context, plan: SriovPlan, timeout: float, settle: float = SETTLE, lock: float | None = None) -> list[Step]:
-    """Does the steps, retries if useful, verifies, and monitors the VFs for settle seconds, in case a program takes them.
+    """Does the steps with retries, verifies them, and monitors the VFs for ``settle`` seconds in case another program takes VFs.
 
-    lock: seconds for retries if a GPU's unbindLock is refused; None: timeout.
+    ``lock`` is the time for retries if the driver refuses a GPU's unbindLock, in seconds. None means ``timeout``.
     """
     return plan.finish(lambda: _do(ctx, plan.steps, timeout, settle, timeout if lock is None else lock))
 
@@ -64,8 +65,8 @@ def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float, lock
 
 
 def _watch(ctx: Context, steps: Sequence[Step], settle: float) -> dict[str, Refusal]:
-    """The errors, by GPU, of VFs that do not stay bound to nvidia, because another program takes them."""
-    watched: dict[str, set[str]] = {}  # VFs by GPU; empty: all VFs
+    """Returns the errors, by GPU, for VFs that do not stay bound to nvidia because another program takes them."""
+    watched: dict[str, set[str]] = {}  # VFs by GPU; an empty set means all VFs
     for step in steps:
         watched.setdefault(str(step.lane), set()).update([] if step.kind == "enable" else [str(step.device)])
 
@@ -92,7 +93,7 @@ def _taken(gpu: Gpu, vfs: Sequence[Vf], number: int, printed: str = "") -> Refus
 
 
 def after(ctx: Context, gpus: Sequence[Gpu], patience: float = 5) -> list[Gpu]:
-    """The current state of the GPUs. Waits some seconds until new VFs offer their types, which appear after the VFs."""
+    """Returns the current state of the GPUs. Waits some seconds for new VFs to offer their types, which appear after the VFs."""
     last: list[Gpu] = []
 
     def offered() -> bool:
@@ -105,17 +106,17 @@ def after(ctx: Context, gpus: Sequence[Gpu], patience: float = 5) -> list[Gpu]:
 
 
 def without_types(gpus: Sequence[Gpu]) -> list[str]:
-    """The addresses of the GPUs with enabled VFs that offer no types."""
+    """Returns the addresses of the GPUs with enabled VFs that offer no types."""
     return [gpu.address for gpu in gpus if gpu.num_vfs and not gpu.types_ready]
 
 
 def _repair(ctx: Context, step: Step, timeout: float) -> None:
-    """Binds the step's PF to nvidia again, after it was left without a driver or on pci-pf-stub."""
+    """Binds the step's PF to nvidia again if it has no driver or is on pci-pf-stub."""
     pf = str(step.device)
     directory = "%s/%s" % (PCI, pf)
     driver = ctx.sysfs.link(directory + "/driver")
     binding_apply.clear_override(ctx, pf)
-    # An id that is left in the stub's list makes each later call of the script fail with "File exists".
+    # An ID that remains in the stub's list makes each later call of sriov-manage fail with "File exists".
     binding_apply.forget_id(ctx, "pci-pf-stub", ctx.sysfs.read(directory + "/device").replace("0x", ""))
     if driver == "pci-pf-stub":
         binding_apply.unbind(ctx, pf, driver, timeout)
@@ -126,14 +127,14 @@ def _repair(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def repair(ctx: Context, gpu: Gpu, timeout: float) -> list[Step]:
-    """Binds a stranded PF to nvidia; returns the step."""
+    """Binds a stranded PF to nvidia, and returns the step."""
     return execute([repair_step(gpu)], lambda step: _repair(ctx, step, timeout))
 
 
 def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
-    """Waits until all VFs exist and are usable. Returns the last reading. A stranded PF does not recover by itself.
+    """Waits until all VFs exist and are usable, and returns the last reading. A stranded PF ends the wait, because it does not recover by itself.
 
-    VFs on another driver or with a failed probe do not become usable later: the wait ends when all VFs exist and no more get bound.
+    VFs on another driver or with a failed probe do not become usable later. The wait thus also ends if no further VF gets bound for STALLED seconds.
     """
     last: list[Gpu] = []
     bound: set[str] | None = None
@@ -159,7 +160,7 @@ def _holders(ctx: Context, gpu: Gpu) -> str:
 
 
 def _request(ctx: Context, step: Step, number: int, timeout: float) -> Result:
-    """Requests the number of VFs by the step's method. Returns the output of sriov-manage, empty for sysfs."""
+    """Requests the number of VFs by the step's method. Returns the output of sriov-manage, or an empty result for sysfs."""
     pf = str(step.device)
     if step.args["how"] != "sysfs":
         return sriov_manage.call(ctx, pf, number > 0, timeout, step.args.get("reset", False))
@@ -179,9 +180,9 @@ def _enable(ctx: Context, step: Step, timeout: float, lock: float) -> None:
     repairs, words, busy = 0, "", False
     while True:
         answer = _request(ctx, step, number, max(1, deadline - ctx.clock.now()))
-        # A call that was stopped at the deadline prints nothing: the previous answer is used.
+        # sriov-manage prints nothing if it is stopped at the deadline: keep the previous output.
         words, busy = answer.tail() or words, sriov_manage.busy(answer) or (busy and answer.timed_out)
-        # VFs are bound after the script has ended: wait briefly while a retry is still possible.
+        # The driver binds VFs after sriov-manage ends. Wait only briefly while a retry is still possible.
         gpu = _converged(ctx, pf, number, 0.2 if busy else min(max(1, deadline - ctx.clock.now()), LATE))
         if complete(gpu, number):
             return
@@ -202,7 +203,7 @@ def _enable(ctx: Context, step: Step, timeout: float, lock: float) -> None:
 
 
 def lock_refused(ctx: Context, gpu: Gpu, seconds: float) -> EngineError:
-    """The error of a GPU that a program keeps open. seconds: the duration of all attempts."""
+    """Returns the error for a GPU that a program keeps open. ``seconds`` is the duration of all attempts."""
     holders = _holders(ctx, gpu) or "a process that has ended since"
     found = "the GPU's unbindLock was not granted for %d s; it is open in %s" % (seconds, holders)
     remedy = "Stop all users of the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again."
@@ -226,7 +227,7 @@ def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
 
 
 def disable(ctx: Context, step: Step, timeout: float) -> None:
-    """Disables the VFs, unless a vGPU was created since the plan was made or between two attempts."""
+    """Disables the VFs. Refuses if a vGPU was created after the plan was made or between two attempts."""
     pf = str(step.device)
     deadline = ctx.clock.now() + timeout
     while True:
@@ -248,7 +249,7 @@ def disable(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def _bind_vf(ctx: Context, step: Step, timeout: float) -> None:
-    """Binds a free VF on another driver, or without a driver, to nvidia again."""
+    """Binds a free VF to nvidia if the VF is on another driver or has no driver."""
     address = str(step.device)
     binding_apply.refuse_holders(ctx, address, "binding the VF to nvidia")
     binding_apply.clear_override(ctx, address)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans enabling and disabling VFs. Reads and writes nothing.
+"""Plans enabling and disabling VFs. The planner neither reads nor writes on the host.
 
-NVIDIA's driver does not accept writes to sriov_numvfs while it is bound (ENOENT), so sriov-manage enables VFs. The method ``sysfs`` writes
-sriov_numvfs directly, for drivers that allow this. Both are verified by reading sriov_numvfs, each virtfn link and each VF's driver.
+NVIDIA's driver rejects writes to sriov_numvfs while it is bound (ENOENT), so sriov-manage enables VFs. The method ``sysfs`` writes
+sriov_numvfs directly, for drivers that allow it. Both methods are verified by reading sriov_numvfs, each virtfn link and each VF's driver.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ..read.host import HostState
 from ..read.inventory import Inventory
 
 STRANDED = (None, "pci-pf-stub")
-# Prefixes of the error codes that are ignored if check mode assumes that an earlier role has run, by the option's value.
+# The prefixes of error codes that check mode ignores if it assumes that an earlier role has run, by value of check_mode_assume.
 _ASSUMED = {"driver": ("driver_", "gpu_on_other_driver"), "iommu": ("iommu_off",)}
 
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """The request for the selected GPUs: all VFs (or num_vfs), or none.
+    """The request for the selected GPUs: all VFs, ``num_vfs`` VFs, or no VFs.
 
-    method: auto, sriov_manage or sysfs. has_tool: sriov-manage is installed. assume: the module's option. unresponsive: plan.UNRESPONSIVE_POLICIES.
-    leave_used: whether VFs in use on another driver stay there, with a warning.
+    ``method`` is auto, sriov_manage or sysfs. ``has_tool`` is true if sriov-manage is installed. ``assume`` is the module's check_mode_assume.
+    ``unresponsive`` is one of plan.UNRESPONSIVE_POLICIES. ``leave_used`` leaves VFs in use on another driver there, with a warning.
     """
 
     enabled: bool = True
@@ -44,7 +44,7 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The selected GPUs, and the skipped ones."""
+    """The selected GPUs and the skipped GPUs."""
 
     gpus: list[Gpu] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -54,7 +54,7 @@ SriovPlan = Plan[Target]
 
 
 def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], options: Options) -> SriovPlan:
-    """The steps to the requested VFs. Raises EngineError with all errors."""
+    """Plans the steps to the requested VFs. Raises EngineError with all errors."""
     result = Plan(Target())
     gpus, errors = inventory.select(selectors)
     result.errors += errors
@@ -76,14 +76,14 @@ def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], optio
             else:
                 _plan_on(result, gpu, state, options)
                 if options.reset and any(step.kind == "enable" and step.lane == gpu.address for step in result.steps):
-                    jobs = inventory.jobs_on(gpu)  # the script resets the GPU before the driver can refuse
+                    jobs = inventory.jobs_on(gpu)  # sriov-manage resets the GPU before the driver can refuse
                     result.errors += [refusals.in_use(gpu.address, jobs, "resetting it")] if jobs else []
     result.refuse()
     return result
 
 
 def _not_for(gpu: Gpu) -> str | None:
-    """The reason for which a GPU has no VFs to enable, or None."""
+    """Returns the reason why a GPU has no VFs to enable, or None."""
     if gpu.model and not gpu.model.sriov:
         return "%s has no SR-IOV vGPU: its vGPUs are created on the PF" % gpu.name
     if gpu.total_vfs and not gpu.vf_device:
@@ -94,12 +94,12 @@ def _not_for(gpu: Gpu) -> str | None:
 
 
 def complete(gpu: Gpu, number: int) -> bool:
-    """Whether the GPU has this number of VFs, all of them usable."""
+    """Returns whether the GPU is bound to nvidia and has this number of VFs, all of them usable."""
     return gpu.num_vfs == number == len(gpu.vfs) and gpu.driver == "nvidia" and all(vf.usable for vf in gpu.vfs)
 
 
 def _method(gpu: Gpu, number: int, options: Options) -> str:
-    """sriov_manage or sysfs. sriov-manage can only enable all VFs."""
+    """Returns the method, sriov_manage or sysfs. sriov-manage enables all VFs or none."""
     if options.method != "auto":
         return options.method
     return "sriov_manage" if number in (0, gpu.total_vfs) and options.has_tool else "sysfs"
@@ -135,7 +135,7 @@ def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) ->
 
 
 def _plan_vfs(result: SriovPlan, gpu: Gpu, options: Options) -> None:
-    """Plans VFs on another driver or without a driver. Removed VFs only return when all VFs are enabled again."""
+    """Plans the binding of VFs that are on another driver or have no driver. A removed VF returns only when all VFs are enabled again."""
     gone = sorted(set(range(gpu.num_vfs)) - {vf.index for vf in gpu.vfs})
     if gone:
         text = "%s: only %d of its %d VFs exist: VF %s was removed. Disable and enable the VFs while the GPU is idle to restore this VF"
@@ -156,17 +156,17 @@ def _plan_vfs(result: SriovPlan, gpu: Gpu, options: Options) -> None:
 
 
 def repair_step(gpu: Gpu) -> Step:
-    """The step that binds a PF to nvidia, after it was left without a driver or on pci-pf-stub."""
+    """Returns the step that binds a PF to nvidia after the PF was left without a driver or on pci-pf-stub."""
     return Step("repair", gpu.address, gpu.address, "bind the stranded PF to nvidia (found: %s)" % (gpu.driver or "no driver"))
 
 
 def off_step(gpu: Gpu, options: Options) -> Step:
-    """The step that disables a GPU's VFs, also for other planners."""
+    """Returns the step that disables a GPU's VFs. Other planners also use this step."""
     return Step("disable", gpu.address, gpu.address, "disable its %d VFs" % gpu.num_vfs, how=_method(gpu, 0, options))
 
 
 def vgpu_guard(gpu: Gpu, doing: str, assume: Sequence[str] = ()) -> list[Refusal]:
-    """The errors of a GPU with vGPUs or with VFs in VMs: disabling VFs destroys vGPUs, which must never be a side effect."""
+    """Returns the errors for vGPUs and for VFs in VMs on a GPU. Disabling VFs destroys vGPUs, which must never be a side effect."""
     parents = [vgpu.parent for vgpu in gpu.vgpus]
     errors = [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
     for vgpu in gpu.vgpus:
@@ -183,6 +183,6 @@ def _plan_off(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -
     if gpu.num_vfs:
         result.errors += vgpu_guard(gpu, "disabling its VFs", options.assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
         result.steps.append(off_step(gpu, options))
-    # A killed run leaves this state. A GPU that is not on nvidia on purpose has an override, or the driver is not loaded.
+    # An interrupted run leaves a PF in this state. If a GPU is off nvidia on purpose, it has an override, or the driver is not loaded.
     elif gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):
         result.steps.append(repair_step(gpu))

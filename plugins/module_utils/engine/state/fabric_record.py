@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of changes to Fabric Manager, for reruns and a teardown: VFs of activated partitions, its original mode, and installed packages.
+"""The record of changes to Fabric Manager: the VFs of activated partitions, the original mode, and the installed packages.
 
-Fabric Manager reports which partitions are active, but not for which VFs. The partitions are valid for one boot only.
+Later runs and a teardown use the record. Fabric Manager reports which partitions are active, but not for which VFs.
+The recorded partitions are valid for one boot only.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ _BOOT = "/proc/sys/kernel/random/boot_id"
 
 @dataclass(eq=False, repr=False)
 class Record:
-    """The record. partitions: VFs by the partition's id. mode_before: FABRIC_MODE before our change. packages: those that we installed."""
+    """The record of changes to Fabric Manager.
+
+    ``partitions`` maps the ID of a partition to its VFs. ``mode_before`` is FABRIC_MODE before the collection changed it.
+    ``packages`` holds the packages that the collection installed.
+    """
 
     partitions: dict[int, list[str]] = field(default_factory=dict)
     mode_before: str | None = None
@@ -30,7 +35,7 @@ class Record:
 
 
 def read(ctx: Context) -> Record:
-    """The record; an empty one if the file is missing or can't be read."""
+    """Reads the record. Returns an empty record if the file is missing or unreadable."""
     try:
         content = json.loads(files.read_text(ctx.root, migration.current(ctx.root, PATH)) or "{}")
         same = content.get("boot") == ctx.sysfs.read_or(_BOOT)
@@ -42,7 +47,7 @@ def read(ctx: Context) -> Record:
 
 
 def write(ctx: Context, record: Record) -> None:
-    """Writes the record. The file of an empty record is removed."""
+    """Writes the record. Removes the file if the record is empty."""
     path = migration.current(ctx.root, PATH)
     if not (record.partitions or record.mode_before is not None or record.packages):
         files.remove(ctx.root, path)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Marks that an installer is running: it writes many files, and a power failure may damage any of them. (Boot files: binding/rebuilds.py.)
+"""Marks that an installer is running. An installer writes many files, and a power failure may damage any of them.
 
-The mark has a digest of the driver's files before the installation. As long as the files are the same, the previous driver is undamaged: the
-installer refused to run, or ended before its first change.
+binding/rebuilds.py covers boot files. The mark contains a digest of the driver's files before the installation. If the files still have this digest,
+the previous driver is undamaged: the installer refused to run, or ended before its first change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import migration
 from .paths import STATE
 
 DRIVER = STATE + "/driver-installation"
-# The directories in which installers write; each may be a separate file system.
+# The directories in which installers write. Each directory may be a separate file system.
 _PATHS = ("/lib/modules", "/usr", "/etc", "/var/lib", "/boot")
 
 
@@ -32,7 +32,7 @@ _DRIVER = (
 
 
 def begin(root: str, mark: str) -> None:
-    """Writes the mark before the installation begins, and syncs it to disk. The mark of an unfinished installation is kept."""
+    """Writes the mark before the installation begins, and syncs it to disk. The mark of an earlier unfinished installation is kept."""
     if not is_open(root, mark):
         files.write_atomic(root, migration.current(root, mark), _text(root))
 
@@ -44,23 +44,23 @@ def end(ctx: Context, mark: str, timeout: float = 300) -> None:
 
 
 def is_open(root: str, mark: str) -> bool:
-    """Whether an installation is unfinished and has changed a file."""
+    """Returns whether an installation is unfinished and has changed a file."""
     text = files.read_text(root, migration.current(root, mark))
     return text is not None and text != _text(root)
 
 
 def drop_untouched(root: str) -> None:
-    """Removes the mark of an installer that changed nothing, before another program changes the files, such as depmod for a new kernel."""
+    """Removes the mark of an installer that changed nothing, before another program (such as depmod for a new kernel) changes the driver's files."""
     mark = migration.current(root, DRIVER)
     if os.path.exists(root + mark) and not is_open(root, DRIVER):
         files.remove(root, mark)
 
 
 def _text(root: str) -> str:
-    """The mark for the current state of the driver's files. It uses ctime, which every change increases and nothing resets."""
+    """Returns the mark for the current state of the driver's files. The digest uses ctime, which every change increases and no program can reset."""
     digest = hashlib.sha256()
     found = {path for pattern in _DRIVER for path in glob.glob(glob.escape(root.rstrip("/")) + pattern, recursive=True)}
-    for path in sorted(path for path in found if os.path.lexists(path)):  # glob also lists missing paths for **
+    for path in sorted(path for path in found if os.path.lexists(path)):  # for **, glob also returns paths that do not exist
         state = os.lstat(path)
         digest.update(b"%s %d %d\n" % (os.fsencode(path), state.st_ctime_ns, state.st_size))
     return "Written by vgpu.kvm. The driver's files before the installation: sha256:%s\n" % digest.hexdigest()

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The desired vGPUs of this host, stored for the boot in /etc/vgpuctl/layout.json.
+"""The desired vGPUs of this host, stored in /etc/vgpuctl/layout.json for the restore at boot.
 
-Each vGPU has the VF's number, type and UUID (if the framework has UUIDs). A boot and a rerun restore the same vGPUs on the same VFs. A GPU
-also has its GPU instances of MIG and mixed-size mode if needed, because they do not survive a reboot either.
+Each vGPU is stored with its VF's number, its type, and its UUID (if the framework has UUIDs). A boot or a later run restores the same vGPUs
+on the same VFs. If needed, the file also stores a GPU's MIG GPU instances and mixed-size mode, which do not survive a reboot either.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _T = TypeVar("_T")
 
 @dataclass(eq=False, repr=False)
 class StoredVgpu:
-    """One desired vGPU. params: its vgpu_params, empty for none. fabric: the name of a group of whole cards that share an NVLink partition."""
+    """One desired vGPU.
+
+    ``params`` holds its vgpu_params, or is empty. ``fabric`` is the name of a group of whole cards that share an NVLink partition.
+    """
 
     uuid: str | None
     parent: str
@@ -36,11 +39,11 @@ class StoredVgpu:
 
     @property
     def key(self) -> str:
-        """The vGPU's key, as Vgpu.key."""
+        """Returns the vGPU's key, which equals Vgpu.key."""
         return self.uuid or self.parent
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for the file, without uncommon ones that are not set."""
+        """Returns the values for the file. Uncommon values that are not set are omitted."""
         content = {"uuid": self.uuid, "parent": self.parent, "vf_index": self.index, "type": self.type}
         return {**content, **({"params": self.params} if self.params else {}), **({"fabric": self.fabric} if self.fabric else {})}
 
@@ -52,43 +55,46 @@ class StoredGpu:
     address: str
     vfs: int  # the number of VFs
     vgpus: list[StoredVgpu]
-    # Keys of our vGPUs that the run which wrote the file had to remove. They are dropped after the removal. If the run was interrupted before, the
-    # next run removes them; without this list, they would count as vGPUs of another program.
+    # Keys of vGPUs that the collection created and that the run which wrote the file had to remove. The run drops these keys after the removal.
+    # If the run was interrupted before, the next run removes these vGPUs. Without this list, they would count as vGPUs of another program.
     former: list[str] = field(default_factory=list)
-    mig: list[str] | None = None  # names of the profiles of its GPU instances; None if MIG is not managed
-    mixed: bool | None = None  # mixed-size mode; False: still on, and to be disabled when the GPU is empty; None: off
-    # vgpu_params of an earlier layout that this one replaces, by key, for as long as the vGPU still has them.
+    mig: list[str] | None = None  # profile names of the GPU instances; None if MIG is not managed
+    mixed: bool | None = None  # mixed-size mode; None: off; False: still on, and to be disabled when the GPU is empty
+    # The vgpu_params of an earlier layout, by key. An entry is kept as long as the vGPU still has these parameters.
     former_params: dict[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
-        """The keys of vGPUs that we created on this GPU."""
+        """Returns the keys of the vGPUs that the collection created on this GPU."""
         return [one.key for one in self.vgpus] + self.former
 
     def has(self, key: str, type_name: str) -> bool:
-        """Whether we created the vGPU with this key and type on this GPU. Without UUIDs, the key is the VF, which may have a foreign vGPU by now."""
+        """Returns whether the collection created the vGPU with this key and type on this GPU.
+
+        Without UUIDs, the key is the VF, which may have a vGPU of another program by now.
+        """
         return key in self.former or any(one.key == key and one.type == type_name for one in self.vgpus)
 
     def there(self, gpu: Gpu) -> list[str]:
-        """The keys, without those of vGPUs that another program created."""
+        """Returns the stored keys, without the keys of vGPUs that another program created."""
         others = [one.key for one in gpu.vgpus if not self.has(one.key, one.type)]
         return [key for key in self.keys if key not in others]
 
     def gave(self, key: str, params: str) -> bool:
-        """Whether a layout set these vgpu_params of the vGPU."""
+        """Returns whether a layout set these vgpu_params for the vGPU."""
         return bool(params) and params in [self.former_params.get(key), *[one.params for one in self.vgpus if one.key == key]]
 
     def forget(self, present: Mapping[str, str | None], params: Mapping[str, str]) -> None:
-        """Keeps only former vGPUs that still exist and are not desired, or are desired with another type.
+        """Keeps a former vGPU only if it still exists and is not desired, or is desired with another type.
 
-        present: the types of vGPUs by key, None if only a definition exists; params: of vGPUs.
+        ``present`` maps a vGPU's key to its type, or to None if only a definition exists. ``params`` maps the key to the vGPU's current parameters.
         """
         desired, types = {one.key: one.params for one in self.vgpus}, {one.key: one.type for one in self.vgpus}
         self.former = sorted({key for key in self.former if key in present and (key not in types or present[key] not in (None, types[key]))})
         self.former_params = {key: text for key, text in sorted(self.former_params.items()) if params.get(key) == text != desired.get(key)}
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for the file, without those that are not set."""
+        """Returns the values for the file. Values that are not set are omitted."""
         content = {"address": self.address, "vfs": self.vfs, "vgpus": [one.as_dict() for one in self.vgpus]}
         more: dict[str, Any] = {"mig": self.mig, "mixed_sizes": self.mixed, "former": sorted(self.former) or None}
         more["former_params"] = self.former_params or None
@@ -96,7 +102,7 @@ class StoredGpu:
 
 
 def _is(value: object, kind: type[_T]) -> _T:
-    """The value, which must be of the kind. A boolean is not a number."""
+    """Returns the value if it is of the kind, and raises TypeError otherwise. A boolean does not count as a number."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError("%.40r is no %s" % (value, kind.__name__))
     return value
@@ -132,7 +138,7 @@ def _vgpu(content: dict[str, Any]) -> StoredVgpu:
 
 
 def loads(text: str | None, path: str = PATH) -> dict[str, StoredGpu]:
-    """The StoredGpus by address from the file's text; none for an empty text. path: for the message."""
+    """Returns the StoredGpus by address from the file's text. An empty text has no GPUs. ``path`` is for the error message."""
     if not text:
         return {}
     try:
@@ -147,7 +153,7 @@ def loads(text: str | None, path: str = PATH) -> dict[str, StoredGpu]:
 
 
 def content(gpus: Iterable[StoredGpu]) -> dict[str, Any]:
-    """The file's content as data, equal for equal layouts."""
+    """Returns the content of the file as data. Equal layouts have equal data."""
     comment = "Written by vgpu.kvm; vgpu-restore.service creates these vGPUs at boot."
     return {"comment": comment, "version": VERSION, "gpus": [gpu.as_dict() for gpu in sorted(gpus, key=lambda gpu: gpu.address)]}
 

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Limits a host to one writer at a time, by flock(2). Child programs hold the lock, too: one that outlives a killed holder keeps others out."""
+"""Limits a host to one writer at a time with flock(2).
+
+Child programs also hold the lock: a child that outlives a killed run keeps other runs out.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ DIRECTORIES = (
 
 
 class HostLock:
-    """Waits up to timeout seconds for another writer. name: shown to waiting runs (a program from a pipe has no command line)."""
+    """The host's lock. Waits up to ``timeout`` seconds for another writer.
+
+    Waiting runs show ``name``, because a program that is read from a pipe has no command line.
+    """
 
     def __init__(self, ctx: Context, timeout: float = 60, path: str = PATH, name: str = "") -> None:
         self.ctx, self.timeout, self.path, self.name = ctx, timeout, ctx.root + path, name
@@ -36,7 +42,7 @@ class HostLock:
     def _open(self) -> TextIO:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         try:
-            # Links are not followed, so that no other file is written, and a pipe does not block.
+            # Links are not followed: no other file must be written. A pipe must not block.
             number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         except PermissionError:
             raise
@@ -55,7 +61,7 @@ class HostLock:
             return False
 
     def _holders(self) -> str:
-        """The lock's holders from the kernel. The pid in the file is not used, as it may belong to another process by now."""
+        """Returns the lock's holders from the kernel. The PID in the file is not sufficient, because it may belong to another process by now."""
         sysfs = self.ctx.sysfs
         mine = os.fstat(self.handle.fileno())
         lock = "%02x:%02x:%d " % (os.major(mine.st_dev), os.minor(mine.st_dev), mine.st_ino)
@@ -81,7 +87,7 @@ class HostLock:
             self.handle.close()
             found = "%s has been changing this host's vGPUs for more than %d s" % (holders, self.timeout)
             raise error(found, PATH, remedy="Wait until this process ends, then run again.", code="locked")
-        with contextlib.suppress(OSError):  # a full file system: the kernel knows the holder, and the message is shown without the name
+        with contextlib.suppress(OSError):  # on a full file system, messages show the holder without its name
             os.ftruncate(self.handle.fileno(), 0)
             os.pwrite(self.handle.fileno(), ("%d %s" % (os.getpid(), self.name)).strip().encode() + b"\n", 0)
         command.INHERITED.add(self.handle.fileno())
@@ -97,9 +103,10 @@ def _no_lock(found: str) -> EngineError:
 
 
 def clean_leftovers(root: str) -> None:
-    """Removes our half-written files, and the mark of an installer that changed nothing. This is not a change of the host: nothing reads them.
+    """Removes half-written files of the collection, and the mark of an installer that changed nothing.
 
-    Files that can't be removed or listed (a read-only file system, a damaged EFI partition) therefore stay, and are no error, above all at boot.
+    No program reads these files, so their removal is not a change of the host. Files that cannot be removed or listed (a read-only file system,
+    a damaged EFI partition) stay. They are no error, above all at boot.
     """
     definitions: list[str] = []
     with contextlib.suppress(EngineError, OSError):

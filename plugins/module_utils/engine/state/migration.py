@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Migrates a host from an earlier release, which used other names for the command, the unit and directories.
 
-A boot restores the vGPUs even if a run was killed at any point:
+The next boot restores the vGPUs, even if a run was killed at any point:
+* An old directory is used as long as it exists, so no file ever has two versions. After the old unit is removed, which needs the directory,
+  a single rename moves the directory to the new path. The new command and the new unit work with both paths.
+* The old unit is removed when the new unit is enabled. A boot in between runs both units in order, and the second unit changes nothing.
 
-* The old directories are used as long as they exist, so no file ever has two versions. Each one is moved to the new path by a single rename,
-  after the old unit, which needs it, was removed. The new command and the new unit work with both paths.
-* The old unit is removed when the new one is enabled. A boot in between runs both units in order, and the second one has nothing to do.
-
-This file and its imports can be deleted when no such host is left.
+This module and its imports can be deleted when no such host is left.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ OLD_STORE = "/etc/nvidia-vgpu/layout.json"
 OLD_COMMAND = "/usr/local/sbin/nvidia-vgpu"
 OLD_UNIT = "/etc/systemd/system/nvidia-vgpu-restore.service"
 OLD_UNIT_LINK = "/etc/systemd/system/multi-user.target.wants/nvidia-vgpu-restore.service"
-# The timer of the role metrics. It calls the old command until the role replaces the timer.
+# The metrics service of the earlier release. It calls the old command until the role metrics replaces the service.
 OLD_METRICS = "/etc/systemd/system/nvidia-vgpu-metrics.service"
-# The files of the role host_driver. Their directory may have files of other programs.
+# The files of the role host_driver. Their directory may also contain files of other programs.
 OLD_CACHE = "/var/cache/nvidia-vgpu"
 _OURS = OLD_CACHE + "/vgpu-driver"
-# Old and new directories, in the order of renaming: operators' drop-ins for the unit, the layout, the state.
+# Old and new directories in the order of renaming: drop-ins that operators wrote for the unit, the layout, and the state.
 DIRECTORIES = (
     (OLD_UNIT + ".d", UNIT + ".d"),
     ("/etc/nvidia-vgpu", "/etc/vgpuctl"),
@@ -41,7 +40,7 @@ _OLD_NAME, _NAME = "nvidia-vgpu-restore", "vgpu-restore"
 
 
 def current(root: str, path: str) -> str:
-    """The current path of one of our files or directories on this host. path: its new path."""
+    """Returns the current path of one of the collection's files or directories on this host. ``path`` is the new path."""
     for old, new in DIRECTORIES:
         if (path + "/").startswith(new + "/") and _is_there(root, old, new):
             return old + path[len(new):]
@@ -49,12 +48,12 @@ def current(root: str, path: str) -> str:
 
 
 def _is_there(root: str, old: str, new: str) -> bool:
-    """Whether an old directory exists. A link to the new directory does not count: an operator created it."""
+    """Returns whether an old directory exists. A link to the new directory does not count, because an operator created the link."""
     return os.path.isdir(root + old) and os.path.realpath(root + old) != os.path.realpath(root + new)
 
 
 def services(ctx: Context, timeout: float = 30) -> systemd.Units:
-    """The services that vGPUs require, from systemd.read. The old unit represents the new one until that is enabled."""
+    """Returns the services that vGPUs require, from systemd.read. The old unit represents the new unit until the new unit is enabled."""
     units = systemd.read(ctx, timeout, (*systemd.UNITS, _OLD_NAME))
     old = units.pop(_OLD_NAME, {})
     if old.get("enabled") == "enabled" and units.get(_NAME, {}).get("enabled") != "enabled":
@@ -63,7 +62,10 @@ def services(ctx: Context, timeout: float = 30) -> systemd.Units:
 
 
 def plan(root: str, present: bool) -> list[Step]:
-    """The steps that rename existing paths, after the new command and unit were written (present: False: after they were removed)."""
+    """Returns the steps that rename existing paths.
+
+    The steps follow after the new command and unit are written, or (``present`` is False) are removed.
+    """
     raise_if_any(
         Refusal(
             "both this directory and %s exist" % new, old, "one of them: an earlier release of this collection ran on this host after a newer one",
@@ -97,13 +99,13 @@ def _steps(root: str, present: bool) -> Iterator[Step]:
 
 
 def stop(ctx: Context, steps: list[Step]) -> None:
-    """Stops the unit that the steps remove, because systemd keeps active units in memory. The unit is a one-shot: the vGPUs stay."""
+    """Stops the unit that the steps remove, because systemd keeps active units in memory. The vGPUs stay, because the unit is a one-shot."""
     if any(step.kind == "retire" for step in steps):
         ctx.command(["systemctl", "stop", os.path.basename(OLD_UNIT)], 30)
 
 
 def perform(root: str, step: Step) -> None:
-    """Does one step."""
+    """Does one step of the migration."""
     if step.kind == "enable":
         files.link(root, UNIT_LINK, UNIT)
     elif step.kind == "retire":

@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-# The layout for the boot.
+# The layout that is restored at boot.
 STORE = "/etc/vgpuctl/layout.json"
-# Marks of unfinished work, the originals of edited files, the record of the last restore.
+# The directory for marks of unfinished work, originals of edited files, and the record of the last restore.
 STATE = "/var/lib/vgpuctl"
-# The command on the host, which is the engine as one file, its man page, and its unit.
+# The command on the host (which is the engine in one file), its man page, and its unit.
 COMMAND = "/usr/local/sbin/vgpuctl"
 MANUAL = "/usr/local/share/man/man8/vgpuctl.8"
 UNIT = "/etc/systemd/system/vgpu-restore.service"
-# The link that enables the unit.
+# The link that enables vgpu-restore.service.
 UNIT_LINK = "/etc/systemd/system/multi-user.target.wants/vgpu-restore.service"
 # The files that determine a GPU's driver at boot.
 MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
@@ -20,5 +20,5 @@ GRUB = "/etc/default/grub"
 GRUB_DIRECTORY = "/etc/default/grub.d"
 DRIVERCTL = "/etc/driverctl.d"
 KERNEL_CMDLINE = "/etc/kernel/cmdline"
-# The directories of systemd-boot's entries, on the EFI partition or on the extended boot partition, at all common mount points.
+# The directories of systemd-boot's entries on the EFI partition or the extended boot partition, at all common mount points.
 LOADERS = ("/efi/loader", "/boot/loader", "/boot/efi/loader")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of the last restore, kept until the next one for metrics."""
+"""The record of the last restore. Metrics use the record until the next restore."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _KINDS = {"when": int, "seconds": float, "steps": int, "failures": int, "vgpus":
 
 @dataclass(eq=False, repr=False)
 class Record:
-    """The outcome of a restore. when: its end, seconds since 1970; after: seconds from the ready driver to the last vGPU. None: older release."""
+    """The outcome of a restore. Values that an older release did not write are None.
+
+    ``when`` is the end of the restore in seconds since 1970. ``after`` is the time from the ready driver to the last vGPU, in seconds.
+    """
 
     when: int
     seconds: float
@@ -30,14 +33,14 @@ class Record:
 
 
 def write(root: str, record: Record) -> None:
-    """Writes the record. An error is ignored: it is no failure of the restore."""
+    """Writes the record. An error is ignored, because the restore itself has not failed."""
     content = {key: round(value, 3) for key, value in vars(record).items() if value is not None}
     with contextlib.suppress(EngineError):
         files.write_atomic(root, migration.current(root, PATH), json.dumps(content) + "\n")
 
 
 def read(root: str) -> Record | None:
-    """The record; None if the file is missing or can't be read."""
+    """Reads the record. Returns None if the file is missing or unreadable."""
     try:
         found = json.loads(files.read_text(root, migration.current(root, PATH)) or "{}")
         return Record(**{name: kind(found[name]) for name, kind in _KINDS.items() if name in found})

@@ -13,16 +13,20 @@ import time
 from dataclasses import dataclass
 from typing import Mapping, Protocol, Sequence
 
-# The descriptor of the host's lock. Programs that change the host inherit it: one that outlives us keeps other runs out.
+# The descriptor of the host's lock. Programs that change the host inherit the descriptor: a program that outlives this process keeps other runs out.
 INHERITED: set[int] = set()
 
-_CHECK = 0.05  # seconds between two checks for the end of a program whose pipe is still open
-_PIPE = 1 << 20  # the maximum size of a pipe
+_CHECK = 0.05  # seconds between two checks whether a program has ended while its pipe is still open
+_PIPE = 1 << 20  # the maximum size of a pipe, in bytes
 
 
 @dataclass(eq=False, repr=False)
 class Result:
-    """The result of a program. rc 124 and timed_out: killed at its deadline; rc 127: it does not exist. stuck: its pid if it hangs in the kernel."""
+    """The result of a program.
+
+    ``rc`` is 124 (with ``timed_out``) if the program was killed at its deadline, and 127 if the program cannot be started.
+    ``stuck`` is the PID of a program that hangs in the kernel.
+    """
 
     rc: int
     out: str
@@ -35,17 +39,17 @@ class Result:
 
 
 class Runner(Protocol):
-    """The type of functions that run a program: run, or a test's replacement."""
+    """The type of functions that run a program: ``run``, or a replacement in a test."""
 
     def __call__(self, argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = None, keeps_lock: bool = False) -> Result:
-        """Runs a program, see run."""
+        """Runs a program, as ``run`` does."""
 
 
 def run(argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = None, keeps_lock: bool = False) -> Result:
     """Runs argv without a shell, in its own process group, with stdout and stderr combined and LC_ALL=C.
 
-    keeps_lock: whether the program keeps the host locked until it ends, even if we are killed. Not for programs that only read:
-    one that hangs in the kernel would lock the host needlessly.
+    ``keeps_lock`` keeps the host locked until the program ends, even if this process is killed. Do not set it for programs that only read:
+    a program that hangs in the kernel would lock the host needlessly.
     """
     path = (os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin").lstrip(":")
     surroundings = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C", "PATH": path, **(env or {})}
@@ -68,7 +72,7 @@ def run(argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = Non
                 pass
             if _follow(process, out, 5):
                 return Result(124, out.decode("utf-8", "replace"), True)
-        # The program hangs in the kernel and can't be killed: abandon it and report this.
+        # The program hangs in the kernel and cannot be killed: abandon the program and report this.
         return Result(124, "%s does not end, not even after SIGKILL" % argv[0], True, process.pid)
     finally:
         if process.stdout:
@@ -76,7 +80,10 @@ def run(argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = Non
 
 
 def _follow(process: subprocess.Popen[bytes], out: bytearray, timeout: float) -> bool:
-    """Appends the program's output to out until it ends. Returns whether it ended in time. Its child processes may still have the pipe open."""
+    """Appends the program's output to ``out`` until the program ends. Returns whether the program ended in time.
+
+    Child processes of the program may still have the pipe open.
+    """
     deadline, pipe = time.monotonic() + timeout, process.stdout
     with selectors.DefaultSelector() as selector:
         if pipe:
@@ -84,7 +91,7 @@ def _follow(process: subprocess.Popen[bytes], out: bytearray, timeout: float) ->
         while True:
             ended, left = process.poll() is not None, max(0.0, deadline - time.monotonic())
             if pipe and selector.select(0 if ended else min(left, _CHECK)):
-                block = os.read(pipe.fileno(), _PIPE)  # after the program's end: all remaining output
+                block = os.read(pipe.fileno(), _PIPE)  # after the program's end, one read returns all remaining output
                 out += block
                 if not block:
                     selector.unregister(pipe)

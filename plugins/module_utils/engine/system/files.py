@@ -17,12 +17,12 @@ from .context import Context
 
 _LABEL = "security.selinux"
 TEMPORARY = ".vgpu-"
-# The most links in one path.
+# The maximum number of links in one path.
 _HOPS = 40
 
 
 def read_text(root: str, path: str) -> str | None:
-    """A file's text, or None without a file."""
+    """Returns the text of a file, or None if the file does not exist."""
     try:
         with open(root + path, encoding="utf-8", errors="surrogateescape") as handle:
             return handle.read()
@@ -33,7 +33,10 @@ def read_text(root: str, path: str) -> str | None:
 
 
 def read_bytes(root: str, path: str) -> bytes | None:
-    """A file's content, or None if it is missing or a directory. Used for many small files: reading text takes four times as long in Python."""
+    """Returns the content of a file, or None if the file is missing or is a directory.
+
+    Many small files are read as bytes, because reading text takes four times as long in Python.
+    """
     try:
         return sysfs.content(root + path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -43,7 +46,7 @@ def read_bytes(root: str, path: str) -> bytes | None:
 
 
 def names(root: str, directory: str, ending: str = "") -> list[str]:
-    """The sorted paths of a directory's files with this suffix; none without the directory."""
+    """Returns the sorted paths of the files in a directory with this suffix. A missing directory has no files."""
     try:
         return ["%s/%s" % (directory, name) for name in sorted(os.listdir(root + directory)) if name.endswith(ending)]
     except (FileNotFoundError, NotADirectoryError):
@@ -78,7 +81,7 @@ def real_path(root: str, path: str) -> str:
 
 
 def _written_path(root: str, path: str) -> str:
-    """The path to write: the target of a link, if the target is a file. Links of other users are not followed."""
+    """Returns the path to write: the target of a link, if the target is a file. Links of other users are not followed."""
     if not os.path.islink(root + path) or os.lstat(root + path).st_uid not in (0, os.geteuid()):
         return path
     target = real_path(root, path)
@@ -86,7 +89,10 @@ def _written_path(root: str, path: str) -> str:
 
 
 def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, lasting: bool = True) -> None:
-    """Writes a new file, syncs it, renames it, syncs the directory. Keeps links, owner, mode, SELinux label. lasting: False if the caller syncs."""
+    """Writes a new file, syncs it, renames it to ``path``, and syncs the directory. Keeps links, the owner, the mode and the SELinux label.
+
+    If ``lasting`` is False, the caller syncs the file.
+    """
     temporary: str | None = None
     try:
         target = root + _written_path(root, path)
@@ -95,7 +101,7 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
         number, temporary = tempfile.mkstemp(dir=directory, prefix=TEMPORARY)
         try:
             left = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
-            while left:  # a full disk may accept only a part
+            while left:  # a full disk may accept only a part of the content
                 left = left[os.write(number, left):]
             if os.path.exists(target):
                 old = os.stat(target)
@@ -109,7 +115,7 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
             os.rename(temporary, target)
             temporary = None
             if lasting:
-                os.fsync(number)  # FAT stores size and position in the directory entry, and writes them with the file, not with the directory
+                os.fsync(number)  # FAT keeps size and position in the directory entry, which it writes with the file, not with the directory
                 _sync(directory)
         finally:
             os.close(number)
@@ -124,7 +130,10 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
 
 @contextlib.contextmanager
 def handed(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Temporary files with these texts, readable only by our user, for the duration of a program: all users can read a program's arguments in ps."""
+    """Writes the texts to temporary files that only the current user can read. Yields the paths for the duration of a program.
+
+    In ps, all users can read a program's arguments.
+    """
     with contextlib.ExitStack() as stack:
         paths: list[str] = []
         try:
@@ -140,7 +149,7 @@ def handed(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _keep_label(path: str, number: int) -> None:
-    """Copies the old file's SELinux label to the new one. Without an old file, the new one inherits its directory's label.
+    """Copies the SELinux label of the old file to the new file. Without an old file, the new file inherits its directory's label.
 
     A file system without labels (FAT, NFS) shows the label of its mount for every file, and does not accept labels.
     """
@@ -152,7 +161,7 @@ def _keep_label(path: str, number: int) -> None:
 
 
 def sync(root: str, path: str) -> None:
-    """Syncs a path that another program wrote or removed: the file if it exists, its directory and the parent directory."""
+    """Syncs a path that another program wrote or removed: the file if it exists, its directory, and the parent directory."""
     with contextlib.suppress(FileNotFoundError):
         _sync(root + path, os.O_NOFOLLOW)
     directory = os.path.dirname(root + path)
@@ -162,7 +171,7 @@ def sync(root: str, path: str) -> None:
 
 
 def _sync(path: str, flag: int = os.O_DIRECTORY) -> None:
-    """Syncs a directory's entries, or (with another flag of os.open) a file."""
+    """Syncs the entries of a directory, or a file with another flag of os.open."""
     number = os.open(path, os.O_RDONLY | flag)
     try:
         os.fsync(number)
@@ -171,7 +180,10 @@ def _sync(path: str, flag: int = os.O_DIRECTORY) -> None:
 
 
 def sync_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout: float = 300) -> None:
-    """Syncs the file systems of these directories. os.sync() would sync all, and hang if one hangs. device: for the message."""
+    """Syncs the file systems of these directories. os.sync() would sync all file systems, and hang if one hangs.
+
+    ``device`` is for the error message.
+    """
     answer = ctx.command(["sync", "-f"] + [ctx.root + directory for directory in directories], timeout)
     if answer.rc:
         found = "the written files could not be synced to disk: %s" % (answer.tail() or "rc %d" % answer.rc)
@@ -179,7 +191,7 @@ def sync_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout:
 
 
 def _make_directories(directory: str, lasting: bool) -> None:
-    """Creates missing directories. lasting: also syncs each."""
+    """Creates missing directories. ``lasting`` also syncs each directory."""
     if directory and not os.path.isdir(directory):
         above = os.path.dirname(directory)
         _make_directories(above, lasting)
@@ -189,9 +201,9 @@ def _make_directories(directory: str, lasting: bool) -> None:
 
 
 def sweep(root: str, directories: Iterable[str], before: float | None = None) -> None:
-    """Removes files that a killed write_atomic left in the directory, and in the directories of its links' targets.
+    """Removes files that a killed write_atomic left in the directories, and in the directories of their links' targets.
 
-    Only for the holder of the host's lock, because another run's file may be in use. before: only files last written before this time.
+    The caller must hold the host's lock, because a file of another run may be in use. ``before`` removes only files last written before this time.
     """
     found = {path: os.path.islink(root + path) for directory in directories for path in names(root, directory)}
     beyond = {os.path.dirname(real_path(root, path)) for path, is_link in found.items() if is_link and os.path.isfile(root + path)}
@@ -207,7 +219,7 @@ def remove(root: str, path: str) -> None:
 
 
 def link(root: str, path: str, target: str) -> None:
-    """Creates a symbolic link with missing directories, and syncs them."""
+    """Creates a symbolic link and missing directories, and syncs them."""
     try:
         _make_directories(os.path.dirname(root + path), True)
         os.symlink(target, root + path)
@@ -217,7 +229,7 @@ def link(root: str, path: str, target: str) -> None:
 
 
 def rename(root: str, path: str, new: str) -> None:
-    """Renames a directory within its file system, and syncs it. An empty directory with the new name is replaced."""
+    """Renames a directory within its file system, and syncs the rename. An empty directory with the new name is replaced."""
     try:
         os.rename(root + path, root + new)
         for one in sorted({os.path.dirname(root + path), os.path.dirname(root + new)}):
@@ -238,7 +250,7 @@ def remove_empty(root: str, path: str) -> None:
 
 
 def _remove(root: str, path: str, how: Callable[[str], object], fine: Container[int]) -> None:
-    """Removes with one of os' functions, and syncs the directory. fine: the errno that is no error."""
+    """Removes a path with one of os' functions, and syncs the directory. ``fine`` holds the errno values that are no error."""
     try:
         how(root + path)
         _sync(os.path.dirname(root + path))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""update-grub, grub2-mkconfig and grub-script-check: generate and check GRUB's configuration."""
+"""Generates and checks GRUB's configuration with update-grub, grub2-mkconfig and grub-script-check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def has(ctx: Context, name: str) -> bool:
 
 
 def make(ctx: Context, argv: Sequence[str], config: str, timeout: float) -> None:
-    """Generates grub.cfg with one of the programs, checks it and syncs it. After a failure, the old file is restored."""
+    """Generates grub.cfg with one of the programs, then checks and syncs the file. After a failure, the old file is restored."""
     before = files.read_text(ctx.root, config)
     answer = ctx.command(argv, timeout, keeps_lock=True)
     wrong = "%s failed" % os.path.basename(argv[0]) if answer.rc else ""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""grubby: the boot entries of the Red Hat family."""
+"""Changes the boot entries of the Red Hat family with grubby."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def has(ctx: Context) -> bool:
 
 
 def update(ctx: Context, add: Sequence[str], remove: Sequence[str], timeout: float) -> None:
-    """Adds arguments to all entries and removes others from them."""
+    """Adds arguments to all boot entries, and removes other arguments from them."""
     words = ["--remove-args=%s" % " ".join(remove)] if remove else []
     words += ["--args=%s" % " ".join(add)] if add else []
     answer = ctx.command(["grubby", "--update-kernel=ALL", *words], timeout, keeps_lock=True)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads lines of systemd's journal, limited in time and number."""
+"""Reads lines of systemd's journal, limited by age and number."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from typing import Any, Sequence
 
 from .context import Context
 
-HOURS = 24  # older lines concern other events
+HOURS = 24  # older lines concern other events than the current failure
 KERNEL = "kernel"
 _FIELDS = "MESSAGE,_TRANSPORT,_SYSTEMD_UNIT,_PID"  # each line also has __REALTIME_TIMESTAMP
-_LONGEST = 1000  # the most characters of one line
-_CUT = re.compile(r"[\w+./=-]*\Z")  # a truncated word: a part of a token can't be recognized
+_LONGEST = 1000  # maximum number of characters in one line
+_CUT = re.compile(r"[\w+./=-]*\Z")  # a truncated word at the end: part of a token cannot be recognized
 
 
 @dataclass(eq=False, repr=False)
 class Line:
-    """A line of a log. log: "kernel", a unit's name without its ending, or a VM's; when: seconds since 1970; pid: of its writer; unknown ones are empty."""
+    """A line of a log. Unknown values are empty.
+
+    ``log`` is "kernel", the name of a unit without its suffix, or the name of a VM's log. ``when`` is in seconds since 1970.
+    ``pid`` is the PID of the program that wrote the line.
+    """
 
     log: str
     text: str
@@ -29,7 +33,10 @@ class Line:
 
 
 def read(ctx: Context, matches: Sequence[str], most: int, timeout: float = 30) -> tuple[list[Line], str | None]:
-    """Returns (the last lines of this boot, oldest first, the reason of a missing answer or None). matches: for journalctl. Empty without systemd."""
+    """Returns (the last lines of this boot, oldest first, the reason why journalctl did not answer or None).
+
+    ``matches`` are arguments of journalctl. Without systemd, the result is empty.
+    """
     argv = ["journalctl", "--quiet", "--no-pager", "--boot", "--output=json", "--output-fields=" + _FIELDS]
     answer = ctx.command([*argv, "--since=-%dh" % HOURS, "--lines=%d" % most, *matches], timeout)
     if answer.rc == 127:
@@ -40,7 +47,7 @@ def read(ctx: Context, matches: Sequence[str], most: int, timeout: float = 30) -
 
 
 def _line(text: str) -> Line | None:
-    """A line from journalctl's output; None for other text, such as a hint."""
+    """Returns the line from one line of journalctl's output, or None for other text, such as a hint."""
     try:
         found: Any = json.loads(text)
     except ValueError:
@@ -55,12 +62,12 @@ def _line(text: str) -> Line | None:
 
 
 def _message(value: Any) -> str:
-    """The message: a text, a list of bytes if it is not text, or null if it is too long."""
+    """Returns the message. journalctl prints a text, a list of bytes if the message is not text, or null if the message is too long."""
     if isinstance(value, list):
         value = bytes(one for one in value if isinstance(one, int) and 0 <= one < 256).decode("utf-8", "replace")
     return bounded(value) if isinstance(value, str) else ""
 
 
 def bounded(text: str) -> str:
-    """The start of a line: the time of a pattern may grow with the square of the length, and any program can write long lines."""
+    """Returns the start of a line. Long lines are cut, because the time of a pattern may grow with the square of the length."""
     return text if len(text) <= _LONGEST else _CUT.sub("", text[:_LONGEST])

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""libnvfm.so.1, the library of NVIDIA's Fabric Manager, through ctypes. A child process with a deadline calls the library.
+"""Calls libnvfm.so.1, the library of NVIDIA's Fabric Manager, through ctypes in a child process with a deadline.
 
-NVIDIA documents the structs in the Fabric Manager user guide. The first member of each has its size and version, and the library refuses other
-values. The struct of fmConnect changed between the branches 550 and 575: the newer one is tried first, then the older one.
+NVIDIA documents the structs in the Fabric Manager user guide. The first member of each struct holds its size and version, and the library
+rejects other values. The struct of fmConnect changed between the branches 550 and 575: the newer struct is tried first, then the older struct.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Iterator, List, Sequence, Tuple
 
 try:
     import ctypes
-except ImportError:  # a Python without ctypes
+except ImportError:  # Python may be built without ctypes
     ctypes = None  # type: ignore[assignment]
 
 from . import child
@@ -27,7 +27,7 @@ NAMES = {
     **{-5: "FM_ST_TIMEOUT", VERSION_MISMATCH: "FM_ST_VERSION_MISMATCH", IN_USE: "FM_ST_IN_USE", NOT_CONFIGURED: "FM_ST_NOT_CONFIGURED"},
     **{NO_CONNECTION: "FM_ST_CONNECTION_NOT_VALID", NVLINK_ERROR: "FM_ST_NVLINK_ERROR", NOT_READY: "FM_ST_NOT_READY"},
 }
-# The requests of a session: ("partitions",), ("failed",), ("activate", id, [(domain, bus, device, function)]), ("deactivate", id), ("set", [id]).
+# A request of a session is ("partitions",), ("failed",), ("activate", id, [(domain, bus, device, function)]), ("deactivate", id) or ("set", [id]).
 Request = Tuple[Any, ...]
 
 _GPUS, _SWITCHES, _PARTITIONS, _PORTS = 16, 12, 64, 64
@@ -37,9 +37,10 @@ _CONNECT = 5000  # milliseconds
 
 @dataclass(eq=False, repr=False)
 class Answer:
-    """The result of a session: the rows of each request. status: of the failed call, or SUCCESS. call: the name of the failed call.
+    """The result of a session: the rows of all requests.
 
-    unusable: why the library could not be used at all. ended: whether the session ended before the deadline.
+    ``status`` and ``call`` are the status and the name of the failed call. Without a failure, ``status`` is SUCCESS and ``call`` is empty.
+    ``unusable`` is the reason why the library could not be used at all. ``ended`` is true if the session ended before the deadline.
     """
 
     rows: List[Any] = field(default_factory=list)
@@ -50,7 +51,10 @@ class Answer:
 
 
 def ask(path: str, address: str, requests: Sequence[Request], timeout: float) -> Answer:
-    """Connects to Fabric Manager, makes the requests in order until one fails, and disconnects. address: IP:port, or a socket's path."""
+    """Connects to Fabric Manager, makes the requests in order until one fails, and disconnects.
+
+    ``address`` is IP:port or the path of a socket.
+    """
     found, ended = child.rows(lambda: _session(path, address, requests, int(timeout) + 1), timeout)
     answer = Answer(ended=ended)
     for row in found:
@@ -66,7 +70,7 @@ def ask(path: str, address: str, requests: Sequence[Request], timeout: float) ->
 
 
 def _session(path: str, address: str, requests: Sequence[Request], most: int) -> Iterator[dict[str, Any]]:
-    """Runs in the child, which the kernel kills after most seconds."""
+    """Runs a session in the child process, which the kernel kills after ``most`` seconds."""
     signal.alarm(most)
     if ctypes is None:
         yield {"unusable": "this Python has no module ctypes"}
@@ -132,7 +136,7 @@ def _connect(library: Any, address: str, handle: Any) -> int:
 
 
 def _do(library: Any, handle: Any, request: Request) -> tuple[str, int, list[Any]]:
-    """Returns (the call's name, its status, its result)."""
+    """Makes one request. Returns (the call's name, its status, its rows)."""
     kind, arguments = request[0], request[1:]
     if kind == "partitions":
         return _partitions(library, handle)
@@ -153,7 +157,7 @@ def _do(library: Any, handle: Any, request: Request) -> tuple[str, int, list[Any
 
 
 def _partitions(library: Any, handle: Any) -> tuple[str, int, list[Any]]:
-    """Returns rows [id, active, [(module id, PCI address or an empty text)]]."""
+    """Returns (the call's name, its status, rows of [ID, active, [(module ID, PCI address or an empty text)]])."""
     number = ctypes.c_uint
     gpu = _struct([
         ("module", number), ("uuid", ctypes.c_char * 80), ("address", ctypes.c_char * 32), ("links", number), ("most_links", number), ("rate", number),
@@ -169,7 +173,7 @@ def _partitions(library: Any, handle: Any) -> tuple[str, int, list[Any]]:
 
 
 def _failed(library: Any, handle: Any) -> tuple[str, int, list[Any]]:
-    """Returns rows [gpu or switch, PCI address, UUID, [port]]."""
+    """Returns (the call's name, its status, rows of [gpu or switch, PCI address, UUID, [port]])."""
     number = ctypes.c_uint
     device = _struct([("uuid", ctypes.c_char * 80), ("address", ctypes.c_char * 32), ("count", number), ("ports", number * _PORTS)])
     found = _versioned([("gpu_count", number), ("switch_count", number), ("gpus", device * _GPUS), ("switches", device * _SWITCHES)], 1)

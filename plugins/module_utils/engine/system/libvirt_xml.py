@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads libvirt's domains with devices of the host: definitions (/etc), running VMs (/run) and saved VMs (/var/lib).
+"""Reads libvirt's domains that have devices of the host: defined VMs (/etc), running VMs (/run) and saved VMs (/var/lib).
 
 The source is libvirt's files, so libvirt itself need not be running.
 """
@@ -25,20 +25,21 @@ RUNNING = "/run/libvirt/qemu"
 SAVED = "/var/lib/libvirt/qemu/save"
 SNAPSHOTS = "/var/lib/libvirt/qemu/snapshot"
 _SWITCH: dict[str | None, bool] = {"on": True, "off": False}
-# A saved VM: magic, version and length of the XML, 80 more bytes, then the XML with a zero at its end.
+# A file of a saved VM starts with the magic, the version, the length of the XML, and 80 more bytes. The XML follows, with a zero byte at its end.
 _SAVE_MAGIC, _SAVE_HEADER = b"LibvirtQemud", 92
 _MOST_XML = 16 << 20
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _COMMAND_LINE = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline/{http://libvirt.org/schemas/domain/qemu/1.0}arg"
-# A VFIO device in QEMU's arguments, which may be JSON.
+# The pattern finds a VFIO device in QEMU's arguments, which may be JSON.
 _VFIO = re.compile(r"""\b(?:host|sysfsdev)["']?\s*[=:]\s*["']?([^\s,"'}]+)""")
 
 
 @dataclass(eq=False, repr=False)
 class Hostdev:
-    """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: None if not in the XML.
+    """A device of the host in a VM.
 
-    element: libvirt's element, with all of libvirt's own settings; None for a new device.
+    ``kind`` is mdev or pci. ``key`` is a UUID, or a PCI address as in sysfs. ``display`` and ``ramfb`` are None if the XML does not set them.
+    ``element`` is libvirt's XML element with all of libvirt's own settings, or None for a new device.
     """
 
     kind: str
@@ -56,9 +57,10 @@ class Hostdev:
 
 @dataclass(eq=False, repr=False)
 class Definition:
-    """A VM's XML. fixed: keys of devices on QEMU's command line, which libvirt does not manage; graphics: whether it has a <graphics> for displays.
+    """The content of a VM's XML.
 
-    ramfb: whether a <video> has the type ramfb; memory: whether this is a saved state with the VM's memory.
+    ``fixed`` holds the keys of devices on QEMU's command line, which libvirt does not manage. ``graphics`` is true if a <graphics> exists.
+    ``ramfb`` is true if a <video> has the type ramfb. ``memory`` is true if the XML is a saved state with the VM's memory.
     """
 
     name: str
@@ -72,10 +74,11 @@ class Definition:
 
 @dataclass(eq=False, repr=False)
 class Domain:
-    """A VM. defined and live: the devices of its definition and of the running VM, None without these; devices: whether each is managed, by key.
+    """A VM of libvirt.
 
-    saved: the saved state that needs a device, by key; suspended: whether its next start resumes a managed save.
-    fixed, graphics, ramfb: see Definition.
+    ``defined`` and ``live`` hold the devices of the definition and of the running VM. They are None if the VM has no definition or is not running.
+    ``saved`` maps a device's key to the saved state that needs the device. ``suspended`` is true if the VM's next start resumes a managed save.
+    ``fixed``, ``graphics`` and ``ramfb`` are as in Definition.
     """
 
     name: str
@@ -95,7 +98,7 @@ class Domain:
 
     @property
     def devices(self) -> dict[str, bool]:
-        """Whether libvirt manages each PCI address or UUID (managed='yes'). Devices that were attached after the start come last."""
+        """Returns whether libvirt manages each PCI address or UUID (managed='yes'). Devices that were attached after the start come last."""
         other = dict.fromkeys([*self.fixed, *self.saved], False)
         return {**other, **{one.key: one.managed for one in (self.defined or []) + (self.live or [])}}
 
@@ -103,13 +106,13 @@ class Domain:
         return "%s (%s)" % (self.name, "running" if self.running else "not running")
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for a module's result."""
+        """Returns the VM as the values of a module's result."""
         devices = [{"device": key, "managed": managed} for key, managed in sorted(self.devices.items())]
         return {"name": self.name, "running": self.running, "devices": devices}
 
 
 def parse(text: str) -> Definition:
-    """The Definition in the XML of a defined, running or saved domain. Raises ValueError for other text."""
+    """Parses the XML of a defined, running or saved domain. Raises ValueError for other text."""
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as exc:
@@ -137,7 +140,10 @@ def parse(text: str) -> Definition:
 
 
 def replaced(text: str, key: str, element: str) -> str | None:
-    """A domain's XML with a device's element replaced, and all other text unchanged; None if it has no such device."""
+    """Returns a domain's XML with the element of one device replaced, and all other text unchanged.
+
+    Returns None if the domain has no such device.
+    """
     try:
         devices = list(ElementTree.fromstring(text).iterfind("devices/hostdev"))
     except (ElementTree.ParseError, ValueError):
@@ -150,7 +156,7 @@ def replaced(text: str, key: str, element: str) -> str | None:
 
 
 def _spans(data: bytes, path: list[str]) -> list[tuple[int, int]]:
-    """The start and end positions of the elements of a path, in the order of the text."""
+    """Returns the start and end positions of the elements at a path, in the order of the text."""
     parser = expat.ParserCreate("utf-8")
     found: list[tuple[int, int]] = []
     opened: list[tuple[str, int]] = []
@@ -170,7 +176,7 @@ def _spans(data: bytes, path: list[str]) -> list[tuple[int, int]]:
 
 
 def _device(kind: str, source: ElementTree.Element | None) -> str | None:
-    """The key of a <hostdev>: the UUID of a mediated device, or a PCI address; None for other devices."""
+    """Returns the key of a <hostdev>: the UUID of a mediated device, or a PCI address. Returns None for other devices."""
     if source is not None and kind == "mdev":
         return (source.get("uuid") or "").strip().lower() or None
     if source is None or kind != "pci":
@@ -183,7 +189,7 @@ def _device(kind: str, source: ElementTree.Element | None) -> str | None:
 
 
 def _vfio_devices(argument: str) -> Iterator[str]:
-    """The keys of devices that a QEMU argument names by address or by their sysfs directory."""
+    """Yields the keys of the devices that a QEMU argument names by address or by sysfs directory."""
     for path in _VFIO.findall(argument):
         word = path.rstrip("/").rpartition("/")[2].lower()
         if _UUID.fullmatch(word):
@@ -193,7 +199,7 @@ def _vfio_devices(argument: str) -> Iterator[str]:
 
 
 def _saved_xml(root: str, path: str) -> str:
-    """The XML in the file of a VM that was saved with its memory. Raises ValueError if there is none."""
+    """Returns the XML in the file of a VM that was saved with its memory. Raises ValueError for other files."""
     with open(root + path, "rb") as handle:
         header = handle.read(_SAVE_HEADER)
         if len(header) < _SAVE_HEADER or not header.startswith(_SAVE_MAGIC):
@@ -205,13 +211,13 @@ def _saved_xml(root: str, path: str) -> str:
 
 
 def domains(ctx: Context) -> tuple[list[Domain], list[str]]:
-    """All domains that have devices, by name, and warnings of unreadable files."""
+    """Returns all domains that have devices, sorted by name, and warnings about unreadable files."""
     found, warnings = all_domains(ctx)
     return [one for one in found if one.devices], warnings
 
 
 def _sources(root: str, warnings: list[str]) -> Iterator[tuple[str, str]]:
-    """Returns (directory, path) of all files that describe VMs. Without root, an unreadable directory of saved VMs is a warning."""
+    """Yields (directory, path) for all files that describe VMs. Without root, an unreadable directory of saved VMs is a warning."""
     for directory in (DEFINED, RUNNING):
         for path in files.names(root, directory, ".xml"):
             yield directory, path
@@ -226,7 +232,7 @@ def _sources(root: str, warnings: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def all_domains(ctx: Context) -> tuple[list[Domain], list[str]]:
-    """All domains by name, and warnings of unreadable files."""
+    """Returns all domains, sorted by name, and warnings about unreadable files."""
     return ctx.once("domains", lambda: _read(ctx.root))
 
 
@@ -239,7 +245,7 @@ def _read(root: str) -> tuple[list[Domain], list[str]]:
         try:
             made = parse(_saved_xml(root, path) if directory == SAVED else files.read_text(root, path) or "")
         except FileNotFoundError:
-            continue  # a saved VM that has just been started
+            continue  # a saved VM that was started in the meantime
         except (ValueError, EngineError, OSError) as exc:
             warnings.append("%s: this file is not a VM's XML of libvirt (%s), so the devices of this VM are unknown" % (path, exc))
             continue
@@ -249,7 +255,7 @@ def _read(root: str) -> tuple[list[Domain], list[str]]:
 
 
 def _add(one: Domain, made: Definition, directory: str, path: str) -> None:
-    """Adds the content of one of its files to a Domain."""
+    """Adds the content of one of the domain's files to the Domain."""
     if directory == RUNNING:
         one.live = made.devices
     elif directory == DEFINED:

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""mdevctl: writes definitions, so that mdevctl and libvirt show the vGPUs that we create.
+"""Writes mdevctl definitions. With these definitions, mdevctl and libvirt show the vGPUs that the collection creates.
 
-Definitions are ``manual``, because mdevctl's own autostart runs as soon as VFs appear, and on Debian 12 not at
-all. A definition is a JSON file, /etc/mdevctl.d/<parent>/<uuid>. We read and write the files directly, because
-mdevctl needs a process for each (a tenth of a second under emulation) and does not sync its writes to disk.
-Afterwards, one call of mdevctl verifies all definitions.
+Definitions are ``manual``, because mdevctl's own autostart runs as soon as VFs appear, and does not run at all on Debian 12.
+A definition is a JSON file, /etc/mdevctl.d/<parent>/<uuid>. The engine reads and writes these files directly, because mdevctl needs a process
+for each definition (a tenth of a second under emulation) and does not sync its writes to disk. Afterwards, one call of mdevctl verifies
+all definitions.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ _PATHS = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl", "/sbin/mdevctl")
 
 
 def binary(ctx: Context) -> str | None:
-    """The path of mdevctl (in /usr/bin on Debian 12, in /usr/sbin on others), or None."""
+    """Returns the path of mdevctl, or None. mdevctl is in /usr/bin on Debian 12 and in /usr/sbin on other distributions."""
     return ctx.executable(*_PATHS)
 
 
 @dataclass(eq=False, repr=False)
 class Definition:
-    """A definition. start: auto or manual. mdev_type: None if the file is damaged, and mdevctl ignores it.
+    """A definition of a mediated device.
 
-    attrs: the attributes that mdevctl writes to the device at its start. others: definitions of the same UUID with other parents.
+    ``start`` is auto or manual. ``mdev_type`` is None if the file is damaged, and mdevctl ignores the file.
+    ``attrs`` holds the attributes that mdevctl writes to the device at its start. ``others`` holds definitions of the same UUID with other parents.
     """
 
     uuid: str
@@ -51,16 +52,19 @@ class Definition:
 
 
 def definitions(root: str) -> dict[str, Definition]:
-    """All definitions, by UUID. A file that mdevctl rejects (such as an empty one after a power failure) gives a definition without a type."""
+    """Returns all definitions by UUID.
+
+    A file that mdevctl rejects (such as an empty file after a power failure) is returned as a definition without a type.
+    """
     found: dict[str, Definition] = {}
     for directory in files.names(root, DIRECTORY):
         for path in files.names(root, directory):
             name, parent = os.path.basename(path), os.path.basename(directory)
             if not _UUID.match(name):
-                continue  # such as scripts.d, which has directories of call-out scripts
+                continue  # scripts.d, for example, has directories of call-out scripts
             text = files.read_bytes(root, path)
             if text is None:
-                continue  # a directory, or removed in the meantime
+                continue  # a directory, or a file that was removed in the meantime
             one, other = _parsed(name, parent, text), found.get(name)
             if other and one.mdev_type and not other.mdev_type:
                 one.others, other = other.all, None
@@ -83,18 +87,18 @@ def _parsed(uuid: str, parent: str, text: bytes) -> Definition:
 
 
 def define(ctx: Context, uuid: str, parent: str, mdev_type: str | None, attrs: Sequence[object] = ()) -> None:
-    """Writes a manual definition in mdevctl's format. sync() syncs all definitions."""
+    """Writes a manual definition in mdevctl's format. The caller syncs all definitions with sync()."""
     content: dict[str, object] = {"mdev_type": mdev_type, "start": "manual", "attrs": list(attrs)}
     files.write_atomic(ctx.root, _path(parent, uuid), json.dumps(content, indent=2) + "\n", lasting=False)
 
 
 def sync(ctx: Context) -> None:
-    """Syncs the written definitions. The next run rewrites a file that a power failure emptied before this."""
+    """Syncs the written definitions. If a power failure empties a file before the sync, the next run rewrites the file."""
     files.sync_to_disk(ctx, [DIRECTORY], DIRECTORY)
 
 
 def undefine(ctx: Context, uuid: str, parent: str) -> None:
-    """Removes a definition, and an empty directory. The running device stays."""
+    """Removes a definition, and its directory if the directory is empty. The running device stays."""
     path = _path(parent, uuid)
     files.remove(ctx.root, path)
     files.remove_empty(ctx.root, os.path.dirname(path))
@@ -105,7 +109,10 @@ def _path(parent: str, uuid: str) -> str:
 
 
 def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30) -> dict[str, Refusal]:
-    """The errors by UUID of those (uuid, parent) that mdevctl does not show as written. If a bad file makes its list fail, our own reading counts."""
+    """Returns the errors, by UUID, of the written (uuid, parent) pairs that mdevctl does not show as written.
+
+    If a damaged file makes mdevctl's list fail, the engine compares the files that it reads itself.
+    """
     answer = ctx.command([binary(ctx) or "mdevctl", "list", "--defined", "--dumpjson"], timeout)
     read = {(one.parent, one.uuid): one for found in definitions(ctx.root).values() for one in found.all}
     seen = _shown(answer.out) if not answer.rc else {key: (one.mdev_type, one.start) for key, one in read.items()}
@@ -120,7 +127,7 @@ def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30
 
 
 def _shown(text: str) -> dict[tuple[str, str], tuple[object, object]]:
-    """The content of mdevctl's JSON: (mdev_type, start) by (parent, uuid). Lines before the JSON are warnings: "[2026-11-27T20:46:06Z WARN ..."."""
+    """Parses mdevctl's JSON into (mdev_type, start) by (parent, uuid). Lines before the JSON are warnings: "[2026-11-27T20:46:06Z WARN ..."."""
     start = re.search(r"^\[(?=\s*[{\]])", text, re.MULTILINE)
     try:
         blocks = json.JSONDecoder().raw_decode(text, start.start())[0] if start else []

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nvidia-smi: the source of data that sysfs does not have (MIG, mixed sizes, names of types that no VF offers now, a guest's license).
+"""Runs nvidia-smi for data that sysfs does not have: MIG, mixed sizes, names of types that no VF offers now, and a guest's license.
 
-Its tables are made for people, and columns move between releases. Rows are therefore found by their content, never by position. Changes that
-nvidia-smi made are always verified.
+nvidia-smi prints tables for people, and columns move between releases. Rows are therefore found by their content, never by their position.
+Changes by nvidia-smi are always verified.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from .command import Result
 from .context import Context
 
 _PATHS = ("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi", "/usr/local/bin/nvidia-smi")
-# A profile's name, which has the prefix MIG in tables. Numbers are short: a longer one belongs to another row.
+# The name of a profile, which has the prefix MIG in tables. The numbers of a profile are short: a longer number belongs to another row.
 _PROFILE = r"(?:MIG\s+)?([0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)"
 _N = r"([0-9]{1,5})"
-# Not compiled here: most hosts do not need these patterns, and compiling them would take longer than the rest of this file.
+# These patterns are not compiled here, because most hosts do not need them. Compiling them would take longer than the rest of this file.
 _LGIP = r"^\W*%s\s+%s\s+%s\s+%s\s*/\s*%s\s+([0-9]{1,5}(?:\.[0-9]+)?)(?![0-9.])" % (_N, _PROFILE, _N, _N, _N)
 _LGI = r"^\W*%s\s+%s\s+%s\s+%s(?:\s+([0-9]{1,3}):([0-9]{1,3}))?[\s|]*$" % (_N, _PROFILE, _N, _N)
 _LGIPP = r"(?i)^\s*GPU\s+[0-9]+\s+Profile\s+ID\s+%s\s+Placements?\s*:\s*\{([0-9,\s]+)\}\s*:\s*([0-9]{1,3})(?![0-9])" % _N
 _LCI = r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)\s+%s\s+%s(?![0-9])" % (_N, _N, _N, _N)
-# Until release 11 "GRID Licensed Product", since then "vGPU Software Licensed Product".
+# The name of the section is "GRID Licensed Product" until release 11, and "vGPU Software Licensed Product" since then.
 _LICENSED_PRODUCT = r"(?i)(vGPU Software|GRID) Licensed Product$"
 SRIOV = "SR-IOV"  # the Host VGPU Mode of a GPU whose vGPUs are created on VFs
-_CORRUPTED = 14  # exit status: the answer is valid, but a GPU's infoROM is corrupted
-GPUS, VGPUS = ("-q",), ("vgpu", "-q")  # arguments for the data of GPUs, and of vGPUs in use
-_MOST_HUNG = 2  # calls: one for all GPUs, and one for the GPU that makes it hang
+_CORRUPTED = 14  # exit status if the answer is valid, but a GPU's infoROM is corrupted
+GPUS, VGPUS = ("-q",), ("vgpu", "-q")  # arguments that query GPUs, and vGPUs in use
+_MOST_HUNG = 2  # tolerated number of hanging calls: one for all GPUs, and one for the GPU that makes it hang
 _TYPE_ID = "vgpu type id"
 _HOST_MODES = (SRIOV, "Non SR-IOV")
 
-# The name of the attribute for a guest's row, by section (license: _LICENSED_PRODUCT) and row name.
+# The attribute of GuestGpu for each row, by section and row name. The section "license" is one that matches _LICENSED_PRODUCT.
 _GUEST_ROWS = {
     ("", "Product Name"): "name",
     ("GPU Virtualization Mode", "Virtualization Mode"): "virtualization",
@@ -49,15 +49,15 @@ _GUEST_ROWS = {
     ("license", "License Status"): "status",
 }
 
-# (nvidia-smi's number of a GPU, its address, current MIG mode, MIG mode after a reset); None without MIG.
+# (nvidia-smi's number of a GPU, the GPU's address, current MIG mode, MIG mode after a reset). The modes are None without MIG.
 Mode = Tuple[int, str, Optional[bool], Optional[bool]]
 
 
 @dataclass(eq=False, repr=False)
 class Active:
-    """A vGPU in use, from vgpu -q. type: short name; type_id: its number; uuid: of its mediated device; instance: of MIG.
+    """A vGPU in use, from 'nvidia-smi vgpu -q'. A value that is not printed is None.
 
-    None: not shown.
+    ``type`` is the short name of the type, and ``type_id`` is its number. ``uuid`` is that of the mediated device. ``instance`` is the GPU instance of MIG.
     """
 
     gpu: str
@@ -70,7 +70,7 @@ class Active:
 
 @dataclass(eq=False, repr=False)
 class GuestGpu:
-    """A GPU in a guest, from nvidia-smi -q. product and status: of its license. None: not shown."""
+    """A GPU in a guest, from 'nvidia-smi -q'. ``product`` and ``status`` are those of its license. A value that is not printed is None."""
 
     address: str
     name: str | None = None
@@ -87,9 +87,9 @@ def binary(ctx: Context) -> str | None:
 
 
 def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
-    """Runs nvidia-smi; rc 127 if it is not installed, 124 if it did not end. A call that hung is not repeated in this run.
+    """Runs nvidia-smi. The exit status is 127 if nvidia-smi is not installed, and 124 if it did not end. A call that hung is not repeated in this run.
 
-    After one hanging call for a GPU, calls for others are still made, but not after several.
+    After one call for a GPU hung, calls for other GPUs are still made, but not after several calls hung.
     """
     gpu = next((after for here, after in zip(arguments, arguments[1:]) if here == "-i"), "")
     left = timeout if ctx.smi_deadline is None else min(timeout, ctx.smi_deadline - ctx.clock.now())
@@ -104,24 +104,24 @@ def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
 
 
 def silence(ctx: Context) -> str | None:
-    """The reason for which nvidia-smi reports nothing, as a clause; None if it works."""
+    """Returns the reason why nvidia-smi reports nothing, as a clause, or None if nvidia-smi works."""
     if ctx.smi_silent or binary(ctx):
         return ctx.smi_silent
     return "nvidia-smi is not installed (searched in %s)" % ", ".join(_PATHS)
 
 
 def _switch(word: str) -> bool | None:
-    """The value of Enabled or Disabled; None for [N/A] and other words."""
+    """Returns True for Enabled, False for Disabled, and None for [N/A] and other text."""
     return {"enabled": True, "disabled": False}.get(word.strip().strip("[]").lower())
 
 
 def _table(ctx: Context, option: str, row: str, timeout: float, pf: str | None) -> list[tuple[str, ...]]:
-    """The rows of one of MIG's tables, for all GPUs or for one. On a host without MIG, the output is text with any exit status."""
+    """Returns the rows of a MIG table for all GPUs or for one. On a host without MIG, the output is text with any exit status."""
     return re.findall(row, call(ctx, ["mig", *(["-i", pf] if pf else []), option], timeout).out, re.MULTILINE)
 
 
 def modes(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[Mode] | None:
-    """The MIG modes of all GPUs or of one; None without an answer. nvidia-smi numbers unresponsive GPUs, too, but may print no line for them."""
+    """Returns the MIG modes of all GPUs or of one, or None without an answer. nvidia-smi may print no line for an unresponsive GPU that it numbers."""
     alone = ["-i", pf] if pf else []
     answer = call(ctx, [*alone, "--query-gpu=index,pci.bus_id,mig.mode.current,mig.mode.pending", "--format=csv,noheader"], timeout)
     lines = [[word.strip() for word in line.split(",")] for line in answer.out.splitlines()]
@@ -130,12 +130,12 @@ def modes(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[Mode
 
 
 def mode(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool | None, bool | None]:
-    """Returns (current, pending) of one GPU; (None, None) if unknown."""
+    """Returns the (current, pending) MIG mode of one GPU, or (None, None) if the mode is unknown."""
     return next(((current, pending) for dummy, one, current, pending in modes(ctx, timeout, pf) or () if one == pf), (None, None))
 
 
 def profiles(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, Profile]]:
-    """Returns (number of the GPU, Profile) for each row of mig -lgip."""
+    """Returns (number of the GPU, Profile) for each row of 'nvidia-smi mig -lgip'."""
     return [
         (int(gpu), Profile(plain_profile(name), int(profile), int(free), int(total), float(memory)))
         for gpu, name, profile, free, total, memory in _table(ctx, "-lgip", _LGIP, timeout, pf)
@@ -143,7 +143,7 @@ def profiles(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[t
 
 
 def instances(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, GpuInstance]]:
-    """Returns (number of the GPU, GpuInstance) for each row of mig -lgi."""
+    """Returns (number of the GPU, GpuInstance) for each row of 'nvidia-smi mig -lgi'."""
     return [
         (int(gpu), GpuInstance(int(instance), plain_profile(name), int(profile), int(start) if start else None, int(size) if size else None))
         for gpu, name, profile, instance, start, size in _table(ctx, "-lgi", _LGI, timeout, pf)
@@ -151,7 +151,7 @@ def instances(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[
 
 
 def placements(ctx: Context, pf: str, timeout: float = 60) -> dict[int, tuple[list[int], int]]:
-    """Returns {profile id: (possible starts, size)} of one GPU, from mig -lgipp."""
+    """Returns {profile ID: (possible starts, size)} of one GPU, from 'nvidia-smi mig -lgipp'."""
     return {
         int(profile): ([int(start) for start in re.findall(r"\b[0-9]{1,3}\b", starts)], int(size))
         for profile, starts, size in _table(ctx, "-lgipp", _LGIPP, timeout, pf)
@@ -159,12 +159,15 @@ def placements(ctx: Context, pf: str, timeout: float = 60) -> dict[int, tuple[li
 
 
 def compute_instances(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, int, int]]:
-    """Returns (number of the GPU, GPU instance, compute instance) for each row of mig -lci."""
+    """Returns (number of the GPU, GPU instance, compute instance) for each row of 'nvidia-smi mig -lci'."""
     return [(int(gpu), int(instance), int(compute)) for gpu, instance, dummy, dummy2, compute in _table(ctx, "-lci", _LCI, timeout, pf)]
 
 
 def types(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[str, list[VgpuType]]:
-    """All supported vGPU types by GPU address, even if none can be created now. pfs: GPUs to query one by one if a query of all GPUs fails."""
+    """Returns all supported vGPU types by GPU address, even if no vGPU can be created now.
+
+    If a query of all GPUs fails, the GPUs in ``pfs`` are queried one by one.
+    """
     shown: list[tuple[str | None, dict[str, str]]] = []
     answer = call(ctx, ["vgpu", "-s", "-v"], timeout)
     text = answer.out
@@ -186,7 +189,7 @@ def types(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[st
 
 
 def together(ctx: Context, query: Sequence[str], pfs: Iterable[str] = (), timeout: float = 60) -> Result:
-    """Queries several GPUs in one run. ctx.smi_answers may cache the answer of the same query. pfs: only these GPUs.
+    """Queries all GPUs, or only ``pfs``, in one call. ctx.smi_answers may hold the cached answer to the same query.
 
     A GPU that fell off the bus makes a query of all GPUs fail.
     """
@@ -200,16 +203,16 @@ def together(ctx: Context, query: Sequence[str], pfs: Iterable[str] = (), timeou
 
 
 def running(ctx: Context, pfs: Sequence[str] = (), timeout: float = 60) -> dict[str, int]:
-    """Returns {UUID of a mediated device: id of its GPU instance} for vGPUs in use. pfs: only these GPUs."""
+    """Returns {UUID of a mediated device: ID of its GPU instance} for vGPUs in use. ``pfs`` limits the query to these GPUs."""
     answer = together(ctx, VGPUS, pfs, timeout)
     found = _active(answer.out)[0] if not answer.rc else []
     return {one.uuid: one.instance for one in found if one.uuid and one.instance is not None}
 
 
 def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], str | None]:
-    """Returns (the GPU's vGPUs in use, None), or (none, the reason for which nvidia-smi reported nothing, as a clause).
+    """Returns (the GPU's vGPUs in use, None), or ([], the reason why nvidia-smi reported nothing, as a clause).
 
-    Each GPU is queried by itself: a GPU that fell off the bus makes a query of all GPUs fail.
+    Each GPU is queried separately, because a GPU that fell off the bus makes a query of all GPUs fail.
     """
     answer = call(ctx, [*VGPUS, "-i", pf], timeout)
     if answer.timed_out:
@@ -224,7 +227,7 @@ def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], st
 
 
 def _active(text: str) -> tuple[list[Active], int]:
-    """Returns (the vGPUs of vgpu -q, the number that it counts)."""
+    """Returns (the vGPUs in the output of 'nvidia-smi vgpu -q', the number of vGPUs that the output states)."""
     found: list[Active] = []
     counted = 0
     for gpu, key, value in nvidia_smi_text.rows(text):
@@ -248,7 +251,7 @@ def _active(text: str) -> tuple[list[Active], int]:
 
 
 def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool] | None:
-    """Returns (supported, on) of mixed-size mode; None without an answer. The spelling differs between releases."""
+    """Returns whether mixed-size mode is supported and whether it is on, or None without an answer. The spelling of rows differs between releases."""
     answer = call(ctx, ["-q", "-i", pf], timeout)
     text = answer.out
     sizes = re.search(r"^\s*heterogen\w*\s+time-?\s?slice\s+sizes\s*:\s*(.*?)\s*$", text, re.IGNORECASE | re.MULTILINE)
@@ -259,7 +262,10 @@ def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool] | Non
 
 
 def host_modes(ctx: Context, pfs: Iterable[str], timeout: float = 60) -> dict[str, str]:
-    """The Host VGPU Mode (SR-IOV, Non SR-IOV) of GPUs that have one, by address. pfs: GPUs to query one by one if a query of all fails."""
+    """Returns the Host VGPU Mode (SR-IOV or Non SR-IOV) by address, for GPUs that have one.
+
+    If a query of all GPUs fails, the GPUs in ``pfs`` are queried one by one.
+    """
     answer = call(ctx, ["-q"], timeout)
     text = answer.out
     if answer.rc and not silence(ctx):
@@ -268,13 +274,13 @@ def host_modes(ctx: Context, pfs: Iterable[str], timeout: float = 60) -> dict[st
 
 
 def fabric(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[str, GpuFabric]:
-    """The module ids and fabric of GPUs by address; empty without an answer. pfs: only these GPUs."""
+    """Returns the module ID and fabric of each GPU by address, or {} without an answer. ``pfs`` limits the query to these GPUs."""
     answer = together(ctx, GPUS, pfs, timeout)
     return {} if answer.rc else nvidia_smi_text.fabric(answer.out)
 
 
 def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str | None]:
-    """Returns (GPUs of a guest, None), or (none, the reason for which nvidia-smi reported nothing, as a clause)."""
+    """Returns (the GPUs of a guest, None), or ([], the reason why nvidia-smi reported nothing, as a clause)."""
     answer = call(ctx, ["-q"], timeout)
     if answer.timed_out:
         return [], ctx.smi_silent
@@ -284,7 +290,7 @@ def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str |
 
 
 def _guest_gpus(text: str) -> list[GuestGpu]:
-    """The GPUs in the output of nvidia-smi -q."""
+    """Returns the GPUs in the output of 'nvidia-smi -q'."""
     found = [GuestGpu(head, fabric=one) for head, one in nvidia_smi_text.fabric(text).items()]
     by_address = {one.address: one for one in found}
     for gpu, path, key, value in nvidia_smi_text.sections(text):
@@ -296,22 +302,22 @@ def _guest_gpus(text: str) -> list[GuestGpu]:
 
 
 def set_mode(ctx: Context, pf: str, enabled: bool, timeout: float = 120) -> Result:
-    """Sets MIG mode on or off. On Ampere, nvidia-smi itself attempts the required reset."""
+    """Enables or disables MIG mode. On Ampere, nvidia-smi itself attempts the required reset."""
     return call(ctx, ["-i", pf, "-mig", "1" if enabled else "0"], timeout)
 
 
 def reset(ctx: Context, pf: str, timeout: float = 120) -> Result:
-    """Resets a GPU. The caller has verified that the GPU is not in use."""
+    """Resets a GPU. The caller must have verified that the GPU is not in use."""
     return call(ctx, ["--gpu-reset", "-i", pf], timeout)
 
 
 def create_instances(ctx: Context, pf: str, numbers: Iterable[int | str], timeout: float = 120) -> Result:
-    """Creates GPU instances by profile id (or id:start), each with its default compute instance."""
+    """Creates GPU instances by profile ID (or ID:start), each with its default compute instance."""
     return call(ctx, ["mig", "-i", pf, "-cgi", ",".join(map(str, numbers)), "-C"], timeout)
 
 
 def create_compute(ctx: Context, pf: str, instance: int, timeout: float = 120) -> Result:
-    """Creates the default compute instance of a GPU instance without one."""
+    """Creates the default compute instance of a GPU instance that has no compute instance."""
     return call(ctx, ["mig", "-i", pf, "-gi", str(instance), "-cci"], timeout)
 
 
@@ -326,5 +332,5 @@ def destroy_instance(ctx: Context, pf: str, instance: int, timeout: float = 120)
 
 
 def set_mixed(ctx: Context, pf: str, enabled: bool, timeout: float = 60) -> Result:
-    """Sets mixed-size mode on or off. The driver refuses while the GPU has a vGPU."""
+    """Enables or disables mixed-size mode. The driver rejects the change while the GPU has a vGPU."""
     return call(ctx, ["vgpu", "-shm", "1" if enabled else "0", "-i", pf], timeout)

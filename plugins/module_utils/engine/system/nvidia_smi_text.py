@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parses nvidia-smi's text about GPUs: a line that begins a GPU's part, and rows of a key and a value below it."""
+"""Parses nvidia-smi's text about GPUs. A line begins the part of each GPU, and rows with a key and a value follow."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..hardware.fabric import GpuFabric
 
 
 def head(line: str) -> str | None:
-    """The address in the line that begins a GPU's part; None for other lines."""
+    """Returns the address in the line that begins a GPU's part, or None for other lines."""
     match = re.match(r"^GPU\s+(\S+)\s*$", line)
     return address.parse(match.group(1)) if match and address.is_address(match.group(1)) else None
 
 
 def rows(text: str) -> Iterator[tuple[str | None, str, str]]:
-    """Returns (address of the GPU, key in lower case, value) for each row with a colon."""
+    """Yields (address of the GPU, key in lower case, value) for each row with a colon."""
     gpu = None
     for line in text.splitlines():
         found = head(line)
@@ -31,7 +31,7 @@ def rows(text: str) -> Iterator[tuple[str | None, str, str]]:
 
 
 def sections(text: str) -> Iterator[tuple[str, list[str], str, str]]:
-    """Returns (address of the GPU, its section headings, key, value) for each row with a colon.
+    """Yields (address of the GPU, section headings above the row, key, value) for each row with a colon.
 
     Some sections have rows with the same name, and only the indentation distinguishes sections.
     """
@@ -57,7 +57,7 @@ def heads(text: str) -> list[str]:
 
 
 def fabric(text: str) -> dict[str, GpuFabric]:
-    """Each GPU's module id on an NVSwitch board and its fabric, by address. Older drivers show the module id next to the part numbers."""
+    """Returns each GPU's fabric and its module ID on an NVSwitch board, by address. Older drivers print the module ID next to the part numbers."""
     found = {pf: GpuFabric() for pf in heads(text)}
     for pf, path, key, value in sections(text):
         shown = None if value in ("", "N/A", "[N/A]") else value

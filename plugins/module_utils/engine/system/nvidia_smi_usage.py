@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nvidia-smi: the current usage of GPUs and vGPUs, in one run for all GPUs of a host.
+"""Reads the current usage of GPUs and vGPUs from nvidia-smi, in one call for all GPUs of a host.
 
-Both queries report the reason for a missing answer: missing (nvidia-smi is not installed), timeout, failed (its exit status), unreadable (the
-output has not all expected GPUs, or fewer vGPUs than it counts).
+Both queries report the reason for a missing answer: missing (nvidia-smi is not installed), timeout, failed (nvidia-smi's exit status),
+or unreadable (the output lacks an expected GPU, or lists another number of vGPUs than it states).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .context import Context
 
 ERRORS = ("missing", "timeout", "failed", "unreadable", "contradiction")
 _NONE = ("", "N/A", "[N/A]", "Not Supported", "None")
-# Sections and rows of -q and vgpu -q. Names have changed between releases, so the case is ignored.
+# Sections and rows of 'nvidia-smi -q' and 'nvidia-smi vgpu -q'. Case is ignored, because names have changed between releases.
 _FRAMEBUFFER, _UTILIZATION = "fb memory usage", "utilization"
 _REASONS = ("clocks event reasons", "clocks throttle reasons")
 _THROTTLES = {
@@ -35,9 +35,10 @@ Used = TypeVar("Used")
 
 @dataclass(eq=False, repr=False)
 class GpuUsage:
-    """A GPU. memory: total, reserved, used and free, in MiB; busy: share of each engine, 0 to 1; ecc_errors: of this boot, by kind.
+    """The usage of a GPU. A value that nvidia-smi does not print is None or missing.
 
-    throttled: by reason. None and missing keys: not shown.
+    ``memory`` holds total, reserved, used and free in MiB. ``busy`` holds the utilization of each engine, from 0 to 1.
+    ``ecc_errors`` holds the number of errors in this boot by kind. ``throttled`` shows for each reason whether it throttles the GPU.
     """
 
     address: str
@@ -69,7 +70,7 @@ class VgpuUsage:
 
 @dataclass(eq=False, repr=False)
 class Answer(Generic[Used]):
-    """The rows, the reason for a missing answer (one of ERRORS), and the duration in seconds."""
+    """The rows of an answer, the reason for a missing answer (one of ERRORS), and the duration in seconds."""
 
     found: List[Used]
     error: str | None
@@ -77,7 +78,7 @@ class Answer(Generic[Used]):
 
 
 def gpus(ctx: Context, pfs: Sequence[str], expected: Sequence[str] = ()) -> Answer[GpuUsage]:
-    """Runs nvidia-smi -q. pfs: only these GPUs; expected: GPUs that must be in the answer."""
+    """Runs 'nvidia-smi -q' for all GPUs, or only for ``pfs``. The answer must contain the GPUs in ``expected``."""
     began = ctx.clock.now()
     answer = nvidia_smi.together(ctx, nvidia_smi.GPUS, pfs)
     found = _gpus(answer.out) if not answer.rc else []
@@ -86,7 +87,7 @@ def gpus(ctx: Context, pfs: Sequence[str], expected: Sequence[str] = ()) -> Answ
 
 
 def vgpus(ctx: Context, pfs: Sequence[str], expected: Sequence[str] = ()) -> Answer[VgpuUsage]:
-    """Runs nvidia-smi vgpu -q. pfs: only these GPUs; expected: GPUs that must be in the answer."""
+    """Runs 'nvidia-smi vgpu -q' for all GPUs, or only for ``pfs``. The answer must contain the GPUs in ``expected``."""
     began = ctx.clock.now()
     answer = nvidia_smi.together(ctx, nvidia_smi.VGPUS, pfs)
     found = _vgpus(answer.out) if not answer.rc else []
@@ -113,7 +114,7 @@ def _text(value: str) -> str | None:
 
 
 def _share(value: str) -> float | None:
-    """The value of a percentage: 0.37 for 37 %; None for other text."""
+    """Returns the value of a percentage (0.37 for 37 %), or None for other text."""
     match = re.match(r"^([0-9]{1,3}) ?%$", value)
     return int(match.group(1)) / 100 if match and int(match.group(1)) <= 100 else None
 
@@ -150,14 +151,17 @@ def _gpu_row(gpu: GpuUsage, path: Sequence[str], key: str, value: str) -> None:
 
 
 def _ecc_kind(section: Sequence[str], key: str) -> str | None:
-    """The kind of errors that a row counts. GPUs before Turing have separate sections for single-bit and double-bit errors, each with a total."""
+    """Returns the kind of errors that a row counts, or None.
+
+    GPUs before Turing have separate sections for single-bit and double-bit errors, each with a total.
+    """
     if not section:
         return "uncorrectable" if "uncorrectable" in key else "correctable"
     return {"single bit": "correctable", "double bit": "uncorrectable"}.get(section[0]) if key == "total" else None
 
 
 def _shared_row(memory: dict[str, int], busy: dict[str, float], section: str, key: str, value: str) -> None:
-    """Adds a row that GPUs and vGPUs have in common."""
+    """Adds a row that GPUs and vGPUs have in common to the memory or the utilization."""
     size, share = mebibytes(value), _share(value)
     if section == _FRAMEBUFFER and size is not None:
         memory[key] = size

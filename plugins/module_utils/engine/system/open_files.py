@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the processes that have a device open, from /proc/*/fd, which does not depend on libvirt.
+"""Finds the processes that have a device open. The source is /proc/*/fd, which does not depend on libvirt.
 
-Devices are compared by number, not by path: paths differ in a container, a chroot or a mount namespace.
-A process that can't be read counts as a user of every device.
+Devices are compared by number, not by path, because paths differ in a container, a chroot or a mount namespace.
+A process whose open files cannot be read counts as a user of every device.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .sysfs import Sysfs
 Number = Tuple[int, int]
 
 NVIDIA_MAJOR = 195  # the major number of /dev/nvidiaN and /dev/nvidiactl, assigned by the kernel (Documentation/admin-guide/devices.txt)
-_TIMEOUT = 30  # seconds for one walk: a stat of a file on a hanging network file system does not return
-_FRESH = 1  # seconds for which one walk is reused in a batch of removals, except for new processes
+_TIMEOUT = 30  # seconds for one walk of /proc: a stat of a file on a hanging network file system does not return
+_FRESH = 1  # seconds for which a batch of removals reuses one walk, except for new processes
 _GONE = (errno.ENOENT, errno.ESRCH)
 # Open files without a path: sockets, pipes, and the kernel's anonymous files.
 _PATHLESS = re.compile(r"[a-z_]+:")
@@ -35,13 +35,16 @@ _HOST = "pid:[4026531836]"
 _INSIDE = "/proc shows only the processes of a container (%s)"
 _OUTSIDE = "run this on the host itself, or in a container with the host's PID namespace and its /proc (--pid=host, hostPID: true)"
 _UNREAD = "run this as root with all capabilities (CAP_SYS_PTRACE), and check dmesg for a security module"
-_COMM = 15  # the most characters of a process name
+_COMM = 15  # maximum number of characters in a process name
 _NO_NUMBER, _NODELESS = (-1, -1), (-1, 0)
-_END: list[Any] = [0, []]  # the last row of a walk; no process has this pid
+_END: list[Any] = [0, []]  # the last row of a walk; no process has this PID
 
 
 def vm_name(words: Sequence[str]) -> str | None:
-    """The guest's name in QEMU's arguments, or None: -name web1, or guest=web1 among other settings. A comma in the name is doubled."""
+    """Returns the guest's name in QEMU's arguments, or None.
+
+    QEMU accepts -name web1, or guest=web1 among other settings. A comma in the name is doubled.
+    """
     for here, after in zip(words, words[1:]):
         if here not in ("-name", "--name"):
             continue
@@ -54,18 +57,21 @@ def vm_name(words: Sequence[str]) -> str | None:
 
 
 def inside(sysfs: Sysfs) -> str | None:
-    """A clause if /proc does not show all processes of the host; None if it does: pid 1 is in the host's PID namespace."""
-    namespace = sysfs.target("/proc/1/ns/pid")  # None: a kernel without PID namespaces, or no permission, and then no open files can be read either
+    """Returns a clause if /proc does not show all processes of the host, or None if it does.
+
+    /proc shows all processes if PID 1 is in the host's PID namespace.
+    """
+    namespace = sysfs.target("/proc/1/ns/pid")  # None without PID namespaces in the kernel, or without permission (open files are then unreadable, too)
     return None if namespace in (None, _HOST) else _INSIDE % namespace
 
 
 def _walk(sysfs: Sysfs, known: Container[int]) -> Iterator[list[Any]]:
-    """Yields for each unknown process [pid], then [pid, numbers of its open devices], or [pid, None] if these can't be read. Finally yields _END."""
+    """Yields [pid] for each unknown process, followed by [pid, numbers of its open devices] or, if these are unreadable, [pid, None]. Ends with _END."""
     try:
         pids = sorted(int(name) for name in sysfs.names("/proc") if name.isdigit())
     except OSError:
         pids = []
-    if 1 not in pids:  # hidden by the mount option hidepid, like others
+    if 1 not in pids:  # the mount option hidepid hides PID 1 and other processes
         yield [1, None]
     for pid in [one for one in pids if one not in known]:
         yield [pid]
@@ -77,7 +83,7 @@ def _walk(sysfs: Sysfs, known: Container[int]) -> Iterator[list[Any]]:
 
 
 def _of_threads(sysfs: Sysfs, pid: int) -> set[Number]:
-    """The open devices of a process whose first thread has ended. Only its other threads show open files then."""
+    """Returns the open devices of a process whose first thread has ended. Only the process's other threads then show open files."""
     found: set[Number] = set()
     for name in sysfs.list("/proc/%d/task" % pid) if not sysfs.names("/proc/%d/fd" % pid) else ():
         try:
@@ -103,7 +109,7 @@ def _devices(sysfs: Sysfs, directory: str) -> set[Number]:
             raise
         try:
             number = sysfs.node(path)
-        except OSError:  # closed, or refused by a network file system or FUSE, which has no device nodes
+        except OSError:  # closed, or refused by a network file system or FUSE, neither of which has device nodes
             continue
         if number:
             found.add(number)
@@ -122,7 +128,7 @@ class OpenFiles:
         self.read_new()
 
     def read_new(self) -> None:
-        """Reads the processes that are new since the last walk."""
+        """Reads the processes that are new since the last walk of /proc."""
         rows, ended = self._sysfs.apart(lambda: _walk(self._sysfs, self._known), _TIMEOUT)
         found = {row[0]: row[1] if len(row) > 1 else None for row in rows if isinstance(row, list)}
         self._known |= set(found)
@@ -144,7 +150,7 @@ class OpenFiles:
         self._natives = {one for one in self._by_number if majors.get(one[0], "").startswith("nvidia")}
 
     def _number(self, directory: str) -> Number | None:
-        """A device's numbers from its sysfs directory."""
+        """Returns a device's numbers from its sysfs directory, or None."""
         match = re.match(r"^([0-9]{1,9}):([0-9]{1,9})$", self._sysfs.read_or(directory + "/dev", ""))
         return (int(match.group(1)), int(match.group(2))) if match else None
 
@@ -156,7 +162,7 @@ class OpenFiles:
         return Holder(pid, command if vm else shown, vm)
 
     def _of(self, numbers: Iterable[Number | None]) -> list[Holder]:
-        """The holders of any of the devices, by pid. The last one represents the processes that can't be read."""
+        """Returns the holders of any of the devices, ordered by PID. The last holder represents the processes that cannot be read."""
         pids = {pid for number in numbers if number for pid in self._by_number.get(number, ())}
         return [self._holder(pid) for pid in sorted(pids)] + self._not_read()
 
@@ -172,7 +178,7 @@ class OpenFiles:
 
     @property
     def vfio(self) -> bool:
-        """Whether any VFIO device is open. If not, no holders need to be read."""
+        """Returns whether any VFIO device is or may be open. If not, holders need not be read."""
         return bool(self._vfio or self._unread)
 
     def _vfio_numbers(self, device_path: str) -> list[Number | None]:
@@ -182,11 +188,14 @@ class OpenFiles:
         return [self._number(one) for one in directories]
 
     def of_device(self, device_path: str) -> list[Holder]:
-        """The holders of a device through VFIO: its group (also without an IOMMU), or its own character device on new kernels."""
+        """Returns the holders of a device through VFIO.
+
+        Holders have the device's group open (also without an IOMMU) or, on new kernels, the device's own character device.
+        """
         return self._of(self._vfio_numbers(device_path))
 
     def of_gpu(self, minor: int | None) -> list[Holder]:
-        """The processes that have the GPU's own device node open: monitoring, persistenced, DCGM."""
+        """Returns the processes that have the GPU's own device node open, such as monitoring, persistenced and DCGM."""
         return self._of([(NVIDIA_MAJOR, minor)]) if minor is not None else []
 
     def natives(self) -> list[Holder]:
@@ -194,12 +203,15 @@ class OpenFiles:
         return self._of(self._natives)
 
     def jobs(self, gpus: Iterable[str]) -> list[Holder]:
-        """The processes that need the driver: natives and users of the GPUs' DRM nodes (directories), without NVIDIA's services."""
+        """Returns the processes that need the driver, without NVIDIA's services.
+
+        These processes have a node of NVIDIA's driver or a DRM node of the GPUs open. ``gpus`` holds the GPUs' sysfs directories.
+        """
         drm = [number for directory in gpus for number in self._drm(directory)]
         return self.without(daemons.ALL, self._of([*self._natives, *drm]))
 
     def without(self, programs: Iterable[str], holders: Iterable[Holder]) -> list[Holder]:
-        """The processes that hold files open, except the given programs. Unreadable processes are included."""
+        """Returns the holders, except the given programs. Unreadable processes are included."""
         return [one for one in holders if one.remedy or not self._is_one(one, programs)]
 
     def _is_one(self, holder: Holder, programs: Iterable[str]) -> bool:
@@ -210,16 +222,16 @@ class OpenFiles:
         return [self._number("%s/drm/%s" % (directory, name)) for name in self._sysfs.list(directory + "/drm")]
 
     def of_nodes(self, minor: int | None, directory: str) -> set[int]:
-        """The pids of processes that have a GPU's own nodes open: /dev/nvidiaN, or those of DRM."""
+        """Returns the PIDs of processes that have a GPU's own nodes open: /dev/nvidiaN or the GPU's DRM nodes."""
         numbers = [*self._drm(directory), (NVIDIA_MAJOR, minor) if minor is not None else None]
         return {pid for number in numbers if number for pid in self._by_number.get(number, ())}
 
     def machines(self) -> list[Holder]:
-        """The processes that run VMs: they have /dev/kvm, /dev/iommu, a VFIO device or an anonymous file of these open."""
+        """Returns the processes that run VMs. They have /dev/kvm, /dev/iommu, a VFIO device or an anonymous file of these open."""
         return self._of(self._machines)
 
     def devices(self) -> dict[int, set[str]]:
-        """The VFIO devices of each process, by pid: PCI addresses, and UUIDs of mediated devices, for all devices of an open group."""
+        """Returns the VFIO devices of each process by PID: PCI addresses, and UUIDs of mediated devices. An open group counts as all of its devices."""
         found: dict[int, set[str]] = {}
         for name in self._sysfs.list("/sys/class/vfio") if self._vfio else ():
             pids = self._by_number.get(self._number("/sys/class/vfio/" + name) or _NO_NUMBER, ())
@@ -234,14 +246,14 @@ class OpenFiles:
 
 
 class Watch:
-    """One walk of /proc for a batch of removals: a walk for each would take minutes on a host with hundreds of VMs."""
+    """One walk of /proc for a batch of removals. A walk for each removal would take minutes on a host with hundreds of VMs."""
 
     def __init__(self, sysfs: Sysfs, clock: Clock) -> None:
         self._sysfs, self._clock, self._one = sysfs, clock, threading.Lock()
         self._last: tuple[float, OpenFiles] | None = None
 
     def open_files(self) -> OpenFiles:
-        """The open files: of new processes the current ones, of others those of the last walk."""
+        """Returns the open files. Those of new processes are current, and those of other processes are from the last walk."""
         with self._one:  # threads handle several GPUs in parallel
             now = self._clock.now()
             if self._last is None or now - self._last[0] > _FRESH:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the Python that runs the engine on the host without a controller."""
+"""Finds the Python interpreter that runs the engine on the host without a controller."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ exit 127
 
 
 def interpreter(ctx: Context, running: str = sys.executable, timeout: float = 60) -> str:
-    """The path of the system's Python if it is 3.8 or newer, else of the running one, whose virtual environment may be gone at the next boot."""
+    """Returns the path of the system's Python if it is version 3.8 or newer, else the path of the running Python.
+
+    The running Python may be in a virtual environment that no longer exists at the next boot.
+    """
     same = os.path.realpath(SYSTEM) == os.path.realpath(running)
     return SYSTEM if same or not ctx.command([SYSTEM, "-I", "-c", _TOO_OLD], timeout).rc else running
 
 
 def first_lines(interpreter: str) -> str:
-    """The first lines of a file that Python runs.
+    """Returns the first lines of a file that Python runs.
 
-    An upgrade of the distribution may remove a Python other than the system's. The first one that can run the file is used then.
+    An upgrade of the distribution may remove a Python other than the system's. The first Python that can run the file is used in this case.
     """
     if interpreter == SYSTEM:
         return "#!%s -I\n" % SYSTEM

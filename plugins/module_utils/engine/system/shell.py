@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""sh: evaluates files of shell assignments in order, with the host's own shell in a clean environment."""
+"""Evaluates files of shell assignments in order, with the host's own sh in a clean environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from .context import Context
 Variables = Dict[str, str]
 TIMEOUT = 20
 _PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-# As in grub-mkconfig, a failed command ends the script. The files' output is discarded. Errors of the shell precede the mark of their file.
+# As in grub-mkconfig, a failed command ends the script. The output of the files is discarded.
+# The shell prints the errors of a file before the mark of this file.
 _SCRIPT = r"""
 set -ae
 for __vgpu_file; do
@@ -27,9 +28,9 @@ _OWN = ("__vgpu_file", "_", "PWD", "OLDPWD", "SHLVL", "PATH")
 
 
 def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout: float = TIMEOUT) -> List[Variables]:
-    """The variables after each of the texts, which are sourced in one shell. paths: for messages. Raises EngineError if a text fails.
+    """Returns the variables after each of the texts, which one shell sources in order. Raises EngineError if a text fails. ``paths`` are for messages.
 
-    sh reads the texts from files that only root can read: ps shows arguments to all users, and a kernel command line may have a password.
+    sh reads the texts from files that only root can read: ps shows arguments to all users, and a kernel command line may contain a password.
     """
     for text, path in zip(texts, paths):
         if "\0" in text:
@@ -47,7 +48,7 @@ def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout:
             inside, noise = False, ""
         elif inside:
             name, dummy, value = part.partition("=")
-            name = name.rpartition("\n")[2]  # the dynamic loader may print an error before the first one (about /etc/ld.so.preload)
+            name = name.rpartition("\n")[2]  # the dynamic loader may print an error (about /etc/ld.so.preload) before the first variable
             if name not in _OWN:
                 found[-1][name] = value
         else:

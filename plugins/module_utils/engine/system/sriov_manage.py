@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NVIDIA's sriov-manage. Its exit status is unreliable: callers check sysfs. If interrupted, it leaves the PF without a driver or on pci-pf-stub."""
+"""Runs NVIDIA's sriov-manage. Its exit status is unreliable, so callers check sysfs.
+
+An interrupted sriov-manage leaves the PF without a driver or on pci-pf-stub.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ PATH = "/usr/lib/nvidia/sriov-manage"
 
 
 def busy(answer: Result) -> bool:
-    """Whether the unbindLock was refused. Only this error justifies a retry."""
+    """Returns whether the driver refused the unbindLock. Only this error justifies a retry."""
     return "cannot obtain unbindlock" in answer.out.lower()
 
 
 def installed(ctx: Context) -> bool:
-    """Whether the host driver installed the script."""
+    """Returns whether the host driver installed sriov-manage."""
     return ctx.executable(PATH) is not None
 
 
 def call(ctx: Context, pf: str, enable: bool, timeout: float, reset: bool = False) -> Result:
-    """Enables (or disables) all VFs of one PF."""
+    """Enables or disables all VFs of one PF with sriov-manage."""
     argv = [PATH, "-e" if enable else "-d", pf] + (["-r", "1"] if enable and reset else [])
     return ctx.command(argv, timeout, keeps_lock=True)

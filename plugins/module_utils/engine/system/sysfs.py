@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The only access to the kernel's files in /sys, /proc and /dev. Each error becomes a sentence with path, value and meaning."""
+"""Accesses the kernel's files in /sys, /proc and /dev. All other modules use this access.
+
+Each error message states the path, the value and the meaning.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,11 @@ from typing import Any, Callable, Iterable, Iterator, overload
 from ..base.errors import EngineError, Refusal
 from . import child
 
-# The directory of PCI devices.
 PCI = "/sys/bus/pci/devices"
 PCI_DRIVERS = "/sys/bus/pci/drivers"
-# The time limit of one write in seconds.
+# The time limit for one write, in seconds.
 PATIENCE = 60
-# The meaning of an errno from the kernel's PCI, mdev and VFIO files.
+# The meaning of each errno from the kernel's PCI, mdev and VFIO files.
 _MEANING = {
     errno.ENOENT: "the kernel has no such file, or its driver does not accept this request",
     errno.ENODEV: "the device is gone or is being removed",
@@ -36,7 +38,7 @@ _MEANING = {
 
 
 class SysfsError(EngineError):
-    """A read or write that the kernel refused. number is the errno."""
+    """The error of a read or write that the kernel refused. ``number`` is the errno."""
 
     def __init__(self, path: str, number: int, value: str | None = None) -> None:
         self.number = number
@@ -47,7 +49,10 @@ class SysfsError(EngineError):
 
 
 def content(path: str, size: int = -1) -> bytes:
-    """A file's content, or its first bytes. Uses system calls: a host with 256 VFs has thousands of files, and open() takes four times as long."""
+    """Returns the content of a file, or its first ``size`` bytes.
+
+    A host with 256 VFs has thousands of files, and open() takes four times as long as the system calls used here.
+    """
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(number, size) if size >= 0 else b"".join(iter(lambda: os.read(number, 1 << 16), b""))
@@ -60,7 +65,7 @@ def _text(found: bytes) -> str:
 
 
 class Sysfs:
-    """Access to the files of the running kernel, below an injectable root."""
+    """Access to the files of the running kernel below ``root``, which tests can replace."""
 
     def __init__(self, root: str = "/") -> None:
         self.root = root.rstrip("/")
@@ -69,7 +74,7 @@ class Sysfs:
         return content(self.root + path, size)
 
     def read_bytes(self, path: str, size: int = -1) -> bytes:
-        """A file's content, or its first bytes. Raises SysfsError if the file can't be read."""
+        """Returns the content of a file, or its first ``size`` bytes. Raises SysfsError if the file cannot be read."""
         try:
             return self._bytes(path, size)
         except OSError as exc:
@@ -88,7 +93,7 @@ class Sysfs:
         ...
 
     def read_or(self, path: str, default: str | None = None) -> str | None:
-        """As read, with a default for a missing or unreadable file."""
+        """Returns the text of a file as ``read`` does, or the default for a missing or unreadable file."""
         try:
             return _text(self._bytes(path))
         except OSError:
@@ -103,7 +108,7 @@ class Sysfs:
         ...
 
     def read_int(self, path: str, default: int | None = None) -> int | None:
-        """A number of at most 64 bits in any base that Python's int accepts, or the default. The kernel prints no larger numbers."""
+        """Returns a number of at most 64 bits in any base that Python's int accepts, or the default. The kernel prints no larger numbers."""
         try:
             found = int(self.read_or(path, ""), 0)
         except ValueError:
@@ -111,13 +116,13 @@ class Sysfs:
         return found if -(1 << 63) <= found < 1 << 64 else default
 
     def apart(self, work: Callable[[], Iterable[Any]], timeout: float) -> tuple[list[Any], bool]:
-        """Runs work in a child process, as child.rows."""
+        """Runs ``work`` in a child process, as child.rows does."""
         return child.rows(work, timeout)
 
     def write(self, path: str, value: str, timeout: float = PATIENCE) -> None:
-        """Writes with one write(2). An error of write (as in sysfs) or of close (NVIDIA's procfs files) raises SysfsError.
+        """Writes the value with one write(2). Raises SysfsError for an error of write (as in sysfs) or of close (as in NVIDIA's procfs files).
 
-        The kernel may block the write until a process closes the device. After timeout seconds ETIMEDOUT is raised, and the write continues.
+        The kernel may block the write until a process closes the device. After ``timeout`` seconds, the error is ETIMEDOUT, and the write continues.
         """
 
         def work() -> Iterator[int]:
@@ -133,7 +138,7 @@ class Sysfs:
         rows, ended = self.apart(work, timeout)
         if not ended:
             raise SysfsError(path, errno.ETIMEDOUT, value)
-        if rows != [0]:  # no rows: the child was killed
+        if rows != [0]:  # an empty result means that the child was killed
             raise SysfsError(path, rows[0]["errno"] if rows else errno.EINTR, value)
 
     def exists(self, path: str) -> bool:
@@ -141,32 +146,32 @@ class Sysfs:
         return os.access(self.root + path, os.F_OK)
 
     def names(self, path: str) -> list[str]:
-        """The names in a directory. Raises OSError if the directory can't be read."""
+        """Returns the names in a directory. Raises OSError if the directory cannot be read."""
         return os.listdir(self.root + path)
 
     def list(self, path: str) -> list[str]:
-        """The sorted names in a directory; none without the directory."""
+        """Returns the sorted names in a directory, or an empty list without the directory."""
         try:
             return sorted(os.listdir(self.root + path))
         except OSError:
             return []
 
     def leads(self, path: str) -> str:
-        """A link's target. Raises OSError if the link can't be read."""
+        """Returns the target of a link. Raises OSError if the link cannot be read."""
         return os.readlink(self.root + path)
 
     def node(self, path: str) -> tuple[int, int] | None:
-        """The numbers of the character device at the path, None for another file. Raises OSError if it can't be read."""
+        """Returns the numbers of the character device at the path, or None for another file. Raises OSError if the file cannot be read."""
         found = os.stat(self.root + path)
         return (os.major(found.st_rdev), os.minor(found.st_rdev)) if stat.S_ISCHR(found.st_mode) else None
 
     def link(self, path: str) -> str | None:
-        """The last part of a link's target (a driver's or group's name), or None."""
+        """Returns the last part of a link's target (such as the name of a driver or group), or None."""
         target = self.target(path)
         return None if target is None else target.rpartition("/")[2]
 
     def target(self, path: str) -> str | None:
-        """A link's unresolved target, or None."""
+        """Returns the unresolved target of a link, or None."""
         try:
             return os.readlink(self.root + path)
         except OSError:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""virsh: the only way in which libvirt's definitions are written. A library builds the XML of a device, never string operations."""
+"""Writes libvirt's definitions, always with virsh. An XML library builds the XML of a device, never string operations."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from .libvirt_xml import Domain, Hostdev
 
 
 def hostdev_xml(hostdev: Hostdev) -> str:
-    """The XML of a device for libvirt: its element with the desired display, ramfb and managed, or a new element.
+    """Returns the XML of a device for libvirt: its element with the desired display, ramfb and managed attributes, or a new element.
 
-    A VF is never managed: libvirt would unbind it from nvidia, which destroys its vGPU. For a mediated device, the attribute has no effect.
+    A VF is never managed, because libvirt would unbind the VF from nvidia, which destroys its vGPU.
+    For a mediated device, the managed attribute has no effect.
     """
     element = _new_element(hostdev) if hostdev.element is None else copy.deepcopy(hostdev.element)
     element.tail = None
@@ -55,16 +56,19 @@ def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
 
 
 def change(ctx: Context, uri: str, verb: str, vm: Domain, hostdev: Hostdev, live: bool) -> None:
-    """Runs attach-device or detach-device, for the definition or (live) for the running VM.
+    """Runs attach-device or detach-device for the VM's definition, or (``live``) for the running VM.
 
-    The VM is identified by its UUID: virsh tries a word as id, then as UUID, then as name, and a name may be another VM's id or UUID.
+    The UUID identifies the VM. virsh reads its argument as an ID, then as a UUID, then as a name, and a name may be another VM's ID or UUID.
     """
     with files.handed([hostdev_xml(hostdev)]) as paths:
         _run(ctx, uri, [verb, vm.uuid, *paths, "--live" if live else "--config"], vm, hostdev)
 
 
 def redefine(ctx: Context, uri: str, vm: Domain, key: str, hostdev: Hostdev) -> None:
-    """Changes a device of the definition in one write. With a detach and an attach, a killed run would leave the VM without the device."""
+    """Changes a device of the VM's definition in one write.
+
+    A run that is killed between a detach and an attach would leave the VM without the device.
+    """
     defined = files.read_text(ctx.root, "%s/%s.xml" % (libvirt_xml.DEFINED, vm.name))
     text = libvirt_xml.replaced(defined or "", key, hostdev_xml(hostdev))
     if text is None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does the steps of a layout's plan, verifies each, and monitors the new vGPUs."""
+"""Does the steps of a layout's plan, verifies each step, and monitors the new vGPUs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from ..system.sysfs import PCI, SysfsError
 from .layout import plain_params
 from .target import LayoutPlan, titled
 
-# The kinds of steps that remove or change an existing vGPU.
+# The kinds of steps that remove or change an existing vGPU, with their text for errors.
 _TOUCHING = {"remove": "removing it", "params": "changing its vgpu_params"}
 
 
 def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list[Step]:
-    """Runs the steps, then monitors the new vGPUs for settle seconds."""
+    """Runs the steps, then monitors the new vGPUs for ``settle`` seconds."""
 
     def work() -> list[Step]:
         outcome = run(ctx, plan.steps, timeout)
         if plan.target.forgets and outcome.done:
-            with contextlib.suppress(EngineError):  # on an error, the next run does this
+            with contextlib.suppress(EngineError):  # after an error, the next run drops the vGPUs
                 _forget(ctx, outcome.done)
         return watch(ctx, outcome, settle)
 
@@ -46,7 +46,7 @@ def _forget(ctx: Context, done: Sequence[Step]) -> None:
     there: dict[str, str | None] = {**dict.fromkeys(mdevctl.definitions(ctx.root)), **{vgpu.key: vgpu.type for vgpu in vgpus}}
     unmixed = [step.device for step in done if step.kind == "mixed" and not step.args["enabled"]]
     stored = layout_file.read(ctx.root).values()
-    homes = {one.key: gpu.address for gpu in stored for one in gpu.vgpus}  # a UUID may have moved, or should have moved
+    homes = {one.key: gpu.address for gpu in stored for one in gpu.vgpus}  # a UUID may have moved to another GPU, or should have moved
     homes.update({vgpu.key: ctx.sysfs.link("%s/%s/physfn" % (PCI, vgpu.parent)) or vgpu.parent for vgpu in vgpus})
     for gpu in stored:
         mine = {key: name for key, name in there.items() if homes.get(key, gpu.address) == gpu.address}
@@ -57,14 +57,17 @@ def _forget(ctx: Context, done: Sequence[Step]) -> None:
 
 @dataclass(eq=False, repr=False)
 class Outcome:
-    """The result of run: the completed steps, and the ApplyError for the others, or None. at: when the last vGPU was created."""
+    """The result of ``run``.
+
+    ``done`` holds the completed steps. ``failed`` is the ApplyError for all other steps, or None. ``at`` is the time when the last vGPU was created.
+    """
 
     done: list[Step]
     failed: ApplyError | None
     at: float
 
     def without(self, undone: Sequence[tuple[Step, Refusal]]) -> Outcome:
-        """The same outcome without steps that were found to be undone."""
+        """Returns the same outcome without the steps that are in fact undone."""
         if not undone:
             return self
         for step, problem in undone:
@@ -76,7 +79,7 @@ class Outcome:
 
 
 def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
-    """Runs the steps and verifies each. The result includes failures. GPUs are handled in parallel if possible."""
+    """Runs the steps and verifies each step. The result includes failures. GPUs are handled in parallel if possible."""
     created, watch_files = [ctx.clock.now()], Watch(ctx.sysfs, ctx.clock)
 
     def perform(step: Step) -> None:
@@ -86,7 +89,7 @@ def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
         if step.kind == "create":
             created[0] = ctx.clock.now()
 
-    # The driver handles several GPUs in parallel, nvidia-smi does not.
+    # The driver handles several GPUs in parallel, but nvidia-smi does not.
     side_by_side = ctx.side_by_side and not any(step.kind in mig_instances.KINDS for step in steps)
     failed = None
     try:
@@ -118,7 +121,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Refusal]]:
-    """The errors of definitions that are not on disk, or that mdevctl does not show."""
+    """Returns errors for the definitions that are not on disk or that mdevctl does not show."""
     try:
         mdevctl.sync(ctx)
     except EngineError as exc:
@@ -128,7 +131,7 @@ def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Refusa
 
 
 def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
-    """Monitors the new vGPUs until they are settle seconds old. Returns the completed steps, or raises the failures."""
+    """Monitors the new vGPUs until they are ``settle`` seconds old. Returns the completed steps, or raises the failures."""
     left = settle - (ctx.clock.now() - outcome.at)  # writing definitions took some of the time
     created = [(step, frameworks.at(ctx, str(step.device))) for step in outcome.done if step.kind == "create"]
 
@@ -155,7 +158,7 @@ def _does_not_stay(step: Step, wrong: str) -> Refusal:
 
 def _create(framework: Framework, step: Step, timeout: float) -> None:
     device, type_name = str(step.device), step.args["type"]
-    type_id = framework.find_id(device, type_name, step.args["type_id"])  # the parent's current id
+    type_id = framework.find_id(device, type_name, step.args["type_id"])  # the current ID of the type on the parent
     if not type_id:
         raise error(
             "the type %s is not offered here now" % type_name,

@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds foreign vGPUs that mdevctl starts at each boot on a GPU of the layout: they may occupy VFs and framebuffer before the restore runs."""
+"""Finds vGPUs of other programs that mdevctl starts at each boot on a GPU of the layout.
+
+Such vGPUs may occupy VFs and framebuffer before the restore runs.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from ..system.mdevctl import Definition
 
 
 def foreign(definitions: Mapping[str, Definition], parents: Collection[str], ours: Collection[str | None]) -> list[Refusal]:
-    """The warnings of definitions with autostart on one of the parents. ours: UUIDs of the layout's vGPUs."""
+    """Returns warnings about definitions with autostart on one of the parents. ``ours`` holds the UUIDs of the layout's vGPUs."""
     return [
         Refusal(
             "mdevctl starts %s (%s) here at each boot before the restore, so vGPUs of the layout may not fit" % (one.uuid, one.mdev_type),

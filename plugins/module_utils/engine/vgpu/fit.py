@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks which vGPUs fit on a GPU: offered types, one or several sizes, and numbers. Reads and writes nothing."""
+"""Checks which vGPUs fit on a GPU: offered types, one or several framebuffer sizes, and counts. The checks neither read nor write on the host."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Chosen:
 
 
 def slots_of(request: GpuRequest) -> list[Slot]:
-    """All slots of the GPU, in the order of filling."""
+    """Returns all slots of the GPU in the order in which they are filled."""
     gpu = request.gpu
     if request.predicted and gpu.sriov:
         return [Slot(address.vf_address(gpu.address, gpu.vf_offset, gpu.vf_stride, number), number) for number in range(gpu.total_vfs)]
@@ -38,7 +38,7 @@ def slots_of(request: GpuRequest) -> list[Slot]:
 
 
 def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:
-    """The type of each requested vGPU, and the errors of unknown types and unsupported UUIDs."""
+    """Returns the type of each requested vGPU, and errors for unknown types and unsupported UUIDs."""
     chosen, errors = [], []
     known: dict[str, VgpuType | None] = {}
     for spec in request.spec.vgpus:
@@ -86,7 +86,7 @@ def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Refusal:
 
 
 def _offered(gpu: Gpu, name: str) -> VgpuType | None:
-    """The driver's type for a name. NVIDIA's device manager adds the suffix of the GPU instance to some names."""
+    """Returns the driver's type with a name. NVIDIA's vGPU Device Manager adds the suffix of the GPU instance to some names."""
     found, suffix = vgpu_types.find(name, gpu.types), VgpuType("", name).suffix
     if found or not suffix or not gpu.mig:
         return found
@@ -96,7 +96,10 @@ def _offered(gpu: Gpu, name: str) -> VgpuType | None:
 
 
 def _predict(gpu: Gpu, name: str) -> VgpuType | None:
-    """The type for a name before the driver lists its types. The suffix of the GPU's only kind of GPU instances is removed."""
+    """Returns the type with a name before the driver lists its types.
+
+    The suffix GFX is removed if the GPU has GPU instances with graphics (+gfx).
+    """
     found = vgpu_types.predicted(name)
     if found and found.suffix == "GFX" and gpu.model and any(one.suffix == "+gfx" for one in gpu.model.profiles):
         return vgpu_types.predicted(found.short[: -len(found.suffix)])
@@ -115,7 +118,10 @@ class _Limit:
 
 
 def _limit_of(gpu: Gpu, vgpu_type: VgpuType) -> tuple[int | None, bool]:
-    """The most vGPUs of a type, None if unknown, and whether this is an estimate from the framebuffer's size, not reported by the driver."""
+    """Returns the maximum number of vGPUs of a type, and whether the number is an estimate. An unknown number is None.
+
+    An estimate is based on the size of the framebuffer. All other numbers are from the driver.
+    """
     if vgpu_type.max_instances or not gpu.model or vgpu_type.slices:
         return vgpu_type.max_instances or None, False
     return gpu.model.most(vgpu_type), True
@@ -143,12 +149,12 @@ def _limits(request: GpuRequest, types: Sequence[VgpuType]) -> list[_Limit]:
 
 
 def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> tuple[list[Refusal], list[str]]:
-    """Checks the limits: one framebuffer size, each type's max_instance, the number of VFs, and in mixed-size mode the framebuffer.
+    """Checks the limits: one framebuffer size, each type's max_instance, the number of VFs, and the framebuffer in mixed-size mode.
 
-    Returns errors, and warnings for limits that only our tables support.
+    Returns errors, and warnings for limits that are only from the collection's tables.
     """
     gpu, types = request.gpu, [one.type for one in chosen]
-    sizes = {one.framebuffer_mib: one.short for one in reversed(types) if one.framebuffer_mib}  # a number (nvidia-565) has no size
+    sizes = {one.framebuffer_mib: one.short for one in reversed(types) if one.framebuffer_mib}  # a type that is given by number (nvidia-565) has no size
     if len(sizes) > 1 and not request.spec.mixed and not request.spec.needs_mig:
         return [Refusal(
             "vGPUs of different framebuffer sizes are requested: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
