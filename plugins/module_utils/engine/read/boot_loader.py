@@ -18,7 +18,7 @@ UNSUPPORTED = (REFIND, ZFSBOOTMENU, OSTREE)  # UNKNOWN is absent, because files 
 _EFIVARS = "/sys/firmware/efi/efivars/"
 _LOADER_INFO = _EFIVARS + "LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 _GLOBAL = _EFIVARS + "%s-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-# Patterns of loader names. They apply to the firmware's boot entry and to the record that the loader itself writes.
+# Patterns of loader names in the firmware's boot entry and in the record that the loader itself writes.
 _NAMES = ((ZFSBOOTMENU, r"zfsbootmenu|\\zbm\\"), (REFIND, r"refind"), (SYSTEMD_BOOT, r"systemd-boot"), (GRUB_LOADER, r"grub|shim"))
 _EFI_PARTITIONS = ("/boot/efi/EFI", "/efi/EFI", "/boot/EFI")
 _FILES = {

@@ -39,12 +39,12 @@ class Manager:
 
     @property
     def running(self) -> bool:
-        """Whether the service is running."""
+        """Returns whether the service of Fabric Manager is running."""
         return self.unit.get("active") == "active"
 
     @property
     def installed(self) -> bool:
-        """Whether any part of Fabric Manager is installed."""
+        """Returns whether any part of Fabric Manager is installed."""
         return bool(self.package or self.version or self.unit.get("load") not in (None, "not-found"))
 
 
@@ -52,7 +52,7 @@ class Manager:
 class Fabric:
     """The NVLink fabric of a host.
 
-    ``switches`` holds PCI addresses. It is empty on a board whose NVSwitches are behind a network adapter. ``gpus`` is keyed by PCI address.
+    ``switches`` holds PCI addresses, and is empty on a board whose NVSwitches are behind a network adapter. ``gpus`` is keyed by PCI address.
     ``partitions`` is None if the partitions are unknown, and ``silence`` is the reason.
     ``record`` holds the partitions that the collection activated.
     """
@@ -76,7 +76,7 @@ class Fabric:
         return next((pf for pf, one in sorted(self.gpus.items()) if one.module == module), "module %d" % module)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the fabric as the values of a module's result."""
+        """Returns the fabric as a dictionary for a module's result."""
         manager = {name: value for name, value in vars(self.manager).items() if name != "unit"}
         units = {name: self.manager.unit.get(name) for name in ("active", "enabled")}
         partitions = None if self.partitions is None else [

@@ -31,7 +31,7 @@ class Driver:
     """NVIDIA's driver on the host.
 
     ``flavour`` is vgpu (the host driver), guest (the driver in a VM), datacenter (a driver without vGPU manager and licensing) or none.
-    ``scheduler`` is the policy for time-sliced vGPUs, read from the loaded module. None means that the policy is unknown.
+    ``scheduler`` is the policy for time-sliced vGPUs, read from the loaded module. An unknown policy is None.
     ``has_manager`` is true if the programs of the vGPU manager exist, even without a kernel module.
     ``unfinished`` is true if an installation by the collection was interrupted. The driver's files may be incomplete, so ``on_disk`` is then None.
     ``removal`` is the command that removes the packages of a distribution's driver. Without such packages, ``removal`` is None.
@@ -47,7 +47,7 @@ class Driver:
     removal: list[str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the driver as the values of a module's result."""
+        """Returns the driver as a dictionary for a module's result."""
         return {name: value for name, value in self.__dict__.items() if name not in ("has_manager", "unfinished", "removal")}
 
 
@@ -111,7 +111,7 @@ def at_boot(ctx: Context, timeout: float = 30) -> HostState:
 
 
 def read(ctx: Context, timeout: float = 30) -> HostState:
-    """Reads the host's state."""
+    """Reads the complete state of the host."""
     return ctx.once("host", lambda: _read(ctx, timeout))
 
 
@@ -146,7 +146,7 @@ def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Dr
     manager, daemon, guest = (os.path.exists(ctx.root + "/usr/bin/" + name) for name in ("nvidia-vgpu-mgr", "nvidia-vgpud", "nvidia-gridd"))
     packaged = not os.path.exists(ctx.root + UNINSTALL)
     there = bool(on_disk) or not packaged or os.path.exists(ctx.root + _CONTAINER)
-    flavour = "none"  # also the flavor if a module is still loaded after its driver was removed
+    flavour = "none"  # a module that is still loaded after its driver was removed has the flavor none
     if loaded or on_disk:
         flavour = "vgpu" if manager or daemon else "guest" if guest else "datacenter" if there else "none"
     if on_disk and modinfo.module(ctx, timeout) != modinfo.NVIDIA:

@@ -37,7 +37,7 @@ class Inventory:
 
     @property
     def mdevs(self) -> list[Vgpu]:
-        """The vGPUs that have a UUID."""
+        """Returns the vGPUs that have a UUID."""
         return [vgpu for vgpu in self.vgpus if vgpu.uuid]
 
     def users(self) -> list[tuple[Holder, list[str]]]:
@@ -50,7 +50,7 @@ class Inventory:
         return [(everyone[pid], sorted(devices.get(pid or 0, ()))) for pid in sorted(everyone, key=lambda pid: pid or 0)]
 
     def jobs(self) -> list[Holder]:
-        """The processes that use GPUs on the host through NVIDIA's driver, such as CUDA programs."""
+        """Returns the processes that use GPUs on the host through NVIDIA's driver, such as CUDA programs."""
         return self.open_files.jobs(["%s/%s" % (PCI, gpu.address) for gpu in self.gpus])
 
     def jobs_on(self, gpu: Gpu) -> list[Holder]:
@@ -62,7 +62,7 @@ class Inventory:
         return [one for one in self.jobs() if one.remedy or gpu.minor is None or one.pid in pids]
 
     def gpu(self, pf: str) -> Gpu | None:
-        """The GPU at an address, or None."""
+        """Returns the GPU at an address, or None."""
         return next((one for one in self.gpus if one.address == pf), None)
 
     def select(self, selectors: Iterable[object]) -> tuple[list[Gpu], list[Refusal]]:
@@ -97,7 +97,7 @@ def read(ctx: Context, with_types: bool = True, with_mig: bool | None = None) ->
     """Reads the whole host.
 
     ``with_types`` also reads the vGPU types (an A40 has 22 types with three files each).
-    ``with_mig`` also reads data from nvidia-smi. None means the same as ``with_types``.
+    ``with_mig`` also reads data from nvidia-smi. By default, ``with_mig`` equals ``with_types``.
     """
     if ctx.memo is not None:
         with_types, with_mig = True, None  # a reading with types also serves a caller that needs none

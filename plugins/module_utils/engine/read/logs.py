@@ -44,7 +44,8 @@ class Logs:
 def read(ctx: Context, domains: Iterable[Domain] = (), vgpus: Collection[str] = (), timeout: float = 30) -> Logs:
     """Reads the logs of a host or a VM.
 
-    ``domains`` are libvirt's VMs. ``vgpus`` holds the keys of vGPUs and the addresses of their VFs. Logs of VMs without such devices are not read.
+    ``domains`` are libvirt's VMs. ``vgpus`` holds the keys of vGPUs and the addresses of their VFs.
+    Only logs of VMs with such a device or a mediated device are read.
     """
     found = Logs()
     units = [word for name in (*UNITS, *LIBVIRT) for word in ("_SYSTEMD_UNIT=%s.service" % name, "+")][:-1]

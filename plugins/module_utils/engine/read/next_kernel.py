@@ -82,7 +82,7 @@ def order(release: str) -> list[tuple[int, int, str]]:
 
 
 def of_grub(root: str) -> list[Entry]:
-    """The entries of GRUB's configuration."""
+    """Returns the entries of GRUB's configuration."""
     return [entry for path in boot_entries.CONFIGS for entry in boot_entries.of_grub(path, files.read_text(root, path) or "")]
 
 

@@ -57,7 +57,7 @@ def parse(text: str) -> dict[str, str]:
 
 
 def container(ctx: Context) -> str | None:
-    """Returns the kind of container in which the collection runs, or None outside of a container."""
+    """Returns the kind of container in which the engine runs, or None outside of a container."""
     marks = [name or (read_text(ctx.root, path) or "").strip() or "of some kind" for path, name in _CONTAINER if os.path.exists(ctx.root + path)]
     return marks[0] if marks else None
 

@@ -43,7 +43,7 @@ def _validation_off(sysfs: Sysfs) -> bool:
 
 
 def enrolled(sysfs: Sysfs) -> list[str]:
-    """The fingerprints (SHA-256, hexadecimal) of the certificates that the firmware and shim trust."""
+    """Returns the fingerprints (SHA-256, hexadecimal) of the certificates that the firmware and shim trust."""
     found: list[str] = []
     for name in sysfs.list(_EFI):
         if name == _DB or (name.startswith("MokListRT") and name.endswith(_MOK)):

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the complete work on the NVLink fabric: reads the fabric, plans the partitions of whole-card vGPUs, and activates the partitions.
+"""Configures the NVLink fabric in one run: reads the fabric, plans the partitions of whole-card vGPUs, and activates the partitions.
 
-nvidia_vgpu, 'vgpuctl apply' and the restore at boot run this code after they create vGPUs. nvidia_vgpu_attach runs it after attaching vGPUs to VMs.
+nvidia_vgpu, 'vgpuctl apply' and the restore at boot run this code after they create vGPUs. nvidia_vgpu_attach runs it after it attaches vGPUs to VMs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..state.layout_file import StoredGpu
 from ..system import libvirt_xml
 from ..system.context import Context
 
-# STEP is the time for one activation, which trains no links on H100 and later. START is the time for Fabric Manager to start. Both are in seconds.
+# STEP is the time for one activation in seconds; an activation trains no links on H100 and later. START is the time for Fabric Manager to start.
 STEP, START = 60.0, 60.0
 # A later attempt may resolve these reasons for unknown partitions.
 _COMING = ("fabric_starting", "fabric_not_running")
@@ -40,7 +40,7 @@ class Run:
     plan: FabricPlan
 
     def lines(self, after: bool = False) -> str:
-        """Returns the active partitions as text for a diff, with one partition a line."""
+        """Returns the active partitions as text for a diff, with one partition per line."""
         if after:
             active = self.plan.target.active
         else:
@@ -83,7 +83,7 @@ class Options:
 
 
 def prepare(ctx: Context, inventory: Inventory, requests: Sequence[Request], options: Options) -> Run:
-    """Plans the partitions. Only a Fabric Manager in restart mode is changed: it gets the list of active partitions."""
+    """Plans the partitions. The only change is to a Fabric Manager in restart mode, which gets the list of active partitions."""
     wait, coming = options.wait, options.coming
     if not any(fabric_reader.present(ctx, inventory)):
         return Run(None, fabric_plan.foreseen(()))
@@ -145,7 +145,7 @@ def _touched(inventory: Inventory, made: FabricPlan) -> list[str]:
 
 
 def apply(ctx: Context, steps: Sequence[Step], before: Callable[[], Iterable[Step]], begin: int = 0) -> list[Step]:
-    """Does the preceding work (``before``), then the fabric's steps, even if a part of the work failed. Raises ApplyError with all failures."""
+    """Performs the preceding work (``before``), then the fabric's steps, even if a part of the work failed. Raises ApplyError with all failures."""
     failed: list[ApplyError] = []
     done: list[Step] = []
     for work in (before, lambda: fabric_apply.run(ctx, steps, STEP, begin)):

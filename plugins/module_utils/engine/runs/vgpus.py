@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs a layout: reads the host, plans, and applies the plan. The module nvidia_vgpu, 'vgpuctl plan' and 'vgpuctl apply' use this run."""
+"""Applies a layout in one run: reads the host, plans, and applies the plan. nvidia_vgpu, 'vgpuctl plan' and 'vgpuctl apply' use this run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from . import fabric
 class Request:
     """A user's request for a layout.
 
-    ``dry`` requests only the plan. ``timeout`` and ``settle`` are in seconds and are explained in the options of nvidia_vgpu.
+    ``dry`` requests only the plan. All times are in seconds, as in the options of nvidia_vgpu.
     """
 
     layout: Any
@@ -54,7 +54,7 @@ class Outcome:
         ]
 
     def diff(self) -> tuple[str, str]:
-        """Returns the host's vGPUs and active fabric partitions before and after the run, as text with one item a line."""
+        """Returns the host's vGPUs and active fabric partitions before and after the run, as text with one item per line."""
         before, after = vgpu_plan.lines(self.inventory), vgpu_plan.lines(self.inventory, self.plan.target)
         return before + self.fabric.lines(), after + self.fabric.lines(after=True)
 

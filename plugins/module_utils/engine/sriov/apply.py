@@ -20,8 +20,7 @@ from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, SysfsError
 from .plan import STRANDED, SriovPlan, complete, repair_step, vgpu_guard
 
-# LATE is the time for VFs to appear after the request has ended. STALLED is the time for binding VFs without progress.
-# SETTLE is the time for monitoring all VFs. All times are in seconds.
+# The times are in seconds: for VFs to appear after the request has ended, for binding VFs without progress, and for monitoring all VFs.
 LATE = 60
 STALLED = 10
 SETTLE = 1.5
@@ -34,7 +33,7 @@ _NUMVFS_REMEDY = {
 
 
 def apply(ctx: Context, plan: SriovPlan, timeout: float, settle: float = SETTLE, lock: float | None = None) -> list[Step]:
-    """Does the steps with retries, verifies them, and monitors the VFs for ``settle`` seconds in case another program takes VFs.
+    """Performs the steps with retries, verifies them, and monitors the VFs for settle seconds in case another program takes VFs.
 
     ``lock`` is the time for retries if the driver refuses a GPU's unbindLock, in seconds. None means ``timeout``.
     """
@@ -154,7 +153,7 @@ def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
 
 
 def _holders(ctx: Context, gpu: Gpu) -> str:
-    """The processes that have the GPU or one of its vGPUs open, as text."""
+    """Returns the processes that have the GPU or one of its vGPUs open, as text."""
     found = list(OpenFiles(ctx.sysfs).of_gpu(gpu.minor))
     return ", ".join(map(str, found + [holder for vgpu in gpu.vgpus for holder in vgpu.holders]))
 
@@ -227,7 +226,7 @@ def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
 
 
 def disable(ctx: Context, step: Step, timeout: float) -> None:
-    """Disables the VFs. Refuses if a vGPU was created after the plan was made or between two attempts."""
+    """Disables the VFs. Raises EngineError if a vGPU was created after the plan was made or between two attempts."""
     pf = str(step.device)
     deadline = ctx.clock.now() + timeout
     while True:

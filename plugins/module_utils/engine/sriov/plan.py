@@ -28,8 +28,8 @@ _ASSUMED = {"driver": ("driver_", "gpu_on_other_driver"), "iommu": ("iommu_off",
 class Options:
     """The request for the selected GPUs: all VFs, ``num_vfs`` VFs, or no VFs.
 
-    ``method`` is auto, sriov_manage or sysfs. ``has_tool`` is true if sriov-manage is installed. ``assume`` is the module's check_mode_assume.
-    ``unresponsive`` is one of plan.UNRESPONSIVE_POLICIES. ``leave_used`` leaves VFs in use on another driver there, with a warning.
+    ``method`` is auto, sriov_manage or sysfs. ``has_tool`` is true if sriov-manage is installed. Check mode uses the module's check_mode_assume.
+    ``unresponsive`` is one of plan.UNRESPONSIVE_POLICIES. ``leave_used`` keeps VFs in use on their other driver, with a warning.
     """
 
     enabled: bool = True
@@ -183,6 +183,6 @@ def _plan_off(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -
     if gpu.num_vfs:
         result.errors += vgpu_guard(gpu, "disabling its VFs", options.assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
         result.steps.append(off_step(gpu, options))
-    # An interrupted run leaves a PF in this state. If a GPU is off nvidia on purpose, it has an override, or the driver is not loaded.
+    # An interrupted run leaves a PF without a driver or on pci-pf-stub. A GPU that is off nvidia on purpose has an override, or no driver is loaded.
     elif gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):
         result.steps.append(repair_step(gpu))

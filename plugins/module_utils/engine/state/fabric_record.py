@@ -35,7 +35,7 @@ class Record:
 
 
 def read(ctx: Context) -> Record:
-    """Reads the record. Returns an empty record if the file is missing or unreadable."""
+    """Reads the record of changes to Fabric Manager. Returns an empty record if the file is missing or unreadable."""
     try:
         content = json.loads(files.read_text(ctx.root, migration.current(ctx.root, PATH)) or "{}")
         same = content.get("boot") == ctx.sysfs.read_or(_BOOT)
@@ -47,7 +47,7 @@ def read(ctx: Context) -> Record:
 
 
 def write(ctx: Context, record: Record) -> None:
-    """Writes the record. Removes the file if the record is empty."""
+    """Writes the record of changes to Fabric Manager. Removes the file if the record is empty."""
     path = migration.current(ctx.root, PATH)
     if not (record.partitions or record.mode_before is not None or record.packages):
         files.remove(ctx.root, path)

@@ -43,7 +43,7 @@ class StoredVgpu:
         return self.uuid or self.parent
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the values for the file. Uncommon values that are not set are omitted."""
+        """Returns the vGPU's values for the layout file. Uncommon values that are not set are omitted."""
         content = {"uuid": self.uuid, "parent": self.parent, "vf_index": self.index, "type": self.type}
         return {**content, **({"params": self.params} if self.params else {}), **({"fabric": self.fabric} if self.fabric else {})}
 
@@ -94,7 +94,7 @@ class StoredGpu:
         self.former_params = {key: text for key, text in sorted(self.former_params.items()) if params.get(key) == text != desired.get(key)}
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the values for the file. Values that are not set are omitted."""
+        """Returns the GPU's values for the layout file. Values that are not set are omitted."""
         content = {"address": self.address, "vfs": self.vfs, "vgpus": [one.as_dict() for one in self.vgpus]}
         more: dict[str, Any] = {"mig": self.mig, "mixed_sizes": self.mixed, "former": sorted(self.former) or None}
         more["former_params"] = self.former_params or None
@@ -102,7 +102,7 @@ class StoredGpu:
 
 
 def _is(value: object, kind: type[_T]) -> _T:
-    """Returns the value if it is of the kind, and raises TypeError otherwise. A boolean does not count as a number."""
+    """Returns the value if its type is ``kind``, and raises TypeError otherwise. A boolean does not count as a number."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError("%.40r is no %s" % (value, kind.__name__))
     return value
@@ -138,7 +138,7 @@ def _vgpu(content: dict[str, Any]) -> StoredVgpu:
 
 
 def loads(text: str | None, path: str = PATH) -> dict[str, StoredGpu]:
-    """Returns the StoredGpus by address from the file's text. An empty text has no GPUs. ``path`` is for the error message."""
+    """Returns the StoredGpus by address from the text of the layout file. An empty text has no GPUs. ``path`` is for the error message."""
     if not text:
         return {}
     try:
@@ -153,17 +153,17 @@ def loads(text: str | None, path: str = PATH) -> dict[str, StoredGpu]:
 
 
 def content(gpus: Iterable[StoredGpu]) -> dict[str, Any]:
-    """Returns the content of the file as data. Equal layouts have equal data."""
+    """Returns the content of the layout file as data. Equal layouts have equal data."""
     comment = "Written by vgpu.kvm; vgpu-restore.service creates these vGPUs at boot."
     return {"comment": comment, "version": VERSION, "gpus": [gpu.as_dict() for gpu in sorted(gpus, key=lambda gpu: gpu.address)]}
 
 
 def dumps(gpus: Iterable[StoredGpu]) -> str:
-    """The text of the file."""
+    """Returns the text of the layout file."""
     return json.dumps(content(gpus), indent=1) + "\n"
 
 
 def read(root: str) -> dict[str, StoredGpu]:
-    """The stored GPUs, by address."""
+    """Returns the stored GPUs, by address."""
     path = migration.current(root, PATH)
     return loads(files.read_text(root, path), path)

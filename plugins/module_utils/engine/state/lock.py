@@ -42,7 +42,7 @@ class HostLock:
     def _open(self) -> TextIO:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         try:
-            # Links are not followed: no other file must be written. A pipe must not block.
+            # O_NOFOLLOW prevents writing to the target of a link. O_NONBLOCK prevents blocking on a pipe.
             number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         except PermissionError:
             raise
@@ -61,7 +61,10 @@ class HostLock:
             return False
 
     def _holders(self) -> str:
-        """Returns the lock's holders from the kernel. The PID in the file is not sufficient, because it may belong to another process by now."""
+        """Returns the processes that hold the lock, as reported by the kernel.
+
+        The PID in the file is not sufficient, because another process may have this PID by now.
+        """
         sysfs = self.ctx.sysfs
         mine = os.fstat(self.handle.fileno())
         lock = "%02x:%02x:%d " % (os.major(mine.st_dev), os.minor(mine.st_dev), mine.st_ino)
@@ -106,7 +109,7 @@ def clean_leftovers(root: str) -> None:
     """Removes half-written files of the collection, and the mark of an installer that changed nothing.
 
     No program reads these files, so their removal is not a change of the host. Files that cannot be removed or listed (a read-only file system,
-    a damaged EFI partition) stay. They are no error, above all at boot.
+    a damaged EFI partition) stay. Such a file is not an error, because the restore at boot must not fail.
     """
     definitions: list[str] = []
     with contextlib.suppress(EngineError, OSError):

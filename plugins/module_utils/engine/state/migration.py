@@ -3,7 +3,7 @@
 """Migrates a host from an earlier release, which used other names for the command, the unit and directories.
 
 The next boot restores the vGPUs, even if a run was killed at any point:
-* An old directory is used as long as it exists, so no file ever has two versions. After the old unit is removed, which needs the directory,
+* An old directory is used as long as it exists, so no file ever has two versions. When the old unit, which needs the directory, is removed,
   a single rename moves the directory to the new path. The new command and the new unit work with both paths.
 * The old unit is removed when the new unit is enabled. A boot in between runs both units in order, and the second unit changes nothing.
 
@@ -25,7 +25,7 @@ OLD_STORE = "/etc/nvidia-vgpu/layout.json"
 OLD_COMMAND = "/usr/local/sbin/nvidia-vgpu"
 OLD_UNIT = "/etc/systemd/system/nvidia-vgpu-restore.service"
 OLD_UNIT_LINK = "/etc/systemd/system/multi-user.target.wants/nvidia-vgpu-restore.service"
-# The metrics service of the earlier release. It calls the old command until the role metrics replaces the service.
+# The metrics service of the earlier release. The service calls the old command until the role metrics replaces it.
 OLD_METRICS = "/etc/systemd/system/nvidia-vgpu-metrics.service"
 # The files of the role host_driver. Their directory may also contain files of other programs.
 OLD_CACHE = "/var/cache/nvidia-vgpu"
@@ -53,7 +53,7 @@ def _is_there(root: str, old: str, new: str) -> bool:
 
 
 def services(ctx: Context, timeout: float = 30) -> systemd.Units:
-    """Returns the services that vGPUs require, from systemd.read. The old unit represents the new unit until the new unit is enabled."""
+    """Returns the services that vGPUs require, from systemd.read. Until the new unit is enabled, the old unit represents it."""
     units = systemd.read(ctx, timeout, (*systemd.UNITS, _OLD_NAME))
     old = units.pop(_OLD_NAME, {})
     if old.get("enabled") == "enabled" and units.get(_NAME, {}).get("enabled") != "enabled":
@@ -64,7 +64,7 @@ def services(ctx: Context, timeout: float = 30) -> systemd.Units:
 def plan(root: str, present: bool) -> list[Step]:
     """Returns the steps that rename existing paths.
 
-    The steps follow after the new command and unit are written, or (``present`` is False) are removed.
+    The new command and unit must have been written before or, if ``present`` is False, removed.
     """
     raise_if_any(
         Refusal(
@@ -99,13 +99,13 @@ def _steps(root: str, present: bool) -> Iterator[Step]:
 
 
 def stop(ctx: Context, steps: list[Step]) -> None:
-    """Stops the unit that the steps remove, because systemd keeps active units in memory. The vGPUs stay, because the unit is a one-shot."""
+    """Stops the unit that the steps remove, because systemd keeps active units in memory. The vGPUs stay, because the unit is a one-shot unit."""
     if any(step.kind == "retire" for step in steps):
         ctx.command(["systemctl", "stop", os.path.basename(OLD_UNIT)], 30)
 
 
 def perform(root: str, step: Step) -> None:
-    """Does one step of the migration."""
+    """Performs one step of the migration."""
     if step.kind == "enable":
         files.link(root, UNIT_LINK, UNIT)
     elif step.kind == "retire":

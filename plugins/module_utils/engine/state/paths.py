@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The paths of the collection's files, and of the system's files that it edits."""
+"""The paths of the collection's files, and of the system files that the collection edits."""
 
 from __future__ import annotations
 
-# The layout that is restored at boot.
+# The file with the layout that is restored at boot.
 STORE = "/etc/vgpuctl/layout.json"
 # The directory for marks of unfinished work, originals of edited files, and the record of the last restore.
 STATE = "/var/lib/vgpuctl"

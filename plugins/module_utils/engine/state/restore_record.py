@@ -33,14 +33,14 @@ class Record:
 
 
 def write(root: str, record: Record) -> None:
-    """Writes the record. An error is ignored, because the restore itself has not failed."""
+    """Writes the record of the last restore. An error is ignored, because the restore itself has not failed."""
     content = {key: round(value, 3) for key, value in vars(record).items() if value is not None}
     with contextlib.suppress(EngineError):
         files.write_atomic(root, migration.current(root, PATH), json.dumps(content) + "\n")
 
 
 def read(root: str) -> Record | None:
-    """Reads the record. Returns None if the file is missing or unreadable."""
+    """Reads the record of the last restore. Returns None if the file is missing or unreadable."""
     try:
         found = json.loads(files.read_text(root, migration.current(root, PATH)) or "{}")
         return Record(**{name: kind(found[name]) for name, kind in _KINDS.items() if name in found})

@@ -16,9 +16,9 @@ from typing import Any, Callable, Iterable
 def rows(work: Callable[[], Iterable[Any]], timeout: float) -> tuple[list[Any], bool]:
     """Returns (the rows that ``work`` yields, whether ``work`` ended within ``timeout`` seconds).
 
-    The rows are passed as JSON. An OSError becomes a last row {"errno": number}.
+    The rows are passed as JSON. An OSError is returned as a last row {"errno": number}.
     The child closes all inherited descriptors: a child that hangs keeps neither the host's lock nor the pipes of an ssh session open.
-    The child only makes system calls, which are safe after a fork next to other threads.
+    The child only makes system calls, which are safe after a fork while other threads run.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -37,7 +37,7 @@ def rows(work: Callable[[], Iterable[Any]], timeout: float) -> tuple[list[Any], 
 
 
 def _run(work: Callable[[], Iterable[Any]], writer: int) -> None:
-    """Does the work in the child process, and writes the rows to the pipe."""
+    """Performs the work in the child process, and writes the rows to the pipe."""
     os.setsid()
     for number in [int(name) for name in os.listdir("/proc/self/fd")]:
         if number != writer:

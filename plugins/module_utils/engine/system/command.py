@@ -34,7 +34,7 @@ class Result:
     stuck: int | None = None
 
     def tail(self, lines: int = 5) -> str:
-        """The last lines of the output, joined into one line."""
+        """Returns the last lines of the output, joined into one line."""
         return " | ".join([line.strip() for line in self.out.splitlines() if line.strip()][-lines:])
 
 

@@ -27,7 +27,7 @@ _LIBRARIES = tuple(
 _FMPM = ("/usr/bin/fmpm", "/usr/local/bin/fmpm")
 _SETTING = r"^[ \t]*%s[ \t]*=[ \t]*(\S*)[ \t]*$"
 _MODE = "FABRIC_MODE"
-_CALL = 30.0  # seconds for one session
+_CALL = 30.0  # the maximum duration of one session, in seconds
 _LOOK = "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show details."
 _VERSION = "Install Fabric Manager and its library (nvidia-fabricmanager-dev, nvidia-fabricmanager-devel) in exactly the driver's version."
 _ITSELF = "Fabric Manager"
@@ -101,7 +101,7 @@ def library(root: str) -> str | None:
 def version(ctx: Context, timeout: float = 30) -> tuple[str | None, str | None]:
     """Returns (package, version) of Fabric Manager, or (None, None) if Fabric Manager is not installed.
 
-    Without a package, the version is the output of the program.
+    Without a package, the version is the one that nv-fabricmanager prints.
     """
     name, found = packages.fabric_manager(ctx, timeout)
     if name or not os.path.exists(ctx.root + BINARY):
@@ -133,7 +133,7 @@ def activate(ctx: Context, partition: int, vfs: Sequence[str], timeout: float) -
 
 
 def deactivate(ctx: Context, partition: int, timeout: float) -> None:
-    """Deactivates a partition. It is no error if the partition is inactive."""
+    """Deactivates a partition. An inactive partition is not an error."""
     answer = _patient(ctx, [("deactivate", partition)], timeout, fine=(libnvfm.UNINITIALIZED,))
     if answer.status == libnvfm.UNINITIALIZED and answer.call != "fmDeactivateFabricPartition":
         raise EngineError(_refusal(answer))

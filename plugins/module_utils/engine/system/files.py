@@ -58,7 +58,7 @@ def names(root: str, directory: str, ending: str = "") -> list[str]:
 
 
 def real_path(root: str, path: str) -> str:
-    """The path with all links resolved, relative to the host's root directory."""
+    """Returns the path with all links resolved, relative to the host's root directory."""
     todo, hops = path.split("/")[::-1], 0
     done: list[str] = []
     while todo:
@@ -71,7 +71,7 @@ def real_path(root: str, path: str) -> str:
         try:
             target = os.readlink(root + "/" + "/".join(done))
         except OSError:
-            continue  # not a link
+            continue  # this part of the path is not a link
         hops += 1
         if hops > _HOPS:
             raise error("the path is a link to itself", path, "a file", "Correct the link, then run again.", "bad_link")
@@ -115,7 +115,7 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
             os.rename(temporary, target)
             temporary = None
             if lasting:
-                os.fsync(number)  # FAT keeps size and position in the directory entry, which it writes with the file, not with the directory
+                os.fsync(number)  # on FAT, fsync of the file (not of the directory) writes the directory entry with size and position
                 _sync(directory)
         finally:
             os.close(number)
@@ -171,7 +171,7 @@ def sync(root: str, path: str) -> None:
 
 
 def _sync(path: str, flag: int = os.O_DIRECTORY) -> None:
-    """Syncs the entries of a directory, or a file with another flag of os.open."""
+    """Syncs a directory or, with another flag of os.open, a file."""
     number = os.open(path, os.O_RDONLY | flag)
     try:
         os.fsync(number)
@@ -201,9 +201,10 @@ def _make_directories(directory: str, lasting: bool) -> None:
 
 
 def sweep(root: str, directories: Iterable[str], before: float | None = None) -> None:
-    """Removes files that a killed write_atomic left in the directories, and in the directories of their links' targets.
+    """Removes files that a killed write_atomic left in the directories, and in the directories to which links in them lead.
 
-    The caller must hold the host's lock, because a file of another run may be in use. ``before`` removes only files last written before this time.
+    The caller must hold the host's lock, because a file of another run may be in use.
+    With ``before``, only files last written before this time are removed.
     """
     found = {path: os.path.islink(root + path) for directory in directories for path in names(root, directory)}
     beyond = {os.path.dirname(real_path(root, path)) for path, is_link in found.items() if is_link and os.path.isfile(root + path)}
@@ -214,7 +215,7 @@ def sweep(root: str, directories: Iterable[str], before: float | None = None) ->
 
 
 def remove(root: str, path: str) -> None:
-    """Removes a file and syncs its directory. A missing file is no error."""
+    """Removes a file and syncs its directory. A missing file is not an error."""
     _remove(root, path, os.unlink, (errno.ENOENT,))
 
 
@@ -240,7 +241,7 @@ def rename(root: str, path: str, new: str) -> None:
 
 
 def remove_tree(root: str, path: str) -> None:
-    """Removes a directory with its contents, and syncs its parent. A missing directory is no error."""
+    """Removes a directory with its contents, and syncs its parent. A missing directory is not an error."""
     _remove(root, path, shutil.rmtree, (errno.ENOENT,))
 
 
@@ -250,7 +251,7 @@ def remove_empty(root: str, path: str) -> None:
 
 
 def _remove(root: str, path: str, how: Callable[[str], object], fine: Container[int]) -> None:
-    """Removes a path with one of os' functions, and syncs the directory. ``fine`` holds the errno values that are no error."""
+    """Removes a path with one of os' functions, and syncs the directory. ``fine`` holds the errno values to ignore."""
     try:
         how(root + path)
         _sync(os.path.dirname(root + path))

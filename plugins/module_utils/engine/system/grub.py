@@ -17,7 +17,7 @@ _CHECKS = ("/usr/bin/grub-script-check", "/usr/bin/grub2-script-check", "/usr/sb
 
 
 def has(ctx: Context, name: str) -> bool:
-    """Whether a program with this name is installed."""
+    """Returns whether a program with this name is installed."""
     return ctx.executable("/usr/sbin/" + name, "/usr/bin/" + name, "/sbin/" + name) is not None
 
 

@@ -15,7 +15,7 @@ _PATHS = ("/usr/sbin/grubby", "/usr/bin/grubby", "/sbin/grubby")
 
 
 def has(ctx: Context) -> bool:
-    """Whether grubby is installed."""
+    """Returns whether grubby is installed."""
     return ctx.executable(*_PATHS) is not None
 
 

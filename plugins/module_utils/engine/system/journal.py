@@ -11,7 +11,7 @@ from typing import Any, Sequence
 
 from .context import Context
 
-HOURS = 24  # older lines concern other events than the current failure
+HOURS = 24  # older lines are not read, because they concern other events
 KERNEL = "kernel"
 _FIELDS = "MESSAGE,_TRANSPORT,_SYSTEMD_UNIT,_PID"  # each line also has __REALTIME_TIMESTAMP
 _LONGEST = 1000  # maximum number of characters in one line
@@ -47,7 +47,7 @@ def read(ctx: Context, matches: Sequence[str], most: int, timeout: float = 30) -
 
 
 def _line(text: str) -> Line | None:
-    """Returns the line from one line of journalctl's output, or None for other text, such as a hint."""
+    """Parses one line of journalctl's output. Returns None for other text, such as a hint."""
     try:
         found: Any = json.loads(text)
     except ValueError:
@@ -62,12 +62,12 @@ def _line(text: str) -> Line | None:
 
 
 def _message(value: Any) -> str:
-    """Returns the message. journalctl prints a text, a list of bytes if the message is not text, or null if the message is too long."""
+    """Returns the message. journalctl prints a message as text, as a list of bytes if it is not text, or as null if it is too long."""
     if isinstance(value, list):
         value = bytes(one for one in value if isinstance(one, int) and 0 <= one < 256).decode("utf-8", "replace")
     return bounded(value) if isinstance(value, str) else ""
 
 
 def bounded(text: str) -> str:
-    """Returns the start of a line. Long lines are cut, because the time of a pattern may grow with the square of the length."""
+    """Returns the start of a line. Long lines are cut, because the time to match a pattern may grow with the square of the length."""
     return text if len(text) <= _LONGEST else _CUT.sub("", text[:_LONGEST])

@@ -32,7 +32,7 @@ Request = Tuple[Any, ...]
 
 _GPUS, _SWITCHES, _PARTITIONS, _PORTS = 16, 12, 64, 64
 _INET, _UNIX = 1, 2
-_CONNECT = 5000  # milliseconds
+_CONNECT = 5000  # the timeout of fmConnect, in milliseconds
 
 
 @dataclass(eq=False, repr=False)
@@ -51,7 +51,7 @@ class Answer:
 
 
 def ask(path: str, address: str, requests: Sequence[Request], timeout: float) -> Answer:
-    """Connects to Fabric Manager, makes the requests in order until one fails, and disconnects.
+    """Connects to Fabric Manager, sends the requests in order until one fails, and disconnects.
 
     ``address`` is IP:port or the path of a socket.
     """
@@ -136,7 +136,7 @@ def _connect(library: Any, address: str, handle: Any) -> int:
 
 
 def _do(library: Any, handle: Any, request: Request) -> tuple[str, int, list[Any]]:
-    """Makes one request. Returns (the call's name, its status, its rows)."""
+    """Sends one request to Fabric Manager. Returns (the call's name, its status, its rows)."""
     kind, arguments = request[0], request[1:]
     if kind == "partitions":
         return _partitions(library, handle)

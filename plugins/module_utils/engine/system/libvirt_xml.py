@@ -51,7 +51,7 @@ class Hostdev:
 
     @property
     def mediated(self) -> bool:
-        """Whether the device is a mediated device."""
+        """Returns whether the device is a mediated device."""
         return self.kind == "mdev"
 
 
@@ -76,7 +76,7 @@ class Definition:
 class Domain:
     """A VM of libvirt.
 
-    ``defined`` and ``live`` hold the devices of the definition and of the running VM. They are None if the VM has no definition or is not running.
+    ``defined`` holds the devices of the VM's definition, or is None without one. ``live`` holds those of the running VM, or is None.
     ``saved`` maps a device's key to the saved state that needs the device. ``suspended`` is true if the VM's next start resumes a managed save.
     ``fixed``, ``graphics`` and ``ramfb`` are as in Definition.
     """
@@ -93,7 +93,7 @@ class Domain:
 
     @property
     def running(self) -> bool:
-        """Whether the VM is running."""
+        """Returns whether the VM is running."""
         return self.live is not None
 
     @property
@@ -106,7 +106,7 @@ class Domain:
         return "%s (%s)" % (self.name, "running" if self.running else "not running")
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the VM as the values of a module's result."""
+        """Returns the VM as a dictionary for a module's result."""
         devices = [{"device": key, "managed": managed} for key, managed in sorted(self.devices.items())]
         return {"name": self.name, "running": self.running, "devices": devices}
 
@@ -217,7 +217,7 @@ def domains(ctx: Context) -> tuple[list[Domain], list[str]]:
 
 
 def _sources(root: str, warnings: list[str]) -> Iterator[tuple[str, str]]:
-    """Yields (directory, path) for all files that describe VMs. Without root, an unreadable directory of saved VMs is a warning."""
+    """Yields (directory, path) for all files that describe VMs. Adds a warning if only root can read the directory of saved VMs."""
     for directory in (DEFINED, RUNNING):
         for path in files.names(root, directory, ".xml"):
             yield directory, path
@@ -245,7 +245,7 @@ def _read(root: str) -> tuple[list[Domain], list[str]]:
         try:
             made = parse(_saved_xml(root, path) if directory == SAVED else files.read_text(root, path) or "")
         except FileNotFoundError:
-            continue  # a saved VM that was started in the meantime
+            continue  # the saved VM was started in the meantime
         except (ValueError, EngineError, OSError) as exc:
             warnings.append("%s: this file is not a VM's XML of libvirt (%s), so the devices of this VM are unknown" % (path, exc))
             continue
@@ -255,7 +255,7 @@ def _read(root: str) -> tuple[list[Domain], list[str]]:
 
 
 def _add(one: Domain, made: Definition, directory: str, path: str) -> None:
-    """Adds the content of one of the domain's files to the Domain."""
+    """Adds the content of one file to a Domain."""
     if directory == RUNNING:
         one.live = made.devices
     elif directory == DEFINED:

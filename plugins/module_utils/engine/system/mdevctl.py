@@ -47,7 +47,7 @@ class Definition:
 
     @property
     def all(self) -> list[Definition]:
-        """All definitions with this UUID."""
+        """Returns all definitions with this UUID."""
         return [self, *self.others]
 
 
@@ -64,7 +64,7 @@ def definitions(root: str) -> dict[str, Definition]:
                 continue  # scripts.d, for example, has directories of call-out scripts
             text = files.read_bytes(root, path)
             if text is None:
-                continue  # a directory, or a file that was removed in the meantime
+                continue  # the path is a directory, or the file was removed in the meantime
             one, other = _parsed(name, parent, text), found.get(name)
             if other and one.mdev_type and not other.mdev_type:
                 one.others, other = other.all, None
@@ -111,7 +111,7 @@ def _path(parent: str, uuid: str) -> str:
 def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30) -> dict[str, Refusal]:
     """Returns the errors, by UUID, of the written (uuid, parent) pairs that mdevctl does not show as written.
 
-    If a damaged file makes mdevctl's list fail, the engine compares the files that it reads itself.
+    If a damaged file makes 'mdevctl list' fail, the engine checks the definitions that it reads itself.
     """
     answer = ctx.command([binary(ctx) or "mdevctl", "list", "--defined", "--dumpjson"], timeout)
     read = {(one.parent, one.uuid): one for found in definitions(ctx.root).values() for one in found.all}

@@ -35,7 +35,7 @@ def field(ctx: Context, name: str, timeout: float = 30, kernel: str | None = Non
 
 
 def exists(ctx: Context, name: str, timeout: float = 30) -> bool:
-    """Whether the running kernel has a module with this name."""
+    """Returns whether the running kernel has a module with this name."""
     return _ask(ctx, "version", timeout, None, name) is not None
 
 

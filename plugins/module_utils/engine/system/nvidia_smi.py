@@ -35,12 +35,12 @@ _LCI = r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^
 _LICENSED_PRODUCT = r"(?i)(vGPU Software|GRID) Licensed Product$"
 SRIOV = "SR-IOV"  # the Host VGPU Mode of a GPU whose vGPUs are created on VFs
 _CORRUPTED = 14  # exit status if the answer is valid, but a GPU's infoROM is corrupted
-GPUS, VGPUS = ("-q",), ("vgpu", "-q")  # arguments that query GPUs, and vGPUs in use
+GPUS, VGPUS = ("-q",), ("vgpu", "-q")  # arguments of nvidia-smi that query GPUs and vGPUs in use
 _MOST_HUNG = 2  # tolerated number of hanging calls: one for all GPUs, and one for the GPU that makes it hang
 _TYPE_ID = "vgpu type id"
 _HOST_MODES = (SRIOV, "Non SR-IOV")
 
-# The attribute of GuestGpu for each row, by section and row name. The section "license" is one that matches _LICENSED_PRODUCT.
+# The attribute of GuestGpu for each row, by section and row name. The section "license" is any that matches _LICENSED_PRODUCT.
 _GUEST_ROWS = {
     ("", "Product Name"): "name",
     ("GPU Virtualization Mode", "Virtualization Mode"): "virtualization",
@@ -49,7 +49,7 @@ _GUEST_ROWS = {
     ("license", "License Status"): "status",
 }
 
-# (nvidia-smi's number of a GPU, the GPU's address, current MIG mode, MIG mode after a reset). The modes are None without MIG.
+# A row with MIG modes: (nvidia-smi's number of the GPU, the GPU's address, current mode, mode after a reset). The modes are None without MIG.
 Mode = Tuple[int, str, Optional[bool], Optional[bool]]
 
 
@@ -57,7 +57,8 @@ Mode = Tuple[int, str, Optional[bool], Optional[bool]]
 class Active:
     """A vGPU in use, from 'nvidia-smi vgpu -q'. A value that is not printed is None.
 
-    ``type`` is the short name of the type, and ``type_id`` is its number. ``uuid`` is that of the mediated device. ``instance`` is the GPU instance of MIG.
+    ``type`` is the short name of the type, and ``type_id`` is its number. ``uuid`` is the UUID of the mediated device.
+    ``instance`` is the GPU instance of MIG.
     """
 
     gpu: str
@@ -82,14 +83,14 @@ class GuestGpu:
 
 
 def binary(ctx: Context) -> str | None:
-    """The path of nvidia-smi, or None."""
+    """Returns the path of nvidia-smi, or None."""
     return ctx.executable(*_PATHS)
 
 
 def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
-    """Runs nvidia-smi. The exit status is 127 if nvidia-smi is not installed, and 124 if it did not end. A call that hung is not repeated in this run.
+    """Runs nvidia-smi. The exit status is 127 if nvidia-smi is not installed, and 124 if it did not end.
 
-    After one call for a GPU hung, calls for other GPUs are still made, but not after several calls hung.
+    A call that hung is not repeated in this run. If one call for a GPU hung, calls for other GPUs are still made, but not if several calls hung.
     """
     gpu = next((after for here, after in zip(arguments, arguments[1:]) if here == "-i"), "")
     left = timeout if ctx.smi_deadline is None else min(timeout, ctx.smi_deadline - ctx.clock.now())
@@ -121,7 +122,7 @@ def _table(ctx: Context, option: str, row: str, timeout: float, pf: str | None) 
 
 
 def modes(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[Mode] | None:
-    """Returns the MIG modes of all GPUs or of one, or None without an answer. nvidia-smi may print no line for an unresponsive GPU that it numbers."""
+    """Returns the MIG modes of all GPUs or of one, or None without an answer. nvidia-smi may print no line for an unresponsive GPU."""
     alone = ["-i", pf] if pf else []
     answer = call(ctx, [*alone, "--query-gpu=index,pci.bus_id,mig.mode.current,mig.mode.pending", "--format=csv,noheader"], timeout)
     lines = [[word.strip() for word in line.split(",")] for line in answer.out.splitlines()]

@@ -52,7 +52,7 @@ def sections(text: str) -> Iterator[tuple[str, list[str], str, str]]:
 
 
 def heads(text: str) -> list[str]:
-    """The addresses of the GPUs in the text."""
+    """Returns the addresses of the GPUs in the text."""
     return [found for found in map(head, text.splitlines()) if found]
 
 

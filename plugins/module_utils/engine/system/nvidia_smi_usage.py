@@ -3,7 +3,7 @@
 """Reads the current usage of GPUs and vGPUs from nvidia-smi, in one call for all GPUs of a host.
 
 Both queries report the reason for a missing answer: missing (nvidia-smi is not installed), timeout, failed (nvidia-smi's exit status),
-or unreadable (the output lacks an expected GPU, or lists another number of vGPUs than it states).
+or unreadable (the output lacks an expected GPU, or states a different number of vGPUs than it lists).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class GpuUsage:
     """The usage of a GPU. A value that nvidia-smi does not print is None or missing.
 
     ``memory`` holds total, reserved, used and free in MiB. ``busy`` holds the utilization of each engine, from 0 to 1.
-    ``ecc_errors`` holds the number of errors in this boot by kind. ``throttled`` shows for each reason whether it throttles the GPU.
+    ``ecc_errors`` holds the number of errors in this boot by kind. ``throttled`` maps each reason to whether it throttles the GPU.
     """
 
     address: str
@@ -53,7 +53,10 @@ class GpuUsage:
 
 @dataclass(eq=False, repr=False)
 class VgpuUsage:
-    """A vGPU in use. number: the driver's; uuid: of its mediated device; license: as the driver prints it. None: not shown."""
+    """The usage of a vGPU. A value that nvidia-smi does not print is None.
+
+    ``number`` is the driver's number of the vGPU. ``uuid`` is the UUID of the mediated device. ``license`` is the status as the driver prints it.
+    """
 
     gpu: str
     number: str
@@ -161,7 +164,7 @@ def _ecc_kind(section: Sequence[str], key: str) -> str | None:
 
 
 def _shared_row(memory: dict[str, int], busy: dict[str, float], section: str, key: str, value: str) -> None:
-    """Adds a row that GPUs and vGPUs have in common to the memory or the utilization."""
+    """Adds a row that GPUs and vGPUs have in common to ``memory`` or ``busy``."""
     size, share = mebibytes(value), _share(value)
     if section == _FRAMEBUFFER and size is not None:
         memory[key] = size

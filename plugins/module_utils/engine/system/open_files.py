@@ -57,16 +57,16 @@ def vm_name(words: Sequence[str]) -> str | None:
 
 
 def inside(sysfs: Sysfs) -> str | None:
-    """Returns a clause if /proc does not show all processes of the host, or None if it does.
+    """Returns None if /proc shows all processes of the host, or otherwise a clause with the reason.
 
     /proc shows all processes if PID 1 is in the host's PID namespace.
     """
-    namespace = sysfs.target("/proc/1/ns/pid")  # None without PID namespaces in the kernel, or without permission (open files are then unreadable, too)
+    namespace = sysfs.target("/proc/1/ns/pid")  # None if the kernel has no PID namespaces, or without permission to read open files
     return None if namespace in (None, _HOST) else _INSIDE % namespace
 
 
 def _walk(sysfs: Sysfs, known: Container[int]) -> Iterator[list[Any]]:
-    """Yields [pid] for each unknown process, followed by [pid, numbers of its open devices] or, if these are unreadable, [pid, None]. Ends with _END."""
+    """Yields for each unknown process [pid], then [pid, numbers of its open devices], or [pid, None] if these are unreadable. Ends with _END."""
     try:
         pids = sorted(int(name) for name in sysfs.names("/proc") if name.isdigit())
     except OSError:
@@ -104,12 +104,12 @@ def _devices(sysfs: Sysfs, directory: str) -> set[Number]:
                 found.update([_NODELESS] if _MACHINE.match(leads) else [])
                 continue
         except OSError as exc:
-            if exc.errno in _GONE:  # closed in the meantime
+            if exc.errno in _GONE:  # the process closed the file in the meantime
                 continue
             raise
         try:
             number = sysfs.node(path)
-        except OSError:  # closed, or refused by a network file system or FUSE, neither of which has device nodes
+        except OSError:  # the file was closed, or a network file system or FUSE (without device nodes) refused stat
             continue
         if number:
             found.add(number)
@@ -199,7 +199,7 @@ class OpenFiles:
         return self._of([(NVIDIA_MAJOR, minor)]) if minor is not None else []
 
     def natives(self) -> list[Holder]:
-        """The processes that have a device node of NVIDIA's driver open."""
+        """Returns the processes that have a device node of NVIDIA's driver open."""
         return self._of(self._natives)
 
     def jobs(self, gpus: Iterable[str]) -> list[Holder]:
@@ -227,11 +227,11 @@ class OpenFiles:
         return {pid for number in numbers if number for pid in self._by_number.get(number, ())}
 
     def machines(self) -> list[Holder]:
-        """Returns the processes that run VMs. They have /dev/kvm, /dev/iommu, a VFIO device or an anonymous file of these open."""
+        """Returns the processes that run VMs: those that have /dev/kvm, /dev/iommu, a VFIO device or an anonymous file of these open."""
         return self._of(self._machines)
 
     def devices(self) -> dict[int, set[str]]:
-        """Returns the VFIO devices of each process by PID: PCI addresses, and UUIDs of mediated devices. An open group counts as all of its devices."""
+        """Returns the VFIO devices of each process by PID: PCI addresses, and UUIDs of mediated devices. An open group counts as all its devices."""
         found: dict[int, set[str]] = {}
         for name in self._sysfs.list("/sys/class/vfio") if self._vfio else ():
             pids = self._by_number.get(self._number("/sys/class/vfio/" + name) or _NO_NUMBER, ())
@@ -253,7 +253,7 @@ class Watch:
         self._last: tuple[float, OpenFiles] | None = None
 
     def open_files(self) -> OpenFiles:
-        """Returns the open files. Those of new processes are current, and those of other processes are from the last walk."""
+        """Returns the open files: the current ones of new processes, and those of other processes from the last walk."""
         with self._one:  # threads handle several GPUs in parallel
             now = self._clock.now()
             if self._last is None or now - self._last[0] > _FRESH:

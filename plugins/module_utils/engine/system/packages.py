@@ -18,10 +18,10 @@ _DEB = (
 _RPM = ("nvidia-driver*", "nvidia-open*", "nvidia-kmod*", "kmod-nvidia*", "akmod-nvidia*", "dkms-nvidia*", "xorg-x11-drv-nvidia*", "cuda-drivers*")
 # The driver's libraries and programs have the driver's version, but different names in each distribution.
 _ANY = ("*nvidia*", "NVIDIA-vGPU-*", "libcuda*", "libnvcuvid*", "libnvoptix*", "cuda-drivers*")
-# NVIDIA's own packages of the vGPU drivers. They are not packages of the distribution.
+# NVIDIA's own packages of the vGPU drivers, which are not packages of the distribution.
 _OURS = ("nvidia-vgpu-*", "nvidia-linux-grid-*", "NVIDIA-vGPU-*")
 # The desired action and status that dpkg prints for completely or partly installed packages: ii, hi (held), iU, iF.
-# Other lines are error messages.
+# Other lines of the output are error messages.
 _INSTALLED = re.compile(r"^([uihrp])[HUFWti][ R] *(\S+) (\S+)$", re.MULTILINE)
 _OF_RPM = re.compile(r"^(\S*(?:nvidia|NVIDIA-vGPU|cuda|nvcuvid|nvoptix)\S*) (\S+)$", re.MULTILINE)
 # The package of Fabric Manager itself. Before release 580, the name includes the branch, and some RPM names have a hyphen.

@@ -15,7 +15,7 @@ from ..base.errors import error
 from . import files
 from .context import Context
 
-# The file lists the UUIDs of the partitions, one a line. If it exists, the host boots only from these partitions.
+# The file lists the UUIDs of the partitions, one a line. If the file exists, the host boots only from these partitions.
 PARTITIONS = "/etc/kernel/proxmox-boot-uuids"
 _PATHS = ("/usr/sbin/proxmox-boot-tool", "/usr/bin/proxmox-boot-tool", "/sbin/proxmox-boot-tool")
 _CODE = "bootloader_rebuild_failed"
@@ -24,14 +24,14 @@ _OURS = re.compile(r"/vgpu-boot-([0-9]+)-[^/]+\Z")  # a directory that read() cr
 
 @dataclass(eq=False, repr=False)
 class Partition:
-    """The content of one partition. texts: of grub.cfg and of entries, by path on the partition."""
+    """The content of one boot partition. ``texts`` holds grub.cfg and the boot entries, by path on the partition."""
 
     uuid: str
     texts: Dict[str, str] = field(default_factory=dict)
 
 
 def has(ctx: Context) -> bool:
-    """Whether this host boots with proxmox-boot-tool."""
+    """Returns whether this host boots with proxmox-boot-tool."""
     return ctx.executable(*_PATHS) is not None and bool(uuids(ctx))
 
 
@@ -98,7 +98,7 @@ def _mounts(ctx: Context) -> list[tuple[str, str]]:
 
 
 def _mounted(ctx: Context, device: str) -> str | None:
-    """The mount point of a device, or None."""
+    """Returns the mount point of a device, or None."""
     return next((place for one, place in _mounts(ctx) if one == device), None)
 
 

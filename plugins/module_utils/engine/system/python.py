@@ -35,7 +35,7 @@ def interpreter(ctx: Context, running: str = sys.executable, timeout: float = 60
 def first_lines(interpreter: str) -> str:
     """Returns the first lines of a file that Python runs.
 
-    An upgrade of the distribution may remove a Python other than the system's. The first Python that can run the file is used in this case.
+    An upgrade of the distribution may remove a Python other than the system's. In this case, the first Python that can run the file is used.
     """
     if interpreter == SYSTEM:
         return "#!%s -I\n" % SYSTEM

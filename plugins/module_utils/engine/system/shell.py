@@ -28,9 +28,10 @@ _OWN = ("__vgpu_file", "_", "PWD", "OLDPWD", "SHLVL", "PATH")
 
 
 def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout: float = TIMEOUT) -> List[Variables]:
-    """Returns the variables after each of the texts, which one shell sources in order. Raises EngineError if a text fails. ``paths`` are for messages.
+    """Returns the variables after each of the texts, which one shell sources in order. Raises EngineError if a text fails.
 
-    sh reads the texts from files that only root can read: ps shows arguments to all users, and a kernel command line may contain a password.
+    ``paths`` are for messages. sh reads the texts from files that only root can read: ps shows arguments to all users, and a kernel command line
+    may contain a password.
     """
     for text, path in zip(texts, paths):
         if "\0" in text:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs NVIDIA's sriov-manage. Its exit status is unreliable, so callers check sysfs.
+"""Runs NVIDIA's sriov-manage. The script's exit status is unreliable, so callers check sysfs.
 
 An interrupted sriov-manage leaves the PF without a driver or on pci-pf-stub.
 """

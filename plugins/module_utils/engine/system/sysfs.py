@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Accesses the kernel's files in /sys, /proc and /dev. All other modules use this access.
+"""Accesses the kernel's files in /sys, /proc and /dev. All other modules access these files through this one.
 
 Each error message states the path, the value and the meaning.
 """
@@ -81,7 +81,7 @@ class Sysfs:
             raise SysfsError(path, exc.errno or 0) from exc
 
     def read(self, path: str) -> str:
-        """A file's text without the newline at its end."""
+        """Returns a file's text without the newline at its end."""
         return _text(self.read_bytes(path))
 
     @overload
@@ -142,7 +142,7 @@ class Sysfs:
             raise SysfsError(path, rows[0]["errno"] if rows else errno.EINTR, value)
 
     def exists(self, path: str) -> bool:
-        """Whether the path exists."""
+        """Returns whether the path exists."""
         return os.access(self.root + path, os.F_OK)
 
     def names(self, path: str) -> list[str]:

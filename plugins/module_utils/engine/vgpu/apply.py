@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does the steps of a layout's plan, verifies each step, and monitors the new vGPUs."""
+"""Performs the steps of a layout's plan, verifies each step, and monitors the new vGPUs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TOUCHING = {"remove": "removing it", "params": "changing its vgpu_params"}
 
 
 def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list[Step]:
-    """Runs the steps, then monitors the new vGPUs for ``settle`` seconds."""
+    """Runs the steps, then monitors the new vGPUs for settle seconds."""
 
     def work() -> list[Step]:
         outcome = run(ctx, plan.steps, timeout)
@@ -67,7 +67,7 @@ class Outcome:
     at: float
 
     def without(self, undone: Sequence[tuple[Step, Refusal]]) -> Outcome:
-        """Returns the same outcome without the steps that are in fact undone."""
+        """Returns the same outcome without the steps that were found to be undone."""
         if not undone:
             return self
         for step, problem in undone:
@@ -131,7 +131,7 @@ def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Refusa
 
 
 def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
-    """Monitors the new vGPUs until they are ``settle`` seconds old. Returns the completed steps, or raises the failures."""
+    """Monitors the new vGPUs until the vGPUs are settle seconds old. Returns the completed steps, or raises the failures."""
     left = settle - (ctx.clock.now() - outcome.at)  # writing definitions took some of the time
     created = [(step, frameworks.at(ctx, str(step.device))) for step in outcome.done if step.kind == "create"]
 
@@ -168,7 +168,7 @@ def _create(framework: Framework, step: Step, timeout: float) -> None:
 
 
 def _check_idle(framework: Framework, step: Step, watch_files: Watch) -> None:
-    """Refuses a step on a vGPU that a process has opened since the plan was made."""
+    """Raises EngineError if a process has opened the step's vGPU since the plan was made."""
     key, override = step.args["key"], "force_remove" if step.kind == "remove" else None
     holders = [] if step.args.get("forced") else framework.holders(watch_files.open_files(), key)
     if holders:

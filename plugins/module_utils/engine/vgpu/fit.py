@@ -86,7 +86,7 @@ def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Refusal:
 
 
 def _offered(gpu: Gpu, name: str) -> VgpuType | None:
-    """Returns the driver's type with a name. NVIDIA's vGPU Device Manager adds the suffix of the GPU instance to some names."""
+    """Returns the driver's type with the given name, or None. NVIDIA's vGPU Device Manager adds the suffix of the GPU instance to some names."""
     found, suffix = vgpu_types.find(name, gpu.types), VgpuType("", name).suffix
     if found or not suffix or not gpu.mig:
         return found
@@ -96,7 +96,7 @@ def _offered(gpu: Gpu, name: str) -> VgpuType | None:
 
 
 def _predict(gpu: Gpu, name: str) -> VgpuType | None:
-    """Returns the type with a name before the driver lists its types.
+    """Returns the type with the given name before the driver lists its types.
 
     The suffix GFX is removed if the GPU has GPU instances with graphics (+gfx).
     """
@@ -108,7 +108,11 @@ def _predict(gpu: Gpu, name: str) -> VgpuType | None:
 
 @dataclass(eq=False, repr=False)
 class _Limit:
-    """A limit: the requested number, the name, the limit and its cause. estimate: whether only our tables support it."""
+    """A limit on the number of vGPUs of a type, or of all types.
+
+    ``count`` is the requested number, ``most`` is the limit, and ``cause`` is the reason for the limit.
+    ``estimate`` is true if only the collection's tables give the limit.
+    """
 
     count: int
     name: str
@@ -151,10 +155,10 @@ def _limits(request: GpuRequest, types: Sequence[VgpuType]) -> list[_Limit]:
 def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> tuple[list[Refusal], list[str]]:
     """Checks the limits: one framebuffer size, each type's max_instance, the number of VFs, and the framebuffer in mixed-size mode.
 
-    Returns errors, and warnings for limits that are only from the collection's tables.
+    Returns errors, and warnings for limits that only the collection's tables give.
     """
     gpu, types = request.gpu, [one.type for one in chosen]
-    sizes = {one.framebuffer_mib: one.short for one in reversed(types) if one.framebuffer_mib}  # a type that is given by number (nvidia-565) has no size
+    sizes = {one.framebuffer_mib: one.short for one in reversed(types) if one.framebuffer_mib}  # a type known only by number has no size
     if len(sizes) > 1 and not request.spec.mixed and not request.spec.needs_mig:
         return [Refusal(
             "vGPUs of different framebuffer sizes are requested: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans one GPU: the vGPUs to keep, remove and create, its GPU instances and mixed-size mode. Reads and writes nothing."""
+"""Plans one GPU: the vGPUs to keep, remove and create, the GPU instances, and mixed-size mode. The planner does no I/O."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     refused, chosen = _fitting(result, request)
     if refused:
         result.errors += refused
-        if request.spec.removes is not None:  # slots are assigned one by one: conflicts of the others are already known
+        if request.spec.removes is not None:  # slots are assigned one by one, so conflicts of other vGPUs are already known
             result.errors += place(request, match(request, chosen))
         target.placed = None
         return
@@ -55,25 +55,25 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
 
 
 def _changed_in_use(placed: Sequence[Placed]) -> list[Refusal]:
-    """The errors of changed parameters of vGPUs in use: a VM reads the parameters only at its start."""
+    """Returns errors for vGPUs in use whose parameters change. A VM reads the parameters of its vGPU only at the VM's start."""
     return [
         refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params") for one in placed if one.vgpu and one.vgpu.holders and one.changes_params
     ]
 
 
 def _empty(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """Plans a GPU without vGPUs, or without additional ones. Returns errors."""
+    """Plans a GPU without vGPUs, or without additional vGPUs. Returns errors."""
     gpu, removes = request.gpu, request.spec.removes
     ours = request.stored is not None and request.stored.mig is not None
     target.removed = [vgpu for vgpu in gpu.vgpus if removes is None or vgpu.key in removes]
     if ours and gpu.mig and gpu.mig.current:
         target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
-    target.mig = [] if ours and not (gpu.mig and gpu.mig.current is False) else None  # until MIG is off: the next run completes this one
+    target.mig = [] if ours and not (gpu.mig and gpu.mig.current is False) else None  # stored until MIG is off, so the next run can complete this one
     return guard_removal(target.removed, request.options)
 
 
 def _fitting(result: LayoutPlan, request: GpuRequest) -> tuple[list[Refusal], list[Chosen]]:
-    """The errors of the requested vGPUs that do not depend on existing ones, and each vGPU with its type. Adds warnings to the plan."""
+    """Returns the errors of the requested vGPUs that do not depend on existing vGPUs, and each vGPU with its type. Adds warnings to the plan."""
     gpu, spec = request.gpu, request.spec
     if not request.predicted and not gpu.types and spec.vgpus:
         return refusals.no_types(gpu, request.host.facts), []
@@ -87,14 +87,14 @@ def _fitting(result: LayoutPlan, request: GpuRequest) -> tuple[list[Refusal], li
         return refused, chosen
     there = [vgpu.uuid for vgpu in gpu.vgpus]
     if spec.removes is not None and all(one.uuid in there for one in spec.vgpus):
-        return [], chosen  # nothing is created: existing vGPUs fit
+        return [], chosen  # no vGPU is created, and existing vGPUs fit
     refused, doubts = check_room(request, chosen)
     result.warnings += doubts
     return refused, chosen
 
 
 def _check_mode(request: GpuRequest) -> list[Refusal]:
-    """Checks the MIG mode that the types require. The mode is set before the VFs are enabled, so it can't be changed here."""
+    """Checks the MIG mode that the types require. The mode is set before the VFs are enabled, so this plan cannot change it."""
     gpu, spec = request.gpu, request.spec
     sliced = [one for one in spec.vgpus if vgpu_types.slices_of(one.type)]
     shared = [one for one in spec.vgpus if vgpu_types.gpu_word(one.type) and not vgpu_types.slices_of(one.type)]
@@ -121,7 +121,7 @@ def _check_mode(request: GpuRequest) -> list[Refusal]:
 
 
 def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """Checks requested mixed-size mode. The GPU must be empty when the mode is enabled."""
+    """Plans the requested mixed-size mode, and returns errors. The GPU must be empty when the mode is enabled."""
     gpu = request.gpu
     target.mixed = True
     supported, on = gpu.mixed or (request.predicted, False)
@@ -140,7 +140,7 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> li
 
 
 def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredGpu | None) -> None:
-    """Disables mixed-size mode of an earlier layout as soon as no vGPU needs it."""
+    """Disables the mixed-size mode of an earlier layout as soon as no vGPU needs the mode."""
     on = stored is not None and stored.mixed is not None and (gpu.mixed is None or gpu.mixed[1])
     if not on:
         return
@@ -150,9 +150,9 @@ def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredG
 
 
 def _plan_instances(target: GpuTarget, request: GpuRequest, chosen: Sequence[Chosen]) -> list[Refusal]:
-    """Plans GPU instances for the vGPUs. Returns errors if they do not fit."""
+    """Plans GPU instances for the vGPUs. Returns errors if the instances do not fit."""
     errors = _instances(target, request)
-    # GPU instances of idle vGPUs may block the new ones. As few of these vGPUs as possible are removed or recreated, if all vGPUs fit then.
+    # GPU instances of idle vGPUs may block the new instances. As few idle vGPUs as possible are removed or recreated, if all vGPUs then fit.
     sets = _recreatable(request, target.removed) if errors and not (target.sets_mixed or request.options.keeps) else []
     least, best = len(target.removed), None
     for some in sets if sets and _without(request, chosen, sets[-1]) else ():
@@ -168,7 +168,7 @@ def _plan_instances(target: GpuTarget, request: GpuRequest, chosen: Sequence[Cho
 
 
 def _without(request: GpuRequest, chosen: Sequence[Chosen], gone: Sequence[Vgpu]) -> GpuTarget | None:
-    """The GPU's target if these vGPUs are removed; None if this is impossible."""
+    """Returns the GPU's target without these vGPUs, or None if their removal is impossible."""
     found = match(request, chosen, gone)
     wrong = place(request, found) + guard_removal(found.removed, request.options) + _changed_in_use(found.placed)
     target = GpuTarget(found.placed, found.removed)
@@ -176,10 +176,10 @@ def _without(request: GpuRequest, chosen: Sequence[Chosen], gone: Sequence[Vgpu]
 
 
 def _recreatable(request: GpuRequest, going: Sequence[Vgpu]) -> list[list[Vgpu]]:
-    """The sets of idle vGPUs whose removal may free GPU instances, the smallest sets first, the set of all last. going: those that are removed anyway.
+    """Returns the sets of idle vGPUs whose removal may free GPU instances, the smallest sets first. ``going`` holds vGPUs that are removed anyway.
 
-    A set has all vGPUs of one GPU instance. If the driver does not report the instances of several vGPUs of one profile and size, the set is so
-    large that fewer vGPUs are left than possible instances.
+    A set has all vGPUs of a GPU instance, or none of them. If the driver does not report the GPU instances of several vGPUs of one profile and size,
+    the set is so large that fewer vGPUs are left than possible instances.
     """
     gpu, types = request.gpu, {one.id: one for one in request.gpu.types}
     there: Counter[int | str | None] = Counter(one.profile for one in (gpu.mig.instances if gpu.mig else ()))
@@ -198,7 +198,7 @@ def _recreatable(request: GpuRequest, going: Sequence[Vgpu]) -> list[list[Vgpu]]
 
 
 def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """Plans the target's GPU instances. Returns errors."""
+    """Plans the GPU instances of the target. Returns errors."""
     gpu, words = request.gpu, request.spec.mig
     tenants = [(one.type, one.vgpu) for one in target.placed or ()]
     unknown = {vgpu_type.short for vgpu_type, dummy in tenants if request.predicted and vgpu_type.framebuffer_mib is None}
@@ -208,9 +208,9 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
         profiles = mig_placement.predicted_profiles(gpu.model, words or (), [vgpu_type for vgpu_type, dummy in tenants])
     others = _others(target, request)
     tenants += others
-    certain = not request.options.keeps  # if nothing is removed, an attempt is harmless
+    certain = not request.options.keeps  # an attempt is harmless if no vGPU is removed
     found, errors = selection.needed(gpu, tenants, profiles, certain) if words is None else selection.given(gpu, words, tenants, profiles, certain)
-    if errors and others and words is not None:  # the listed instances are not for the vGPUs that stay
+    if errors and others and words is not None:  # the listed instances do not include those of the vGPUs that stay
         beside = selection.needed(gpu, others, profiles, certain)[0].profiles
         found, errors = selection.given(gpu, [*words, *(one.name for one in beside)], tenants, profiles, certain)
     staying = [(vgpu, vgpu_type) for vgpu_type, vgpu in tenants if vgpu]
@@ -226,13 +226,13 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
 
 
 def _others(target: GpuTarget, request: GpuRequest) -> list[selection.Tenant]:
-    """The vGPUs with known types that stay although nothing requests them."""
+    """Returns the vGPUs with known types that stay although they are not requested."""
     types = {one.id: one for one in request.gpu.types}
     return [(types[vgpu.type_id], vgpu) for vgpu in target.left if vgpu.type_id in types]
 
 
 def guard_removal(vgpus: Sequence[Vgpu], options: Options) -> list[Refusal]:
-    """The errors of vGPUs that should be removed, but are in use and not named in force_remove."""
+    """Returns errors for vGPUs to remove that are in use and that force_remove does not name."""
     used = [vgpu for vgpu in vgpus if vgpu.holders and vgpu.key not in options.force_remove and not options.keeps]
     names = ["%s (%s%s)" % (vgpu.key, vgpu.type, " on " + vgpu.parent if vgpu.uuid else "") for vgpu in used]
     override = "force_remove (role variable vgpu_force_remove)"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans single mediated devices: uuid, parent and type, or a device to remove. Reads and writes nothing.
+"""Plans single mediated devices: a UUID, parent and type, or a device to remove. The planner does no I/O.
 
 Devices are converted to requests for GPUs, which the layout's planner plans. Other vGPUs of a GPU are not changed.
 """
@@ -22,7 +22,10 @@ from .target import Host, LayoutPlan, Options, Placed
 
 @dataclass(eq=False, repr=False)
 class Device:
-    """One requested device. where: its entry. parent: an address in sysfs' spelling or None; absent: whether to remove the device."""
+    """One requested device.
+
+    ``where`` is its entry in the request. ``parent`` is an address as in sysfs, or None. ``absent`` requests the removal of the device.
+    """
 
     where: str
     uuid: str | None
@@ -32,7 +35,7 @@ class Device:
 
 
 def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
-    """The devices of the module's list. Raises EngineError with all errors."""
+    """Returns the devices in the module's list. Raises EngineError with all errors."""
     found: list[Device] = []
     errors: list[Refusal] = []
     seen: dict[str, str] = {}
@@ -58,7 +61,7 @@ def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
 
 
 def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
-    """The plan for single devices. Raises EngineError with all errors."""
+    """Plans single devices. Raises EngineError with all errors."""
     requests = _Requests(host, devices)
     # Removals come first, then devices on VFs, then devices on a PF, which use the remaining VFs.
     pfs = [gpu.address for gpu in host.inventory.gpus]
@@ -70,7 +73,7 @@ def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
     requests.keep_others()
     errors = requests.errors + guard_removal(requests.orphans, options)
     result = layout_plan.plan(host, requests.specs, options, errors, listed_only=True)
-    # A GPU that fell off the bus refuses the run: this module has no option for skipping it.
+    # A GPU that fell off the bus makes the run fail, because this module has no option to skip the GPU.
     raise_if_any(one.problem for one in result.failing)
     result.steps[:0] = [layout_plan.remove(vgpu.parent, vgpu) for vgpu in requests.orphans]
     if options.mdevctl:
@@ -82,20 +85,20 @@ def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
 
 
 def several_types(gpu: Gpu, devices: Sequence[Device]) -> bool:
-    """Whether the GPU may get vGPUs of several types, for which its mixed-size mode is relevant."""
+    """Returns whether the GPU may get vGPUs of several types. Mixed-size mode is relevant only for such a GPU."""
     own = [gpu.address] + [vf.address for vf in gpu.vfs]
     return len({vgpu.type for vgpu in gpu.vgpus} | {one.type for one in devices if not one.absent and one.parent in own}) > 1
 
 
 def placed(result: LayoutPlan, devices: Sequence[Device]) -> list[Placed]:
-    """The planned devices, in the order of the request."""
+    """Returns the planned devices, in the order of the request."""
     found = {one.spec.where: one for target in result.target.gpus.values() for one in target.placed or ()}
     return [found[device.where] for device in devices if not device.absent]
 
 
 @dataclass(eq=False, repr=False)
 class _Requests:
-    """The result of the conversion: specs by GPU; vGPUs to remove that are on no GPU of the host; errors."""
+    """The result of the conversion: specs by GPU, ``orphans``, and errors. Orphans are vGPUs to remove that are on no GPU of the host."""
 
     host: Host
     devices: Sequence[Device]
@@ -104,19 +107,19 @@ class _Requests:
     errors: list[Refusal] = field(default_factory=list)
 
     def owner(self, parent: str | None) -> Gpu | None:
-        """The GPU with this address as its PF or VF."""
+        """Returns the GPU whose PF or VF has this address, or None."""
         return next((gpu for gpu in self.host.inventory.gpus if parent in [gpu.address] + [vf.address for vf in gpu.vfs]), None)
 
     def _spec_of(self, gpu: Gpu) -> GpuSpec:
         return self.specs.setdefault(gpu.address, GpuSpec(removes=set(), mixed=bool(gpu.mixed and gpu.mixed[1])))
 
     def _unnamed(self, gpu: Gpu) -> list[Vgpu]:
-        """The GPU's vGPUs that no requested device names."""
+        """Returns the GPU's vGPUs that no requested device names."""
         named = {one.uuid for one in self.devices} | {one.uuid for one in self._spec_of(gpu).vgpus}
         return [vgpu for vgpu in gpu.vgpus if vgpu.uuid not in named]
 
     def remove(self, device: Device) -> None:
-        """Adds a device to remove."""
+        """Adds a request to remove a device."""
         vgpu = next((one for one in self.host.inventory.mdevs if one.uuid == device.uuid), None)
         if vgpu is None:
             return
@@ -132,7 +135,7 @@ class _Requests:
             spec.removes = {*(spec.removes or ()), vgpu.key}
 
     def add(self, device: Device) -> None:
-        """Adds a device to create. Without a uuid, an existing device with its type and parent is used."""
+        """Adds a request to create a device. Without a UUID, an existing device with the same type and parent is used."""
         gpu = self.owner(device.parent)
         if gpu is None:
             have = ", ".join("%s (%d VFs)" % (one.address, len(one.vfs)) for one in self.host.inventory.gpus)
@@ -152,7 +155,7 @@ class _Requests:
             self._spec_of(gpu).vgpus.append(one)
 
     def keep_others(self) -> None:
-        """Adds a GPU's other vGPUs to its spec if a vGPU is created: they share its VFs and its framebuffer."""
+        """Adds a GPU's other vGPUs to its spec if a vGPU is created, because they share the GPU's VFs and framebuffer."""
         for gpu in [gpu for gpu in self.host.inventory.gpus if gpu.address in self.specs]:
             there, spec = [vgpu.uuid for vgpu in gpu.vgpus], self.specs[gpu.address]
             if not all(one.uuid in there for one in spec.vgpus):

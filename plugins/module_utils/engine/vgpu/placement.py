@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans which vGPUs stay, and the slots and UUIDs of new ones. Reads and writes nothing."""
+"""Plans which vGPUs stay, and the slots and UUIDs of new vGPUs. The planner does no I/O."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from .fit import Chosen, slots_of
 from .layout import VgpuSpec, plain_params
 from .target import GpuRequest, Placed, Slot
 
-# An arbitrary fixed UUID, as the namespace of our names.
+# An arbitrary fixed UUID, which is the namespace of the collection's names.
 NAMESPACE = uuids.UUID("6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11")
 
 
 @dataclass(eq=False, repr=False)
 class Matching:
-    """Existing vGPUs that match a request (placed), that are removed (removed), all others (left), and requests without a match (open).
+    """The match between existing vGPUs and the request.
 
-    again: vGPUs that are removed although they match. A request may recreate one of them.
+    ``placed`` holds vGPUs that match, ``removed`` vGPUs to remove, ``left`` all other vGPUs, and ``open`` requested vGPUs without a match.
+    ``again`` holds vGPUs that are removed although they match. A request may recreate such a vGPU.
     """
 
     placed: list[Placed] = field(default_factory=list)
@@ -33,18 +34,18 @@ class Matching:
     again: Sequence[Vgpu] = ()
 
     def keep(self, request: GpuRequest, one: Chosen, vgpu: Vgpu) -> None:
-        """Uses an existing vGPU for a request."""
+        """Uses an existing vGPU for a requested vGPU."""
         self.left.remove(vgpu)
         self.open.remove(one)
         spec, stored = one.spec, request.stored
-        # If no parameters are requested, those that we set are cleared once the vGPU is not in use. Others are kept.
+        # If no parameters are requested, parameters from an earlier layout are cleared once the vGPU is not in use. Other parameters are kept.
         ours = stored is not None and stored.gave(vgpu.key, plain_params(vgpu.params))
         params = "" if spec.params is None and ours and not vgpu.holders else spec.params
         self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), one.type, spec, vgpu.uuid, vgpu, params=params))
 
 
 def stable_uuid(machine: str | None, pf: str, index: int | None, taken: Collection[str]) -> str:
-    """The UUIDv5 of machine, PF and VF number, or the next one of the series if it is in use."""
+    """Returns the UUIDv5 of the machine, PF and VF number, or the next UUID of this series if that UUID is in use."""
     name, salt = "%s/%s/%s" % (machine, pf, index), 0
     word = str(uuids.uuid5(NAMESPACE, name))
     while word in taken:
@@ -53,10 +54,11 @@ def stable_uuid(machine: str | None, pf: str, index: int | None, taken: Collecti
     return word
 
 
-# The need to keep a vGPU: not needed, attached to a stopped VM, in use.
+# The need to keep a vGPU: not needed, attached to a stopped VM, or in use.
 _IDLE, _DEFINED, _USED = 0, 1, 2
-# How well a vGPU matches a request of its type, by requested parameters, its own parameters and the need to keep it, best first. A vGPU in use
-# stays unchanged if any request allows this. A vGPU of a VM's definition is preferred over others.
+# The criteria for the best match between a vGPU and a request of its type, best first. The criteria compare the requested parameters, the vGPU's
+# own parameters and the need to keep the vGPU. A vGPU in use stays unchanged if any request allows this. A vGPU in a VM's definition is preferred
+# over an idle vGPU.
 _FITTING: Sequence[Callable[[Optional[str], str, int], bool]] = (
     lambda requested, present, stays: stays == _USED and present == requested,
     lambda requested, present, stays: stays == _USED and requested is None and not present,
@@ -74,7 +76,7 @@ _FITTING: Sequence[Callable[[Optional[str], str, int], bool]] = (
 
 
 def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] = ()) -> Matching:
-    """Matches existing vGPUs with requests: by UUID, then by slot in the layout file, then by type. again: as in Matching."""
+    """Matches existing vGPUs with requests: first by UUID or requested VF, then by type. ``again`` is explained in Matching."""
     removes = request.spec.removes
     found = Matching(open=list(chosen), again=again)
     for vgpu in request.gpu.vgpus:
@@ -82,7 +84,7 @@ def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] =
         (found.removed if goes else found.left).append(vgpu)
     vfs = {one.spec.index for one in chosen} - {None}
     for one in [one for one in chosen if one.spec.uuid or one.spec.index is not None]:
-        # A VF or UUID of another request must not be kept.
+        # A vGPU with the VF or UUID of another request must not be kept.
         mine = [vgpu for vgpu in found.left if one.spec.index is not None or vgpu.index not in vfs]
         mine = [vgpu for vgpu in mine if one.spec.uuid or not request.gives_away(vgpu)]
         same = next((vgpu for vgpu in mine if _is_it(request, one.spec, vgpu) and vgpu.type == one.type.short), None)
@@ -93,7 +95,7 @@ def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] =
         [vgpu for vgpu in found.left if not request.gives_away(vgpu) and vgpu.index not in given],
         key=lambda vgpu: (not vgpu.holders, vgpu.key not in request.known, vgpu.index or 0, vgpu.key),
     )
-    # For an idle vGPU, the stored parameters count: an interrupted run may not have set them.
+    # For an idle vGPU, the stored parameters count, because an interrupted run may not have set them.
     known = {vgpu.key: request.known[vgpu.key].params for vgpu in ranked if vgpu.key in request.known and not vgpu.holders}
     present = {vgpu.key: (known.get(vgpu.key) or plain_params(vgpu.params), _stays(request, vgpu)) for vgpu in ranked}
     for fits in _FITTING:
@@ -112,21 +114,21 @@ def _stays(request: GpuRequest, vgpu: Vgpu) -> int:
 
 
 def _is_it(request: GpuRequest, spec: VgpuSpec, vgpu: Vgpu) -> bool:
-    """Whether a request names this vGPU."""
+    """Returns whether a request names this vGPU by its UUID or VF."""
     if request.uuids and spec.uuid:
         return spec.uuid == vgpu.uuid and spec.index in (None, vgpu.index)
     return spec.index is not None and spec.index == vgpu.index
 
 
 def place(request: GpuRequest, found: Matching) -> list[Refusal]:
-    """Assigns slots to requested vGPUs without a match, and fills found.placed. Returns errors."""
+    """Assigns slots to requested vGPUs without a match, and adds these vGPUs to found.placed. Returns errors."""
     gpu, staying = request.gpu, [vgpu.uuid for vgpu in found.left]
     existing = {vgpu.key for vgpu in request.host.inventory.mdevs} - {vgpu.key for vgpu in found.removed}
     in_use = existing | {one.key for one in found.placed} | set(request.explicit) | set(request.spec.removes or ())
     held = [one.slot.index for one in found.placed] + [vgpu.index for vgpu in found.left]
-    busy = held if gpu.sriov else range(len(held))  # on a PF, the number is only a part of the UUID, and existing vGPUs do not show it
+    busy = held if gpu.sriov else range(len(held))  # on a PF, the number only affects the UUID, and existing vGPUs do not show their number
     free = [slot for slot in slots_of(request) if slot.index not in busy]
-    # Larger ones first, because they need more contiguous space. The plan refuses UUIDs of other vGPUs.
+    # Larger vGPUs come first, because they need more contiguous space. The plan refuses UUIDs of other vGPUs.
     coming = sorted([one for one in found.open if one.spec.uuid not in staying or not one.spec.uuid], key=lambda one: -(one.type.framebuffer_mib or 0))
     former = [StoredVgpu(one.uuid, one.parent, one.index, one.type, plain_params(one.params)) for one in found.again if one.key not in request.known]
     continued, gone = _continue(request, [*request.known.values(), *former], coming, free, in_use)
@@ -153,7 +155,7 @@ def place(request: GpuRequest, found: Matching) -> list[Refusal]:
 
 
 def _free_slot(free: Sequence[Slot], index: int | None, avoided: Collection[int | None]) -> Slot | None:
-    """The slot with the number or, without a number, the first one, preferably one that is not to be avoided."""
+    """Returns the slot with the number. Without a number, returns the first slot, preferably one that is not in ``avoided``."""
     fitting = [slot for slot in free if index in (None, slot.index)]
     return next((slot for slot in fitting if index is not None or slot.index not in avoided), next(iter(fitting), None))
 
@@ -161,9 +163,9 @@ def _free_slot(free: Sequence[Slot], index: int | None, avoided: Collection[int 
 def _continue(
     request: GpuRequest, former: Sequence[StoredVgpu], coming: Sequence[Chosen], free: Sequence[Slot], in_use: Collection[str]
 ) -> tuple[dict[Chosen, StoredVgpu], list[StoredVgpu]]:
-    """The former vGPU that each request restores in its free slot, and missing former vGPUs that may return later.
+    """Returns the former vGPU that each request restores in its free slot, and missing former vGPUs that may return later.
 
-    A former vGPU is found by the request's UUID, by VF and type, or by type, preferably with the same parameters.
+    A former vGPU is found by the request's UUID, by VF and type, or by type. A former vGPU with the same parameters is preferred.
     """
     slots, given = {None, *(slot.index for slot in free)}, {one.spec.index for one in coming if one.spec.index is not None}
     left = sorted((was for was in former if was.index in slots), key=lambda was: was.key not in request.host.defined)
@@ -190,7 +192,7 @@ def _continue(
 
 
 def _no_slot(request: GpuRequest, found: Matching, one: Chosen, index: int | None) -> Refusal:
-    """The error of a requested VF that has another vGPU or can't have one."""
+    """Returns the error for a requested VF that has another vGPU or cannot have a vGPU."""
     gpu = request.gpu
     holders = ["%s (%s)" % (held.key, held.type.short) for held in found.placed if held.slot.index == index]
     holders += ["%s (%s)" % (vgpu.key, vgpu.type) for vgpu in found.left if vgpu.index == index]

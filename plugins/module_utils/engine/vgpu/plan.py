@@ -1,12 +1,11 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the steps for a layout: the VF of each vGPU, and the vGPUs to keep and remove. Reads and writes nothing.
+"""Plans the steps for a layout: the VF of each vGPU, and the vGPUs to keep and remove. The planner does no I/O.
 
-Matching vGPUs are kept. Only surplus vGPUs are removed, but never those in use. Free VFs are used in
-the order of their numbers. A UUID depends on machine, PF and VF number: a recreated vGPU
-has the same UUID. On a framework without UUIDs, the VF stays the same.
-GPU instances of MIG and mixed-size mode are changed after removals and before creations.
-mdevctl's definition of a vGPU has the vGPU's parent and type, and only we start it.
+Matching vGPUs are kept. Only surplus vGPUs are removed. A vGPU in use is only removed if force_remove names it.
+Free VFs are used in the order of their numbers. A UUID depends on the machine, PF and VF number, so a recreated vGPU has the same UUID.
+On a framework without UUIDs, a recreated vGPU has the same VF. GPU instances and mixed-size mode are changed after removals and before creations.
+The mdevctl definition of a vGPU has the vGPU's parent and type, and only the collection starts the vGPU.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, Placed, Ta
 
 
 def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, errors: Sequence[Refusal] = (), listed_only: bool = False) -> LayoutPlan:
-    """The plan for the specs by GPU (layout.by_gpu). Raises EngineError with all errors, the given ones first.
+    """Plans the specs by GPU (from layout.by_gpu). Raises EngineError with the given errors, followed by all other errors.
 
-    listed_only: GPUs without a spec are not changed, for requests that are not a layout.
+    ``listed_only`` leaves GPUs without a spec unchanged, for requests that are not a layout.
     """
     result = Plan(Target(), errors=list(errors))
     alive = {gpu.address for gpu in host.inventory.gpus if gpu.alive}
@@ -52,14 +51,14 @@ def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, errors: Seq
 
 
 def _autostarted(result: LayoutPlan, host: Host, pf: str) -> list[Refusal]:
-    """The warnings of other vGPUs that mdevctl will start on the GPU at each boot, after the run's changes of definitions."""
+    """Returns warnings about other vGPUs that mdevctl starts on the GPU at each boot, after this run has changed the definitions."""
     gpu, placed = host.inventory.gpu(pf), result.target.of(pf).placed or ()
     ours = {one.uuid for one in placed} | {step.args["uuid"] for step in result.steps if step.kind == "undefine"}
     return autostart.foreign(host.definitions, {pf, *[vf.address for vf in gpu.vfs], *[one.slot.parent for one in placed]}, ours) if gpu else []
 
 
 def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -> None:
-    """Plans a GPU that the layout does not name: our vGPUs are removed, others stay."""
+    """Plans a GPU that the layout does not name. vGPUs that the collection created are removed, and other vGPUs stay."""
     target, stored = GpuTarget(), host.stored.get(gpu.address)
     for vgpu in gpu.vgpus:
         if stored and stored.has(vgpu.key, vgpu.type):
@@ -69,7 +68,7 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
             result.warnings.append(text % (vgpu.parent, vgpu.uuid + " " if vgpu.uuid else "", vgpu.type))
     result.errors += guard_removal(target.removed, options)
     if stored and stored.mig is not None and gpu.mig and gpu.mig.current:
-        if len(target.removed) == len(gpu.vgpus):  # foreign vGPUs keep their GPU instances
+        if len(target.removed) == len(gpu.vgpus):  # vGPUs of other programs keep their GPU instances
             target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
         target.mig = []
     unset_mixed(result, target, gpu, stored)
@@ -77,7 +76,7 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
 
 
 def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec]) -> list[Refusal]:
-    """The errors of requested UUIDs that exist elsewhere on the host."""
+    """Returns errors for requested UUIDs that exist elsewhere on the host."""
     targets = list(result.target.gpus.values())
     fine = {vgpu.uuid for target in targets for vgpu in target.removed}
     fine |= {one.uuid for target in targets for one in target.placed or () if one.vgpu}
@@ -101,17 +100,20 @@ def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec])
 
 
 def undefine(lane: str, definition: Definition) -> Step:
-    """The step that removes a definition. The running device stays."""
+    """Returns the step that removes an mdevctl definition. The running device stays."""
     return Step("undefine", lane, definition.parent, "undefine %s in mdevctl" % definition.uuid, uuid=definition.uuid)
 
 
 def remove(lane: str, vgpu: Vgpu) -> Step:
-    """The step that removes a vGPU; forced if it is in use."""
+    """Returns the step that removes a vGPU. The removal is forced if the vGPU is in use."""
     return Step("remove", lane, vgpu.parent, "remove %s" % titled(vgpu.type, vgpu.uuid), key=vgpu.key, forced=bool(vgpu.holders))
 
 
 def _define(lane: str, placed: Placed, definition: Definition | None) -> list[Step]:
-    """The steps to one manual definition; none if it exists already. definition: the current one, whose attributes are kept."""
+    """Returns the steps that lead to one manual definition, or no step if the definition exists.
+
+    ``definition`` is the current definition, whose attributes are kept.
+    """
     uuid, parent = str(placed.uuid), placed.slot.parent
     found = definition.all if definition else []
     good = [one for one in found if one.parent == parent and one.start == "manual" and (one.mdev_type or "").rsplit("-", 1)[-1] == placed.type.id]
@@ -123,7 +125,7 @@ def _define(lane: str, placed: Placed, definition: Definition | None) -> list[St
 
 
 def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
-    """Adds the steps of all GPUs. The layout file comes first: the boot or the next run can then complete an interrupted run."""
+    """Adds the steps of all GPUs. The layout file is written first: the boot or the next run can then complete an interrupted run."""
     targets, steps = result.target.gpus.values(), result.steps
     coming = {one.uuid for target in targets for one in target.placed or () if one.uuid}
     going = {vgpu.key for target in targets for vgpu in target.removed}
@@ -132,13 +134,13 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
         _add_store(result, host, options)
     for gpu in host.inventory.gpus:
         pf, planned = gpu.address, result.target.of(gpu.address)
-        # Definitions of our vGPUs that no longer exist.
+        # The mdevctl definitions of the collection's vGPUs that no longer exist.
         ours = host.stored[pf].keys if gpu.alive and pf in host.stored else ()
         left = [definitions[key] for key in ours if key in definitions and key not in coming | going]
         steps += [undefine(pf, one) for definition in left for one in definition.all]
         for vgpu in planned.removed:
             steps.append(remove(pf, vgpu))
-            # A UUID that is created again with another type is defined again below.
+            # The definition of a UUID that is created again with another type is replaced below.
             if vgpu.key in definitions and vgpu.key not in coming:
                 steps += [undefine(pf, one) for one in definitions[vgpu.key].all]
         if planned.instances:
@@ -158,7 +160,7 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
 
 
 def _move_first(result: LayoutPlan) -> None:
-    """The lane of each GPU. If a UUID moves between GPUs, both share a lane, because it must be removed before it is created."""
+    """Moves the removal of a UUID before its creation on another GPU. Both GPUs then share a lane, because the removal must come first."""
     coming = {step.args["uuid"]: step for step in result.steps if step.kind == "create" and step.args["uuid"]}
     moving = [step for step in result.steps if step.kind == "remove" and step.args["key"] in coming and step.lane != coming[step.args["key"]].lane]
     for step in moving:
@@ -170,14 +172,14 @@ def _move_first(result: LayoutPlan) -> None:
 
 
 def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
-    """The step that writes a changed layout file. The boot restores the layout's GPUs, and VFs of GPUs that have them enabled."""
+    """Adds the step that writes a changed layout file. The boot restores the layout's GPUs, and the VFs of other GPUs that have VFs enabled."""
     kept, new = [], []
     everywhere = {vgpu.key for vgpu in host.inventory.vgpus}
     placed = {one.uuid for target in result.target.gpus.values() for one in target.placed or () if one.uuid}
     for gpu in host.inventory.gpus:
         planned, stored = result.target.of(gpu.address), host.stored.get(gpu.address)
         if stored and not gpu.alive:
-            # A missing GPU keeps its stored vGPUs in case it returns, except those that moved to another GPU.
+            # An unresponsive GPU keeps its stored vGPUs in case the GPU returns, except vGPUs that moved to another GPU.
             kept.append(replace(stored, vgpus=[one for one in stored.vgpus if one.uuid not in placed]))
         if gpu.alive and (planned.placed is not None or gpu.num_vfs or stored):
             vgpus = [
@@ -186,7 +188,7 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
                 )
                 for one in planned.placed or ()
             ]
-            # A GPU without vGPUs and VFs stays unchanged: it may be used for passthrough.
+            # A GPU without vGPUs and VFs stays unchanged, because it may be used for passthrough.
             comes = planned.placed or "vfs" in options.assume
             count = (gpu.num_vfs or (gpu.total_vfs if comes else 0)) if gpu.sriov else 0
             new.append(layout_file.StoredGpu(gpu.address, count, vgpus, stored.there(gpu) if stored else [], mig=planned.mig, mixed=planned.mixed))
@@ -203,14 +205,17 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
 
 
 def _params(one: Placed, stored: layout_file.StoredGpu | None) -> str:
-    """The vgpu_params to store: for an unchanged vGPU, those that a layout has set."""
+    """Returns the vgpu_params to store. For an unchanged vGPU, these are the parameters that a layout has set."""
     if one.params is not None or one.vgpu is None:
         return one.params or ""
     return one.present_params if stored and stored.gave(one.key, one.present_params) else ""
 
 
 def lines(inventory: Inventory, target: Target | None = None) -> str:
-    """The host's vGPUs, GPU instances and mixed-size mode as text for a diff, one a line. With a target: the planned state."""
+    """Returns the host's vGPUs, GPU instances and mixed-size modes as text for a diff, one per line.
+
+    With a target, the text shows the planned state.
+    """
     rows = []
     for gpu in inventory.gpus:
         planned = target.of(gpu.address) if target else GpuTarget()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The initial state and the target of a plan of vGPUs, as values."""
+"""The initial state and the target of a plan for vGPUs, as values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ from .layout import GpuSpec, VgpuSpec, plain_params
 
 @dataclass(eq=False, repr=False)
 class Host:
-    """The initial state. stored: of the layout file, by GPU. definitions: mdevctl's, by UUID. defined: keys of the vGPUs in VMs' definitions."""
+    """The initial state of the host.
+
+    ``stored`` holds the GPUs of the layout file. ``definitions`` holds mdevctl's definitions by UUID.
+    ``defined`` holds the keys of the vGPUs in VMs' definitions.
+    """
 
     inventory: Inventory
     state: HostState | Identity
@@ -32,16 +36,17 @@ class Host:
 
     @property
     def facts(self) -> HostState:
-        """The complete state. It is read unless all GPUs that get vGPUs offer vGPU types."""
+        """Returns the complete state of the host. A run reads this state unless all GPUs that get vGPUs offer vGPU types."""
         return cast(HostState, self.state)
 
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """force_remove: vGPUs that may be removed although in use, by UUID or VF. mdevctl: whether definitions are managed.
+    """The options of a plan.
 
-    persist: whether the layout is stored for the boot. assume: see the module's option. unresponsive: see plan.UNRESPONSIVE_POLICIES.
-    keeps: whether vGPUs that are not requested, and their GPU instances, stay.
+    ``force_remove`` names vGPUs, by UUID or VF, that may be removed although they are in use. ``mdevctl`` is true if definitions are managed.
+    ``persist`` is true if the layout is stored for the boot. Check mode uses the module's check_mode_assume.
+    ``unresponsive`` is one of plan.UNRESPONSIVE_POLICIES. ``keeps`` is true if vGPUs that are not requested stay, with their GPU instances.
     """
 
     force_remove: Sequence[str] = ()
@@ -57,9 +62,11 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class GpuRequest:
-    """One GPU and its request. explicit: all UUIDs that the whole request names, and whether the GPU of each responds.
+    """One GPU and its request.
 
-    stored: the GPU in the layout file. known: its stored vGPUs, by key. predicted: its VFs are enabled later. uuids: whether its vGPUs have UUIDs.
+    ``explicit`` maps all UUIDs that the whole request names to whether the UUID's GPU responds. ``stored`` is the GPU in the layout file.
+    ``known`` holds the GPU's stored vGPUs by key. ``predicted`` is true if the GPU's VFs are enabled later.
+    ``uuids`` is true if the GPU's vGPUs have UUIDs.
     """
 
     gpu: Gpu
@@ -72,17 +79,17 @@ class GpuRequest:
         self.stored = self.host.stored.get(self.gpu.address)
         self.known = {one.key: one for one in self.stored.vgpus} if self.stored else {}
         self.predicted = self.gpu.framework == "none" and "vfs" in self.options.assume
-        self.lists_profiles = bool(self.gpu.mig and self.gpu.mig.profiles)  # profiles of GPU instances
+        self.lists_profiles = bool(self.gpu.mig and self.gpu.mig.profiles)  # whether the driver lists profiles of GPU instances
         self.uuids = likely_uuids(self.host.state.kernel) if self.predicted and self.gpu.sriov else self.gpu.uuids
 
     def gives_away(self, vgpu: Vgpu) -> bool:
-        """Whether a vGPU's UUID is reserved for a request that names it, on a GPU that can get it."""
+        """Returns whether a request names the UUID of this vGPU for a GPU that responds."""
         return self.explicit.get(vgpu.uuid or "", False)
 
 
 @dataclass(eq=False, repr=False)
 class Slot:
-    """The slot for one vGPU: a VF or, without SR-IOV, one of several on the PF."""
+    """The slot for one vGPU: a VF or, without SR-IOV, one of several slots on the PF."""
 
     parent: str
     index: int | None
@@ -90,7 +97,10 @@ class Slot:
 
 @dataclass(eq=False, repr=False)
 class Placed:
-    """A vGPU in its slot. spec: its request. vgpu: the existing vGPU, or None to create it. params: None to keep them."""
+    """A vGPU in its slot.
+
+    ``spec`` is its request. ``vgpu`` is the existing vGPU, or None if the vGPU is to be created. ``params`` is None to keep the current parameters.
+    """
 
     slot: Slot
     type: VgpuType
@@ -101,17 +111,17 @@ class Placed:
 
     @property
     def key(self) -> str:
-        """The vGPU's key, as Vgpu.key."""
+        """Returns the vGPU's key, which equals Vgpu.key."""
         return self.uuid or self.slot.parent
 
     @property
     def present_params(self) -> str:
-        """The vGPU's current vgpu_params."""
+        """Returns the vGPU's current vgpu_params."""
         return plain_params(self.vgpu.params) if self.vgpu else ""
 
     @property
     def changes_params(self) -> bool:
-        """Whether the vGPU's vgpu_params must be changed."""
+        """Returns whether the vGPU's vgpu_params must be changed."""
         return self.params not in (None, self.present_params)
 
 
@@ -119,10 +129,10 @@ class Placed:
 class GpuTarget:
     """The target of one GPU.
 
-    placed: its vGPUs; None if the layout does not name the GPU. removed: vGPUs to remove; left: others that stay. instances: the planned GPU
-    instances, None if they are not managed. mig: names of the profiles to store. mixed: mixed-size mode, as in the layout file; sets_mixed: whether
-    a step sets the mode.
-    first: see mig.selection.Selected.
+    ``placed`` holds its vGPUs, or is None if the layout does not name the GPU. ``removed`` holds vGPUs to remove, and ``left`` other vGPUs that stay.
+    ``instances`` holds the planned GPU instances, or is None if the instances are not managed. ``mig`` holds the names of the profiles to store.
+    ``mixed`` is mixed-size mode as in the layout file, and ``sets_mixed`` is true if a step sets this mode.
+    ``first`` is explained in mig.selection.Selected.
     """
 
     placed: list[Placed] | None = None
@@ -135,7 +145,7 @@ class GpuTarget:
     first: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     def in_order(self) -> list[Placed]:
-        """The placed vGPUs in the order of creation: larger ones first, because they need more contiguous space."""
+        """Returns the placed vGPUs in the order of creation. Larger vGPUs come first, because they need more contiguous space."""
         found = list(self.placed or ())
         if not self.mixed and not self.instances:
             return found
@@ -152,14 +162,17 @@ class GpuTarget:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The vGPUs of the host by GPU, and the text of the layout file if it changes. forgets: whether the file lists vGPUs to remove."""
+    """The vGPUs of the host by GPU, and the text of the layout file if the file changes.
+
+    ``forgets`` is true if the run must drop entries from the file after its steps.
+    """
 
     gpus: dict[str, GpuTarget] = field(default_factory=dict)
     store_text: str | None = None
     forgets: bool = False
 
     def of(self, pf: str) -> GpuTarget:
-        """The target of a GPU; an empty one if the plan does not change it."""
+        """Returns the target of a GPU, or an empty target if the plan does not change the GPU."""
         return self.gpus.get(pf) or GpuTarget()
 
 
@@ -167,5 +180,5 @@ LayoutPlan = Plan[Target]
 
 
 def titled(type_name: str, uuid: str | None) -> str:
-    """A vGPU as text: its type, and its UUID if it has one."""
+    """Returns a vGPU as text: its type, and its UUID if it has one."""
     return "%s (%s)" % (type_name, uuid) if uuid else type_name
