@@ -127,7 +127,8 @@ TABLE = (
     # --- nvidia-vgpud
     ("log_no_types", "nvidia-vgpud", r"GPU not supported by vGPU",
      "the installed vGPU software has no vGPU types for this GPU, so its VFs list none",
-     "Install a release that supports this GPU: H100 and later require the bundle of NVIDIA AI Enterprise (-aie), Pascal and Volta an older branch.",
+     "Install a release that supports this GPU. With branch 550 or older, Hopper GPUs (H100, H200) require the NVIDIA AI Enterprise bundle (-aie). "
+     "Pascal and Volta require an older branch.",
      "gpu_unsupported", FIELD),
     ("log_vgpud", "nvidia-vgpud", r"failed to (?:send vGPU configuration info to RM|allocate client)",
      "nvidia-vgpud could not pass the vGPU types to the driver",
