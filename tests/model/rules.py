@@ -178,6 +178,8 @@ class Board:
 
     def fits(self, wanted: Sequence[str], pinned: Sequence[Instance] = ()) -> bool:
         """Whether new instances of the wanted profiles find places beside the pinned ones."""
+        if not set(wanted) <= set(self.profiles):
+            return False
         for name in self.profiles:
             if wanted.count(name) and wanted.count(name) + sum(one.profile == name for one in pinned) > self.profiles[name].total:
                 return False

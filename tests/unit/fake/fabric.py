@@ -163,7 +163,7 @@ class Board:
         if number not in self.active:
             return libnvfm.UNINITIALIZED
         kernel = self.host.kernel
-        for one in kernel.mdevs.values():
+        for one in list(kernel.mdevs.values()):
             if kernel.used(one) and self.modules[one.parent.gpu.address] in PARTITIONS[number]:
                 kernel.harm.append("partition %d was deactivated under %s" % (number, one.parent.address))
         del self.active[number]

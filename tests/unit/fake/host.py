@@ -114,7 +114,7 @@ class Host:
 
     def vgpus(self):
         """All vGPUs: (uuid, parent, type), sorted."""
-        return sorted(one.facts() for one in self.kernel.mdevs.values())
+        return sorted(one.facts() for one in list(self.kernel.mdevs.values()))
 
     def reboot(self):
         """VFs and vGPUs are gone, as are processes; the files stay."""

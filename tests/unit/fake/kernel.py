@@ -133,7 +133,7 @@ class Device:
 
     def mdevs(self):
         """The mediated devices on it."""
-        return [one for one in self.kernel.mdevs.values() if one.parent is self]
+        return [one for one in list(self.kernel.mdevs.values()) if one.parent is self]
 
     def _directory(self):
         def driver_link():
@@ -534,7 +534,7 @@ class Kernel:
     def available(self, device, vgpu_type):
         """available_instances: more of the type that fit on this parent."""
         gpu = device.gpu
-        here = [one for one in self.mdevs.values() if one.parent.gpu is gpu]
+        here = [one for one in list(self.mdevs.values()) if one.parent.gpu is gpu]
         if gpu.mig != (vgpu_type.profile is not None):
             return 0
         if gpu.mig:
@@ -553,7 +553,7 @@ class Kernel:
         """GPU instances that have room for one more of the type, the driver's choice first."""
         found = []
         for instance in gpu.instances:
-            sizes = [one.type.gib for one in self.mdevs.values() if one.gi is instance]
+            sizes = [one.type.gib for one in list(self.mdevs.values()) if one.gi is instance]
             if instance.profile is vgpu_type.profile and instance.compute and set(sizes) <= {vgpu_type.gib} and len(sizes) < vgpu_type.per_gi:
                 found.append((len(sizes) if self.spreads else -len(sizes), instance.id, instance))
         return [instance for dummy, dummy2, instance in sorted(found, key=lambda one: one[:2])]
@@ -734,7 +734,7 @@ class Kernel:
     def _find_group(self, name):
         def members():
             return [key for key, one in self.devices.items() if one.group == name] + [
-                key for key, one in self.mdevs.items() if one.group == name and not one.parent.vendor
+                key for key, one in list(self.mdevs.items()) if one.group == name and not one.parent.vendor
             ]
 
         return Dir({"type": File(text("identity\n")), "devices": Dir(names=members)}) if self.iommu_on else None
@@ -742,7 +742,7 @@ class Kernel:
     def _cdev_owners(self):
         """{vfioN: the device's name}."""
         found = {os.path.basename(one.cdev): address for address, one in self.devices.items() if one.has_cdev()}
-        found.update((os.path.basename(one.cdev), key) for key, one in self.mdevs.items() if self.cdevs and not one.parent.vendor)
+        found.update((os.path.basename(one.cdev), key) for key, one in list(self.mdevs.items()) if self.cdevs and not one.parent.vendor)
         return found
 
     def _find_cdev(self, name):
@@ -754,7 +754,7 @@ class Kernel:
 
     def _groups_open(self):
         """/sys/class/vfio: groups whose devices VFIO drives."""
-        found = [one.group for one in self.devices.values() if one.group] + [one.group for one in self.mdevs.values() if one.group]
+        found = [one.group for one in self.devices.values() if one.group] + [one.group for one in list(self.mdevs.values()) if one.group]
         return [prefix + group for group in found for prefix in ("", "noiommu-")]
 
     def _find_mdev(self, name):
@@ -799,7 +799,9 @@ class Kernel:
                 "bus": Dir(
                     {
                         "pci": pci,
-                        "mdev": Dir({"devices": Dir(find=self._find_mdev, names=lambda: [key for key, one in self.mdevs.items() if not one.parent.vendor])}),
+                        "mdev": Dir({"devices": Dir(
+                            find=self._find_mdev, names=lambda: [key for key, one in list(self.mdevs.items()) if not one.parent.vendor],
+                        )}),
                     }
                 ),
                 "devices": Dir(find=self._find_root),

@@ -129,7 +129,7 @@ class Program:
     def _details(self, pf):
         load = self.host.load.get(pf.address, {})
         total = max(one.gib * 1024 for one in pf.model.types) if pf.model.types else 0
-        held = sum(one.type.gib * 1024 for one in self.kernel.mdevs.values() if one.parent.gpu is pf and self.kernel.used(one))
+        held = sum(one.type.gib * 1024 for one in list(self.kernel.mdevs.values()) if one.parent.gpu is pf and self.kernel.used(one))
         reasons = "".join("        %-34s: %s\n" % (name, load.get(name, "Not Active")) for name in ("SW Power Cap", "HW Slowdown", "SW Thermal Slowdown"))
         errors = "".join("            %-30s: %d\n" % (name, load.get(name, 0)) for name in ("SRAM Correctable", "DRAM Correctable", "DRAM Uncorrectable"))
         return self._virtualization(pf) + (
@@ -191,7 +191,7 @@ class Program:
         return names[0] if names else "web1"
 
     def _running(self, pf):
-        running = [one for one in self.kernel.mdevs.values() if one.parent.gpu is pf and self.kernel.used(one)]
+        running = [one for one in list(self.kernel.mdevs.values()) if one.parent.gpu is pf and self.kernel.used(one)]
         text = "GPU %s\n    Active vGPUs                          : %d\n" % (self._long(pf), len(running))
         for one in running:
             rows = (
@@ -217,7 +217,7 @@ class Program:
         failed = self._counted("shm %s" % enabled)
         if failed:
             return failed
-        if any(one.parent.gpu is pf for one in self.kernel.mdevs.values()):
+        if any(one.parent.gpu is pf for one in list(self.kernel.mdevs.values())):
             return Result(19, "Failed to set vGPU heterogeneous mode for GPU %s: In use by another client\n" % self._long(pf))
         if not pf.model.mixed:
             return Result(3, "Failed to set vGPU heterogeneous mode for GPU %s: Not Supported\n" % self._long(pf))
@@ -301,7 +301,7 @@ class Program:
         failed = self._counted("%s %d" % (what, instance.id))
         if failed:
             return failed
-        holders = [one for one in self.kernel.mdevs.values() if one.gi is instance]
+        holders = [one for one in list(self.kernel.mdevs.values()) if one.gi is instance]
         if what != "-cci" and holders:
             if any(self.kernel.used(one) for one in holders):
                 self.kernel.harm.append("the GPU instance of %s, which is in use, was to be destroyed" % holders[0].uuid)
