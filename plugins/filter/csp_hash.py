@@ -40,14 +40,14 @@ from ansible.errors import AnsibleFilterError
 
 
 def csp_hash(text):
-    """The source expression of an inline script or style."""
+    """Returns the hash source of an inline script or style for a Content Security Policy."""
     if not isinstance(text, str):
         raise AnsibleFilterError("csp_hash was given a %s; expected: the text between the tags." % type(text).__name__)
     return "'sha256-%s'" % base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 class FilterModule:
-    """Returns the filter by its name."""
+    """Provides the filter csp_hash to Ansible."""
 
     def filters(self):
         return {"csp_hash": csp_hash}

@@ -63,7 +63,7 @@ from ansible_collections.vgpu.kvm.plugins.plugin_utils import verdict
 
 
 def fleet_problems(reads, licenses=None, guests=()):
-    """The verdict over a fleet."""
+    """Returns the problems of a fleet, as the documentation of the filter describes."""
     for value in (reads, licenses or {}):
         if not isinstance(value, Mapping):
             raise AnsibleFilterError("fleet_problems was given a %s; expected: a dict by host's name." % type(value).__name__)
@@ -71,7 +71,7 @@ def fleet_problems(reads, licenses=None, guests=()):
 
 
 class FilterModule:
-    """Returns the filter by its name."""
+    """Provides the filter fleet_problems to Ansible."""
 
     def filters(self):
         return {"fleet_problems": fleet_problems}

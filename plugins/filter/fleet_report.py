@@ -58,14 +58,14 @@ from ansible_collections.vgpu.kvm.plugins.plugin_utils import report
 
 
 def fleet_report(results):
-    """Rows and sums of a fleet."""
+    """Returns the rows and sums of a fleet, as the documentation of the filter describes."""
     if not isinstance(results, Mapping):
         raise AnsibleFilterError(f"fleet_report was given a {type(results).__name__}; expected: a dict of nvidia_gpu_info's results by host's name.")
     return report.page(results)
 
 
 class FilterModule:
-    """Returns the filter by its name."""
+    """Provides the filter fleet_report to Ansible."""
 
     def filters(self):
         return {"fleet_report": fleet_report}

@@ -45,8 +45,8 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import ke
 
 
 def missing_kernel_flags(flags, cmdline):
-    """The flags that are not in force; none for an unknown command line."""
-    if cmdline is None or cmdline == "":  # in ansible-core 2.18, templates convert null to an empty text
+    """Returns the flags that are not effective, and an empty list for an unknown command line."""
+    if cmdline is None or cmdline == "":  # Templates of ansible-core 2.18 convert null to an empty string.
         return []
     if not isinstance(flags, list) or not isinstance(cmdline, list):
         raise AnsibleFilterError("missing_kernel_flags was given a %s and a %s; expected: two lists." % (type(flags).__name__, type(cmdline).__name__))
@@ -54,7 +54,7 @@ def missing_kernel_flags(flags, cmdline):
 
 
 class FilterModule:
-    """Returns the filter by its name."""
+    """Provides the filter missing_kernel_flags to Ansible."""
 
     def filters(self):
         return {"missing_kernel_flags": missing_kernel_flags}

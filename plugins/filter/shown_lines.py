@@ -37,13 +37,13 @@ from ansible.plugins.loader import lookup_loader
 
 
 def shown_lines(lines):
-    """One text if results are shown as YAML, otherwise the lines."""
+    """Returns the lines as one string if Ansible shows results as YAML, otherwise the unchanged list."""
     setting = {"plugin_type": "callback", "plugin_name": "default", "on_missing": "skip"}
     return "\n".join(lines) if lookup_loader.get("config").run(["result_format"], variables={}, **setting) == ["yaml"] else lines
 
 
 class FilterModule:
-    """Returns the filter by its name."""
+    """Provides the filter shown_lines to Ansible."""
 
     def filters(self):
         return {"shown_lines": shown_lines}

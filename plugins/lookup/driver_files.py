@@ -69,18 +69,18 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bund
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver.signing import KeyFile
 
 _VAULT = b"$ANSIBLE_VAULT;"
-_LINK = re.compile(r"[\s\"']*[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # also matches a misspelled link
+_LINK = re.compile(r"[\s\"']*[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # The pattern also matches a misspelled link.
 _HTTPS = re.compile(r"https://[^/\s\"']+/[^\s\"']+\Z", re.IGNORECASE)
 
 
 def search(name: str, folders: list[str]) -> str:
-    """The path of the first file with this name, or an empty text."""
+    """Returns the path of the first file with this name in the directories, or an empty string."""
     name = os.path.expanduser(name)
     return next((path for path in (os.path.join(folder, name) for folder in folders or ["."]) if name and os.path.isfile(path)), "")
 
 
 def key_file(name: str, folders: list[str], keys_on_host: bool, with_content: bool) -> KeyFile | None:
-    """A file of the signing key; None if not set. with_content: also reads its fingerprint."""
+    """Returns a file of the signing key, or None without a name. If with_content is set, also calculates the fingerprint of the file."""
     if not name:
         return None
     path = "" if keys_on_host else search(name, folders)
@@ -96,7 +96,7 @@ def key_file(name: str, folders: list[str], keys_on_host: bool, with_content: bo
 
 
 def found(term: str, kind: str, folders: list[str]) -> supply.Supply:
-    """The bundle on the controller."""
+    """Returns the bundle that a term of the lookup names, with its contents if it is a file of the controller."""
     if _LINK.match(term):
         scheme = "https" if _HTTPS.match(term) else "http" if term.lower().startswith("http://") else supply.BROKEN
         return supply.Supply(shown_link(term), scheme, folders=folders)
@@ -115,7 +115,7 @@ def found(term: str, kind: str, folders: list[str]) -> supply.Supply:
 
 
 def read(term: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The controller's files, as values for the host. options: as documented."""
+    """Returns the controller's files of one term. The argument options has the options of the lookup."""
     folders = list(dict.fromkeys(folder for folder in options["folders"] if folder))
     one = found(term, options["kind"], folders)
     one.key = key_file(options["key"], folders, options["keys_on_host"], False)
@@ -124,9 +124,9 @@ def read(term: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class LookupModule(LookupBase):
-    """The lookup, as documented."""
+    """Implements the lookup driver_files."""
 
     def run(self, terms: Any, variables: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
-        """Returns the controller's files for each term."""
+        """Returns the controller's files for each term of the lookup."""
         self.set_options(var_options=variables, direct=kwargs)
         return [read(str(term), self.get_options()) for term in terms]

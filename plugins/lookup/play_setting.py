@@ -59,10 +59,10 @@ from ansible.plugins.lookup import LookupBase
 
 
 class LookupModule(LookupBase):
-    """The lookup, as documented."""
+    """Implements the lookup play_setting."""
 
     def run(self, terms: Sequence[str], variables: Mapping | None = None, **kwargs: object) -> list:
-        """Returns the value of the one setting in *terms*, as a list."""
+        """Returns the value of the setting that terms names, as a list."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
         (name,) = terms
@@ -70,7 +70,7 @@ class LookupModule(LookupBase):
         return list(value) if isinstance(value, (list, tuple)) else [value]
 
     def _of_hosts(self, name: str, variables: Mapping) -> object:
-        """The common value of all hosts of the play that set it, otherwise the default."""
+        """Returns the value that all hosts of the play share, or the default if no host sets the variable."""
         found: dict[str, list[str]] = {}
         values: dict[str, object] = {}
         for host in self._hosts(variables) if "hostvars" in variables else ():
@@ -84,11 +84,11 @@ class LookupModule(LookupBase):
         return next(iter(values.values())) if values else self.get_option("default")
 
     def _hosts(self, variables: Mapping) -> list[str]:
-        """The names of the play's hosts."""
+        """Returns the names of the play's hosts."""
         patterns = lookup_loader.get("vgpu.kvm.target_hosts", loader=self._loader, templar=self._templar)
         names = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
         found = names.run([":".join(patterns.run(self.get_option("kinds"), variables=variables, optional=True))], variables=variables)
         limit = str(variables.get("ansible_limit") or "")
-        # This lookup does not read a file of names (@file): all hosts count then.
+        # The lookup does not read a file of host names (--limit @file). With such a limit, it includes all hosts.
         limited = set(names.run([limit], variables=variables)) if limit and "@" not in limit else set()
         return [name for name in found if name in limited] or found

@@ -57,10 +57,10 @@ NOBODY = "all:!all"
 
 
 class LookupModule(LookupBase):
-    """The lookup, as documented."""
+    """Implements the lookup target_hosts."""
 
     def run(self, terms: Sequence[str], variables: Mapping | None = None, **kwargs: object) -> list[str]:
-        """Returns the patterns of all *terms*."""
+        """Returns the host patterns of all terms of the lookup."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
         groups = {kind: f"vgpu_{kind}" for kind in terms}
@@ -75,12 +75,12 @@ class LookupModule(LookupBase):
         return known or [NOBODY]
 
     def _matching(self, target: str, terms: Sequence[str], variables: Mapping) -> list[str]:
-        """The names of the hosts of the kinds *terms* that the pattern *target* matches."""
+        """Returns the names of the hosts that match the pattern target and are of a kind in terms."""
         by_pattern = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
         names = by_pattern.run([target], variables=variables)
         if not names:
             raise AnsibleLookupError(f"vgpu_target: '{target}' matches no host of the inventory (expected: hosts or groups, such as gpu1,gpu2).")
         guests = variables["groups"].get("vgpu_guests")
-        if guests is None and "hosts" not in terms:  # a named machine is a guest, unless site treats it as a host
+        if guests is None and "hosts" not in terms:  # A named machine is a guest, unless the playbook site includes hosts.
             return [] if self.get_option("optional") else names
         return [name for name in names if ("guests" if name in (guests or ()) else "hosts") in terms]
