@@ -239,7 +239,7 @@ in_the_way_count:
   sample: 1
 busy:
   description:
-    - Programs whose work a reboot would interrupt, which install packages, drivers or boot files, and the holder of this collection's lock.
+    - The running programs that a reboot would interrupt while they install packages, drivers or boot files, and the holder of this collection's lock.
   returned: success
   type: list
   elements: str
@@ -291,9 +291,9 @@ problems_left_out:
   sample: {}
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -81,7 +81,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
@@ -93,7 +93,7 @@ gpus:
   elements: dict
   sample: [{address: "0000:17:00.0", mode: true, instances: [1g.5gb, 1g.5gb, 3g.20gb]}]
 unresponsive_gpus:
-  description: Addresses of the selected GPUs that fell off the bus and were skipped.
+  description: The addresses of the selected GPUs that fell off the bus and that the module skipped.
   returned: with O(unresponsive_gpus=warn), if there are any
   type: list
   elements: str
@@ -105,7 +105,7 @@ without_mig:
   elements: dict
   sample: [{gpu: "0000:e8:00.0", reason: A40 has no MIG}]
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -113,9 +113,9 @@ not_done:
     - "0000:e8:00.0: enable MIG mode"
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -91,13 +91,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["store the layout for the boot", "0000:e8:00.4: create A40-24A (7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1)"]
 unresponsive_gpus:
-  description: Addresses of the selected GPUs that fell off the bus and were skipped.
+  description: The addresses of the selected GPUs that fell off the bus and that the module skipped.
   returned: with O(unresponsive_gpus=warn), if there are any
   type: list
   elements: str
@@ -109,7 +109,7 @@ vgpus:
   elements: dict
   sample: [{gpu: "0000:e8:00.0", vf: "0000:e8:00.4", vf_index: 0, type: A40-24A, uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -118,9 +118,9 @@ not_done:
     - "0000:e8:00.5: create A40-8Q (10db416a-6ee4-5b39-a309-171158b9575b)"
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -142,9 +142,9 @@ opennebula_pci_conf:
       - "e8:00.7"
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict
