@@ -25,7 +25,8 @@ options:
   state:
     description:
       - V(present) configures and starts Fabric Manager.
-      - V(absent) restores the original value of C(FABRIC_MODE). If the collection installed Fabric Manager, the module stops and disables its service.
+      - V(absent) restores the original value of C(FABRIC_MODE). If the collection installed Fabric Manager, the module stops and disables the
+        service.
     type: str
     choices: [present, absent]
     default: present
