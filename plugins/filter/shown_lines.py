@@ -8,13 +8,13 @@ DOCUMENTATION = r"""
 name: shown_lines
 short_description: Format lines for Ansible's output
 description:
-  - Converts lines to a value that the callback C(default) shows line by line, with any C(result_format).
-  - In YAML, the lines of a text are shown unchanged, but those of a list in quotes. In JSON, a list is more readable than a text.
+  - Converts lines to a value that the callback C(default) shows line by line with any C(result_format).
+  - In YAML, Ansible shows the lines of a text unchanged but the items of a list in quotes. In JSON, a list is more readable than a text.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _input:
-    description: The lines.
+    description: The lines of the message.
     type: list
     elements: str
     required: true
@@ -28,7 +28,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: One text if results are shown as YAML, otherwise the unchanged lines.
+  description: One text if Ansible shows results as YAML, otherwise the unchanged lines.
   type: raw
   sample: "gpu01: 2 vGPUs\ngpu02: 4 vGPUs"
 """

@@ -6,40 +6,40 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: driver_files
-short_description: The controller's files for a driver's installation
+short_description: Read the controller's files for the installation of a driver
 description:
-  - Reads the packages in NVIDIA's vGPU software package (the bundle), and whether the files of the signing key exist.
-    The result is O(vgpu.kvm.nvidia_host_plan#module:driver.supply), which plans the installation before anything is copied to the host.
-  - Never fails. Errors are part of the result, so that one message reports them together with all other errors.
-  - Only the file name of a link is returned, because a link may be signed. This also applies to a misspelled link.
+  - Reads the list of packages in NVIDIA's vGPU software package (the bundle), and checks whether the files of the signing key exist. The result is
+    the value of O(vgpu.kvm.nvidia_host_plan#module:driver.supply), which plans the installation before any file is copied to the host.
+  - The lookup never fails. The result contains the errors, and M(vgpu.kvm.nvidia_host_plan) reports them together with all other errors.
+  - The lookup returns only the file name of a link, because a link may be signed. This also applies to a misspelled link.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _terms:
-    description: The bundle, a package from it, or a link. An empty text if there is none.
+    description: The bundle, a package from a bundle, or a link. Use an empty text if no bundle exists.
     type: list
     elements: str
     required: true
   kind:
-    description: The kind of driver.
+    description: The kind of driver, for a host or for a guest.
     type: str
     choices: [host, guest]
     default: host
   folders:
-    description: Directories in which relative paths are searched.
+    description: The directories in which the lookup searches relative paths.
     type: list
     elements: str
     default: []
   key:
-    description: The private key that signs kernel modules, or an empty text.
+    description: Path of the private key that signs kernel modules, or an empty text.
     type: str
     default: ''
   certificate:
-    description: The certificate of O(key) in DER form, or an empty text.
+    description: Path of the certificate of O(key) in DER format, or an empty text.
     type: str
     default: ''
   keys_on_host:
-    description: Whether O(key) and O(certificate) are files of the host. If so, they are not read here.
+    description: Whether O(key) and O(certificate) are files on the managed host. If so, the lookup does not read these files.
     type: bool
     default: false
 """
@@ -52,7 +52,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: One dictionary for each term, with the bundle's path, size and contents, and the files of the key.
+  description: One dictionary for each term, with the path, size and contents of the bundle, and the files of the signing key.
   type: list
   elements: dict
 """

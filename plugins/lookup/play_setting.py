@@ -6,28 +6,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: play_setting
-short_description: A setting of a whole play, from any part of the inventory
+short_description: Read a setting of a whole play from any part of the inventory
 description:
-  - Ansible evaluates keywords such as C(serial) before it knows any host, so variables of C(group_vars) are not available to them. This lookup reads
-    the variable from the hosts of the play.
-  - An extra variable (C(-e)) has priority. Hosts that do not set the variable are ignored. Different values of hosts are an error.
-  - Ansible knows the variables of hosts only after the first play of a run. In the first play, the default is returned.
+  - Reads a variable from the hosts of the play. Ansible evaluates keywords such as C(serial) before it loads the variables of hosts, so these
+    keywords cannot use variables of C(group_vars).
+  - An extra variable (C(-e)) has precedence. The lookup ignores hosts that do not set the variable, and fails if hosts have different values.
+  - Variables of hosts are available only after the first play of a run. In the first play, the lookup returns O(default).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _terms:
-    description: The variable's name.
+    description: The name of the variable to read.
     type: list
     elements: str
     required: true
   kinds:
-    description: The kinds of hosts whose settings count, as for P(vgpu.kvm.target_hosts#lookup).
+    description: The kinds of hosts from which the lookup reads the variable, as for P(vgpu.kvm.target_hosts#lookup).
     type: list
     elements: str
     choices: [hosts, guests]
     default: [hosts]
   default:
-    description: The value if no host sets one.
+    description: The value that the lookup returns if no host sets the variable.
     type: raw
 """
 
@@ -46,7 +46,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: The value, or the elements of a list.
+  description: The value of the variable, or the elements of the value if it is a list.
   type: list
   elements: raw
 """

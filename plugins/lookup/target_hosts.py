@@ -6,27 +6,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: target_hosts
-short_description: The hosts of a playbook of this collection
+short_description: Select the hosts of a playbook of this collection
 description:
-  - Returns a value for a play's C(hosts) - the group C(vgpu_hosts), the group C(vgpu_guests), or their hosts that match the variable C(vgpu_target).
-  - An inventory without such a group requires C(vgpu_target). The lookup fails without both, and if C(vgpu_target) matches no host. A play
-    therefore never runs on the whole inventory because of a typing error.
-  - Members of C(vgpu_guests) are never returned as hosts.
+  - Returns the value of C(hosts) for a play, which is the group C(vgpu_hosts), the group C(vgpu_guests), or the hosts that match the variable
+    C(vgpu_target).
+  - The lookup fails if the inventory has no such group and C(vgpu_target) is not set, or if C(vgpu_target) matches no host. A misspelled name
+    therefore never runs a play on the whole inventory.
+  - For the kind V(hosts), the lookup never returns members of C(vgpu_guests).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _terms:
-    description: V(hosts), V(guests), or both.
+    description: The kinds of hosts to return, which are V(hosts), V(guests), or both.
     type: list
     elements: str
     choices: [hosts, guests]
     required: true
   optional:
-    description: Whether the inventory need not have the group. Without the group, the result matches no host.
+    description: Whether the group is optional. With V(true) and without the group, the lookup returns a pattern that matches no host.
     type: bool
     default: false
 notes:
-  - C(--syntax-check) requires no inventory.
+  - With C(--syntax-check), the lookup requires no inventory.
 """
 
 EXAMPLES = r"""
@@ -41,7 +42,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: Host patterns.
+  description: The host patterns of all kinds in the terms.
   type: list
   elements: str
 """

@@ -158,8 +158,7 @@ host:
       description:
         - The NVLink fabric of a host with NVSwitches. The value is null on other hosts. C(nvlsm) shows whether Fabric Manager requires the service
           C(nvlsm), because the NVSwitches are behind a network adapter.
-        - C(manager) describes Fabric Manager. Its C(mode) is the mode in the configuration file, which is V(2) for vGPU. It also has the state of the
-          service.
+        - C(manager) describes Fabric Manager and the state of its service. C(mode) is the mode in the configuration file, which is V(2) for vGPU.
         - C(partitions) is null if Fabric Manager does not report partitions, and C(silence) then has the reason. In a partition, C(gpus) lists module
           ids, and C(vfs) lists the VFs for which this collection activated the partition. C(failed) lists devices with failed NVLinks.
       type: dict
@@ -171,10 +170,10 @@ gpus:
       the PF) of the GPU. A vGPU on vendor_vfio has no uuid, and the key C(vgpu) of its VF has its type.
     - C(host_vgpu_mode) is the Host VGPU Mode of C(nvidia-smi -q), which is SR-IOV or Non SR-IOV. With O(health), the module reads this mode for GPUs
       without vGPU types in sysfs. Otherwise, the mode is null. If the mode contradicts sysfs, a problem has the code C(vgpu_mode).
-    - C(fabric) is null on a host without NVSwitches. Otherwise, it has the module id with which Fabric Manager identifies the GPU, and the state and
-      status of the GPU's fabric as C(nvidia-smi -q) shows them.
-    - C(mig) is null if the driver does not report MIG. Otherwise, it has the modes current and pending (null on a GPU without MIG), the names of the
-      profiles, and the GPU instances. The GPU instance of a vGPU is known on VFs, and for mediated devices in use.
+    - C(fabric) is null on a host without NVSwitches. On other hosts, C(fabric) has the module id with which Fabric Manager identifies the GPU, and
+      the state and status of the GPU's fabric as C(nvidia-smi -q) shows them.
+    - C(mig) is null if the driver does not report MIG. Otherwise, C(mig) has the modes current and pending (null on a GPU without MIG), the names of
+      the profiles, and the GPU instances. The GPU instance of a vGPU is known on VFs, and for mediated devices in use.
     - C(vfs_there) is the number of enabled VFs, and C(vfs_used) is the number of VFs with a vGPU. C(vgpu_counts) has the number of vGPUs by type.
       O(detail) selects the lists to return from C(vfs), C(types) and C(vgpus).
   returned: success
@@ -227,8 +226,8 @@ boot_causes:
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
 in_use:
   description:
-    - The VMs and programs that a reboot or a removal would disrupt. They use vGPUs or whole GPUs, or run on a GPU of the host (such as CUDA jobs).
-      Each has its devices, as addresses or UUIDs of mediated devices. The list omits NVIDIA's own services.
+    - The VMs and programs that a reboot or a removal would disrupt. Programs such as CUDA jobs may use a GPU on the host.
+      C(devices) has their addresses or, for mediated devices, UUIDs. The list omits NVIDIA's own services.
     - A process whose open files the module cannot read counts as a user, and its C(command) shows this.
   returned: success
   type: list
