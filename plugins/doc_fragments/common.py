@@ -203,7 +203,7 @@ options:
               element. If omitted, the module keeps the setting of the VM's definition. Without a display, ramfb is also disabled.
             type: bool
           ramfb:
-            description: Whether the display of the vGPU also shows boot messages. This requires O(domains[].vgpus[].display), and is possible for
-              only one vGPU of a VM.
+            description: Whether the display of the vGPU also shows boot messages. This setting requires O(domains[].vgpus[].display), and only one
+              vGPU of a VM may have it.
             type: bool
 """

@@ -17,7 +17,7 @@ positional: licenses, guests
 options:
   _input:
     description:
-      - The registered results by host name. Each is a result of M(vgpu.kvm.nvidia_host_plan), M(vgpu.kvm.nvidia_gpu_info) or, for a guest,
+      - The registered results by host name. Each value is a result of M(vgpu.kvm.nvidia_host_plan), M(vgpu.kvm.nvidia_gpu_info) or, for a guest,
         M(vgpu.kvm.nvidia_guest_info). An empty value means that no task read the host.
       - For results of M(vgpu.kvm.nvidia_host_plan), differences from the layout are also problems.
     type: dict

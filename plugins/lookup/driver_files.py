@@ -11,7 +11,7 @@ description:
   - Reads the list of packages in NVIDIA's vGPU software package (the bundle), and checks whether the files of the signing key exist. The result is
     the value of O(vgpu.kvm.nvidia_host_plan#module:driver.supply), which plans the installation before any file is copied to the host.
   - The lookup never fails. The result contains the errors, and M(vgpu.kvm.nvidia_host_plan) reports them together with all other errors.
-  - The lookup returns only the file name of a link, because a link may be signed. This also applies to a misspelled link.
+  - The lookup returns only the file name of a link, because a link may be signed. Even for a misspelled link, the result has only the file name.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -31,15 +31,15 @@ options:
     elements: str
     default: []
   key:
-    description: Path of the private key that signs kernel modules, or an empty text.
+    description: The path of the private key that signs kernel modules, or an empty text.
     type: str
     default: ''
   certificate:
-    description: Path of the certificate of O(key) in DER format, or an empty text.
+    description: The path of the certificate of O(key) in DER format, or an empty text.
     type: str
     default: ''
   keys_on_host:
-    description: Whether O(key) and O(certificate) are files on the managed host. If so, the lookup does not read these files.
+    description: Whether O(key) and O(certificate) are files on the managed host. With V(true), the lookup does not read these files.
     type: bool
     default: false
 """

@@ -14,9 +14,9 @@ description:
     C(vfio-pci), which destroys the vGPU of the function.
   - The module keeps all other content of the file, such as comments, anchors, other keys and line ends. If the list changes, comments between its
     addresses are lost. A diff shows only the lines of this key, because the file may contain passwords.
-  - The module refuses GPUs that Cloudpods cannot use. These are GPUs on the vendor-specific VFIO framework and GPUs outside PCI domain 0000.
+  - The module refuses GPUs that Cloudpods cannot use. Such GPUs are on the vendor-specific VFIO framework or outside PCI domain 0000.
   - The module refuses a file that is not valid YAML, has a duplicate key, or contains several documents.
-  - The module refuses to remove a GPU from the list while a VM uses a vGPU of the GPU. It reports all refusals together.
+  - The module refuses to remove a GPU from the list while a VM uses a vGPU of the GPU. The module reports all refusals together.
   - The module does not restart the host agent, which reads the file only at its start. If RV(restart_pending) is true, restart the agent and then
     call this module with O(restarted=true). The role P(vgpu.kvm.cloudpods#role) does both.
 author:

@@ -11,13 +11,13 @@ short_description: Install or uninstall NVIDIA's vGPU driver of a host or a gues
 description:
   - Runs NVIDIA's installer with a timeout if the driver version on disk differs from the expected one, and verifies the version afterwards.
     If the installer fails, the error message includes the last lines of the installer's log.
-  - The module refuses to replace a driver while a vGPU is in use or a program (such as a CUDA job) uses a GPU on the host. It refuses to replace
-    a data center driver without O(replace_datacenter=true).
+  - The module refuses to replace a driver while a vGPU is in use or a program (such as a CUDA job) uses a GPU on the host. The module refuses to
+    replace a data center driver without O(replace_datacenter=true).
   - The module fails early where NVIDIA's installer would stop. Examples are a GPU that is bound to nouveau, a running X server with O(load=true), and
     a driver from a package of the distribution.
-  - The module can replace a loaded driver. With O(load=false), it installs releases 545 and later next to the loaded driver, and the new driver
-    becomes active after a reboot. Otherwise the module stops the driver's services, unloads the kernel modules, and starts the services again, even
-    if the installation fails.
+  - The module can replace a loaded driver. With O(load=false), the module installs releases 545 and later next to the loaded driver, and the new
+    driver becomes active after a reboot. In all other cases, the module stops the driver's services, unloads the kernel modules, and starts the
+    services again, even if the installation fails.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -41,7 +41,8 @@ options:
     type: bool
     default: true
   src:
-    description: Path of NVIDIA's C(….run) package on the managed host. Required only outside check mode and if the expected version is not installed.
+    description: The path of NVIDIA's C(….run) package on the managed host. The module requires this
+      option only outside check mode and if the expected version is not installed.
     type: path
   version:
     description: The expected driver version, such as V(550.163.02). If omitted, the module reads the version from the file name of O(src).
@@ -72,7 +73,7 @@ options:
     default: auto
   replace_datacenter:
     description:
-      - Whether the module may uninstall a data center driver first. It removes packages of a distribution or of NVIDIA's repository with
+      - Whether the module may uninstall a data center driver first. The module removes packages of a distribution or of NVIDIA's repository with
         C(apt-get purge) or C(dnf remove). Check mode lists all packages that the module would remove, including dependent packages.
       - With O(state=absent), the module fails without this option if the driver comes from packages of a distribution.
     type: bool
@@ -102,7 +103,7 @@ options:
       - The module passes only the path of the key to other programs. After the installation, it verifies the signature of the kernel module.
     type: path
   signing_certificate:
-    description: Path of the certificate of O(signing_key), in DER format. With Secure Boot, the machine must trust this certificate.
+    description: The path of the certificate of O(signing_key), in DER format. With Secure Boot, the machine must trust this certificate.
     type: path
   timeout:
     description: Seconds that the module waits for NVIDIA's installer to finish.

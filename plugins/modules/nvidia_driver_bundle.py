@@ -18,7 +18,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common.lock
 options:
   src:
-    description: Path of the bundle (C(NVIDIA-GRID-Linux-KVM-….zip)), or of a package from a bundle, on the managed host.
+    description: The path of the bundle (C(NVIDIA-GRID-Linux-KVM-….zip)), or of a package from a bundle, on the managed host.
     type: path
     required: true
   dest:
@@ -59,7 +59,7 @@ actions:
   elements: str
   sample: ["/var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: extract it from the bundle"]
 path:
-  description: Path of the extracted package on the managed host.
+  description: The path of the extracted package on the managed host.
   returned: success
   type: str
   sample: /var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run

@@ -23,7 +23,7 @@ options:
     type: str
     required: true
   dest:
-    description: Path of the file on the managed host. Only the owner can read the file. The module creates a missing directory with mode 0700.
+    description: The path of the file on the managed host. Only the owner can read the file. The module creates a missing directory with mode 0700.
     type: path
     required: true
   checksum:
@@ -31,7 +31,7 @@ options:
     type: str
     required: true
   ca_path:
-    description: Path of the CA certificates (PEM) for the server, on the managed host. If omitted, the CA certificates of the system apply.
+    description: The path of the CA certificates (PEM) for the server, on the managed host. If omitted, the CA certificates of the system apply.
     type: path
   timeout:
     description: Seconds without progress after which the download fails.
@@ -56,7 +56,7 @@ actions:
   elements: str
   sample: ["/var/cache/vgpuctl/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip: download it, 1200 MiB"]
 path:
-  description: Path of the downloaded file on the managed host.
+  description: The path of the downloaded file on the managed host.
   returned: success
   type: str
   sample: /var/cache/vgpuctl/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip

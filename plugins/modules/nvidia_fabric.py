@@ -78,7 +78,8 @@ fabric:
     silence:
     failed: []
 installs:
-  description: In check mode, the version of Fabric Manager to install first, or null if none is missing. Empty if the driver's version is unknown.
+  description: In check mode, the version of Fabric Manager to install first, or null if none is missing. The
+    value is an empty string if the driver's version is unknown.
   returned: success
   type: str
   sample: 550.163.02

@@ -10,8 +10,8 @@ module: nvidia_gpu_info
 short_description: Read a host's NVIDIA GPUs and vGPUs
 description:
   - Reads GPUs, drivers, IOMMU, VFs, vGPU types, vGPUs and their users from the files of the kernel, and detects common problems of NVIDIA vGPU.
-  - The module never changes the host. It runs C(nvidia-smi) only for data that sysfs does not provide, such as the data of GPUs with MIG and the type
-    names on hosts with the vendor-specific VFIO framework.
+  - The module never changes the host. The module runs C(nvidia-smi) only for data that sysfs does not provide, such as the data of GPUs with MIG and
+    the type names on hosts with the vendor-specific VFIO framework.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -28,7 +28,7 @@ options:
   may_disturb:
     description:
       - The devices, VMs and programs that a reboot may interrupt, as PCI addresses of GPUs and VFs in any format, UUIDs of vGPUs, and names of VMs
-        and programs. This option only determines which users RV(in_the_way) omits.
+        and programs. O(may_disturb) only determines which users RV(in_the_way) omits.
     type: list
     elements: str
     default: []
@@ -37,8 +37,8 @@ options:
       - Whether RV(problems) also includes findings in logs and differences from the stored state. Such differences are missing stored vGPUs and VFs,
         services that do not run or would not start at the next boot, and VMs whose vGPU is missing or attached to another VM.
       - The module reads the journals of NVIDIA's and libvirt's services, the kernel log, the QEMU logs of VMs with vGPUs, and the log of NVIDIA's
-        installer, limited to the current boot and the last 24 hours. Findings in logs are warnings, because the cause may already be fixed. Their
-        codes begin with V(log_). V(log_unknown) has error lines for which the collection has no explanation.
+        installer, limited to the current boot and the last 24 hours. Findings in logs are warnings, because the cause may already be fixed. The
+        codes of these findings begin with V(log_). V(log_unknown) has error lines for which the collection has no explanation.
     type: bool
     default: false
   detail:
@@ -98,7 +98,7 @@ host:
       returned: success
       sample: {active: true, kind: intel, units: [dmar0], default_flags: [intel_iommu=on, iommu=pt], missing_flags: []}
     secure_boot:
-      description: Whether Secure Boot is enabled and shim validates signatures. Null on a host without UEFI.
+      description: Whether Secure Boot is enabled and shim validates signatures. The value is null on a host without UEFI.
       type: bool
       returned: success
       sample: false
@@ -169,11 +169,11 @@ gpus:
     - The GPUs, sorted by address. C(framework) is mdev, vendor_vfio or none. C(types_ready) shows whether the driver lists vGPU types on the VFs (or
       the PF) of the GPU. A vGPU on vendor_vfio has no uuid, and the key C(vgpu) of its VF has its type.
     - C(host_vgpu_mode) is the Host VGPU Mode of C(nvidia-smi -q), which is SR-IOV or Non SR-IOV. With O(health), the module reads this mode for GPUs
-      without vGPU types in sysfs. Otherwise, the mode is null. If the mode contradicts sysfs, a problem has the code C(vgpu_mode).
+      without vGPU types in sysfs. Without O(health), C(host_vgpu_mode) is null. If the mode contradicts sysfs, a problem has the code C(vgpu_mode).
     - C(fabric) is null on a host without NVSwitches. On other hosts, C(fabric) has the module id with which Fabric Manager identifies the GPU, and
       the state and status of the GPU's fabric as C(nvidia-smi -q) shows them.
-    - C(mig) is null if the driver does not report MIG. Otherwise, C(mig) has the modes current and pending (null on a GPU without MIG), the names of
-      the profiles, and the GPU instances. The GPU instance of a vGPU is known on VFs, and for mediated devices in use.
+    - C(mig) is null if the driver does not report MIG. If the driver reports MIG, C(mig) has the modes current and pending (null on a GPU without
+      MIG), the names of the profiles, and the GPU instances. The GPU instance of a vGPU is known on VFs, and for mediated devices in use.
     - C(vfs_there) is the number of enabled VFs, and C(vfs_used) is the number of VFs with a vGPU. C(vgpu_counts) has the number of vGPUs by type.
       O(detail) selects the lists to return from C(vfs), C(types) and C(vgpus).
   returned: success

@@ -106,7 +106,7 @@ restart_needed:
   type: bool
   sample: true
 token_expires:
-  description: The expiry time of the token (ISO 8601, UTC). Null without a token, and for a token that never expires.
+  description: The expiry time of the token (ISO 8601, UTC). The value is null without a token and for a token that never expires.
   returned: success
   type: str
   sample: "2035-11-22T07:29:04Z"

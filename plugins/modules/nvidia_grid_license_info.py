@@ -86,13 +86,15 @@ tokens:
       mode: "0744"
       expires: "2035-11-22T07:29:04Z"
 clock_synchronized:
-  description: Whether systemd reports a synchronized clock, which licenses require. Null if unknown. The module warns if the clock is not
+  description: Whether systemd reports a synchronized clock, which licenses require. The value is null if
+    unknown. The module warns if the clock is not
     synchronized.
   returned: success
   type: bool
   sample: true
 feature:
-  description: The name of the feature that C(/etc/nvidia/gridd.conf) requests. Null if the vGPU's type determines the license.
+  description: The name of the feature that C(/etc/nvidia/gridd.conf) requests. The value is
+    null if the vGPU's type determines the license.
   returned: success
   type: str
   sample: vgpu

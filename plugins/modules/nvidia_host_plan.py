@@ -195,11 +195,11 @@ options:
     elements: str
     default: []
   before_drain:
-    description: Whether the caller drains the host before the run. If so, no plan refuses a change because a device is in use.
+    description: Whether the caller drains the host before the run. With V(true), no plan refuses a change because a device is in use.
     type: bool
     default: false
   ahead:
-    description: Whether each plan expects that the earlier stages are complete. Otherwise, the current state of the host applies.
+    description: Whether each plan expects that the earlier stages are complete. With V(false), each plan expects the current state of the host.
     type: bool
     default: true
   warn:

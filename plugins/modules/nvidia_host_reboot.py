@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-# This file has only the documentation. The code is in plugins/action.
+# This file has only the documentation of the module. The code is in plugins/action.
 
 from __future__ import annotations
 

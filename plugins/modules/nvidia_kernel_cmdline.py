@@ -15,7 +15,8 @@ description:
     C(proxmox-boot-tool). The module refuses any other boot loader and changes nothing.
   - The module compares flags by their effect. For example, C(intel_iommu=on,sm_on) includes C(intel_iommu=on), C(iommu.passthrough=1) equals
     C(iommu=pt), and the last of several settings of a parameter applies. The module does not write a flag that is already active.
-  - The module edits a file only if it can parse the file. It runs the host's shell to confirm that an edit of GRUB's settings changes nothing else.
+  - The module edits a file only if it can parse the file. The module runs the host's shell to confirm that an edit of GRUB's settings changes nothing
+    else.
   - The module does not reboot the host.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -69,13 +70,15 @@ actions:
   elements: str
   sample: ["/etc/default/grub.d/90-vgpu-iommu.cfg: set iommu=pt", run update-grub, verify that the next boot has iommu=pt in force]
 bootloader:
-  description: The boot loader and the tool that configures it. Null if the boot loader is unsupported and no change is needed.
+  description: The boot loader and the tool that configures it. The value is
+    null if the boot loader is unsupported and no change is needed.
   returned: success
   type: str
   sample: GRUB (update-grub)
 next_boot:
   description:
-    - The boot entries that the next boot may start, or only the default entry if it is known. In check mode, the entries before any change.
+    - The boot entries that the next boot may start, or only the default entry if it is known. In check mode, the value has
+      the entries before any change.
     - C(cmdline) is null if the command line of the entry is unknown. A value of C(iommu) is null if the kernel's default applies.
   returned: success
   type: list

@@ -11,8 +11,8 @@ short_description: Create and remove single vGPUs as mediated devices
 description:
   - Creates or removes mediated devices by UUID, parent and type. If a device with the requested UUID has another type or another parent, the
     module fails. Remove the existing device first.
-  - To configure a whole host by types and counts, use M(vgpu.kvm.nvidia_vgpu). That module also restores vGPUs after a reboot, and supports hosts
-    with the vendor-specific VFIO framework, on which VFs have no mediated devices.
+  - To configure a whole host by types and counts, use M(vgpu.kvm.nvidia_vgpu). M(vgpu.kvm.nvidia_vgpu) also restores vGPUs after a reboot, and
+    supports hosts with the vendor-specific VFIO framework, on which VFs have no mediated devices.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:

@@ -43,7 +43,7 @@ options:
   cycle_vfs:
     description:
       - Whether the module may disable enabled VFs to change MIG mode. Enable the VFs again with M(vgpu.kvm.nvidia_sriov). With V(false), the module
-        refuses to change the mode of a GPU with enabled VFs. It always refuses a change while the GPU has a vGPU.
+        refuses to change the mode of a GPU with enabled VFs. The module always refuses a change while the GPU has a vGPU.
     type: bool
     default: false
   timeout:

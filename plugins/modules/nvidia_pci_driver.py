@@ -10,9 +10,9 @@ module: nvidia_pci_driver
 short_description: Set the kernel driver of NVIDIA GPUs
 description:
   - Binds GPUs (PFs) that use C(vfio-pci), C(pci-pf-stub) or no driver to the driver C(nvidia), or only releases GPUs from their drivers.
-  - The module finds and removes settings that would bind the old driver again at boot. These are C(ids=) of vfio-pci in C(modprobe.d) and on the
-    kernel command line, and the overrides of driverctl. It also blocks C(nouveau) if no file prevents nouveau from loading.
-  - The module never changes a GPU that a VM has open. It never unbinds C(nouveau) at run time, because this requires a reboot.
+  - The module finds and removes settings that would bind the old driver again at boot. Such settings are C(ids=) of vfio-pci in C(modprobe.d) and on
+    the kernel command line, and the overrides of driverctl. The module also blocks C(nouveau) if no file prevents nouveau from loading.
+  - The module never changes a GPU that a VM has open. The module never unbinds C(nouveau) at run time, because this requires a reboot.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -27,7 +27,8 @@ options:
       - V(nvidia) binds the GPUs to NVIDIA's driver and loads this driver if needed.
       - V(none) releases the GPUs from C(vfio-pci) and C(pci-pf-stub), for a host on which NVIDIA's driver is not installed yet.
       - V(original) restores the boot files to the state before this module first edited them. The next boot then binds the GPUs as before. The module
-        does not restore a file that was changed since, and warns about it. The current bindings of the GPUs do not change.
+        does not restore a file that was changed after this module edited it, and warns about the file. The current bindings of the GPUs do not
+        change.
     type: str
     choices: [nvidia, none, original]
     default: nvidia

@@ -10,12 +10,12 @@ module: nvidia_vgpu
 short_description: Create and remove vGPUs to match a layout
 description:
   - Creates and removes vGPUs to match the desired types and counts of each GPU, and selects the VFs for the vGPUs.
-  - The module keeps vGPUs that match the layout. It removes surplus vGPUs of the listed GPUs, unless a process has a vGPU open. On GPUs that the
-    layout does not name, it removes only vGPUs that this module created, and warns about all others.
-  - The module validates the whole request before the first change. It verifies each vGPU, and monitors new vGPUs for O(settle) seconds.
+  - The module keeps vGPUs that match the layout. The module removes surplus vGPUs of the listed GPUs, unless a process has a vGPU open. On GPUs that
+    the layout does not name, the module removes only vGPUs that this module created, and warns about all others.
+  - The module validates the whole request before the first change. The module verifies each vGPU, and monitors new vGPUs for O(settle) seconds.
   - The module derives the UUID of a vGPU from the machine, the PF and the VF's number. A recreated vGPU has the same VF and the same UUID.
   - The module supports both of NVIDIA's frameworks. On hosts with the vendor-specific VFIO framework (kernels 6.8 and later), a VF itself becomes the
-    vGPU. Such a vGPU has no UUID, and a VM uses the PCI address of the VF.
+    vGPU. A vGPU of this framework has no UUID, and a VM uses the PCI address of the VF.
   - Types with a number of slices (V(A100-1-5C)) require GPU instances of MIG. The module creates the required GPU instances, larger ones first, and
     destroys unneeded ones on the listed GPUs. A GPU with an empty list, or that the layout does not name, keeps its GPU instances, unless an earlier
     layout had MIG-backed vGPUs or GPU instances on this GPU. Set MIG mode with M(vgpu.kvm.nvidia_mig) before the VFs of the GPU are enabled.

@@ -18,7 +18,7 @@ description:
   - When the module changes O(domains[].vgpus[].display), O(domains[].vgpus[].ramfb) or C(managed), it keeps all other settings of the device, such
     as its address in the guest. If libvirt refuses the change, the module restores the old device.
   - A change of a running VM takes effect at the VM's next start, unless O(live) is set.
-  - The module requires C(virsh) on the host. It reads libvirt's files directly and makes changes only with C(virsh).
+  - The module requires C(virsh) on the host. The module reads libvirt's files directly and makes changes only with C(virsh).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -35,8 +35,8 @@ options:
     default: true
   live:
     description:
-      - Whether the module changes running VMs immediately. It attaches the requested vGPUs and, with O(exclusive), detaches all others. If a guest
-        does not release a vGPU, the module fails after O(timeout).
+      - Whether the module changes running VMs immediately. With V(true), the module attaches the requested vGPUs and, with O(exclusive), detaches all
+        others. If a guest does not release a vGPU, the module fails after O(timeout).
     type: bool
     default: false
   connect:

@@ -24,7 +24,7 @@ options:
   nova_resource_classes:
     description:
       - Whether the module sets a custom resource class of Placement (V(CUSTOM_A40_24Q)) for each type, as C(mdev_class) or C(resource_class). Flavors
-        require such classes to distinguish the types of a host. Otherwise, all mediated devices have nova's default class C(VGPU).
+        require such classes to distinguish the types of a host. With V(false), all mediated devices have nova's default class C(VGPU).
       - On the vendor-specific VFIO framework, nova supports only one class for all VFs of a GPU. The module then fails if a GPU has vGPUs of several
         types.
     type: bool
@@ -136,7 +136,7 @@ cloudstack:
       addresses: ["e8:00.4", "e8:00.5"]
 opennebula_pci_conf:
   description:
-    - The text of C(pci.conf) for OpenNebula's probe. It lists the VFs without a vGPU, on which OpenNebula can create vGPUs.
+    - The text of C(pci.conf) for OpenNebula's probe. C(pci.conf) lists the VFs without a vGPU, on which OpenNebula can create vGPUs.
     - The text is empty if no such VF exists. The module omits GPUs outside PCI domain 0000 and warns about them.
   returned: success
   type: str

@@ -36,7 +36,7 @@ def row(gpu, problems):
         "whole": whole,
         "vfs": None if whole else _vfs(gpu, model, blocked),
         "notes": _notes(divided, blocked),
-        "level": min(mine, default="ok"),  # "error" sorts before "warning"
+        "level": min(mine, default="ok"),  # min() selects "error" before "warning".
     }
     return {**found, "alt": _alt(found)}
 

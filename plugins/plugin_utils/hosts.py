@@ -21,7 +21,7 @@ def judge(result, gpus, problems_read):
     """
     if isinstance(gpus, (list, tuple)):
         problems = rows(problems_read)
-        return min((one["severity"] for one in problems), default="ok"), problems  # "error" sorts before "warning"
+        return min((one["severity"] for one in problems), default="ok"), problems  # min() selects "error" before "warning".
     if result.get("unreachable") is True:
         found = words.shortened(reading.text(result.get("msg"))) or "Ansible could not connect"
         remedy = "Check that the host is up, and run 'ansible -m ping' for it."
@@ -60,7 +60,7 @@ def codes(hosts):
     for one in hosts:
         for problem in one["problems"]:
             row = found.setdefault(problem["code"], {"code": problem["code"], "severity": problem["severity"], "hosts": set()})
-            row["severity"] = min(row["severity"], problem["severity"])  # "error" sorts before "warning"
+            row["severity"] = min(row["severity"], problem["severity"])  # min() selects "error" before "warning".
             row["hosts"].add(one["name"])
     return sorted(({**row, "hosts": len(row["hosts"])} for row in found.values()), key=lambda row: (row["severity"], -row["hosts"], row["code"]))
 

@@ -29,7 +29,7 @@ _MOST_MOVES = 10
 
 
 def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
-    """Returns a function that sends a request to the server. Its error messages never contain the link, which may be signed."""
+    """Returns a function that sends a request to the server. The error messages never contain the link, which may be signed."""
     try:
         host = urlsplit(url).hostname
     except ValueError:  # The link is invalid, for example https://[::1/.

@@ -14,7 +14,7 @@ from ..engine.state import migration
 from ..engine.system import python
 
 PREFIX = explain.PREFIX
-# Engine modules that vgpuctl does not need. nvidia_host_plan imports them and nvidia_vgpu_restore does not. Both must build the same file.
+# Engine modules that vgpuctl does not need. nvidia_host_plan imports them and nvidia_vgpu_restore does not. Both modules must build the same file.
 ELSEWHERE = (
     *("checks.busy", "cloud", "libvirt", "system.virsh", "vgpu.diff"),
     *("guest.branches", "guest.gridd_conf", "guest.license_plan", "guest.license_setup", "guest.license_status", "guest.token", "guest.vm"),
