@@ -186,7 +186,7 @@ def assumed(module: Task) -> list[str]:
 
 
 def wants_mdevctl(module: Task, binary: str | None) -> bool:
-    """Returns whether the module manages mdevctl definitions. For auto, it does so only if mdevctl is installed."""
+    """Returns whether the module manages mdevctl definitions. With auto, the module manages definitions only if mdevctl is installed."""
     word = module.params["mdevctl"]
     if word == "true" and not binary:
         raise error("mdevctl is not installed", remedy="Install it, or set mdevctl: auto.", code="mdevctl_missing")

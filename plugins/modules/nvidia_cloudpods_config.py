@@ -18,7 +18,7 @@ description:
   - The module refuses a file that is not valid YAML, has a duplicate key, or contains several documents.
   - The module refuses to remove a GPU from the list while a VM uses a vGPU of the GPU. The module reports all refusals together.
   - The module does not restart the host agent, which reads the file only at its start. If RV(restart_pending) is true, restart the agent and then
-    call this module with O(restarted=true). The role P(vgpu.kvm.cloudpods#role) does both.
+    call this module with O(restarted=true). The role P(vgpu.kvm.cloudpods#role) restarts the agent and records the restart.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 requirements:

@@ -13,8 +13,8 @@ description:
     If the installer fails, the error message includes the last lines of the installer's log.
   - The module refuses to replace a driver while a vGPU is in use or a program (such as a CUDA job) uses a GPU on the host. The module refuses to
     replace a data center driver without O(replace_datacenter=true).
-  - The module fails early where NVIDIA's installer would stop. Examples are a GPU that is bound to nouveau, a running X server with O(load=true), and
-    a driver from a package of the distribution.
+  - The module fails before any change where NVIDIA's installer would stop. The causes are a GPU that is bound to nouveau, a running X server with
+    O(load=true), and a driver from a package of the distribution.
   - The module can replace a loaded driver. With O(load=false), the module installs releases 545 and later next to the loaded driver, and the new
     driver becomes active after a reboot. In all other cases, the module stops the driver's services, unloads the kernel modules, and starts the
     services again, even if the installation fails.
@@ -99,8 +99,9 @@ options:
     default: 0
   signing_key:
     description:
-      - Path of the private key on the managed host that signs the kernel modules for Secure Boot. Only the owner of the file may have access to it.
-      - The module passes only the path of the key to other programs. After the installation, it verifies the signature of the kernel module.
+      - The path of the private key on the managed host that signs the kernel modules for Secure Boot. Only the owner of the file may have access to
+        it.
+      - The module passes only the path of the key to other programs. After the installation, the module verifies the signature of the kernel module.
     type: path
   signing_certificate:
     description: The path of the certificate of O(signing_key), in DER format. With Secure Boot, the machine must trust this certificate.

@@ -43,8 +43,8 @@ options:
     default: false
   detail:
     description:
-      - The amount of data. V(all) lists VFs, types and vGPUs. V(vgpus) lists only vGPUs. V(counts) lists none of them, and only the first 10 items of
-        RV(in_use), RV(in_the_way) and RV(libvirt_domains).
+      - The amount of data. V(all) lists VFs, types and vGPUs. V(vgpus) lists only vGPUs. V(counts) omits these lists, and has only the first 10 items
+        of RV(in_use), RV(in_the_way) and RV(libvirt_domains).
       - With each value, the result has the numbers of VFs, vGPUs and users (C(vfs_there), C(vfs_used), C(vgpu_counts), RV(in_use_count)).
       - Use V(counts) for a fleet, because the controller keeps the results of all hosts. With V(counts), the size of a result does not depend on the
         number of VFs, vGPUs and VMs.
@@ -168,8 +168,9 @@ gpus:
   description:
     - The GPUs, sorted by address. C(framework) is mdev, vendor_vfio or none. C(types_ready) shows whether the driver lists vGPU types on the VFs (or
       the PF) of the GPU. A vGPU on vendor_vfio has no uuid, and the key C(vgpu) of its VF has its type.
-    - C(host_vgpu_mode) is the Host VGPU Mode of C(nvidia-smi -q), which is SR-IOV or Non SR-IOV. With O(health), the module reads this mode for GPUs
-      without vGPU types in sysfs. Without O(health), C(host_vgpu_mode) is null. If the mode contradicts sysfs, a problem has the code C(vgpu_mode).
+    - C(host_vgpu_mode) is the Host VGPU Mode of C(nvidia-smi -q), which is SR-IOV or Non SR-IOV. With O(health), the module reads C(host_vgpu_mode)
+      for GPUs without vGPU types in sysfs. In all other cases, C(host_vgpu_mode) is null. If C(host_vgpu_mode) contradicts sysfs, a problem has the
+      code C(vgpu_mode).
     - C(fabric) is null on a host without NVSwitches. On other hosts, C(fabric) has the module id with which Fabric Manager identifies the GPU, and
       the state and status of the GPU's fabric as C(nvidia-smi -q) shows them.
     - C(mig) is null if the driver does not report MIG. If the driver reports MIG, C(mig) has the modes current and pending (null on a GPU without
@@ -227,7 +228,7 @@ boot_causes:
 in_use:
   description:
     - The VMs and programs that a reboot or a removal would disrupt. Programs such as CUDA jobs may use a GPU on the host.
-      C(devices) has their addresses or, for mediated devices, UUIDs. The list omits NVIDIA's own services.
+      C(devices) has the addresses of their devices or, for mediated devices, the UUIDs. RV(in_use) omits NVIDIA's own services.
     - A process whose open files the module cannot read counts as a user, and its C(command) shows this.
   returned: success
   type: list
@@ -258,7 +259,7 @@ busy:
   sample: ["pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"]
 libvirt_domains:
   description:
-    - The libvirt VMs that have devices of the host, including stopped VMs. The module reads libvirt's files.
+    - The libvirt VMs that have devices of the host, including stopped VMs. The module reads these VMs from libvirt's files.
     - A VM also has the devices of its managed save, of its snapshots with memory and of its QEMU command line.
   returned: success
   type: list

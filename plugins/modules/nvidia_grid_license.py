@@ -37,7 +37,8 @@ options:
     default: client_configuration_token_vgpu_kvm.tok
   token_path:
     description:
-      - The directory of the token. The module sets its mode to 0700, because NVIDIA documents mode 0744 for the token, which lets all users read it.
+      - The directory of the token. The module sets the mode of this directory to 0700, because NVIDIA documents mode 0744 for the token, which lets
+        all users read it.
       - If the directory is not NVIDIA's default, the module sets C(ClientConfigTokenPath).
     type: path
     default: /etc/nvidia/ClientConfigToken

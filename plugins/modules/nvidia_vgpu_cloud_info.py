@@ -25,8 +25,8 @@ options:
     description:
       - Whether the module sets a custom resource class of Placement (V(CUSTOM_A40_24Q)) for each type, as C(mdev_class) or C(resource_class). Flavors
         require such classes to distinguish the types of a host. With V(false), all mediated devices have nova's default class C(VGPU).
-      - On the vendor-specific VFIO framework, nova supports only one class for all VFs of a GPU. The module then fails if a GPU has vGPUs of several
-        types.
+      - On the vendor-specific VFIO framework, nova supports only one class for all VFs of a GPU. With V(true), the module fails if a GPU of this
+        framework has vGPUs of several types.
     type: bool
     default: false
   kubevirt_prefix:
