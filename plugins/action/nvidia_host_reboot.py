@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Reboots a host if it is not in use. Check and reboot are one task, because reboots of other hosts between two tasks may take minutes."""
+"""Reboots a host that is not in use.
+
+The check and the reboot are one task, because the reboots of other hosts between two tasks may take minutes.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,12 @@ _LATE = (
 
 
 def shown(user):
-    """A user of the host, as text."""
+    """Returns a VM or process that uses the host as text."""
     return "%spid %s (%s)" % ("VM %s, " % user["vm"] if user["vm"] else "", user["pid"], user["command"])
 
 
 def failure(done, given, host):
-    """The problem, and how to continue."""
+    """Returns the error message of a failed reboot, with a way to continue."""
     late = "the host is not back %d s after the request to reboot (expected: an answer over ssh, after a new boot)." % given["reboot_timeout"]
     then = _LATE if done["rebooted"] else "Fix the reported error, then run this again to continue."
     said = "Ansible said: %s." % str(done.get("msg") or "nothing").rstrip(".")
@@ -40,17 +43,20 @@ def failure(done, given, host):
 
 @contextlib.contextmanager
 def turn():
-    """Lets only one host of this run reboot at a time. Ansible's throttle does not limit included tasks with strategies free and host_pinned."""
+    """Waits until no other host of this run reboots, and keeps other hosts from rebooting until the caller is done.
+
+    Ansible's throttle does not limit included tasks with the strategies free and host_pinned.
+    """
     with open(os.path.join(constants.DEFAULT_LOCAL_TMP, "vgpu_kvm_reboot"), "a", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
 class ActionModule(ActionBase):
-    """See the module's documentation."""
+    """The action of nvidia_host_reboot, which runs on the controller."""
 
     def run(self, tmp=None, task_vars=None):
-        """Checks the users of the host, then reboots it."""
+        """Checks whether the host is in use, reboots it, and returns the result of the task."""
         self._supports_check_mode = True
         result = super().run(tmp, task_vars)
         given = self.validate_argument_spec(argument_spec=SPEC)[1]
@@ -59,8 +65,8 @@ class ActionModule(ActionBase):
         return {**done, "msg": failure(done, given, task_vars["inventory_hostname"])} if done.get("failed") else done
 
     def _reboot(self, given, task_vars):
-        """Returns the result."""
-        if given["read"] and self._connection.transport != "local":  # the reboot itself refuses a local connection
+        """Checks and reboots the host and returns the result, to which run() adds the final error message."""
+        if given["read"] and self._connection.transport != "local":  # ansible.builtin.reboot refuses a local connection.
             options = {"may_disturb": given["may_disturb"], "detail": "counts"}
             read = self._execute_module(module_name="vgpu.kvm.nvidia_gpu_info", module_args=options, task_vars=task_vars)
             if "in_the_way" not in read or "busy" not in read:

@@ -1,31 +1,31 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation fragments that several modules share."""
+"""Provides the documentation fragments that several modules share."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options and attributes."""
+    """The documentation fragments: DOCUMENTATION is common to all modules, and each other fragment describes one option or a group of options."""
 
     DOCUMENTATION = r"""
 options:
   sysfs_root:
     description:
-      - Directory below which the host's C(/sys), C(/proc), C(/dev) and C(/etc) are found.
-      - For a container that has the host's root mounted, for example at V(/host), and for tests.
-        Programs such as C(sriov-manage) are always those of the running system.
+      - The directory that contains the host's C(/sys), C(/proc), C(/dev) and C(/etc).
+      - Set this option in a container that has the host's root directory mounted, for example at V(/host), and in tests. The module always runs
+        programs such as C(sriov-manage) from the running system.
     type: str
     default: /
 attributes:
   check_mode:
-    description: Can run in check mode and report what it would do, without doing it.
+    description: In check mode, the module reports the steps that it would execute, and changes nothing.
     support: full
   diff_mode:
-    description: Returns what changes, or would change, in diff mode.
+    description: In diff mode, the module returns the actual or planned changes.
     support: full
   platform:
-    description: Where the module runs.
+    description: The platform on which the module runs.
     platforms: linux
     support: full
 """
@@ -34,8 +34,8 @@ attributes:
 options:
   lock_timeout:
     description:
-      - Seconds to wait for another program of this collection that changes the host's vGPUs at the same time
-        (another playbook, C(vgpuctl restore)). After this time, the module fails and names that program.
+      - Seconds that the module waits while another program of this collection, such as another playbook or C(vgpuctl restore), changes the host's
+        vGPUs. After this time, the module fails and names that program.
     type: int
     default: 300
 """
@@ -44,10 +44,10 @@ options:
 options:
   check_mode_assume:
     description:
-      - What an earlier step of the same run would have done. Used in check mode only.
-        With this option, a check of a bare host continues instead of failing because of missing parts.
-      - V(driver) is the loaded vGPU host driver with the GPUs bound to it, V(iommu) an active IOMMU, V(vfs) enabled VFs,
-        V(mig) the MIG mode that a layout needs, V(no_vgpus) the removal of the vGPUs before VFs are disabled.
+      - The states that earlier steps of the same run would set up. The module uses this option only in check mode, to plan later steps on an
+        unconfigured host instead of failing.
+      - V(driver) is a loaded vGPU host driver to which the GPUs are bound, V(iommu) is an active IOMMU, and V(vfs) is enabled VFs. V(mig) is the MIG
+        mode that a layout requires, and V(no_vgpus) is the removal of the vGPUs before VFs are disabled.
     type: list
     elements: str
     choices: [driver, iommu, vfs, mig, no_vgpus]
@@ -58,10 +58,10 @@ options:
 options:
   unresponsive_gpus:
     description:
-      - What the module does if a selected GPU fell off the bus (its configuration space reads as all ones). The other GPUs are
-        processed in either case.
-      - V(fail) fails at the end and names these GPUs. V(warn) warns of them, for playbooks that continue and check at the end, as the role
-        P(vgpu.kvm.host#role) does.
+      - Whether the module fails or warns if a selected GPU fell off the bus (its configuration space reads as all ones). The module configures the
+        other GPUs in either case.
+      - With V(fail), the module fails at the end and names the unresponsive GPUs. V(warn) is for playbooks that continue and check the GPUs at the
+        end, such as playbooks with the role P(vgpu.kvm.host#role).
     type: str
     choices: [fail, warn]
     default: fail
@@ -71,9 +71,9 @@ options:
 options:
   gpus:
     description:
-      - The selected GPUs (PFs), each as V(all) (every GPU that supports vGPU), a PCI address in any
-        spelling (V(0000:e8:00.0), V(e8:00.0), V(00000000:E8:00.0)), V(GPU-<uuid>), a model such as V(A40), a product name such as
-        V(NVIDIA A100 80GB PCIe), or PCI ids (V(10de:20b5), with the subsystem V(10de:25b6:157e)).
+      - The GPUs (PFs) that the module selects. V(all) selects every GPU that supports vGPU. Other values are a PCI address in any format
+        (V(0000:e8:00.0), V(e8:00.0), V(00000000:E8:00.0)), V(GPU-<uuid>), a model such as V(A40), a product name such as V(NVIDIA A100 80GB PCIe), or
+        PCI ids (V(10de:20b5), with the subsystem V(10de:25b6:157e)).
     type: list
     elements: str
     default: [all]
@@ -83,9 +83,9 @@ options:
 options:
   mdevctl:
     description:
-      - Whether the module maintains mdevctl definitions (C(manual)) of the vGPUs, so that mdevctl and libvirt show them.
-      - The attributes of an existing definition are kept.
-      - V(auto) maintains definitions if mdevctl is installed.
+      - Whether the module maintains mdevctl definitions (C(manual)) of the vGPUs. mdevctl and libvirt then show the vGPUs.
+      - The module keeps the attributes of an existing definition.
+      - With V(auto), the module maintains definitions only if mdevctl is installed.
     type: str
     choices: [auto, "true", "false"]
     default: auto
@@ -95,8 +95,8 @@ options:
 options:
   force_remove:
     description:
-      - UUIDs of vGPUs (or addresses of their VFs, for vGPUs without UUIDs) that may be removed although a process has them open. The kernel removes
-        such a vGPU only when that process releases it. The VM loses its GPU, or the module fails after O(timeout).
+      - The vGPUs that the module may remove although a process has them open, as UUIDs or, for vGPUs without UUIDs, as addresses of their VFs. The
+        kernel removes such a vGPU only when the process releases it. The VM loses its vGPU, or the module fails after O(timeout).
     type: list
     elements: str
     default: []
@@ -107,7 +107,7 @@ attributes:
   check_mode:
     description: The module never changes the host.
   diff_mode:
-    description: The module has no diff.
+    description: The module does not return a diff.
     support: none
 """
 
@@ -119,54 +119,57 @@ options:
     suboptions:
       gpu:
         description:
-          - The GPU or GPUs as V(all), a PCI address in any spelling, V(GPU-<uuid>), a model such as V(A40), a product name such as
+          - The GPUs of the entry, as V(all), a PCI address in any format, V(GPU-<uuid>), a model such as V(A40), a product name such as
             V(NVIDIA A100 80GB PCIe), or PCI ids (V(10de:20b5), with the subsystem V(10de:25b6:157e)).
-          - The most specific entry for a GPU counts. Precedence - address or UUID, PCI ids with a subsystem, PCI ids or product name, model, V(all).
-            V(NVIDIA A40) is the model V(A40) with its vendor, not a product.
-          - If several selectors of one entry match a GPU, the GPU gets the entry's vGPUs once.
-          - An entry with PCI ids, or a known model or product, that this host does not have is skipped, so that hosts with different GPUs can
-            share a layout. A layout without any entry for this host is an error.
+          - The module applies the most specific entry for a GPU. The order of precedence is address or UUID, PCI ids with a subsystem, PCI ids or
+            product name, model, and V(all). V(NVIDIA A40) is the model V(A40) with its vendor, not a product name.
+          - If several selectors of one entry match a GPU, the module applies the vGPUs of the entry once.
+          - Hosts with different GPUs can share a layout. The module skips an entry with PCI ids, or with a known model or product, that the host does
+            not have, and fails if no entry of the layout matches the host.
         type: list
         elements: str
         required: true
       vgpus:
-        description: The vGPUs for each of these GPUs. An empty list removes all vGPUs of the GPU.
+        description: The desired vGPUs of each GPU of the entry. With an empty list, the module removes all vGPUs of these GPUs.
         type: list
         elements: dict
         default: []
         suboptions:
           type:
-            description: The type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565)).
+            description: The vGPU type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565)).
             type: str
             required: true
-          count: {description: The number of vGPUs., type: int, default: 1}
-          uuid: {description: "The UUID for one vGPU. Only on hosts whose vGPUs are mediated devices.", type: str}
+          count: {description: The number of vGPUs of this type., type: int, default: 1}
+          uuid: {description: "The UUID of a single vGPU, only on hosts whose vGPUs are mediated devices.", type: str}
           vf:
             description:
-              - The VF for one vGPU, by its number (V(0) is C(virtfn0)) or its address. If omitted, matching vGPUs stay on their VFs, missing ones
-                return to their VFs, and others get free VFs in the order of their numbers.
+              - The VF of a single vGPU, by its number (V(0) is C(virtfn0)) or its address. If omitted, matching vGPUs stay on their VFs, the module
+                recreates missing vGPUs on their earlier VFs, and creates new vGPUs on free VFs in the order of the VF numbers.
             type: str
           vgpu_params:
             description:
-              - NVIDIA's parameters of the vGPU as a comma-separated list, such as V(frame_rate_limiter=0,disable_vnc=1). An empty string clears them.
-                If omitted, parameters that M(vgpu.kvm.nvidia_vgpu) has set are cleared once the vGPU is not in use, and others are kept. A new vGPU
-                does not inherit parameters from its VF.
+              - NVIDIA's parameters of the vGPU as a comma-separated list, such as V(frame_rate_limiter=0,disable_vnc=1). With an empty string, the
+                module clears all parameters. If omitted, the module clears the parameters that M(vgpu.kvm.nvidia_vgpu) set, once the vGPU is not in
+                use, and keeps all others. A new vGPU does not inherit parameters from its VF.
             type: str
           fabric:
             description:
-              - On a host with NVSwitches, a name for vGPUs of several whole cards that one VM gets. The vGPUs of the layout with this name share one
-                partition of the NVLink fabric. If omitted, the vGPUs of each VM in libvirt share one, and any other whole card has its own.
-              - The board has a fixed list of partitions. A set of cards without a partition is refused, and the error lists the partitions.
+              - On a host with NVSwitches, a name for the whole-card vGPUs of one VM. All vGPUs of the layout with the same name share one partition
+                of the NVLink fabric. If omitted, the vGPUs of each libvirt VM share a partition, and any other whole card has a separate partition.
+              - The board has a fixed list of partitions. The module refuses a set of cards that is not a partition, and the error lists the
+                partitions.
             type: str
       mixed_sizes:
         description:
-          - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so enabling it recreates
-            unused vGPUs. The mode is set again at boot, and disabled when no vGPU needs it and the GPU is empty.
+          - Whether vGPUs of different framebuffer sizes may share the GPU. The module enables mixed-size mode before it creates the first vGPU, and
+            recreates unused vGPUs if needed. C(vgpu-restore.service) enables the mode at boot. The module disables the mode when the GPU has no vGPU
+            and no vGPU of the layout requires it.
         type: bool
         default: false
       mig:
         description:
-          - GPU instances of MIG by profile name, such as V(3g.20gb), one item for each instance. If omitted, they follow from the types.
+          - The GPU instances of MIG by profile name, such as V(3g.20gb), with one item for each instance. If omitted, the module derives the GPU
+            instances from the types.
         type: list
         elements: str
 """
@@ -177,21 +180,30 @@ options:
     type: list
     elements: dict
     suboptions:
-      name: {description: "The VM's name in libvirt, including spaces. The VM must be defined.", type: str, required: true}
+      name: {description: The name of a defined libvirt VM. The name may contain spaces., type: str, required: true}
       vgpus:
-        description: The VM's vGPUs. An empty list detaches all, if O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
+        description: The desired vGPUs of the VM. With O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive), an empty list detaches all vGPUs of the VM.
         type: list
         elements: dict
         default: []
         suboptions:
-          type: {description: "Any free vGPU of this type, by full or short name (V(A40-24Q)). A vGPU that the VM already has is kept.", type: str}
-          count: {description: "The number of vGPUs of this type. The default is 1.", type: int}
-          gpu: {description: "Selects only vGPUs of this GPU - address in any spelling, C(GPU-<uuid>), PCI ids, model or product name.", type: str}
-          uuid: {description: The UUID of a mediated device., type: str}
-          vf: {description: "The vGPU on this VF, by its address in any spelling. On a GPU without SR-IOV, the GPU's address, if it has one vGPU.", type: str}
+          type:
+            description: The vGPU type by full or short name (V(A40-24Q)). The module attaches any free vGPU of this type, but keeps a vGPU of the VM.
+            type: str
+          count: {description: The number of vGPUs of this type. The default is 1., type: int}
+          gpu:
+            description: The GPU whose vGPUs the module may attach, by address in any format, C(GPU-<uuid>), PCI ids, model or product name.
+            type: str
+          uuid: {description: The UUID of the mediated device to attach., type: str}
+          vf:
+            description: The address of the VF of the vGPU to attach, in any format. On a GPU without SR-IOV, the address of a GPU with one vGPU.
+            type: str
           display:
-            description: Whether libvirt shows the vGPU's display to its viewers (mediated devices only). The VM requires a C(<graphics>). If
-              omitted, the setting of the definition is kept. Without a display, ramfb is off, too.
+            description: Whether libvirt shows the display of the vGPU in the VM's viewer (mediated devices only). The VM requires a C(<graphics>)
+              element. If omitted, the module keeps the setting of the VM's definition. Without a display, ramfb is also disabled.
             type: bool
-          ramfb: {description: "Whether that display shows boot messages, too. Needs O(domains[].vgpus[].display); one vGPU of a VM at most.", type: bool}
+          ramfb:
+            description: Whether the display of the vGPU also shows boot messages. This setting requires O(domains[].vgpus[].display), and only one
+              vGPU of a VM may have it.
+            type: bool
 """

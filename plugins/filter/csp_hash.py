@@ -6,14 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: csp_hash
-short_description: Hash of a text for a Content Security Policy
+short_description: Calculate the hash of a text for a Content Security Policy
 description:
-  - Returns the source expression under which a browser runs an inline script or style of exactly this text, and no other.
+  - Returns the source expression for a Content Security Policy with which a browser accepts only the inline script or style with exactly this text.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _input:
-    description: The text between the tags.
+    description: The text between the tags of the inline script or style.
     type: str
     required: true
 """
@@ -28,7 +28,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The expression, in its quotes.
+  description: The source expression, with its single quotes.
   type: str
   sample: "'sha256-RFWPLDbv2BY+rCkDzsE+0fr8ylGr2R2faWMhq4lfEQc='"
 """
@@ -40,14 +40,14 @@ from ansible.errors import AnsibleFilterError
 
 
 def csp_hash(text):
-    """The source expression of an inline script or style."""
+    """Returns the hash source of an inline script or style for a Content Security Policy."""
     if not isinstance(text, str):
         raise AnsibleFilterError("csp_hash was given a %s; expected: the text between the tags." % type(text).__name__)
     return "'sha256-%s'" % base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 class FilterModule:
-    """Returns the filter by its name."""
+    """Provides the filter csp_hash to Ansible."""
 
     def filters(self):
         return {"csp_hash": csp_hash}

@@ -6,23 +6,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: fleet_problems
-short_description: Problems of a fleet of vGPU hosts and guests
+short_description: List the problems of a fleet of vGPU hosts and guests
 description:
-  - Takes the registered results of each host and returns a verdict - a row for each host with its state and problems, counts by state, problems by
-    code, and a text table.
-  - A host that was not reached, or whose reading failed, is a row with the reason.
+  - Returns a verdict over a fleet from the registered results of its hosts. The verdict has a row for each host with its state and problems, the
+    number of hosts in each state, the problems by code, and a text table.
+  - If Ansible could not reach or read a host, the row of the host has the reason.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 positional: licenses, guests
 options:
   _input:
     description:
-      - By host's name, the registered result of the task that read it - M(vgpu.kvm.nvidia_host_plan), whose plan of the layout counts, too,
-        M(vgpu.kvm.nvidia_gpu_info), or M(vgpu.kvm.nvidia_guest_info) for a guest. An empty value means that the host was not read.
+      - The registered results by host name. Each value is a result of M(vgpu.kvm.nvidia_host_plan), M(vgpu.kvm.nvidia_gpu_info) or, for a guest,
+        M(vgpu.kvm.nvidia_guest_info). An empty value means that no task read the host.
+      - For results of M(vgpu.kvm.nvidia_host_plan), differences from the layout are also problems.
     type: dict
     required: true
   licenses:
-    description: By guest's name, the result of M(vgpu.kvm.nvidia_grid_license_info), if it ran.
+    description: The registered results of M(vgpu.kvm.nvidia_grid_license_info) by guest name, for the guests on which the module ran.
     type: dict
     default: {}
   guests:
@@ -41,10 +42,11 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - RV(_value) has the C(hosts), the most severe first, each with its name, kind (V(host) or V(guest)), state (V(ok), V(warning), V(error),
-      V(unread) or V(unreachable)), numbers and problems; the C(counts) by state; the C(codes); the C(table) as lines; the C(summary), a sentence;
-      and C(bad), by name the C(state) and a C(text) of each host that is not V(ok).
-    - A problem that another one causes has the code of its root cause as C(follows). The table counts such problems below the root cause.
+    - C(hosts) lists the hosts, with the most severe states first. Each host has its name, kind (V(host) or V(guest)), state (V(ok), V(warning),
+      V(error), V(unread) or V(unreachable)), numbers and problems.
+    - C(counts) has the number of hosts in each state, C(codes) has the problems by code, C(table) has the lines of the text table, and C(summary) is
+      one sentence. C(bad) has the C(state) and a C(text) by name, for each host that is not V(ok).
+    - If another problem causes a problem, C(follows) is the code of the root cause. The table counts such problems below the root cause.
   type: dict
   sample:
     hosts:
@@ -63,7 +65,7 @@ from ansible_collections.vgpu.kvm.plugins.plugin_utils import verdict
 
 
 def fleet_problems(reads, licenses=None, guests=()):
-    """The verdict over a fleet."""
+    """Returns the problems of a fleet, as the documentation of the filter describes."""
     for value in (reads, licenses or {}):
         if not isinstance(value, Mapping):
             raise AnsibleFilterError("fleet_problems was given a %s; expected: a dict by host's name." % type(value).__name__)
@@ -71,7 +73,7 @@ def fleet_problems(reads, licenses=None, guests=()):
 
 
 class FilterModule:
-    """Returns the filter by its name."""
+    """Provides the filter fleet_problems to Ansible."""
 
     def filters(self):
         return {"fleet_problems": fleet_problems}

@@ -6,18 +6,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: fleet_report
-short_description: Rows and sums of a fleet's vGPU report
+short_description: Calculate the rows and sums of a fleet's vGPU report
 description:
-  - Takes the results of M(vgpu.kvm.nvidia_gpu_info) of each host and returns the data for a page about the fleet - hosts with their problems, GPUs
-    with their framebuffer divided into vGPUs, VFs, and sums.
-  - A host that was not reached, or whose reading failed, is a row with the reason.
-  - Texts are not escaped. Escape them in the template that shows them.
+  - Returns the data for a page about a fleet from the results of M(vgpu.kvm.nvidia_gpu_info). The data has the hosts with their problems, the GPUs
+    with their framebuffer divided into vGPUs, the VFs, and sums.
+  - If Ansible could not reach or read a host, the row of the host has the reason.
+  - The filter does not escape texts. Escape them in the template of the page.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _input:
     description:
-      - By host's name, the registered result of the task that read the host. An empty value means that the host was not read.
+      - The registered results of M(vgpu.kvm.nvidia_gpu_info) by host name. An empty value means that no task read the host.
     type: dict
     required: true
 """
@@ -33,10 +33,10 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - RV(_value) has the V(hosts), the most severe first; the V(summary); all V(sizes) of segments in MiB; and V(most_gpus), the number of GPUs of
-      the host that has most.
-    - A host has its name, state (V(ok), V(warning), V(error), V(unread) or V(unreachable)), the state as text, facts, reasons for a reboot, problems
-      and GPUs. A GPU has segments, which together are its framebuffer.
+    - C(hosts) lists the hosts, with the most severe states first, and C(summary) has the sums. C(sizes) lists all sizes of segments in MiB, and
+      C(most_gpus) is the highest number of GPUs in one host.
+    - Each host has its name, state (V(ok), V(warning), V(error), V(unread) or V(unreachable)), state as text, facts, reasons for a reboot, problems
+      and GPUs. The segments of a GPU divide its framebuffer.
   type: dict
   sample:
     hosts:
@@ -58,14 +58,14 @@ from ansible_collections.vgpu.kvm.plugins.plugin_utils import report
 
 
 def fleet_report(results):
-    """Rows and sums of a fleet."""
+    """Returns the rows and sums of a fleet, as the documentation of the filter describes."""
     if not isinstance(results, Mapping):
         raise AnsibleFilterError(f"fleet_report was given a {type(results).__name__}; expected: a dict of nvidia_gpu_info's results by host's name.")
     return report.page(results)
 
 
 class FilterModule:
-    """Returns the filter by its name."""
+    """Provides the filter fleet_report to Ansible."""
 
     def filters(self):
         return {"fleet_report": fleet_report}

@@ -6,20 +6,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: missing_kernel_flags
-short_description: Kernel flags that are not in force on a command line
+short_description: List the kernel flags that are not effective on a command line
 description:
-  - Compares flags with a command line by their meaning to the kernel. C(intel_iommu=on,sm_on) has C(intel_iommu=on) in force,
-    C(iommu.passthrough=1) is C(iommu=pt), and the last of several settings counts.
+  - Compares flags with a command line by their effect on the kernel. For example, C(intel_iommu=on,sm_on) includes C(intel_iommu=on),
+    C(iommu.passthrough=1) equals C(iommu=pt), and the last of several settings of a parameter applies.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _input:
-    description: The flags.
+    description: The expected kernel flags.
     type: list
     elements: str
     required: true
   cmdline:
-    description: The words of a kernel command line. For an unknown command line (null or empty text), no flag is reported as missing.
+    description: The parameters of a kernel command line. If the command line is unknown (null or empty text), the filter returns an empty list.
     type: list
     elements: str
     required: true
@@ -33,7 +33,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The flags that are not in force.
+  description: The flags that are not effective on the command line.
   type: list
   elements: str
   sample: [iommu=pt]
@@ -45,8 +45,8 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import ke
 
 
 def missing_kernel_flags(flags, cmdline):
-    """The flags that are not in force; none for an unknown command line."""
-    if cmdline is None or cmdline == "":  # in ansible-core 2.18, templates convert null to an empty text
+    """Returns the flags that are not effective, and an empty list for an unknown command line."""
+    if cmdline is None or cmdline == "":  # Templates of ansible-core 2.18 convert null to an empty string.
         return []
     if not isinstance(flags, list) or not isinstance(cmdline, list):
         raise AnsibleFilterError("missing_kernel_flags was given a %s and a %s; expected: two lists." % (type(flags).__name__, type(cmdline).__name__))
@@ -54,7 +54,7 @@ def missing_kernel_flags(flags, cmdline):
 
 
 class FilterModule:
-    """Returns the filter by its name."""
+    """Provides the filter missing_kernel_flags to Ansible."""
 
     def filters(self):
         return {"missing_kernel_flags": missing_kernel_flags}

@@ -8,13 +8,13 @@ DOCUMENTATION = r"""
 name: shown_lines
 short_description: Format lines for Ansible's output
 description:
-  - Converts lines to a value that the callback C(default) shows line by line, with any C(result_format).
-  - In YAML, the lines of a text are shown unchanged, but those of a list in quotes. In JSON, a list is more readable than a text.
+  - Converts lines to a value that the callback C(default) shows line by line with any C(result_format).
+  - In YAML, Ansible shows the lines of a text unchanged but the items of a list in quotes. In JSON, a list is more readable than a text.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _input:
-    description: The lines.
+    description: The lines of the message.
     type: list
     elements: str
     required: true
@@ -28,7 +28,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: One text if results are shown as YAML, otherwise the unchanged lines.
+  description: One text if Ansible shows results as YAML, otherwise the unchanged lines.
   type: raw
   sample: "gpu01: 2 vGPUs\ngpu02: 4 vGPUs"
 """
@@ -37,13 +37,13 @@ from ansible.plugins.loader import lookup_loader
 
 
 def shown_lines(lines):
-    """One text if results are shown as YAML, otherwise the lines."""
+    """Returns the lines as one string if Ansible shows results as YAML, otherwise the unchanged list."""
     setting = {"plugin_type": "callback", "plugin_name": "default", "on_missing": "skip"}
     return "\n".join(lines) if lookup_loader.get("config").run(["result_format"], variables={}, **setting) == ["yaml"] else lines
 
 
 class FilterModule:
-    """Returns the filter by its name."""
+    """Provides the filter shown_lines to Ansible."""
 
     def filters(self):
         return {"shown_lines": shown_lines}

@@ -6,40 +6,40 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: driver_files
-short_description: The controller's files for a driver's installation
+short_description: Read the controller's files for the installation of a driver
 description:
-  - Reads the packages in NVIDIA's vGPU software package (the bundle), and whether the files of the signing key exist.
-    The result is O(vgpu.kvm.nvidia_host_plan#module:driver.supply), which plans the installation before anything is copied to the host.
-  - Never fails. Errors are part of the result, so that one message reports them together with all other errors.
-  - Only the file name of a link is returned, because a link may be signed. This also applies to a misspelled link.
+  - Reads the list of packages in NVIDIA's vGPU software package (the bundle), and checks whether the files of the signing key exist. The result is
+    the value of O(vgpu.kvm.nvidia_host_plan#module:driver.supply), which plans the installation before any file is copied to the host.
+  - The lookup never fails. The result contains the errors, and M(vgpu.kvm.nvidia_host_plan) reports them together with all other errors.
+  - The lookup returns only the file name of a link, because a link may be signed. Even for a misspelled link, the result has only the file name.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _terms:
-    description: The bundle, a package from it, or a link. An empty text if there is none.
+    description: The bundle, a package from a bundle, or a link. Use an empty text if no bundle exists.
     type: list
     elements: str
     required: true
   kind:
-    description: The kind of driver.
+    description: The kind of driver, for a host or for a guest.
     type: str
     choices: [host, guest]
     default: host
   folders:
-    description: Directories in which relative paths are searched.
+    description: The directories in which the lookup searches relative paths.
     type: list
     elements: str
     default: []
   key:
-    description: The private key that signs kernel modules, or an empty text.
+    description: The path of the private key that signs kernel modules, or an empty text.
     type: str
     default: ''
   certificate:
-    description: The certificate of O(key) in DER form, or an empty text.
+    description: The path of the certificate of O(key) in DER format, or an empty text.
     type: str
     default: ''
   keys_on_host:
-    description: Whether O(key) and O(certificate) are files of the host. If so, they are not read here.
+    description: Whether O(key) and O(certificate) are files on the managed host. With V(true), the lookup does not read these files.
     type: bool
     default: false
 """
@@ -52,7 +52,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: One dictionary for each term, with the bundle's path, size and contents, and the files of the key.
+  description: One dictionary for each term, with the path, size and contents of the bundle, and the files of the signing key.
   type: list
   elements: dict
 """
@@ -69,18 +69,18 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bund
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver.signing import KeyFile
 
 _VAULT = b"$ANSIBLE_VAULT;"
-_LINK = re.compile(r"[\s\"']*[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # also matches a misspelled link
+_LINK = re.compile(r"[\s\"']*[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # The pattern also matches a misspelled link.
 _HTTPS = re.compile(r"https://[^/\s\"']+/[^\s\"']+\Z", re.IGNORECASE)
 
 
 def search(name: str, folders: list[str]) -> str:
-    """The path of the first file with this name, or an empty text."""
+    """Returns the path of the first file with this name in the directories, or an empty string."""
     name = os.path.expanduser(name)
     return next((path for path in (os.path.join(folder, name) for folder in folders or ["."]) if name and os.path.isfile(path)), "")
 
 
 def key_file(name: str, folders: list[str], keys_on_host: bool, with_content: bool) -> KeyFile | None:
-    """A file of the signing key; None if not set. with_content: also reads its fingerprint."""
+    """Returns a file of the signing key, or None without a name. If with_content is set, also calculates the fingerprint of the file."""
     if not name:
         return None
     path = "" if keys_on_host else search(name, folders)
@@ -96,7 +96,7 @@ def key_file(name: str, folders: list[str], keys_on_host: bool, with_content: bo
 
 
 def found(term: str, kind: str, folders: list[str]) -> supply.Supply:
-    """The bundle on the controller."""
+    """Returns the bundle that a term of the lookup names, with its contents if it is a file of the controller."""
     if _LINK.match(term):
         scheme = "https" if _HTTPS.match(term) else "http" if term.lower().startswith("http://") else supply.BROKEN
         return supply.Supply(shown_link(term), scheme, folders=folders)
@@ -115,7 +115,7 @@ def found(term: str, kind: str, folders: list[str]) -> supply.Supply:
 
 
 def read(term: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The controller's files, as values for the host. options: as documented."""
+    """Returns the controller's files of one term. The argument options has the options of the lookup."""
     folders = list(dict.fromkeys(folder for folder in options["folders"] if folder))
     one = found(term, options["kind"], folders)
     one.key = key_file(options["key"], folders, options["keys_on_host"], False)
@@ -124,9 +124,9 @@ def read(term: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class LookupModule(LookupBase):
-    """The lookup, as documented."""
+    """Implements the lookup driver_files."""
 
     def run(self, terms: Any, variables: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
-        """Returns the controller's files for each term."""
+        """Returns the controller's files for each term of the lookup."""
         self.set_options(var_options=variables, direct=kwargs)
         return [read(str(term), self.get_options()) for term in terms]

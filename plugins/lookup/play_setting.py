@@ -6,28 +6,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: play_setting
-short_description: A setting of a whole play, from any part of the inventory
+short_description: Read a setting of a whole play from any part of the inventory
 description:
-  - Ansible evaluates keywords such as C(serial) before it knows any host, so variables of C(group_vars) are not available to them. This lookup reads
-    the variable from the hosts of the play.
-  - An extra variable (C(-e)) has priority. Hosts that do not set the variable are ignored. Different values of hosts are an error.
-  - Ansible knows the variables of hosts only after the first play of a run. In the first play, the default is returned.
+  - Reads a variable from the hosts of the play. Ansible evaluates keywords such as C(serial) before it loads the variables of hosts, so these
+    keywords cannot use variables of C(group_vars).
+  - An extra variable (C(-e)) has precedence. The lookup ignores hosts that do not set the variable, and fails if hosts have different values.
+  - Variables of hosts are available only after the first play of a run. In the first play, the lookup returns O(default).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _terms:
-    description: The variable's name.
+    description: The name of the variable to read.
     type: list
     elements: str
     required: true
   kinds:
-    description: The kinds of hosts whose settings count, as for P(vgpu.kvm.target_hosts#lookup).
+    description: The kinds of hosts from which the lookup reads the variable, as for P(vgpu.kvm.target_hosts#lookup).
     type: list
     elements: str
     choices: [hosts, guests]
     default: [hosts]
   default:
-    description: The value if no host sets one.
+    description: The value that the lookup returns if no host sets the variable.
     type: raw
 """
 
@@ -46,7 +46,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: The value, or the elements of a list.
+  description: The value of the variable, or the elements of the value if it is a list.
   type: list
   elements: raw
 """
@@ -59,10 +59,10 @@ from ansible.plugins.lookup import LookupBase
 
 
 class LookupModule(LookupBase):
-    """The lookup, as documented."""
+    """Implements the lookup play_setting."""
 
     def run(self, terms: Sequence[str], variables: Mapping | None = None, **kwargs: object) -> list:
-        """Returns the value of the one setting in *terms*, as a list."""
+        """Returns the value of the setting that terms names, as a list."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
         (name,) = terms
@@ -70,7 +70,7 @@ class LookupModule(LookupBase):
         return list(value) if isinstance(value, (list, tuple)) else [value]
 
     def _of_hosts(self, name: str, variables: Mapping) -> object:
-        """The common value of all hosts of the play that set it, otherwise the default."""
+        """Returns the value that all hosts of the play share, or the default if no host sets the variable."""
         found: dict[str, list[str]] = {}
         values: dict[str, object] = {}
         for host in self._hosts(variables) if "hostvars" in variables else ():
@@ -84,11 +84,11 @@ class LookupModule(LookupBase):
         return next(iter(values.values())) if values else self.get_option("default")
 
     def _hosts(self, variables: Mapping) -> list[str]:
-        """The names of the play's hosts."""
+        """Returns the names of the play's hosts."""
         patterns = lookup_loader.get("vgpu.kvm.target_hosts", loader=self._loader, templar=self._templar)
         names = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
         found = names.run([":".join(patterns.run(self.get_option("kinds"), variables=variables, optional=True))], variables=variables)
         limit = str(variables.get("ansible_limit") or "")
-        # This lookup does not read a file of names (@file): all hosts count then.
+        # The lookup does not read a file of host names (--limit @file). With such a limit, the lookup includes all hosts.
         limited = set(names.run([limit], variables=variables)) if limit and "@" not in limit else set()
         return [name for name in found if name in limited] or found

@@ -6,27 +6,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: target_hosts
-short_description: The hosts of a playbook of this collection
+short_description: Select the hosts of a playbook of this collection
 description:
-  - Returns a value for a play's C(hosts) - the group C(vgpu_hosts), the group C(vgpu_guests), or their hosts that match the variable C(vgpu_target).
-  - An inventory without such a group requires C(vgpu_target). The lookup fails without both, and if C(vgpu_target) matches no host. A play
-    therefore never runs on the whole inventory because of a typing error.
-  - Members of C(vgpu_guests) are never returned as hosts.
+  - Returns the value of C(hosts) for a play, which is the group C(vgpu_hosts), the group C(vgpu_guests), or the hosts that match the variable
+    C(vgpu_target).
+  - The lookup fails if the inventory has no such group and C(vgpu_target) is not set, or if C(vgpu_target) matches no host. A misspelled name
+    therefore never runs a play on the whole inventory.
+  - For the kind V(hosts), the lookup never returns members of C(vgpu_guests).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _terms:
-    description: V(hosts), V(guests), or both.
+    description: The kinds of hosts to return, which are V(hosts), V(guests), or both.
     type: list
     elements: str
     choices: [hosts, guests]
     required: true
   optional:
-    description: Whether the inventory need not have the group. Without the group, the result matches no host.
+    description: Whether the group is optional. With V(true) and without the group, the lookup returns a pattern that matches no host.
     type: bool
     default: false
 notes:
-  - C(--syntax-check) requires no inventory.
+  - With C(--syntax-check), the lookup requires no inventory.
 """
 
 EXAMPLES = r"""
@@ -41,7 +42,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: Host patterns.
+  description: The host patterns of all kinds in the terms.
   type: list
   elements: str
 """
@@ -57,10 +58,10 @@ NOBODY = "all:!all"
 
 
 class LookupModule(LookupBase):
-    """The lookup, as documented."""
+    """Implements the lookup target_hosts."""
 
     def run(self, terms: Sequence[str], variables: Mapping | None = None, **kwargs: object) -> list[str]:
-        """Returns the patterns of all *terms*."""
+        """Returns the host patterns of all terms of the lookup."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
         groups = {kind: f"vgpu_{kind}" for kind in terms}
@@ -75,12 +76,12 @@ class LookupModule(LookupBase):
         return known or [NOBODY]
 
     def _matching(self, target: str, terms: Sequence[str], variables: Mapping) -> list[str]:
-        """The names of the hosts of the kinds *terms* that the pattern *target* matches."""
+        """Returns the names of the hosts that match the pattern target and are of a kind in terms."""
         by_pattern = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
         names = by_pattern.run([target], variables=variables)
         if not names:
             raise AnsibleLookupError(f"vgpu_target: '{target}' matches no host of the inventory (expected: hosts or groups, such as gpu1,gpu2).")
         guests = variables["groups"].get("vgpu_guests")
-        if guests is None and "hosts" not in terms:  # a named machine is a guest, unless site treats it as a host
+        if guests is None and "hosts" not in terms:  # A named machine is a guest, unless the playbook site includes hosts.
             return [] if self.get_option("optional") else names
         return [name for name in names if ("guests" if name in (guests or ()) else "hosts") in terms]

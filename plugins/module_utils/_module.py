@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The layer between Ansible and the engine. No other code depends on both."""
+"""Connects Ansible's module interface to the engine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
 from .engine.system import context
 
-# Parameters and results of the function that does a module's work.
+# The types of the argument and the result of a module's work function, and of an argument spec.
 Context = context.Context
 Result = Dict[str, Any]
 Spec = Dict[str, Any]
 
 
 def options(kind: str, *names: str, **rest: Any) -> Spec:
-    """The argument spec of several options that have the same type and settings."""
+    """Returns the argument spec of several options that share a type and settings."""
     return {name: {"type": kind, **rest} for name in names}
 
 
@@ -47,14 +47,14 @@ MDEVCTL: Spec = {"mdevctl": {"type": "str", "default": "auto", "choices": ["auto
 
 
 class Task(Protocol):
-    """The part of a task that a module's work function receives: an AnsibleModule, or a Request if one module plans several stages."""
+    """The interface that a module's work function uses: an AnsibleModule provides it, and a Request does if one module plans several stages."""
 
     params: dict[str, Any]
     check_mode: bool
 
 
 class Request:
-    """One stage in check mode, for a module that plans several stages. Missing params get the defaults of the stage's SPEC."""
+    """The parameters of one stage in check mode, for a module that plans several stages. SPEC provides the default of a missing parameter."""
 
     check_mode = True
 
@@ -63,7 +63,10 @@ class Request:
 
 
 def main_of(spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool = False, **rules: Any) -> Callable[[], None]:
-    """Runs a module, see run(). rules: Ansible's rules for options that require or exclude each other."""
+    """Returns the main function of a module, which calls run().
+
+    The argument rules has Ansible's rules for options that require or exclude each other.
+    """
     whole = spec if reads_only else {**spec, **LOCK}
 
     def main() -> None:
@@ -73,7 +76,7 @@ def main_of(spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool
 
 
 def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool = False, **kwargs: Any) -> None:
-    """Builds the module, calls work(module, ctx) and exits. An EngineError becomes the module's msg.
+    """Builds the module, calls work(module, ctx) and exits. The message of an EngineError becomes the module's msg.
 
     A module that writes holds the host's lock from its first read to its last write.
     """
@@ -104,9 +107,9 @@ def _fail(module: Any, error: EngineError, **more: Any) -> None:
 
 
 def _printable(value: Any, secrets: Sequence[str] = ()) -> Any:
-    """The result without terminal control characters, because roles and Ansible's diffs print parts of it unchanged.
+    """Returns a result without terminal control characters, because roles and Ansible's diffs print parts of a result unchanged.
 
-    A byte that is not valid UTF-8 becomes \\xNN. A secret, which is always a link, is replaced with the link's file name.
+    A byte that is not valid UTF-8 becomes \\xNN. The file name of a link replaces each secret, because every secret is a link.
     """
     if isinstance(value, dict):
         return {_printable(key, secrets): _printable(one, secrets) for key, one in value.items()}
@@ -125,17 +128,17 @@ def _build(spec: Spec, **kwargs: Any) -> Any:
     try:
         return AnsibleModule(argument_spec=spec, supports_check_mode=True, **kwargs)
     except OverflowError:
-        # Ansible's check of whole numbers fails on infinity (.inf in YAML),
+        # Ansible's type check raises OverflowError if an integer option is infinite (.inf in YAML).
         plain, given = _unchecked(spec, "int")
         _fail(plain, error("a whole number is expected, but an infinite one was found (%s)" % given, expected="whole numbers", code="bad_number"))
     except TypeError:
-        # and its check of dictionaries fails on a number.
+        # Ansible's type check raises TypeError if a dictionary option is a number.
         plain, given = _unchecked(spec, "dict")
         _fail(plain, error("a dictionary is expected, but another value was found (%s)" % given, expected="dictionaries", code="bad_value"))
 
 
 def _unchecked(spec: Spec, kind: str) -> tuple[Any, str]:
-    """The module without a check of its options, and the values of its options of one type as text."""
+    """Returns a module whose options Ansible does not check, and the values of the options of one type as text."""
     raw = {name: {"type": "raw", "no_log": spec[name].get("no_log")} for name in spec}
     plain = AnsibleModule(argument_spec=raw, supports_check_mode=True)
     names = sorted(name for name in spec if spec[name]["type"] == kind and plain.params[name] is not None)
@@ -143,7 +146,7 @@ def _unchecked(spec: Spec, kind: str) -> tuple[Any, str]:
 
 
 def _wrong_times(params: dict[str, Any]) -> list[Refusal]:
-    """The errors of invalid timeouts: below 0, longer than a day, or not a number (nan)."""
+    """Returns an error for each timeout that is negative, longer than a day, or not a number (nan)."""
     return [
         Refusal("%s is %s" % (name, params[name]), device=name, expected="seconds, from 0 to %d" % DAY, code="bad_time")
         for name in ("timeout", "settle", "lock_timeout", "wait")
@@ -152,7 +155,7 @@ def _wrong_times(params: dict[str, Any]) -> list[Refusal]:
 
 
 def _wrong_texts(value: Any, where: str = "") -> list[Refusal]:
-    """The errors of texts with a NUL character, which no file name, program or path can have."""
+    """Returns an error for each text with a NUL character, because no path or command argument can contain one."""
     if isinstance(value, dict):
         return [one for key in value for one in _wrong_texts(value[key], "%s.%s" % (where, key) if where else str(key))]
     if isinstance(value, list):
@@ -162,28 +165,28 @@ def _wrong_texts(value: Any, where: str = "") -> list[Refusal]:
 
 
 def result_of(steps: Sequence[object], **more: Any) -> Result:
-    """A module's result: its steps, and the other values given."""
+    """Returns a module's result with the executed or planned steps and the values in more."""
     return {"changed": bool(steps), "actions": [str(step) for step in steps], **more}
 
 
 def result_of_plan(plan: Plan[Any], warnings: Sequence[str] = (), **more: Any) -> Result:
-    """As result_of, with the plan's warnings before the given ones, and with the GPUs that the plan skips."""
+    """Returns the result of a plan: its steps, its warnings followed by the given ones, and the unresponsive GPUs that it skips."""
     skipped = {"unresponsive_gpus": plan.unresponsive} if plan.unresponsive else {}
     return result_of(plan.steps, warnings=[*plan.warnings, *warnings], **skipped, **more)
 
 
 def titled_diff(title: str, before: str, after: str) -> dict[str, str]:
-    """A diff with its own title, without the file's secrets, such as a password on the kernel command line."""
+    """Returns a diff with a title and with hidden secrets, such as a password on the kernel command line."""
     return {"before": hidden(before), "after": hidden(after), "before_header": title, "after_header": title}
 
 
 def assumed(module: Task) -> list[str]:
-    """The option check_mode_assume, which is effective in check mode only."""
+    """Returns the value of the option check_mode_assume in check mode, and an empty list otherwise."""
     return list(module.params["check_mode_assume"]) if module.check_mode else []
 
 
 def wants_mdevctl(module: Task, binary: str | None) -> bool:
-    """Whether mdevctl's definitions are managed. auto: only if mdevctl is installed."""
+    """Returns whether the module manages mdevctl definitions. With auto, the module manages definitions only if mdevctl is installed."""
     word = module.params["mdevctl"]
     if word == "true" and not binary:
         raise error("mdevctl is not installed", remedy="Install it, or set mdevctl: auto.", code="mdevctl_missing")

@@ -9,50 +9,53 @@ DOCUMENTATION = r"""
 module: nvidia_cloudpods_config
 short_description: List the GPUs with vGPUs for Cloudpods' host agent
 description:
-  - Sets the key C(nvidia_vgpu_pfs) of C(/etc/yunion/host.conf) to the PF and every VF of the GPUs, in Cloudpods' spelling (C(e8:00.4)), in order
-    of PF and of the kernel's VF number. The agent binds every NVIDIA function that is not listed there to C(vfio-pci), which
-    destroys its vGPU.
-  - All other bytes of the file are unchanged, such as comments, anchors, other keys and line ends. Comments between the addresses are lost
-    when the list changes. A diff shows only the lines of this key, because the file may contain passwords.
-  - Reports all refusals at once. Refused are GPUs that Cloudpods can't use (on the vendor-specific VFIO framework, or outside PCI domain 0000), a
-    file that is not valid YAML or has a key twice or several documents, and the removal of a GPU from the list while a VM uses its vGPUs.
-  - Does not restart the agent. The agent reads the file only at its start. Restart it if RV(restart_pending) is true, then call this module with
-    O(restarted=true). The role P(vgpu.kvm.cloudpods#role) does both.
+  - Sets the key C(nvidia_vgpu_pfs) of C(/etc/yunion/host.conf) to the addresses of the PF and all VFs of the selected GPUs, in Cloudpods' format
+    (C(e8:00.4)), sorted by PF and by the kernel's VF number. Cloudpods' host agent binds every NVIDIA function that the key does not list to
+    C(vfio-pci), which destroys the vGPU of the function.
+  - The module keeps all other content of the file, such as comments, anchors, other keys and line ends. If the list changes, comments between its
+    addresses are lost. A diff shows only the lines of this key, because the file may contain passwords.
+  - The module refuses GPUs that Cloudpods cannot use. Such GPUs are on the vendor-specific VFIO framework or outside PCI domain 0000.
+  - The module refuses a file that is not valid YAML, has a duplicate key, or contains several documents.
+  - The module refuses to remove a GPU from the list while a VM uses a vGPU of the GPU. The module reports all refusals together.
+  - The module does not restart the host agent, which reads the file only at its start. If RV(restart_pending) is true, restart the agent and then
+    call this module with O(restarted=true). The role P(vgpu.kvm.cloudpods#role) restarts the agent and records the restart.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 requirements:
-  - PyYAML on the managed host (C(python3-yaml), on the Red Hat family C(python3-pyyaml))
+  - PyYAML on the managed host (package C(python3-yaml), or C(python3-pyyaml) on the Red Hat family)
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock
 options:
   state:
     description:
-      - V(present) sets the key.
-      - V(absent) removes it.
+      - V(present) sets the key C(nvidia_vgpu_pfs).
+      - V(absent) removes the key.
     type: str
     choices: [present, absent]
     default: present
   gpus:
     description:
-      - The GPUs whose functions are listed. Functions of other GPUs are removed. V(all) means every GPU that supports vGPU and has VFs, or mediated
-        device types on its PF. Otherwise a PCI address in any spelling, V(GPU-<uuid>), PCI ids such as V(10de:20b5), or a model such as V(A40).
+      - The GPUs whose functions the module lists. The module removes the functions of all other GPUs from the list.
+      - V(all) selects every GPU that supports vGPU and has VFs, or mediated device types on its PF. Other values are a PCI address in any format,
+        V(GPU-<uuid>), PCI ids such as V(10de:20b5), or a model such as V(A40).
     type: list
     elements: str
     default: [all]
   require_vgpus:
     description:
-      - Whether to refuse the run if vGPUs of the host's layout are missing on these GPUs, or if the host has no vGPU. The agent detects them only at
-        its start.
+      - Whether the module fails if vGPUs of the host's layout are missing on the selected GPUs, or if the host has no vGPU. Cloudpods' host agent
+        detects vGPUs only at its start.
     type: bool
     default: true
   restarted:
     description:
-      - The agent was restarted since the last change of the file, so RV(restart_pending) becomes false. Has no effect if the file must be changed.
+      - Whether Cloudpods' host agent was restarted after the last change of the file. With V(true), the module sets RV(restart_pending) to false,
+        unless the file must be changed.
     type: bool
     default: false
   path:
-    description: The agent's configuration file. If it is a link, the link is kept.
+    description: The configuration file of Cloudpods' host agent. If the path is a symbolic link, the module keeps the link.
     type: path
     default: /etc/yunion/host.conf
 """
@@ -78,7 +81,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
@@ -86,39 +89,40 @@ actions:
     - "/var/lib/vgpuctl/cloudpods-restart-due: record that Cloudpods' agent must be restarted"
     - "/etc/yunion/host.conf: set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0"
 addresses:
-  description: The addresses in the file, in Cloudpods' spelling; none with O(state=absent).
+  description: The PCI addresses that the file lists, in Cloudpods' format. The list is empty with O(state=absent).
   returned: success
   type: list
   elements: str
   sample: ["e8:00.0", "e8:00.4", "e8:00.5"]
 gpus:
-  description: The GPUs whose functions are listed, in the kernel's spelling.
+  description: The addresses of the GPUs whose functions the file lists, in the kernel's format.
   returned: success
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 vgpus:
-  description: The number of vGPUs on these GPUs.
+  description: The number of vGPUs on the listed GPUs.
   returned: success
   type: int
   sample: 2
 restart_pending:
   description:
-    - Whether a restart of the agent is pending, from this run or from an earlier, interrupted one. The state is kept in C(/var/lib/vgpuctl).
+    - Whether a restart of Cloudpods' host agent is pending after this run or an earlier, interrupted run. The module stores this state in
+      C(/var/lib/vgpuctl).
   returned: success
   type: bool
   sample: true
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
   sample: ["/etc/yunion/host.conf: set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0"]
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -9,14 +9,15 @@ DOCUMENTATION = r"""
 module: nvidia_driver
 short_description: Install or uninstall NVIDIA's vGPU driver of a host or a guest from its .run package
 description:
-  - Runs NVIDIA's installer with a deadline if the version on disk differs, and verifies the version afterwards.
-    If the installer fails, the message includes the last lines of its log.
-  - Refuses to replace a driver while a vGPU is in use or a program (such as CUDA) uses a GPU on the host, and to replace
-    a data center driver without O(replace_datacenter=true).
-  - Refuses in situations in which NVIDIA's installer would stop. These are a GPU that is bound to nouveau, a running X server with O(load=true), and
-    a driver from a package of the distribution.
-  - Replaces a loaded driver. With O(load=false), releases 545 and later are installed next to it and become active after a reboot. Otherwise
-    the driver's services are stopped, its modules are unloaded, and the services are started again, even if the installation fails.
+  - Runs NVIDIA's installer with a timeout if the driver version on disk differs from the expected one, and verifies the version afterwards.
+    If the installer fails, the error message includes the last lines of the installer's log.
+  - The module refuses to replace a driver while a vGPU is in use or a program (such as a CUDA job) uses a GPU on the host. The module refuses to
+    replace a data center driver without O(replace_datacenter=true).
+  - The module fails before any change where NVIDIA's installer would stop. The causes are a GPU that is bound to nouveau, a running X server with
+    O(load=true), and a driver from a package of the distribution.
+  - The module can replace a loaded driver. With O(load=false), the module installs releases 545 and later next to the loaded driver, and the new
+    driver becomes active after a reboot. In all other cases, the module stops the driver's services, unloads the kernel modules, and starts the
+    services again, even if the installation fails.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -24,14 +25,14 @@ extends_documentation_fragment:
   - vgpu.kvm.common.lock
 options:
   state:
-    description: Whether the driver is installed.
+    description: Whether the driver must be installed (V(present)) or not (V(absent)).
     type: str
     choices: [present, absent]
     default: present
   kind:
     description:
-      - The kind of driver. V(host) is the driver with the vGPU manager (C(…-vgpu-kvm.run)), V(guest) the driver for VMs with a vGPU (C(…-grid.run)).
-      - A guest driver is refused on a host, and a host driver in a guest.
+      - The kind of driver. V(host) is the driver with the vGPU manager (C(…-vgpu-kvm.run)), and V(guest) is the driver for VMs (C(…-grid.run)).
+      - The module refuses to install a guest driver on a host, or a host driver in a guest.
     type: str
     choices: [host, guest]
     default: host
@@ -40,71 +41,73 @@ options:
     type: bool
     default: true
   src:
-    description: NVIDIA's C(….run) on the managed host. Not needed if the expected version is already installed, or in check mode.
+    description: The path of NVIDIA's C(….run) package on the managed host. The module requires this
+      option only outside check mode and if the expected version is not installed.
     type: path
   version:
-    description: The expected version, such as V(550.163.02). If omitted, it is read from the name of O(src).
+    description: The expected driver version, such as V(550.163.02). If omitted, the module reads the version from the file name of O(src).
     type: str
   dkms:
     description:
-      - Whether the kernel module is built through DKMS, which builds it again at each kernel update.
-      - DKMS, a compiler and the kernel's headers must be installed. With V(false), NVIDIA's installer does not use DKMS even if it finds it.
+      - Whether NVIDIA's installer registers the kernel module with DKMS, which rebuilds the kernel module at each kernel update.
+      - DKMS, a compiler and the kernel's headers must be installed. With V(false), the installer does not use DKMS, even if DKMS is installed.
     type: bool
     default: true
   load:
     description:
-      - Whether the installer loads the module. Set V(false) if a reboot follows.
-      - With V(false), idle vGPUs, nouveau and an X server do not prevent the installation. The installer of 535 is an exception. It can't install
-        while the module is loaded or a GPU is bound to nouveau.
+      - Whether NVIDIA's installer loads the kernel module. Set V(false) if a reboot follows.
+      - With V(false), idle vGPUs, nouveau and an X server do not prevent the installation. The installer of release 535 is an exception because it
+        cannot run while the kernel module is loaded or a GPU is bound to nouveau.
     type: bool
     default: true
   disable_nouveau:
     description:
-      - Whether the installer prevents nouveau from loading. Installers 545 and later do this only while a GPU is bound to nouveau.
+      - Whether NVIDIA's installer prevents nouveau from loading. The installers of release 545 and later do so only while a GPU is bound to nouveau.
         The role C(gpu_release) always blocks nouveau.
     type: bool
     default: false
   module_type:
-    description: The kernel module's flavor. V(auto) selects the one that the host's GPUs require.
+    description: The type of the kernel module. V(auto) selects the type that the host's GPUs require.
     type: str
     choices: [auto, open, proprietary]
     default: auto
   replace_datacenter:
     description:
-      - Whether a data center driver is uninstalled first. Packages of a distribution or of NVIDIA's repository are removed with C(apt-get purge) or
-        C(dnf remove). Check mode names all packages that are removed, including dependent ones.
-      - With O(state=absent) a distribution's driver is an error without this option.
+      - Whether the module may uninstall a data center driver first. The module removes packages of a distribution or of NVIDIA's repository with
+        C(apt-get purge) or C(dnf remove). Check mode lists all packages that the module would remove, including dependent packages.
+      - With O(state=absent), the module fails without this option if the driver comes from packages of a distribution.
     type: bool
     default: false
   format:
     description:
-      - The format of the driver's package. For V(deb) and V(rpm), this module plans and checks the installation, and removes a conflicting driver,
-        from NVIDIA's installer or from other packages. The package is installed by C(apt) or C(dnf), as role C(driver) does.
+      - The format of the driver's package. For V(deb) and V(rpm), the module only plans and checks the installation, and removes a conflicting driver
+        that NVIDIA's installer or other packages installed. Install the package itself with C(apt) or C(dnf), as the role C(driver) does.
     type: str
     choices: [run, deb, rpm]
     default: run
   extra_arguments:
-    description: More arguments for NVIDIA's installer.
+    description: Additional arguments for NVIDIA's installer.
     type: list
     elements: str
     default: []
   tmpdir:
-    description: Directory to which the installer extracts itself.
+    description: The directory into which NVIDIA's installer extracts its files.
     type: path
   required_space:
-    description: MiB that must be free in O(tmpdir), or in its parent directory, before anything is done.
+    description: The free space in MiB that O(tmpdir), or its parent directory, must have before the module makes any change.
     type: int
     default: 0
   signing_key:
     description:
-      - Private key on the managed host that signs the kernel modules, for Secure Boot. Only its owner may have read access.
-      - Only its path is passed to other programs. Afterwards the module's signature is verified.
+      - The path of the private key on the managed host that signs the kernel modules for Secure Boot. Only the owner of the file may have access to
+        it.
+      - The module passes only the path of the key to other programs. After the installation, the module verifies the signature of the kernel module.
     type: path
   signing_certificate:
-    description: The certificate of O(signing_key), in DER form. With Secure Boot, the machine must trust this certificate.
+    description: The path of the certificate of O(signing_key), in DER format. With Secure Boot, the machine must trust this certificate.
     type: path
   timeout:
-    description: Timeout of the installer in seconds.
+    description: Seconds that the module waits for NVIDIA's installer to finish.
     type: int
     default: 1800
 """
@@ -139,23 +142,23 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["install the vGPU host driver 550.163.02"]
 driver:
-  description: The driver after the change.
+  description: The NVIDIA driver of the machine after the run.
   returned: success
   type: dict
   sample: {loaded: null, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: null}
 reboot_required:
-  description: Whether the driver on disk differs from the loaded one.
+  description: Whether the driver version on disk differs from the version of the loaded driver.
   returned: success
   type: bool
   sample: true
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -164,9 +167,9 @@ not_done:
     - "install the vGPU host driver 550.163.02 in place of 550.163.01"
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

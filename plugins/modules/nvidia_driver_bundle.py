@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: nvidia_driver_bundle
 short_description: Extract one driver package from NVIDIA's vGPU software package
 description:
-  - Finds the host's or the guest's driver package in NVIDIA's vGPU software package (the bundle, a zip) on the managed host, checks the
-    bundle's checksum, and extracts that one file. Names inside the bundle never decide where a file is written.
+  - Finds the host or guest driver package in NVIDIA's vGPU software package (the bundle, a zip) on the managed host, verifies the checksum of the
+    bundle, and extracts this one package. Paths inside the bundle never determine the directory of the extracted file.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -18,24 +18,25 @@ extends_documentation_fragment:
   - vgpu.kvm.common.lock
 options:
   src:
-    description: The bundle (C(NVIDIA-GRID-Linux-KVM-….zip)) or a package from it, on the managed host.
+    description: The path of the bundle (C(NVIDIA-GRID-Linux-KVM-….zip)), or of a package from a bundle, on the managed host.
     type: path
     required: true
   dest:
-    description: Directory for the package. A missing directory is created with mode 0700.
+    description: The directory for the extracted package. The module creates a missing directory with mode 0700.
     type: path
     required: true
   checksum:
     description: "The checksum of O(src), as V(sha256:…)."
     type: str
   kind:
-    description: The kind of driver.
+    description: The kind of driver to extract, for a host or for a guest.
     type: str
     choices: [host, guest]
     default: host
   format:
     description:
-      - The format of the package. With V(auto), the C(.run) if the bundle has one, otherwise the format that the machine's distribution installs.
+      - The format of the package to extract. V(auto) selects the C(.run) package if the bundle has one, otherwise the package format of the
+        machine's distribution.
     type: str
     choices: [auto, run, deb, rpm]
     default: auto
@@ -52,31 +53,31 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success
   type: list
   elements: str
   sample: ["/var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: extract it from the bundle"]
 path:
-  description: The package on the managed host.
+  description: The path of the extracted package on the managed host.
   returned: success
   type: str
   sample: /var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
 version:
-  description: The driver's version, from the package's name.
+  description: The driver version according to the package's file name.
   returned: success
   type: str
   sample: 550.163.02
 format:
-  description: The package's format, V(run), V(deb) or V(rpm).
+  description: The format of the extracted package, which is V(run), V(deb) or V(rpm).
   returned: success
   type: str
   sample: run
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

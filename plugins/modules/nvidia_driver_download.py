@@ -9,21 +9,21 @@ DOCUMENTATION = r"""
 module: nvidia_driver_download
 short_description: Download NVIDIA's vGPU software package to the managed host
 description:
-  - Downloads a file over https and verifies the server's certificate. An interrupted download is resumed, in the same run and in the next one.
-  - The checksum, the server's answer and the free space are checked before the first byte is written. Check mode also
-    queries the server, and reports an expired link before a run.
-  - The link may be signed. It never appears in a message, a log or another program's command line.
+  - Downloads a file over HTTPS and verifies the certificate of the server. The same run or the next run resumes an interrupted download.
+  - Before the module writes a file, it validates O(checksum), the response of the server and the free space. Check mode also queries the server, and
+    reports an expired link before a run.
+  - The link may be signed. The link never appears in a message, a log or the command line of another program.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
   - vgpu.kvm.common
 options:
   url:
-    description: The link, https only. A proxy is read from the task's environment (E(https_proxy)).
+    description: The HTTPS link of the file. The module uses the proxy in the task's environment (E(https_proxy)).
     type: str
     required: true
   dest:
-    description: The file on the managed host, readable only by its owner. A missing directory is created with mode 0700.
+    description: The path of the file on the managed host. Only the owner can read the file. The module creates a missing directory with mode 0700.
     type: path
     required: true
   checksum:
@@ -31,7 +31,7 @@ options:
     type: str
     required: true
   ca_path:
-    description: File on the managed host with the CA certificates (PEM) for the server. If omitted, the CA certificates of the system.
+    description: The path of the CA certificates (PEM) for the server, on the managed host. If omitted, the CA certificates of the system apply.
     type: path
   timeout:
     description: Seconds without progress after which the download fails.
@@ -50,21 +50,21 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success
   type: list
   elements: str
   sample: ["/var/cache/vgpuctl/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip: download it, 1200 MiB"]
 path:
-  description: The file on the managed host.
+  description: The path of the downloaded file on the managed host.
   returned: success
   type: str
   sample: /var/cache/vgpuctl/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

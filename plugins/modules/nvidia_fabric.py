@@ -9,12 +9,13 @@ DOCUMENTATION = r"""
 module: nvidia_fabric
 short_description: Run NVIDIA Fabric Manager in vGPU mode on a host with NVSwitches
 description:
-  - Sets C(FABRIC_MODE=2) in Fabric Manager's configuration file, enables and starts its service, and waits until it reports its partitions.
-    No other line of the file is changed.
-  - Does nothing on a host without NVSwitches, or if O(layout) has no whole-card vGPU, because MIG-backed vGPUs need no fabric.
-  - Fabric Manager must be installed in exactly the driver's version, with its library C(libnvfm.so.1). Role C(fabric) installs both.
-  - Fabric Manager is never restarted or stopped while a VM or a program uses a GPU.
-  - M(vgpu.kvm.nvidia_vgpu) and M(vgpu.kvm.nvidia_vgpu_attach) activate the partitions. C(vgpu-restore.service) activates them at each boot.
+  - Sets C(FABRIC_MODE=2) in Fabric Manager's configuration file, enables and starts the service, and waits until Fabric Manager reports its
+    partitions. The module changes no other line of the file.
+  - The module changes nothing on a host without NVSwitches, or if O(layout) has no whole-card vGPU, because MIG-backed vGPUs need no fabric.
+  - Fabric Manager must have exactly the driver's version and needs the library C(libnvfm.so.1). The role C(fabric) installs Fabric Manager and its
+    library.
+  - The module never restarts or stops Fabric Manager while a VM or a program uses a GPU.
+  - M(vgpu.kvm.nvidia_vgpu) and M(vgpu.kvm.nvidia_vgpu_attach) activate the partitions. C(vgpu-restore.service) activates the partitions at each boot.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -24,20 +25,21 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(absent) restores the original C(FABRIC_MODE) from before this collection changed it. If the collection installed Fabric Manager, its service
-        is stopped and disabled.
+      - V(present) configures and starts Fabric Manager.
+      - V(absent) restores the original value of C(FABRIC_MODE). If the collection installed Fabric Manager, the module stops and disables the
+        service.
     type: str
     choices: [present, absent]
     default: present
   layout:
-    description: The vGPUs, as for M(vgpu.kvm.nvidia_vgpu). If omitted, Fabric Manager is set up on every host with NVSwitches.
+    description: The desired vGPUs, as for M(vgpu.kvm.nvidia_vgpu). If omitted, the module sets up Fabric Manager on every host with NVSwitches.
   packages:
-    description: Packages that the caller installed for Fabric Manager. They are recorded, and returned with O(state=absent).
+    description: Packages that the caller installed for Fabric Manager. The module records these packages and returns them with O(state=absent).
     type: list
     elements: str
     default: []
   timeout:
-    description: Timeout in seconds for starting the service, and afterwards for Fabric Manager's first answer.
+    description: Seconds that the module waits for the start of the service, and then for the first answer of Fabric Manager.
     type: int
     default: 300
 """
@@ -56,7 +58,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
@@ -65,8 +67,8 @@ actions:
     - "nvidia-fabricmanager.service: restart the service"
 fabric:
   description:
-    - NVSwitches, Fabric Manager and its partitions, as C(host.fabric) of M(vgpu.kvm.nvidia_gpu_info).
-    - Null on a host without NVSwitches, and if O(layout) needs no fabric.
+    - The NVSwitches, Fabric Manager and its partitions, in the format of C(host.fabric) of M(vgpu.kvm.nvidia_gpu_info).
+    - The value is null on a host without NVSwitches, and if O(layout) needs no fabric.
   returned: success
   type: dict
   sample:
@@ -77,18 +79,19 @@ fabric:
     silence:
     failed: []
 installs:
-  description: In check mode, the version of Fabric Manager that must be installed first, or null. Empty if the driver's version is unknown.
+  description: In check mode, the version of Fabric Manager to install first, or null if none is missing. The
+    value is an empty string if the driver's version is unknown.
   returned: success
   type: str
   sample: 550.163.02
 packages:
-  description: The recorded packages of O(packages).
+  description: The packages that the module recorded from O(packages).
   returned: success
   type: list
   elements: str
   sample: [nvidia-fabricmanager-550, nvidia-fabricmanager-dev-550]
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -96,9 +99,9 @@ not_done:
     - "nvidia-fabricmanager.service: restart the service"
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -9,10 +9,9 @@ DOCUMENTATION = r"""
 module: nvidia_gpu_info
 short_description: Read a host's NVIDIA GPUs and vGPUs
 description:
-  - Reads GPUs, drivers, IOMMU, VFs, vGPU types, vGPUs and their users from the kernel's own files, and detects
-    common problems of NVIDIA vGPU.
-  - Changes nothing. Runs C(nvidia-smi) only for data that sysfs does not have - for GPUs with MIG, and for type names on
-    hosts with the vendor-specific VFIO framework.
+  - Reads GPUs, drivers, IOMMU, VFs, vGPU types, vGPUs and their users from the files of the kernel, and detects common problems of NVIDIA vGPU.
+  - The module never changes the host. The module runs C(nvidia-smi) only for data that sysfs does not provide, such as the data of GPUs with MIG and
+    the type names on hosts with the vendor-specific VFIO framework.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -21,42 +20,43 @@ extends_documentation_fragment:
 options:
   iommu_flags:
     description:
-      - Expected flags of the kernel command line, for example V(intel_iommu=on) and V(iommu=pt).
-        Missing flags are reported in RV(host), RV(problems) and RV(reboot_reasons).
+      - The expected flags of the kernel command line, such as V(intel_iommu=on) and V(iommu=pt). The module reports missing flags in RV(host),
+        RV(problems) and RV(reboot_reasons).
     type: list
     elements: str
     default: []
   may_disturb:
     description:
-      - Devices, VMs and programs that a reboot may interrupt. Addresses of GPUs and VFs in any spelling, UUIDs of vGPUs, names of VMs and of
-        programs. The option only determines what RV(in_the_way) omits.
+      - The devices, VMs and programs that a reboot may interrupt, as PCI addresses of GPUs and VFs in any format, UUIDs of vGPUs, and names of VMs
+        and programs. O(may_disturb) only determines which users RV(in_the_way) omits.
     type: list
     elements: str
     default: []
   health:
     description:
-      - Whether RV(problems) also includes findings in logs and drift from the stored state - missing stored vGPUs and VFs, services that are not
-        running or would not start at the next boot, VMs whose vGPU is missing or attached to another VM.
+      - Whether RV(problems) also includes findings in logs and differences from the stored state. Such differences are missing stored vGPUs and VFs,
+        services that do not run or would not start at the next boot, and VMs whose vGPU is missing or attached to another VM.
       - The module reads the journals of NVIDIA's and libvirt's services, the kernel log, the QEMU logs of VMs with vGPUs, and the log of NVIDIA's
-        installer, limited to this boot and the last 24 hours. Findings are warnings, because they may have been fixed since. Their codes begin with
-        V(log_). V(log_unknown) shows error lines that this collection can't explain.
+        installer, limited to the current boot and the last 24 hours. Findings in logs are warnings, because the cause may already be fixed. The
+        codes of these findings begin with V(log_). V(log_unknown) has error lines for which the collection has no explanation.
     type: bool
     default: false
   detail:
     description:
-      - The amount of data. V(all) lists VFs, types and vGPUs; V(vgpus) lists only vGPUs; V(counts) lists none of them, and only the first 10 of
-        RV(in_use), RV(in_the_way) and RV(libvirt_domains).
-      - Omitted items are counted (C(vfs_there), C(vfs_used), C(vgpu_counts), RV(in_use_count)). A fleet's controller keeps the result of
-        each host. With V(counts), its size does not depend on the number of VFs, vGPUs and VMs.
+      - The amount of data. V(all) lists VFs, types and vGPUs. V(vgpus) lists only vGPUs. V(counts) omits these lists, and has only the first 10 items
+        of RV(in_use), RV(in_the_way) and RV(libvirt_domains).
+      - With each value, the result has the numbers of VFs, vGPUs and users (C(vfs_there), C(vfs_used), C(vgpu_counts), RV(in_use_count)).
+      - Use V(counts) for a fleet, because the controller keeps the results of all hosts. With V(counts), the size of a result does not depend on the
+        number of VFs, vGPUs and VMs.
     type: str
     choices: [all, vgpus, counts]
     default: all
   most_problems:
-    description: The most problems of one code in RV(problems), 0 for all. RV(problems_left_out) has the number of omitted ones.
+    description: The maximum number of problems of one code in RV(problems). V(0) means no limit. RV(problems_left_out) counts the omitted problems.
     type: int
     default: 0
   timeout:
-    description: Timeout in seconds for the programs that are run (C(modinfo)).
+    description: Seconds that the module waits for each program that it runs, such as C(modinfo).
     type: int
     default: 30
 """
@@ -77,65 +77,77 @@ EXAMPLES = r"""
 RETURN = r"""
 host:
   description:
-    - The host without its GPUs.
+    - The properties of the host, without its GPUs.
   returned: success
   type: dict
   contains:
     distribution:
-      description: The distribution from os-release(5). The family is V(debian), V(redhat) or V(other).
+      description: The distribution according to os-release(5). C(family) is V(debian), V(redhat) or V(other).
       type: dict
       returned: success
       sample: {id: debian, version: "12", name: Debian GNU/Linux 12 (bookworm), family: debian}
-    kernel: {description: Release of the running kernel., type: str, returned: success, sample: 6.1.0-50-amd64}
+    kernel: {description: The release of the running kernel., type: str, returned: success, sample: 6.1.0-50-amd64}
     cpu_vendor: {description: The CPU's vendor ID., type: str, returned: success, sample: GenuineIntel}
-    cmdline: {description: Flags of the running kernel., type: list, elements: str, returned: success, sample: [intel_iommu=on, iommu=pt]}
+    cmdline: {description: The flags of the running kernel., type: list, elements: str, returned: success, sample: [intel_iommu=on, iommu=pt]}
     iommu:
       description:
-        - Whether the kernel has an active IOMMU, its units, those of O(iommu_flags) that are not in force, and this host's default flags.
-        - The kind is V(intel) or V(amd), from the firmware's tables (DMAR, IVRS); null if the firmware has none.
+        - The IOMMU of the host. C(active) shows whether the kernel uses the IOMMU, and C(units) lists its units. C(missing_flags) lists the flags of
+          O(iommu_flags) that are not active, and C(default_flags) lists the default flags of the host.
+        - C(kind) is V(intel) or V(amd) according to the tables of the firmware (DMAR, IVRS). C(kind) is null if the firmware has no such table.
       type: dict
       returned: success
       sample: {active: true, kind: intel, units: [dmar0], default_flags: [intel_iommu=on, iommu=pt], missing_flags: []}
-    secure_boot: {description: Whether Secure Boot is on and shim validates; null without UEFI., type: bool, returned: success, sample: false}
+    secure_boot:
+      description: Whether Secure Boot is enabled and shim validates signatures. The value is null on a host without UEFI.
+      type: bool
+      returned: success
+      sample: false
     enrolled_certificates:
       description:
-        - Fingerprints (SHA-256 of the DER form) of the certificates that firmware and shim trust, if Secure Boot is on.
+        - The fingerprints (SHA-256 of the DER format) of the certificates that the firmware and shim trust, if Secure Boot is enabled.
       type: list
       elements: str
       returned: success
       sample: [9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08]
     bootloader:
-      description: "What started this system: grub, systemd-boot, refind, zfsbootmenu, ostree or unknown."
+      description: The boot loader that started the host, which is grub, systemd-boot, refind, zfsbootmenu, ostree or unknown.
       type: str
       returned: success
       sample: grub
-    initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
+    initramfs_tool:
+      description: The tool that builds the initramfs, which is update-initramfs, dracut or none.
+      type: str
+      returned: success
+      sample: update-initramfs
     initramfs_command:
-      description: The command that rebuilds the initramfs of all kernels; empty without a tool.
+      description: The command that rebuilds the initramfs of all kernels. The list is empty if the host has no such tool.
       type: list
       elements: str
       returned: success
       sample: [update-initramfs, -u, -k, all]
     driver:
       description: >-
-        NVIDIA's driver, loaded and on disk. C(flavour) is vgpu (the host driver), guest (the driver of VMs), datacenter (neither) or none.
-        The scheduler of time-sliced vGPUs is best_effort, equal_share, fixed_share or other; null if the driver does not report it.
-        on_disk is null during an installation by M(vgpu.kvm.nvidia_driver), and after an interrupted one, because any file may be damaged.
+        The loaded version of NVIDIA's driver and the version on disk. C(flavour) is vgpu (the host driver), guest (the driver of VMs), datacenter (a
+        driver without vGPU support) or none. C(scheduler) is the scheduler of time-sliced vGPUs, which is best_effort, equal_share, fixed_share or
+        other. C(scheduler) is null if the driver does not report a scheduler. C(on_disk) is null during an installation by
+        M(vgpu.kvm.nvidia_driver) and after an interrupted installation, because any file may be damaged.
       type: dict
       returned: success
       sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: equal_share}
     next_kernel:
       description:
-        - The kernel of the next boot, with its flags and the version of its module C(nvidia), null without the module. The release is null unless
-          GRUB has its common default (the newest kernel, or the saved entry on the Red Hat family). The flags are null if unknown.
+        - The kernel of the next boot. C(release) is null unless GRUB uses its common default, which is the newest kernel, or the saved entry on the
+          Red Hat family.
+        - C(driver) is the version of the module C(nvidia) of this kernel, or null without this module. C(cmdline) has the kernel flags, or null if
+          they are unknown.
       type: dict
       returned: success
       sample: {release: 6.1.0-51-amd64, driver: 550.163.02, cmdline: [quiet, intel_iommu=on, iommu=pt]}
     services:
       description:
-        - The services that vGPUs depend on, as systemd reports them. C(nvidia-vgpud) is a one-shot, V(inactive) with result V(success)
-          is its healthy state; started is whether it was started since the boot.
-        - Empty without systemd.
+        - The states of the services that vGPUs require, as systemd reports them. C(started) shows whether systemd has started the service since the
+          boot. C(nvidia-vgpud) is a one-shot service, whose healthy state is V(inactive) with the result V(success).
+        - The value is empty on a host without systemd.
       type: dict
       returned: success
       sample:
@@ -144,26 +156,27 @@ host:
         vgpu-restore: {load: loaded, active: active, result: success, enabled: enabled, started: true}
     fabric:
       description:
-        - The NVLink fabric of a host with NVSwitches; null on other hosts. C(nvlsm) is whether the NVSwitches are behind a network adapter, and
-          Fabric Manager therefore requires C(nvlsm).
-        - C(manager) is Fabric Manager, with the mode from its configuration file, V(2) for vGPU, and the state of its service.
-        - C(partitions) is null if Fabric Manager does not report them, and C(silence) has the reason. C(gpus) are module ids, C(vfs) the VFs for
-          which this collection activated a partition. C(failed) lists devices with failed NVLinks.
+        - The NVLink fabric of a host with NVSwitches. The value is null on other hosts. C(nvlsm) shows whether Fabric Manager requires the service
+          C(nvlsm), because the NVSwitches are behind a network adapter.
+        - C(manager) describes Fabric Manager and the state of its service. C(mode) is the mode in the configuration file, which is V(2) for vGPU.
+        - C(partitions) is null if Fabric Manager does not report partitions, and C(silence) then has the reason. In a partition, C(gpus) lists module
+          ids, and C(vfs) lists the VFs for which this collection activated the partition. C(failed) lists devices with failed NVLinks.
       type: dict
       returned: success
       sample:
 gpus:
   description:
-    - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none; types_ready is whether the driver lists vGPU types on its
-      VFs (or PF). A vGPU on vendor_vfio has no uuid, and the key vgpu of its VF shows its type.
-    - host_vgpu_mode is the Host VGPU Mode of C(nvidia-smi -q), SR-IOV or Non SR-IOV. With O(health), it is read for GPUs without vGPU types in sysfs;
-      otherwise it is null. If it contradicts sysfs, the problems have the code C(vgpu_mode).
-    - The key fabric is null on a host without NVSwitches. Otherwise it has the GPU's module id, by which Fabric Manager names it, and the state and
-      status of its fabric as C(nvidia-smi -q) shows them.
-    - The key mig is null if the driver does not report MIG; otherwise it has the modes current and pending (null on a GPU without MIG),
-      the names of the profiles, and the GPU instances. A vGPU's GPU instance is known on VFs, and for mediated devices in use.
-    - C(vfs_there) is the number of enabled VFs, C(vfs_used) the number of VFs with a vGPU, C(vgpu_counts) has vGPUs by type. O(detail) selects which
-      of the lists C(vfs), C(types) and C(vgpus) are present.
+    - The GPUs, sorted by address. C(framework) is mdev, vendor_vfio or none. C(types_ready) shows whether the driver lists vGPU types on the VFs (or
+      the PF) of the GPU. A vGPU on vendor_vfio has no uuid, and the key C(vgpu) of its VF has its type.
+    - C(host_vgpu_mode) is the Host VGPU Mode of C(nvidia-smi -q), which is SR-IOV or Non SR-IOV. With O(health), the module reads C(host_vgpu_mode)
+      for GPUs without vGPU types in sysfs. In all other cases, C(host_vgpu_mode) is null. If C(host_vgpu_mode) contradicts sysfs, a problem has the
+      code C(vgpu_mode).
+    - C(fabric) is null on a host without NVSwitches. On other hosts, C(fabric) has the module id with which Fabric Manager identifies the GPU, and
+      the state and status of the GPU's fabric as C(nvidia-smi -q) shows them.
+    - C(mig) is null if the driver does not report MIG. If the driver reports MIG, C(mig) has the modes current and pending (null on a GPU without
+      MIG), the names of the profiles, and the GPU instances. The GPU instance of a vGPU is known on VFs, and for mediated devices in use.
+    - C(vfs_there) is the number of enabled VFs, and C(vfs_used) is the number of VFs with a vGPU. C(vgpu_counts) has the number of vGPUs by type.
+      O(detail) selects the lists to return from C(vfs), C(types) and C(vgpus).
   returned: success
   type: list
   elements: dict
@@ -207,53 +220,53 @@ gpus:
           framebuffer_mib: 24576
       in_use_by: []
 boot_causes:
-  description: Lines of configuration files that bind a GPU to vfio-pci at the next boot.
+  description: The lines of configuration files that bind a GPU to vfio-pci at the next boot.
   returned: success
   type: list
   elements: dict
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
 in_use:
   description:
-    - VMs, users of vGPUs or whole GPUs, and programs that use a GPU on the host (such as CUDA), which a reboot or a removal would disrupt,
-      with their devices (addresses, and UUIDs of mediated devices). NVIDIA's own services are omitted.
-    - A process whose open files can't be read counts as a user, and its C(command) shows that.
+    - The VMs and programs that a reboot or a removal would disrupt. Programs such as CUDA jobs may use a GPU on the host.
+      C(devices) has the addresses of their devices or, for mediated devices, the UUIDs. RV(in_use) omits NVIDIA's own services.
+    - A process whose open files the module cannot read counts as a user, and its C(command) shows this.
   returned: success
   type: list
   elements: dict
   sample: [{pid: 4711, command: qemu-system-x86, vm: web1, devices: ["0000:e8:00.4"]}]
 in_use_count:
-  description: The number of users, including those that RV(in_use) omits.
+  description: The total number of users, including the users that RV(in_use) omits.
   returned: success
   type: int
   sample: 1
 in_the_way:
-  description: Those of RV(in_use) that O(may_disturb) does not cover, by the VM's or the program's name or by all devices that the process has.
+  description: The users of RV(in_use) that O(may_disturb) does not cover by the name of the VM or program, or by all devices of the process.
   returned: success
   type: list
   elements: dict
   sample: [{pid: 4711, command: qemu-system-x86, vm: web1, devices: ["0000:e8:00.4"]}]
 in_the_way_count:
-  description: The number of users, including those that RV(in_the_way) omits.
+  description: The total number of users, including the users that RV(in_the_way) omits.
   returned: success
   type: int
   sample: 1
 busy:
   description:
-    - Programs whose work a reboot would interrupt, which install packages, drivers or boot files, and the holder of this collection's lock.
+    - The running programs that a reboot would interrupt while they install packages, drivers or boot files, and the holder of this collection's lock.
   returned: success
   type: list
   elements: str
   sample: ["pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"]
 libvirt_domains:
   description:
-    - libvirt's VMs with devices of the host, including stopped VMs, from libvirt's own files.
-    - A VM also has the devices of its managed save and of its snapshots with memory, and those on its QEMU command line.
+    - The libvirt VMs that have devices of the host, including stopped VMs. The module reads these VMs from libvirt's files.
+    - A VM also has the devices of its managed save, of its snapshots with memory and of its QEMU command line.
   returned: success
   type: list
   elements: dict
   sample: [{name: web1, running: false, devices: [{device: "0000:e8:00.4", managed: false}]}]
 libvirt_domains_count:
-  description: The number of VMs, including those that RV(libvirt_domains) omits.
+  description: The total number of VMs, including the VMs that RV(libvirt_domains) omits.
   returned: success
   type: int
   sample: 1
@@ -263,16 +276,16 @@ reboot_required:
   type: bool
   sample: false
 reboot_reasons:
-  description: The reasons for the reboot.
+  description: The reasons for the required reboot.
   returned: success
   type: list
   elements: str
   sample: ["the kernel runs without intel_iommu=on iommu=pt"]
 problems:
   description:
-    - The problems, each with its remedy. The severity is error or warning.
-    - If the device is a GPU, a VF or a vGPU, C(gpu) is the GPU's address.
-    - If another problem causes this one, C(follows) is the code of the root cause. Root causes come first.
+    - The problems of the host, each with a remedy. C(severity) is error or warning.
+    - If C(device) is a GPU, a VF or a vGPU, C(gpu) is the address of the GPU.
+    - If another problem causes a problem, C(follows) is the code of the root cause. The list has root causes first.
   returned: success
   type: list
   elements: dict
@@ -291,9 +304,9 @@ problems_left_out:
   sample: {}
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_grid_license
-short_description: Set up a vGPU guest's licensing
+short_description: Configure the license of a vGPU guest
 description:
-  - Installs the client configuration token of NVIDIA's license server and sets the matching options in C(/etc/nvidia/gridd.conf).
-    Other settings, comments and their order are unchanged.
-  - A truncated, malformed or expired token is refused before anything is written. The token never appears in messages, diffs, logs or command
-    lines.
-  - Does not restart C(nvidia-gridd). Restart it if RV(restart_needed) is true.
+  - Installs the client configuration token of NVIDIA's license server and sets the matching options in C(/etc/nvidia/gridd.conf). The module keeps
+    all other settings and comments, and their order.
+  - The module refuses a truncated, malformed or expired token before any change. The token never appears in messages, diffs, logs or command lines.
+  - The module does not restart C(nvidia-gridd). Restart this service if RV(restart_needed) is true.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -22,50 +21,51 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(present) sets up licensing.
-      - V(absent) removes the token that this module wrote, and the settings of feature, servers and token, so that no license is requested.
-        C(EnableUI) and C(LicenseInterval) are unchanged.
+      - V(present) configures the license.
+      - V(absent) removes the token that this module wrote and the settings for feature, servers and token. C(nvidia-gridd) then requests no license.
+        The module keeps C(EnableUI) and C(LicenseInterval).
     type: str
     choices: [present, absent]
     default: present
   token:
     description:
-      - The text of the client configuration token (NVIDIA License System). Exactly one of O(token) and O(server) is needed.
+      - The text of the client configuration token of NVIDIA License System. Set exactly one of O(token) and O(server).
     type: str
   token_name:
-    description: The token's file name. C(nvidia-gridd) reads only C(client_configuration_token_….tok).
+    description: The file name of the token. C(nvidia-gridd) reads only files with names such as C(client_configuration_token_….tok).
     type: str
     default: client_configuration_token_vgpu_kvm.tok
   token_path:
     description:
-      - Directory of the token. Only root may enter it (mode 0700), because the file's mode, which NVIDIA documents as 0744, lets others read it.
-      - A directory other than NVIDIA's default is set as C(ClientConfigTokenPath).
+      - The directory of the token. The module sets the mode of this directory to 0700, because NVIDIA documents mode 0744 for the token, which lets
+        all users read it.
+      - If the directory is not NVIDIA's default, the module sets C(ClientConfigTokenPath).
     type: path
     default: /etc/nvidia/ClientConfigToken
   feature:
     description:
-      - The licensed feature by its name (C(FeatureType)). V(vgpu) is correct for all vGPUs, because the vGPU's type decides, V(vws) is NVIDIA RTX
-        Virtual Workstation, V(compute) is Virtual Compute Server, V(unlicensed) requests no license.
-      - If omitted, C(FeatureType) is not set, and the vGPU's type decides.
+      - The licensed feature (C(FeatureType)). V(vgpu) is correct for all vGPUs, because NVIDIA derives the license from the vGPU's type. V(vws) is
+        NVIDIA RTX Virtual Workstation, V(compute) is Virtual Compute Server, and V(unlicensed) requests no license.
+      - If omitted, the module does not set C(FeatureType), and the vGPU's type determines the license.
     type: str
     choices: [vgpu, vws, compute, unlicensed]
   server:
-    description: Name or address of a legacy license server (C(ServerAddress)). Must be omitted with a token.
+    description: Host name or address of a legacy license server (C(ServerAddress)). Omit this option with O(token).
     type: str
   server_port:
-    description: Port of the legacy license server (C(ServerPort)). If omitted, NVIDIA's default, 7070.
+    description: The port of the legacy license server (C(ServerPort)). If omitted, NVIDIA's default port 7070 applies.
     type: int
   backup_server:
-    description: A second legacy license server (C(BackupServerAddress)).
+    description: Host name or address of a second legacy license server (C(BackupServerAddress)).
     type: str
   backup_server_port:
     description: The port of the second legacy license server (C(BackupServerPort)).
     type: int
   interval:
-    description: Minutes for which a license is borrowed (C(LicenseInterval)), 1 to 10080. If omitted, the value in the file is kept.
+    description: Minutes for which the guest borrows a license (C(LicenseInterval)), from 1 to 10080. If omitted, the module keeps the file's value.
     type: int
   enable_ui:
-    description: Whether users may change the licensing in NVIDIA's control panel (C(EnableUI)).
+    description: Whether users may change the license settings in NVIDIA's control panel (C(EnableUI)).
     type: bool
     default: false
 """
@@ -88,34 +88,34 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["/etc/nvidia/ClientConfigToken/client_configuration_token_vgpu_kvm.tok: write the token", "/etc/nvidia/gridd.conf: change it"]
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
   sample: ["/etc/nvidia/gridd.conf: change it"]
 restart_needed:
   description:
-    - Whether C(nvidia-gridd) must be restarted (or started) to read the current token and settings - something was changed, or would be in check
-      mode, or the running daemon is older than the files.
+    - Whether C(nvidia-gridd) must be started or restarted to read the current token and settings. The value is true if this run changes a file, or if
+      the running service is older than the files.
   returned: success
   type: bool
   sample: true
 token_expires:
-  description: When the token expires (ISO 8601, UTC); null if it never expires, and without a token.
+  description: The expiry time of the token (ISO 8601, UTC). The value is null without a token and for a token that never expires.
   returned: success
   type: str
   sample: "2035-11-22T07:29:04Z"
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

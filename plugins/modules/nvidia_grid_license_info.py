@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_grid_license_info
-short_description: Read a vGPU guest's license, wait for it, and report why it is missing
+short_description: Read or wait for a vGPU guest's license, and report why a license is missing
 description:
-  - Reads the license's state from C(nvidia-smi). C(nvidia-gridd) acquires a license in the background after its start; with O(wait) the module
-    polls until there is one.
-  - If there is no license, the module reports the reasons - from the token's claims, the daemon, and its journal since its last start. Changes
-    nothing.
+  - Reads the state of the license from C(nvidia-smi). C(nvidia-gridd) acquires a license in the background after its start. With O(wait), the module
+    polls until the VM has a license.
+  - If the license is missing, the module reports the reasons from the claims of the token, from the state of C(nvidia-gridd), and from the journal of
+    this service since its last start. The module never changes the VM.
   - The token never appears in a message or a result.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -21,18 +21,18 @@ extends_documentation_fragment:
   - vgpu.kvm.common
 options:
   wait:
-    description: Seconds to wait for a license, an hour at most; V(0) checks once.
+    description: Seconds that the module waits for a license, from 0 to 3600. V(0) checks once.
     type: int
     default: 0
   required:
-    description: Whether the module fails if there is no license after O(wait).
+    description: Whether the module fails if the VM has no license after O(wait) seconds.
     type: bool
     default: false
   product:
-    description: Text that the licensed product's name must contain, for example V(Virtual Workstation). Another product counts as not licensed.
+    description: Text that the name of the licensed product must contain, such as V(Virtual Workstation). Licenses of other products do not count.
     type: str
   timeout:
-    description: Timeout in seconds for the programs that are run (C(nvidia-smi), C(journalctl)).
+    description: Seconds that the module waits for each program that it runs, such as C(nvidia-smi) and C(journalctl).
     type: int
     default: 30
 """
@@ -63,8 +63,8 @@ licensed:
   sample: true
 gpus:
   description:
-    - Each GPU's license. The status is as nvidia-smi prints it; restricted is whether an unlicensed GPU is throttled already, null if unknown.
-      The expiry is null for a license that never expires.
+    - The license of each GPU. C(status) is the status that C(nvidia-smi) prints. C(restricted) shows whether the driver already throttles an
+      unlicensed GPU, and is null if unknown. C(expiry) is null for a license that never expires.
   returned: success
   type: list
   elements: dict
@@ -77,7 +77,7 @@ gpus:
       restricted: false
       expiry: "2026-11-26T07:29:04Z"
 tokens:
-  description: The tokens in the directory that C(gridd.conf) names. C(expires) is null for a token that never expires or can't be read.
+  description: The tokens in the directory that C(gridd.conf) names. C(expires) is null if a token never expires or if the module cannot parse it.
   returned: success
   type: list
   elements: dict
@@ -86,27 +86,29 @@ tokens:
       mode: "0744"
       expires: "2035-11-22T07:29:04Z"
 clock_synchronized:
-  description: Whether systemd reports the clock as synchronized, which licenses need; null if unknown. The module warns if the clock is not
+  description: Whether systemd reports a synchronized clock, which licenses require. The value is null if
+    unknown. The module warns if the clock is not
     synchronized.
   returned: success
   type: bool
   sample: true
 feature:
-  description: The feature that C(/etc/nvidia/gridd.conf) requests by name; null if the vGPU's type decides.
+  description: The name of the feature that C(/etc/nvidia/gridd.conf) requests. The value is
+    null if the vGPU's type determines the license.
   returned: success
   type: str
   sample: vgpu
 reasons:
-  description: The reasons for a missing license, causes before their consequences. Empty with a license.
+  description: The reasons for a missing license, with causes before consequences. The list is empty if the VM is licensed.
   returned: success
   type: list
   elements: dict
   sample: []
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

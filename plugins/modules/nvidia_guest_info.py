@@ -7,10 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_guest_info
-short_description: Read the vGPU of a VM and its driver
+short_description: Read the vGPU and the driver of a VM
 description:
-  - Reads, in the VM, its NVIDIA devices, the driver, and what the driver reports about the vGPU, and reports problems - no vGPU, another type than
-    expected, a driver that does not match the host's, missing headers, nouveau, Secure Boot. Changes nothing.
+  - Reads, inside a VM, its NVIDIA devices, the driver, and the data that the driver reports about the vGPU. The module never changes the VM.
+  - The module reports problems, such as a missing vGPU, an unexpected type, a driver that does not match the host's driver, missing kernel headers, a
+    loaded nouveau, and a kernel module that Secure Boot would reject.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -19,33 +20,33 @@ extends_documentation_fragment:
 options:
   vgpu_type:
     description:
-      - The type that the VM should have, as on the host, such as V(A40-24Q). The running driver names the VM's type. Before a driver is running, the
-        type comes from the PCI ids (for Turing and later), and a difference is a warning.
+      - The expected type of the VM's vGPU, as on the host, such as V(A40-24Q). The module reads the actual type from the running driver. If no driver
+        runs, the module derives the type from the PCI ids (Turing and later), and a difference causes only a warning.
     type: str
   host_version:
     description:
-      - Version of the driver on the VM's host, such as V(550.163.02). If set, the module checks the guest driver against NVIDIA's rules. These
-        allow the host's branch, the previous branch, and since release 19 also the previous long-term branch.
+      - The driver version of the VM's host, such as V(550.163.02). If set, the module checks the guest driver against NVIDIA's rules. The rules
+        allow the host's branch, the previous branch and, since release 19, the previous long-term branch.
     type: str
   driver_version:
-    description: Version of the guest driver to check. If omitted, the installed version.
+    description: The version of the guest driver to check. If omitted, the module checks the installed version.
     type: str
   builds:
-    description: Whether a kernel module will be built, which needs the headers of the running kernel.
+    description: Whether a later step builds a kernel module, which requires the headers of the running kernel.
     type: bool
     default: false
   signs:
-    description: Whether the kernel module is signed with a key that the machine trusts, which Secure Boot requires.
+    description: Whether a later step signs the kernel module with a key that the machine trusts, as Secure Boot requires.
     type: bool
     default: false
   health:
     description:
-      - Whether RV(problems) also includes what the VM's kernel log and the journal of C(nvidia-gridd) show, of this boot and the last 24 hours.
-        These findings are warnings, with codes that begin with V(log_).
+      - Whether RV(problems) also includes findings in the VM's kernel log and in the journal of C(nvidia-gridd). The module reads only entries of the
+        current boot and of the last 24 hours. Each finding is a warning whose code begins with V(log_).
     type: bool
     default: false
   timeout:
-    description: Timeout in seconds for the programs that are run (C(modinfo), C(nvidia-smi)).
+    description: Seconds that the module waits for each program that it runs, such as C(modinfo) and C(nvidia-smi).
     type: int
     default: 60
 """
@@ -67,7 +68,7 @@ EXAMPLES = r"""
 RETURN = r"""
 guest:
   description:
-    - Properties of the VM. Kernel, distribution, driver, Secure Boot and initramfs_tool are those of M(vgpu.kvm.nvidia_gpu_info).
+    - The properties of the VM. M(vgpu.kvm.nvidia_gpu_info) describes the keys kernel, distribution, driver, secure_boot and initramfs_tool.
     - C(driver.flavour) is V(guest) if NVIDIA's guest driver is installed.
   returned: success
   type: dict
@@ -80,12 +81,13 @@ guest:
     driver: {loaded: 550.163.01, on_disk: 550.163.01, flavour: guest, nouveau_loaded: false, scheduler: null}
 gpus:
   description:
-    - The VM's NVIDIA GPUs in order of address. C(name), C(virtualization), C(passthrough) and C(framebuffer_mib) are null if the driver does not
-      report them. C(passthrough) is true for a whole GPU that the VM has instead of a vGPU.
-    - C(type) is the short name of the vGPU's type, from the driver or, before a driver is installed, from the PCI ids. It is null if
-      unknown, and for a whole GPU.
-    - C(fabric) has the module id of a GPU on an NVSwitch board, and the state and status of its NVLink fabric. It is null if the driver shows none.
-    - C(in_use_by) has the programs that use the GPU through a device node of NVIDIA's or of DRM (a desktop). NVIDIA's own services are not listed.
+    - The VM's NVIDIA GPUs, sorted by address. C(name), C(virtualization), C(passthrough) and C(framebuffer_mib) are null if the driver does not
+      report these values. C(passthrough) is true if the VM has a whole GPU instead of a vGPU.
+    - C(type) is the short name of the vGPU type, from the driver or, before a driver is installed, from the PCI ids. C(type) is null for an unknown
+      type and for a whole GPU.
+    - C(fabric) has the module id of a GPU on an NVSwitch board, and the state and status of its NVLink fabric. C(fabric) is null if the driver
+      reports no fabric.
+    - C(in_use_by) lists the programs that use the GPU through a device node of NVIDIA or DRM (such as a desktop), without NVIDIA's own services.
   returned: success
   type: list
   elements: dict
@@ -103,18 +105,18 @@ gpus:
       in_use_by: []
 busy:
   description:
-    - Programs whose work a reboot would interrupt, which install packages, drivers or boot files, and the holder of this collection's lock.
+    - The running programs that a reboot would interrupt while they install packages, drivers or boot files, and the holder of this collection's lock.
   returned: success
   type: list
   elements: str
   sample: ["pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"]
 reboot_required:
-  description: Whether the driver on disk differs from the loaded one, or the vGPU is bound to nouveau.
+  description: Whether a reboot is required because the driver on disk differs from the loaded one or the vGPU is bound to nouveau.
   returned: success
   type: bool
   sample: false
 problems:
-  description: The problems, each with its remedy.
+  description: The problems of the VM, each with a remedy.
   returned: success
   type: list
   elements: dict
@@ -127,9 +129,9 @@ problems:
       severity: error
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

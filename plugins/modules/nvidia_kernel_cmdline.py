@@ -9,13 +9,15 @@ DOCUMENTATION = r"""
 module: nvidia_kernel_cmdline
 short_description: Set kernel flags for the next boot
 description:
-  - Writes kernel flags, such as those of the IOMMU, for the boot loader that started this host, and verifies that they are active at the next boot.
+  - Adds kernel flags, such as those of the IOMMU, to the configuration of the boot loader that started the host. Verifies that the boot entry of the
+    next boot has these flags.
   - Supports GRUB on Debian, Ubuntu, SLES, openSUSE, RHEL and its derivatives, C(systemd-boot) with C(kernel-install), and Proxmox VE's
-    C(proxmox-boot-tool). Any other boot loader is refused, and nothing is changed.
-  - Flags are compared by their meaning. C(intel_iommu=on,sm_on) includes C(intel_iommu=on), C(iommu.passthrough=1) equals C(iommu=pt), and the last
-    of several settings counts. A flag that is already active is not written, regardless of its source.
-  - A file is edited only if the module can parse it. The host's own shell confirms that an edit of GRUB's settings changes nothing else.
-  - The module does not reboot.
+    C(proxmox-boot-tool). The module refuses any other boot loader and changes nothing.
+  - The module compares flags by their effect. For example, C(intel_iommu=on,sm_on) includes C(intel_iommu=on), C(iommu.passthrough=1) equals
+    C(iommu=pt), and the last of several settings of a parameter applies. The module does not write a flag that is already active.
+  - The module edits a file only if it can parse the file. The module runs the host's shell to confirm that an edit of GRUB's settings changes nothing
+    else.
+  - The module does not reboot the host.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -25,24 +27,24 @@ options:
   state:
     description:
       - V(present) sets O(flags).
-      - V(absent) removes the flags that this module added, and no others.
+      - V(absent) removes only the flags that this module added.
     type: str
     choices: [present, absent]
     default: present
   flags:
-    description: Kernel flags that must be active at the next boot. Not used with O(state=absent).
+    description: The kernel flags that must be active at the next boot. The module ignores this option with O(state=absent).
     type: list
     elements: str
     default: []
   rebuild:
     description:
-      - Whether to rebuild the boot loader's configuration in any case, because another one of its sources has changed.
-      - With boot entries of RHEL and its derivatives, this removes C(ids=) of C(vfio-pci) from the entries if C(/etc/default/grub) no longer has
-        them.
+      - Whether the module rebuilds the boot loader's configuration even if no flag changes. Set V(true) if another source of the configuration
+        changed.
+      - In the boot entries of RHEL and its derivatives, a rebuild also removes C(ids=) of C(vfio-pci) if C(/etc/default/grub) no longer has it.
     type: bool
     default: false
   timeout:
-    description: Timeout of the boot loader's program in seconds.
+    description: Seconds that the module waits for the program that rebuilds the boot loader's configuration.
     type: int
     default: 300
 """
@@ -62,20 +64,22 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["/etc/default/grub.d/90-vgpu-iommu.cfg: set iommu=pt", run update-grub, verify that the next boot has iommu=pt in force]
 bootloader:
-  description: The boot loader, and the tool that configures it; null if it is unsupported and there is nothing to do.
+  description: The boot loader and the tool that configures it. The value is
+    null if the boot loader is unsupported and no change is needed.
   returned: success
   type: str
   sample: GRUB (update-grub)
 next_boot:
   description:
-    - The entries that the next boot may start; one if the default entry is known. In check mode, the current entries.
-    - C(cmdline) is null if it is unknown. A value of C(iommu) is null if the kernel's default applies.
+    - The boot entries that the next boot may start, or only the default entry if it is known. In check mode, the value has
+      the entries before any change.
+    - C(cmdline) is null if the command line of the entry is unknown. A value of C(iommu) is null if the kernel's default applies.
   returned: success
   type: list
   elements: dict
@@ -86,22 +90,22 @@ next_boot:
       iommu: {intel: null, amd: null, passthrough: true, strict: null}
       missing_flags: []
 missing_flags:
-  description: Flags that are not active in the running kernel. If RV(next_boot) has them, a reboot activates them.
+  description: The flags that are not active in the running kernel. If RV(next_boot) has these flags, a reboot activates them.
   returned: success
   type: list
   elements: str
   sample: [iommu=pt]
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
   sample: [run update-grub, verify that the next boot has iommu=pt in force]
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -9,10 +9,10 @@ DOCUMENTATION = r"""
 module: nvidia_mdev
 short_description: Create and remove single vGPUs as mediated devices
 description:
-  - Ensures that mediated devices with a given UUID, parent and type exist, or do not. A UUID that exists with another type or on another
-    parent is refused. Remove that device first.
-  - To configure a whole host by types and counts, use M(vgpu.kvm.nvidia_vgpu). It also restores vGPUs after a reboot, and supports hosts with
-    the vendor-specific VFIO framework, on which VFs have no mediated devices.
+  - Creates or removes mediated devices by UUID, parent and type. If a device with the requested UUID has another type or another parent, the
+    module fails. Remove the existing device first.
+  - To configure a whole host by types and counts, use M(vgpu.kvm.nvidia_vgpu). M(vgpu.kvm.nvidia_vgpu) also restores vGPUs after a reboot, and
+    supports hosts with the vendor-specific VFIO framework, on which VFs have no mediated devices.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -22,45 +22,46 @@ extends_documentation_fragment:
   - vgpu.kvm.common.force
 options:
   uuid:
-    description: UUID of a single device. If omitted, the UUID is derived from the parent's VF, and is the same in each run.
+    description: The UUID of a single device. If omitted, the module derives the UUID from the VF of O(parent), so each run uses the same UUID.
     type: str
   parent:
     description:
-      - Address of the VF for the device, in any spelling, or of the PF, whose first free VF is used.
+      - The PCI address of the VF for the device, in any format. With the address of a PF, the module uses the first free VF of the PF.
     type: str
   type:
-    description: The type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565), V(vfio-pci-565), V(565)).
+    description:
+      - The vGPU type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565), V(vfio-pci-565), V(565)).
     type: str
   state:
-    description: Whether the device exists.
+    description: Whether the mediated device must exist.
     type: str
     choices: [present, absent]
     default: present
   devices:
-    description: Several devices in one call, instead of the single one above. All devices are validated before the first one is created.
+    description: Several devices, instead of the single device of O(uuid), O(parent) and O(type). The module validates all devices before any change.
     type: list
     elements: dict
     suboptions:
       uuid:
-        description: See O(uuid).
+        description: The UUID of this device, as for O(uuid).
         type: str
       parent:
-        description: See O(parent).
+        description: The VF or PF of this device, as for O(parent).
         type: str
       type:
-        description: See O(type).
+        description: The vGPU type of this device, as for O(type).
         type: str
       state:
-        description: See O(state).
+        description: Whether this device must exist, as for O(state).
         type: str
         choices: [present, absent]
         default: present
   timeout:
-    description: Timeout of each wait in seconds.
+    description: Seconds after which each wait of the module ends with an error.
     type: int
     default: 60
   settle:
-    description: Seconds for which new devices are monitored.
+    description: Seconds for which the module monitors new devices.
     type: float
     default: 2
 """
@@ -89,19 +90,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["0000:67:00.4: create A40-24A (3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11)"]
 devices:
-  description: The devices that exist now, or would exist after the run.
+  description: The requested devices that exist after the run, or would exist in check mode.
   returned: success
   type: list
   elements: dict
   sample: [{uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11, parent: "0000:67:00.4", type: A40-24A}]
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -109,9 +110,9 @@ not_done:
     - "0000:e8:00.4: create A40-8Q (b22f6b64-45e1-5c2c-b6e6-003412502047)"
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

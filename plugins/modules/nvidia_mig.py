@@ -10,11 +10,11 @@ module: nvidia_mig
 short_description: Set MIG mode and GPU instances of NVIDIA GPUs
 description:
   - Enables or disables MIG mode, and creates GPU instances (each with its default compute instance) from a list of profiles.
-  - Set MIG mode before VFs are enabled, and create GPU instances afterwards, because enabling VFs removes GPU instances. With O(layout)
-    this module sets only the mode that the types need; M(vgpu.kvm.nvidia_vgpu) creates the GPU instances that its types need.
-  - On GPUs of the Ampere generation, a change of the mode requires a reset, and the mode is kept across reboots. Later GPUs need no reset, but may
-    lose the mode. C(vgpu-restore.service) therefore sets the mode at boot. A GPU in use by a process or a vGPU is never reset.
-  - The whole request is validated before the first change, and the changes of C(nvidia-smi) are verified.
+  - Set MIG mode before VFs are enabled, and create GPU instances afterwards, because enabling VFs removes GPU instances.
+  - With O(layout), this module sets only the MIG mode that the types require. M(vgpu.kvm.nvidia_vgpu) creates the GPU instances for the types.
+  - On GPUs of the Ampere generation, a change of MIG mode requires a reset, and the GPU keeps the mode across reboots. Later GPUs need no reset, but
+    may lose the mode. C(vgpu-restore.service) therefore sets the mode at boot. The module never resets a GPU that a process or a vGPU uses.
+  - The module validates the whole request before the first change, and verifies the changes that C(nvidia-smi) makes.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -26,28 +26,28 @@ extends_documentation_fragment:
   - vgpu.kvm.common.layout
 options:
   mode:
-    description: Whether the GPUs of O(gpus) are in MIG mode. If omitted, the mode is unchanged.
+    description: Whether MIG mode must be enabled or disabled on the GPUs of O(gpus). If omitted, the module does not change the mode.
     type: str
     choices: [enabled, disabled]
   instances:
     description:
-      - GPU instances that each GPU of O(gpus) should have, by profile name (V(1g.5gb)) or number, one item for each instance. Matching instances
-        stay. Others are destroyed, unless they have a vGPU. If omitted, all instances stay.
+      - The GPU instances of each GPU of O(gpus), by profile name (V(1g.5gb)) or profile number, with one item for each instance.
+      - The module keeps matching instances and destroys all others, unless an instance has a vGPU. If omitted, the module keeps all instances.
     type: list
     elements: str
   layout:
     description:
-      - Instead of the options above, a layout as for M(vgpu.kvm.nvidia_vgpu). MIG mode is enabled on GPUs whose types have a number of slices
-        (V(A100-1-5C)) or that have C(mig), and disabled on GPUs with other types. GPUs that the layout does not name, or for which
-        it lists no vGPUs, are unchanged.
+      - A layout as for M(vgpu.kvm.nvidia_vgpu), instead of O(mode) and O(instances). The module enables MIG mode on GPUs whose types have a number of
+        slices (V(A100-1-5C)) or whose entry has C(mig), and disables MIG mode on GPUs with other types.
+      - The module does not change GPUs that the layout does not name or for which it lists no vGPUs.
   cycle_vfs:
     description:
-      - Whether enabled VFs are disabled to change the mode. Enable them again with M(vgpu.kvm.nvidia_sriov).
-        With V(false), such a change is refused. A change is always refused while the GPU has a vGPU.
+      - Whether the module may disable enabled VFs to change MIG mode. Enable the VFs again with M(vgpu.kvm.nvidia_sriov). With V(false), the module
+        refuses to change the mode of a GPU with enabled VFs. The module always refuses a change while the GPU has a vGPU.
     type: bool
     default: false
   timeout:
-    description: Timeout of each step in seconds.
+    description: Seconds that the module waits for each step.
     type: int
     default: 120
 """
@@ -81,31 +81,31 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["0000:17:00.0: enable MIG mode"]
 gpus:
-  description: The selected GPUs after the run, in check mode as planned. The mode is whether MIG is enabled.
+  description: The selected GPUs after the run, or as planned in check mode. C(mode) shows whether MIG mode is enabled.
   returned: success
   type: list
   elements: dict
   sample: [{address: "0000:17:00.0", mode: true, instances: [1g.5gb, 1g.5gb, 3g.20gb]}]
 unresponsive_gpus:
-  description: Addresses of the selected GPUs that fell off the bus and were skipped.
+  description: The addresses of the selected GPUs that fell off the bus and that the module skipped.
   returned: with O(unresponsive_gpus=warn), if there are any
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 without_mig:
-  description: GPUs without MIG, with the reason.
+  description: The GPUs that do not support MIG, each with the reason.
   returned: success
   type: list
   elements: dict
   sample: [{gpu: "0000:e8:00.0", reason: A40 has no MIG}]
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -113,9 +113,9 @@ not_done:
     - "0000:e8:00.0: enable MIG mode"
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

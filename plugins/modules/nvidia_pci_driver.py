@@ -9,10 +9,10 @@ DOCUMENTATION = r"""
 module: nvidia_pci_driver
 short_description: Set the kernel driver of NVIDIA GPUs
 description:
-  - Binds GPUs (PFs) on C(vfio-pci), C(pci-pf-stub) or no driver to C(nvidia), or only releases them.
-  - Finds and removes settings that would bind the old driver again at boot - C(ids=) of vfio-pci in C(modprobe.d) and on the kernel
-    command line, driverctl's overrides, and C(nouveau) if no file prevents it from loading.
-  - A GPU that a VM has open is never changed. C(nouveau) is never unbound at run time; this requires a reboot.
+  - Binds GPUs (PFs) that use C(vfio-pci), C(pci-pf-stub) or no driver to the driver C(nvidia), or only releases GPUs from their drivers.
+  - The module finds and removes settings that would bind the old driver again at boot. Such settings are C(ids=) of vfio-pci in C(modprobe.d) and on
+    the kernel command line, and the overrides of driverctl. The module also blocks C(nouveau) if no file prevents nouveau from loading.
+  - The module never changes a GPU that a VM has open. The module never unbinds C(nouveau) at run time, because this requires a reboot.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -24,27 +24,28 @@ extends_documentation_fragment:
 options:
   driver:
     description:
-      - V(nvidia) binds the GPUs to NVIDIA's driver and loads it if needed.
-      - V(none) releases them from C(vfio-pci) and C(pci-pf-stub), for a host whose driver is not installed yet.
-      - V(original) restores the boot files as they were before this module first edited them. The next boot then binds the GPUs as before.
-        A file that was changed since is not restored, with a warning. The current bindings of the GPUs are unchanged.
+      - V(nvidia) binds the GPUs to NVIDIA's driver and loads this driver if needed.
+      - V(none) releases the GPUs from C(vfio-pci) and C(pci-pf-stub), for a host on which NVIDIA's driver is not installed yet.
+      - V(original) restores the boot files to the state before this module first edited them. The next boot then binds the GPUs as before. The module
+        does not restore a file that was changed after this module edited it, and warns about the file. The current bindings of the GPUs do not
+        change.
     type: str
     choices: [nvidia, none, original]
     default: nvidia
   boot:
-    description: Whether files that would bind the old driver again at boot are changed, too.
+    description: Whether the module also changes the files that would bind the old driver again at boot.
     type: bool
     default: true
   initramfs:
-    description: Whether the initramfs is rebuilt if necessary. The next run repeats a rebuild that failed or was interrupted.
+    description: Whether the module rebuilds the initramfs if necessary. The next run repeats a rebuild that failed or was interrupted.
     type: bool
     default: false
   initramfs_stale:
-    description: Whether another task changed a file that the initramfs copies. With O(initramfs), the initramfs is then rebuilt in any case.
+    description: Whether another task changed a file that the initramfs contains. With O(initramfs), the module then always rebuilds the initramfs.
     type: bool
     default: false
   timeout:
-    description: Timeout of each wait in seconds.
+    description: Seconds after which each wait of the module ends with an error.
     type: int
     default: 60
 """
@@ -80,50 +81,50 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["/etc/modprobe.d/vfio.conf: edit it: vfio-pci takes 10de:2235", "0000:e8:00.0: unbind from vfio-pci"]
 gpus:
-  description: The selected GPUs with their previous driver.
+  description: The selected GPUs, each with the driver to which it was bound before the run.
   returned: success
   type: list
   elements: dict
   sample: [{address: "0000:e8:00.0", driver_before: vfio-pci}]
 boot_causes:
-  description: Lines that would have bound the old driver again at boot.
+  description: The lines of configuration files that would have bound the old driver again at boot.
   returned: success
   type: list
   elements: dict
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
 initramfs_update_needed:
   description:
-    - Whether files were changed that the initramfs copies. The value stays true in later runs, even after a failed rebuild, until the
-      initramfs is newer than the change. With O(initramfs), this run has rebuilt it.
+    - Whether the module changed files that the initramfs contains. The value stays true in later runs, even after a failed rebuild, until the
+      initramfs is newer than the change. With O(initramfs), this run has already rebuilt the initramfs.
   returned: success
   type: bool
   sample: true
 bootloader_update_needed:
-  description: Whether GRUB's settings changed, so that update-grub must run. The value stays true until GRUB's configuration is newer than the
+  description: Whether update-grub must run because GRUB's settings changed. The value stays true until GRUB's configuration is newer than the
     change.
   returned: success
   type: bool
   sample: false
 unresponsive_gpus:
-  description: Addresses of the selected GPUs that fell off the bus and were skipped.
+  description: The addresses of the selected GPUs that fell off the bus and that the module skipped.
   returned: with O(unresponsive_gpus=warn), if there are any
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 reboot_reasons:
-  description: The reasons for which a GPU can only be bound to its driver by a reboot.
+  description: The reasons for which only a reboot can bind a GPU to its driver.
   returned: success
   type: list
   elements: str
   sample: []
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -131,9 +132,9 @@ not_done:
     - "0000:e8:00.0: bind to nvidia"
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -10,10 +10,10 @@ module: nvidia_sriov
 short_description: Enable or disable the virtual functions of NVIDIA GPUs
 description:
   - Enables or disables VFs through NVIDIA's C(sriov-manage) or, if the driver allows it, through C(sriov_numvfs).
-  - Verifies C(sriov_numvfs), each C(virtfn) link and each VF's driver, because the exit status of C(sriov-manage) is unreliable.
-    A PF that was left without a driver or on C(pci-pf-stub) is bound to C(nvidia) again. A refused unbindLock is retried until O(timeout).
-    Afterwards, the error names the processes that have the GPU open.
-  - VFs are never disabled while the GPU has vGPUs, or while a VM uses a VF or the whole GPU.
+  - The module verifies C(sriov_numvfs), each C(virtfn) link and the driver of each VF, because the exit status of C(sriov-manage) is unreliable.
+  - If C(sriov-manage) leaves a PF without a driver or on C(pci-pf-stub), the module binds the PF to C(nvidia) again.
+  - If the driver refuses the unbindLock of a GPU, the module retries until O(timeout), and then fails and names the processes that have the GPU open.
+  - The module never disables VFs while the GPU has vGPUs, or while a VM uses a VF or the whole GPU.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -24,26 +24,27 @@ extends_documentation_fragment:
   - vgpu.kvm.common.unresponsive
 options:
   state:
-    description: Whether the GPUs' VFs are enabled.
+    description: Whether the VFs of the selected GPUs must be enabled or disabled.
     type: str
     choices: [enabled, disabled]
     default: enabled
   num_vfs:
     description:
-      - The number of VFs, at least 1. If omitted, all VFs of the GPU. C(sriov-manage) can only enable all VFs, so a smaller number is written to
-        C(sriov_numvfs), which most releases of NVIDIA's driver refuse.
+      - The number of VFs of each GPU, at least 1. If omitted, the module enables all VFs of the GPU.
+      - C(sriov-manage) can only enable all VFs. The module therefore writes a smaller number to C(sriov_numvfs), which most releases of NVIDIA's
+        driver refuse.
     type: int
   reset:
-    description: Whether C(sriov-manage) resets the GPU before it enables VFs. If the VFs are already enabled, there is no reset.
+    description: Whether C(sriov-manage) resets a GPU before it enables VFs. A GPU whose VFs are already enabled is never reset.
     type: bool
     default: false
   method:
-    description: The method of enabling VFs. V(auto) uses C(sriov-manage) if it is installed.
+    description: The interface through which the module enables VFs. V(auto) selects C(sriov-manage) if this program is installed.
     type: str
     choices: [auto, sriov_manage, sysfs]
     default: auto
   timeout:
-    description: Timeout of each GPU in seconds.
+    description: Seconds that the module waits for the VFs of each GPU.
     type: int
     default: 120
 """
@@ -62,37 +63,37 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["0000:e8:00.0: enable 32 VFs"]
 gpus:
-  description: The selected GPUs with their VFs, after the change.
+  description: The selected GPUs with their VFs after the run.
   returned: success
   type: list
   elements: dict
   sample: [{address: "0000:e8:00.0", sriov_numvfs: 32, sriov_totalvfs: 32, vfs: ["0000:e8:00.4", "0000:e8:00.5"]}]
 unresponsive_gpus:
-  description: Addresses of the selected GPUs that fell off the bus and were skipped.
+  description: The addresses of the selected GPUs that fell off the bus and that the module skipped.
   returned: with O(unresponsive_gpus=warn), if there are any
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 without_types:
-  description: GPUs whose VFs this run enabled, but that offer no vGPU types yet. Some releases of the driver require another run of C(nvidia-vgpud).
+  description: The GPUs whose VFs this run enabled but that offer no vGPU types yet. Some driver releases require another run of C(nvidia-vgpud).
   returned: success
   type: list
   elements: str
   sample: []
 without_sriov:
-  description: GPUs without SR-IOV vGPU, with the reason.
+  description: The GPUs that do not support SR-IOV vGPU, each with the reason.
   returned: success
   type: list
   elements: dict
   sample: [{gpu: "0000:3b:00.0", reason: "T4 has no SR-IOV vGPU: its vGPUs are created on the PF"}]
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -100,9 +101,9 @@ not_done:
     - "0000:e8:00.0: enable 32 VFs"
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -9,16 +9,16 @@ DOCUMENTATION = r"""
 module: nvidia_vgpu
 short_description: Create and remove vGPUs to match a layout
 description:
-  - Takes the desired vGPUs of each GPU as types and counts, selects VFs for them, and creates and removes vGPUs as needed.
-  - Matching vGPUs are unchanged. Surplus vGPUs of the listed GPUs are removed, unless a process has them open.
-    On GPUs that the layout does not name, vGPUs that this module created are removed, and all others stay, with a warning.
-  - The whole request is validated before the first write. Each vGPU is verified, and monitored for O(settle) seconds.
-  - A vGPU's UUID is derived from the machine, the PF and the VF's number. A recreated vGPU has the same VF and the same UUID.
-  - Supports both of NVIDIA's frameworks. On hosts with the vendor-specific VFIO framework (kernels 6.8 and later), a VF itself becomes the vGPU.
-    Such a vGPU has no UUID, and is attached to VMs by the VF's PCI address.
-  - Types with a number of slices (V(A100-1-5C)) require GPU instances of MIG. Required instances are created, larger ones first, and unneeded ones
-    of the listed GPUs are destroyed. A GPU whose list is empty, or that the layout does not name, keeps its GPU instances, unless an earlier layout
-    had MIG-backed vGPUs or GPU instances on it. MIG mode must be set before the GPU's VFs are enabled, see M(vgpu.kvm.nvidia_mig).
+  - Creates and removes vGPUs to match the desired types and counts of each GPU, and selects the VFs for the vGPUs.
+  - The module keeps vGPUs that match the layout. The module removes surplus vGPUs of the listed GPUs, unless a process has a vGPU open. On GPUs that
+    the layout does not name, the module removes only vGPUs that this module created, and warns about all others.
+  - The module validates the whole request before the first change. The module verifies each vGPU, and monitors new vGPUs for O(settle) seconds.
+  - The module derives the UUID of a vGPU from the machine, the PF and the VF's number. A recreated vGPU has the same VF and the same UUID.
+  - The module supports both of NVIDIA's frameworks. On hosts with the vendor-specific VFIO framework (kernels 6.8 and later), a VF itself becomes the
+    vGPU. A vGPU of this framework has no UUID, and a VM uses the PCI address of the VF.
+  - Types with a number of slices (V(A100-1-5C)) require GPU instances of MIG. The module creates the required GPU instances, larger ones first, and
+    destroys unneeded ones on the listed GPUs. A GPU with an empty list, or that the layout does not name, keeps its GPU instances, unless an earlier
+    layout had MIG-backed vGPUs or GPU instances on this GPU. Set MIG mode with M(vgpu.kvm.nvidia_mig) before the VFs of the GPU are enabled.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -32,21 +32,21 @@ extends_documentation_fragment:
 options:
   layout:
     description:
-      - The desired vGPUs of each GPU. Only the most specific entries for a GPU apply, see O(layout[].gpu). Entries of the same kind are
-        combined.
+      - The desired vGPUs of each GPU. Only the most specific entries for a GPU apply, as O(layout[].gpu) describes. The module combines entries with
+        the same precedence.
     required: true
   persist:
     description:
-      - Whether the layout is stored in C(/etc/vgpuctl/layout.json), from which C(vgpu-restore.service) restores it
-        at boot. See M(vgpu.kvm.nvidia_vgpu_restore).
+      - Whether the module stores the layout in C(/etc/vgpuctl/layout.json). C(vgpu-restore.service), which M(vgpu.kvm.nvidia_vgpu_restore) installs,
+        restores this layout at boot.
     type: bool
     default: true
   timeout:
-    description: Timeout in seconds of each wait (for types after VFs, for a vGPU to appear or to disappear).
+    description: Seconds that the module waits for vGPU types after VFs were enabled, and for each vGPU to appear or disappear.
     type: int
     default: 60
   settle:
-    description: Seconds for which new vGPUs are monitored, because a cloud agent may unbind their VFs.
+    description: Seconds for which the module monitors new vGPUs, because a cloud agent may unbind their VFs.
     type: float
     default: 2
 """
@@ -91,25 +91,25 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["store the layout for the boot", "0000:e8:00.4: create A40-24A (7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1)"]
 unresponsive_gpus:
-  description: Addresses of the selected GPUs that fell off the bus and were skipped.
+  description: The addresses of the selected GPUs that fell off the bus and that the module skipped.
   returned: with O(unresponsive_gpus=warn), if there are any
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 vgpus:
-  description: The vGPUs of the listed GPUs after the run, in check mode as planned. The uuid is null on the vendor-specific VFIO framework.
+  description: The vGPUs of the listed GPUs after the run, or as planned in check mode. C(uuid) is null on the vendor-specific VFIO framework.
   returned: success
   type: list
   elements: dict
   sample: [{gpu: "0000:e8:00.0", vf: "0000:e8:00.4", vf_index: 0, type: A40-24A, uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -118,9 +118,9 @@ not_done:
     - "0000:e8:00.5: create A40-8Q (10db416a-6ee4-5b39-a309-171158b9575b)"
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

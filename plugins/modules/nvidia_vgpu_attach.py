@@ -9,16 +9,16 @@ DOCUMENTATION = r"""
 module: nvidia_vgpu_attach
 short_description: Attach vGPUs to libvirt's VMs
 description:
-  - Attaches vGPUs to the definitions of VMs, on either framework - mediated devices by UUID (C(<hostdev type='mdev'>)),
-    vendor-specific VFIO by the VF (C(<hostdev type='pci' managed='no'>)).
-  - The module assigns vGPUs to all requests together, with the fewest changes to the VMs. A VM keeps its vGPUs that are still requested. If an
-    assignment exists, the module finds it. Otherwise the error names the conflicting requests.
-  - A vGPU that another VM has, or that a process has open, is never attached. The vGPUs of a VM are those of its definition, of the running VM, of
-    its managed save, of snapshots with memory and of its QEMU command line, and all vGPUs of a VF or GPU that is passed through to it.
-  - A change of O(domains[].vgpus[].display), O(domains[].vgpus[].ramfb) or C(managed) keeps all other settings of the device, such as its guest
-    address. If libvirt refuses the change, the old device is restored.
-  - A running VM gets a change at its next start, unless O(live) is set.
-  - The host requires C(virsh). The module reads libvirt's own files, and writes only with C(virsh).
+  - Attaches vGPUs to the definitions of VMs. The module attaches a mediated device by its UUID (C(<hostdev type='mdev'>)) and a vGPU of the
+    vendor-specific VFIO framework by its VF (C(<hostdev type='pci' managed='no'>)).
+  - The module assigns vGPUs to all requests together, with the fewest changes to the VMs. A VM keeps each of its vGPUs that it still requests. If no
+    assignment satisfies all requests, the module fails and names the conflicting requests.
+  - The module never attaches a vGPU that another VM has or that a process has open. A VM has a vGPU if its definition, its running instance, its
+    managed save, a snapshot with memory or its QEMU command line contains the vGPU, or if the VF or GPU of the vGPU is passed through to the VM.
+  - When the module changes O(domains[].vgpus[].display), O(domains[].vgpus[].ramfb) or C(managed), it keeps all other settings of the device, such
+    as its address in the guest. If libvirt refuses the change, the module restores the old device.
+  - A change of a running VM takes effect at the VM's next start, unless O(live) is set.
+  - The module requires C(virsh) on the host. The module reads libvirt's files directly and makes changes only with C(virsh).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -27,30 +27,30 @@ extends_documentation_fragment:
   - vgpu.kvm.common.domains
 options:
   domains:
-    description: VMs by name, each with its desired vGPUs. Other VMs are not changed.
+    description: The VMs by name, each with its desired vGPUs. The module does not change other VMs.
     required: true
   exclusive:
-    description: Whether other vGPUs of these VMs are detached, including those whose mediated device no longer exists.
+    description: Whether the module detaches all other vGPUs from these VMs, including vGPUs whose mediated device no longer exists.
     type: bool
     default: true
   live:
     description:
-      - Whether vGPUs are attached to a running VM now and, with O(exclusive), others are detached now. If a guest does not release one, the module
-        fails after O(timeout).
+      - Whether the module changes running VMs immediately. With V(true), the module attaches the requested vGPUs and, with O(exclusive), detaches all
+        others. If a guest does not release a vGPU, the module fails after O(timeout).
     type: bool
     default: false
   connect:
-    description: libvirt's URI, V(qemu:///system) with or without parameters. VMs of C(qemu:///session) are not supported.
+    description: The connection URI of libvirt, which is V(qemu:///system) with or without parameters. The module does not support C(qemu:///session).
     type: str
     default: qemu:///system
   timeout:
-    description: Timeout in seconds for a change to become visible.
+    description: Seconds that the module waits until libvirt shows a change.
     type: int
     default: 30
   check_mode_assume:
     description:
-      - What an earlier step of the same run would have created. Used in check mode only. With V(vgpus), a missing vGPU counts as one that
-        is created later.
+      - The state that earlier steps of the same run would create. The module uses this option only in check mode. With V(vgpus), the module expects
+        an earlier step to create each missing vGPU.
     type: list
     elements: str
     choices: [vgpus]
@@ -88,28 +88,28 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be done in check mode, in order.
+  description: The steps that the module executed, or would execute in check mode, in order.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["web1: attach 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1 (A40-24Q)"]
 not_done:
-  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
   sample: ["web2: attach 0b4b7a5e-98a4-5f7c-8d0f-1d0c5d7a2e11 (A40-24Q)"]
 attached:
-  description: The vGPUs of each VM after the run. The device is the UUID of a mediated device, or the VF's address.
+  description: The vGPUs of each VM after the run. C(device) is the UUID of a mediated device, or the address of a VF.
   returned: success
   type: list
   elements: dict
   sample: [{vm: web1, device: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1, type: A40-24Q}]
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

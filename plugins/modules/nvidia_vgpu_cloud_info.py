@@ -7,12 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_vgpu_cloud_info
-short_description: Render cloud configuration for a host's vGPUs
+short_description: Render the cloud configuration for a host's vGPUs
 description:
-  - Reads the vGPUs of a host, on either framework, and renders the configuration that clouds need to attach them to VMs. These are sections of
-    C(nova.conf) for OpenStack nova, a patch of the custom resource for KubeVirt, and C(pci.conf) of the probe for OpenNebula. For Apache CloudStack,
-    the module lists the expected profiles.
-  - Changes nothing. The tool that deploys the cloud installs the results. See the page on clouds in the collection's documentation.
+  - Reads the vGPUs of a host on either framework, and renders the configuration with which cloud platforms attach these vGPUs to VMs. The result has
+    sections of C(nova.conf) for OpenStack nova, a patch of the custom resource for KubeVirt, and C(pci.conf) for the probe of OpenNebula. For Apache
+    CloudStack, the module lists the expected profiles.
+  - The module never changes the host. Install the results with the tool that deploys the cloud platform. The collection's documentation has a page
+    about cloud platforms.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -22,21 +23,23 @@ extends_documentation_fragment:
 options:
   nova_resource_classes:
     description:
-      - Whether to set a custom resource class (V(CUSTOM_A40_24Q)) in Placement for each type, as C(mdev_class) or C(resource_class). Flavors need it
-        to distinguish types on hosts that have several. Without it, all mediated devices have nova's own class, C(VGPU).
-      - On the vendor-specific VFIO framework, nova supports one class for all VFs of a GPU. The module fails if a GPU has vGPUs of several types.
+      - Whether the module sets a custom resource class of Placement (V(CUSTOM_A40_24Q)) for each type, as C(mdev_class) or C(resource_class). Flavors
+        require such classes to distinguish the types of a host. With V(false), all mediated devices have nova's default class C(VGPU).
+      - On the vendor-specific VFIO framework, nova supports only one class for all VFs of a GPU. With V(true), the module fails if a GPU of this
+        framework has vGPUs of several types.
     type: bool
     default: false
   kubevirt_prefix:
     description:
-      - The prefix (before the slash) of the names of KubeVirt's resources.
-      - For VFs of the vendor-specific VFIO framework, prefix, slash and name have at most 61 characters, because KubeVirt uses them in a socket's
-        path.
+      - The prefix (before the slash) of KubeVirt's resource names.
+      - For VFs of the vendor-specific VFIO framework, a resource name with its prefix has at most 61 characters, because the path of a
+        socket of KubeVirt contains the name.
     type: str
     default: nvidia.com
   kubevirt_external:
     description:
-      - Whether a device plugin other than KubeVirt's own allocates the vGPUs, such as that of NVIDIA's GPU operator (C(externalResourceProvider)).
+      - Whether an external device plugin, such as that of NVIDIA's GPU operator, allocates the vGPUs instead of KubeVirt
+        (C(externalResourceProvider)).
     type: bool
     default: false
 """
@@ -59,8 +62,8 @@ EXAMPLES = r"""
 RETURN = r"""
 vgpus:
   description:
-    - The vGPUs, in order of GPU and VF. The parent is the VF's address (the PF's on GPUs without SR-IOV vGPU); on the vendor-specific VFIO
-      framework uuid and mdev_type are null.
+    - The vGPUs, sorted by GPU and VF. C(parent) is the address of the VF, or of the PF on GPUs without SR-IOV vGPU. C(uuid) and C(mdev_type) are null
+      on the vendor-specific VFIO framework.
   returned: success
   type: list
   elements: dict
@@ -72,9 +75,10 @@ vgpus:
       mdev_type: nvidia-565
 nova:
   description:
-    - Options of C(nova.conf) as data. For mediated devices, each type with the addresses and the number of its vGPUs; for the
-      vendor-specific VFIO framework, one device_spec for each VF that is a vGPU. The class is null without O(nova_resource_classes). The number is
-      null on GPUs without SR-IOV, because nova would ignore them otherwise.
+    - The options of C(nova.conf) as data. C(mdev_types) has each type of mediated devices with the addresses and the number of its vGPUs.
+      C(device_specs) has one entry for each VF that is a vGPU of the vendor-specific VFIO framework.
+    - C(mdev_class) is null without O(nova_resource_classes). C(max_instances) is null for types on GPUs without SR-IOV, because nova would
+      otherwise ignore these GPUs.
   returned: success
   type: dict
   sample:
@@ -87,9 +91,9 @@ nova:
     device_specs: []
 nova_conf:
   description:
-    - The same options as sections of C(nova.conf).
-    - Empty if there are no vGPUs, or if one address has vGPUs of several types, because nova-compute does not start then. A warning names the
-      address.
+    - The options of RV(nova) as sections of C(nova.conf).
+    - The text is empty if the host has no vGPUs, or if one address has vGPUs of several types, because nova-compute would not start. A warning names
+      the address.
   returned: success
   type: str
   sample: |
@@ -101,14 +105,14 @@ nova_conf:
     device_addresses = 0000:e8:00.4,0000:e8:00.5
     max_instances = 2
 kubevirt:
-  description: C(permittedHostDevices) of the KubeVirt custom resource as data.
+  description: The value of C(permittedHostDevices) in the KubeVirt custom resource, as data.
   returned: success
   type: dict
   sample:
     mediatedDevices: [{mdevNameSelector: NVIDIA A40-24Q, resourceName: nvidia.com/NVIDIA_A40-24Q}]
     pciHostDevices: []
 kubevirt_yaml:
-  description: The same as a patch of the KubeVirt custom resource. Empty without vGPUs.
+  description: The value of RV(kubevirt) as a patch of the KubeVirt custom resource. The text is empty if the host has no vGPUs.
   returned: success
   type: str
   sample: |
@@ -120,8 +124,9 @@ kubevirt_yaml:
             resourceName: "nvidia.com/NVIDIA_A40-24Q"
 cloudstack:
   description:
-    - The vGPU profiles that Apache CloudStack discovers on this host, by GPU (vendor and device id), with the addresses of the vGPUs in its spelling.
-    - GPUs outside PCI domain 0000 are omitted, with a warning.
+    - The vGPU profiles that Apache CloudStack discovers on this host, by GPU (vendor and device id), with the addresses of the vGPUs in CloudStack's
+      format.
+    - The module omits GPUs outside PCI domain 0000 and warns about them.
   returned: success
   type: list
   elements: dict
@@ -131,8 +136,8 @@ cloudstack:
       addresses: ["e8:00.4", "e8:00.5"]
 opennebula_pci_conf:
   description:
-    - The C(pci.conf) of OpenNebula's probe, with the VFs on which it can create vGPUs, which are those without a vGPU.
-    - Empty if there are none. GPUs outside PCI domain 0000 are omitted, with a warning.
+    - The text of C(pci.conf) for OpenNebula's probe. C(pci.conf) lists the VFs without a vGPU, on which OpenNebula can create vGPUs.
+    - The text is empty if no such VF exists. The module omits GPUs outside PCI domain 0000 and warns about them.
   returned: success
   type: str
   sample: |
@@ -142,9 +147,9 @@ opennebula_pci_conf:
       - "e8:00.7"
 errors:
   description:
-    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
-      C(expected) and C(remedy) may be null.
-    - Not returned if argument validation fails.
+    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The module does not return RV(errors) if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

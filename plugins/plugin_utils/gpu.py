@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One GPU of the report: its bar, its VFs, and the same as text."""
+"""Converts the data of one GPU to a row of the report: a bar of its framebuffer, numbers of its VFs, and text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from . import reading, segments, words
 
 
 def row(gpu, problems):
-    """The report's data of a GPU. problems: rows of the host's problems, from which those of the GPU and its VFs are selected."""
+    """Returns the report's data of a GPU.
+
+    The argument problems has the rows of the host. The level of the GPU is the highest severity of its own problems and those of its VFs.
+    """
     address = reading.text(gpu.get("address"))
     model = catalog.lookup(*(reading.text(gpu.get(key)) for key in ("device_id", "subsystem_id", "name")))
     names = [reading.text(gpu.get(key)) for key in ("model", "name", "device_id")]
@@ -33,13 +36,16 @@ def row(gpu, problems):
         "whole": whole,
         "vfs": None if whole else _vfs(gpu, model, blocked),
         "notes": _notes(divided, blocked),
-        "level": min(mine, default="ok"),  # "error" sorts before "warning"
+        "level": min(mine, default="ok"),  # min() selects "error" before "warning".
     }
     return {**found, "alt": _alt(found)}
 
 
 def _framebuffer(gpu, model):
-    """The framebuffer in MiB: from the table of models, or else the most that vGPUs of one type can have; 0 if neither is known."""
+    """Returns the framebuffer (MiB) of the GPU's model or, for an unknown model, the most that vGPUs of one type can have together.
+
+    Returns 0 if neither is known.
+    """
     if model:
         return model.framebuffer_gib * 1024
     shares = [
@@ -51,7 +57,7 @@ def _framebuffer(gpu, model):
 
 
 def _why_blocked(gpu, model):
-    """The reason for which no vGPU can be created on the GPU now; empty if there is none."""
+    """Returns why the driver cannot create a vGPU on the GPU now, or an empty string if it can."""
     if gpu.get("alive") is False:
         return "it does not answer"
     if gpu.get("supported") is False:
@@ -67,14 +73,14 @@ def _why_blocked(gpu, model):
 
 
 def _has_vfs(gpu, model):
-    """Whether the GPU's vGPUs are created on VFs: from the table, or else from the GPU."""
+    """Returns whether the vGPUs of the GPU use VFs, according to the table of models or, for an unknown model, to the GPU."""
     return model.sriov if model else reading.number(gpu.get("sriov_totalvfs")) > 0
 
 
 def _vfs(gpu, model, blocked):
-    """The numbers of the GPU's VFs: supported, enabled, with a vGPU, free. None if vGPUs are created on the GPU itself.
+    """Returns the numbers of supported, enabled, used and free VFs of the GPU, or None if its vGPUs do not use VFs.
 
-    blocked: the reason for which no vGPU can be created. No VF counts as free then.
+    No VF counts as free if blocked, the reason for which the driver cannot create a vGPU, is not empty.
     """
     if not _has_vfs(gpu, model):
         return None
@@ -89,7 +95,7 @@ def _vfs(gpu, model, blocked):
 
 
 def _vfs_there(gpu):
-    """Returns (enabled VFs, VFs with a vGPU), from the host's count or from the list."""
+    """Returns the numbers of enabled VFs and of VFs with a vGPU, from the host's counts or from its list of VFs."""
     if "vfs_there" in gpu:
         return reading.number(gpu["vfs_there"]), reading.number(gpu.get("vfs_used"))
     listed = reading.mappings(gpu.get("vfs"))
@@ -97,7 +103,7 @@ def _vfs_there(gpu):
 
 
 def _kind(gpu):
-    """The framework and mode, in the documentation's terms."""
+    """Returns the MIG mode and the vGPU framework of the GPU, in the terms of the documentation."""
     mode = "MIG" if reading.mapping(gpu.get("mig")).get("current") is True else ""
     framework = {"mdev": "mdev", "vendor_vfio": "vendor VFIO"}.get(reading.text(gpu.get("framework")), "")
     return " · ".join(filter(None, (mode, framework)))
@@ -111,7 +117,7 @@ def _notes(divided, blocked):
 
 
 def _alt(found):
-    """The bar as text."""
+    """Returns a text that describes the bar of the GPU, for readers who cannot see it."""
     name = "%s %s" % (found["name"], found["address"])
     if not found["total_mib"]:
         return name

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Common code of report and verdict: a host's state and problems, from any kind of reading, and their counts over a fleet."""
+"""Determines the state and the problems of each host and counts them over a fleet. The report and the verdict share this code."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import
 
 from . import reading, words
 
-# The most urgent state first.
+# The states of a host, the most urgent one first.
 STATES = ("error", "unread", "unreachable", "warning", "ok")
 UNREAD = ("unread", "unreachable")
 _PARTS = ("severity", "code", "found", "expected", "remedy")
 
 
 def judge(result, gpus, problems_read):
-    """Returns (state, problems) of a host. result: registered by the task that read the host; gpus and problems_read: from this result."""
+    """Returns the state and the problems of a host.
+
+    The argument result is the registered result of the task that read the host. The arguments gpus and problems_read are values of this result.
+    """
     if isinstance(gpus, (list, tuple)):
         problems = rows(problems_read)
-        return min((one["severity"] for one in problems), default="ok"), problems  # "error" sorts before "warning"
+        return min((one["severity"] for one in problems), default="ok"), problems  # min() selects "error" before "warning".
     if result.get("unreachable") is True:
         found = words.shortened(reading.text(result.get("msg"))) or "Ansible could not connect"
         remedy = "Check that the host is up, and run 'ansible -m ping' for it."
@@ -27,12 +30,12 @@ def judge(result, gpus, problems_read):
 
 
 def used(devices):
-    """The devices in use."""
+    """Returns the devices that a VM or process uses."""
     return [one for one in reading.mappings(devices) if reading.mappings(one.get("in_use_by"))]
 
 
 def rows(problems_read):
-    """The problems in order: root causes before their consequences, errors first. The same problem of several devices is listed once."""
+    """Returns the problems, with root causes before consequences and errors before warnings. Lists a problem of several devices once."""
     found = {}
     for one in reading.mappings(problems_read):
         key = ("warning" if one.get("severity") == "warning" else "error", *[reading.text(one.get(name)) for name in _PARTS[1:]])
@@ -47,25 +50,25 @@ def rows(problems_read):
 
 
 def counts(hosts):
-    """The number of hosts in each state."""
+    """Returns the number of hosts in each state."""
     return {state: len([one for one in hosts if one["state"] == state]) for state in STATES}
 
 
 def codes(hosts):
-    """The problems by code: the number of hosts, and the highest severity. Errors come first, then those of the most hosts."""
+    """Returns one row for each error code: the number of hosts and the highest severity. Sorts by severity, then by the number of hosts."""
     found = {}
     for one in hosts:
         for problem in one["problems"]:
             row = found.setdefault(problem["code"], {"code": problem["code"], "severity": problem["severity"], "hosts": set()})
-            row["severity"] = min(row["severity"], problem["severity"])  # "error" sorts before "warning"
+            row["severity"] = min(row["severity"], problem["severity"])  # min() selects "error" before "warning".
             row["hosts"].add(one["name"])
     return sorted(({**row, "hosts": len(row["hosts"])} for row in found.values()), key=lambda row: (row["severity"], -row["hosts"], row["code"]))
 
 
 def _unread(result):
-    """The reason for which a host could not be read, if the module itself does not report it."""
+    """Returns why a task could not read a host, if the module itself does not report the reason."""
     if result:
-        # A module that ran reports the reason in msg. If it could not start, its interpreter or sudo prints more.
+        # A module that ran reports the reason in msg. If a module could not start, the output of Python or sudo has more details than msg.
         names = ("msg", "exception", "module_stdout", "module_stderr")
         texts = [reading.text(result.get(name)) for name in (names if result.get("rc") is None else reversed(names))]
         text = next(filter(None, texts), "")

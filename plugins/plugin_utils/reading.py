@@ -6,36 +6,36 @@ from __future__ import annotations
 
 
 def mapping(value):
-    """The value if it is a dict, otherwise an empty one."""
+    """Returns the value if it is a dict, otherwise an empty dict."""
     return value if isinstance(value, dict) else {}
 
 
 def mappings(value):
-    """The dicts in a list; empty for other values."""
+    """Returns the dicts in a list, and an empty list for any other value."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, (list, tuple)) else []
 
 
 def texts(value):
-    """The items of a list as texts, without empty ones."""
+    """Returns the items of a list as strings, without empty strings."""
     return [text(one) for one in value if text(one)] if isinstance(value, (list, tuple)) else []
 
 
 def plain(value):
-    """The value as text if it is a text or number; otherwise empty."""
+    """Returns a string or number as a string, and an empty string for any other value."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
-    # Formatting creates a plain text, without the tags that Ansible attaches to a string.
+    # Formatting creates a plain string, without the tags that Ansible attaches to strings.
     return ("%s" % value).strip()
 
 
 def text(value):
-    """A text for output, with terminal control characters escaped."""
+    """Returns the value as a string for output, with escaped terminal control characters."""
     found = plain(value)
     return found if found.isprintable() else "".join(map(_shown, found))
 
 
 def line(value):
-    """The value as text on one line."""
+    """Returns the value as a string without line breaks."""
     return text(value).replace("\n", "\\n").replace("\t", "\\t")
 
 
@@ -44,5 +44,5 @@ def _shown(character):
 
 
 def number(value):
-    """A whole number of at least 0; 0 for other values."""
+    """Returns the value if it is a whole number of at least 0, otherwise 0."""
     return int(value) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -1,9 +1,15 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A GPU's framebuffer as a row of segments, to scale.
+"""Divides the framebuffer of a GPU into the segments of the report's bar, to scale.
 
-A segment has a kind (used: a vGPU in use; idle: a vGPU that is not in use; slice: a GPU instance without a vGPU; whole: the
-GPU is passed through to a VM; free; off: no vGPU can be created now), a size in MiB, a label, details, and the space for the label.
+A segment has a kind, a size in MiB, a label, details, and the screen width that its label needs. The kinds are:
+
+* used: a vGPU in use
+* idle: a vGPU that is not in use
+* slice: a GPU instance without a vGPU
+* whole: a GPU that is passed through to a VM
+* free: framebuffer for more vGPUs
+* off: framebuffer on which the driver cannot create a vGPU now
 """
 
 from __future__ import annotations
@@ -14,16 +20,16 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import vg
 
 from . import reading, words
 
-# A line breaks before the dot.
+# The separator of a segment's details. Browsers break a line only before its dot.
 SEPARATOR = " ·\u00a0"
 _PROFILE = re.compile(r"^(?P<slices>[0-9]{1,2})g\.(?P<gib>[0-9]{1,4})gb", re.IGNORECASE)
-# Pixels of a label's character and its margin, and of a bar on a phone and on a screen. A label that does not fit is not shown.
+# Widths in pixels: a character of a label, the margins of a label, and a bar on a phone and on a screen. The report hides a label that does not fit.
 _CHARACTER, _AROUND = 6.6, 20
 _BARS = (("always", 330), ("wide", 580))
 
 
 class Bar:
-    """A bar. segments: all segments. used: MiB in use. unsized: types of vGPUs of unknown size, which can't be drawn."""
+    """The bar of one GPU: its segments, the MiB in use (used), and the vGPU types of unknown size, which the report cannot draw (unsized)."""
 
     def __init__(self, total):
         self.total = total
@@ -32,13 +38,13 @@ class Bar:
         self.unsized = []
 
     def add(self, kind, mib, label, *details):
-        """Appends a segment."""
+        """Appends a segment to the bar."""
         self.segments.append({"kind": kind, "mib": mib, "label": label, "details": SEPARATOR.join(filter(None, details))})
         if kind in ("used", "idle", "whole"):
             self.used += mib
 
     def close(self, kind, details):
-        """Adds the rest as the last segment, and returns the bar. Without a known total, there is no rest."""
+        """Appends the rest of the framebuffer, if its total is known, and returns the bar."""
         drawn = sum(one["mib"] for one in self.segments)
         if self.total > drawn:
             word = "free" if kind == "free" else "not usable"
@@ -51,7 +57,11 @@ class Bar:
 
 
 def divide(gpu, total, blocked):
-    """The Bar of a GPU from nvidia_gpu_info. total: MiB, 0 if unknown. blocked: the reason for which no vGPU can be created, or empty."""
+    """Returns the Bar of a GPU.
+
+    The argument gpu is a value of nvidia_gpu_info, total is the framebuffer (MiB, 0 if unknown), and blocked is the reason for which the driver
+    cannot create a vGPU, or an empty string.
+    """
     strip = Bar(total)
     whole = words.users(gpu.get("in_use_by"))
     if whole and total:
@@ -69,7 +79,7 @@ def divide(gpu, total, blocked):
 
 
 def _mebibytes(gpu, vgpu):
-    """A vGPU's framebuffer: its own value, or else from its type, or else from the type's name; 0 if unknown."""
+    """Returns the framebuffer (MiB) of a vGPU, from its own value, its type or the name of its type, in this order. Returns 0 if unknown."""
     types = [one for one in reading.mappings(gpu.get("types")) if reading.text(one.get("id")) == reading.text(vgpu.get("type_id"))]
     sizes = (reading.number(one.get("framebuffer_mib")) for one in [vgpu, *types])
     return next(filter(None, sizes), 0) or vgpu_types.framebuffer_of(reading.text(vgpu.get("type"))) or 0
@@ -88,10 +98,9 @@ def _vgpu(strip, gpu, vgpu, mib=0, where=""):
 
 
 def _instances(strip, gpu, vgpus, instances):
-    """Adds GPU instances with their vGPUs. Returns the vGPUs without an instance.
+    """Adds GPU instances with their vGPUs to the bar and returns the vGPUs without an instance.
 
-    If the driver reports the instance of a vGPU, this counts. Any other vGPU is assigned to an instance of its size that
-    has no vGPU yet.
+    If the driver reports no instance for a vGPU, the function assigns the vGPU to an instance of the same size without a vGPU.
     """
     waiting = list(vgpus)
     for instance in instances:

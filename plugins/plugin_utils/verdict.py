@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verdict over a fleet: the problems of each host and guest, as rows, sums and a text table."""
+"""Collects the problems of each host and guest of a fleet and returns them as rows, sums and a text table."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import
 
 from . import hosts, reading, words
 
-_STEPS = 5  # the most steps that one problem names
-_DEVICES = 3  # the most devices that one line names
-_LINES = 3  # the most lines for problems of one code
+_STEPS = 5  # The maximum number of steps in the text of one problem.
+_DEVICES = 3  # The maximum number of devices in one line.
+_LINES = 3  # The maximum number of lines for the problems of one code.
 _HEAD = ("HOST", "STATE", "GPUS", "VGPUS", "IN USE")
 _STATES = {"error": "it has errors", "unread": "it was not read", "unreachable": "it is unreachable", "warning": "it has warnings"}
 _WORDS = {"error": "with errors", "unread": "not read", "unreachable": "unreachable", "warning": "with warnings", "ok": "well"}
 
 
 def fleet(reads, licenses, guests):
-    """The verdict. reads, licenses: registered results by name; an empty read: not read. guests: names of the guests."""
+    """Returns the verdict over a fleet.
+
+    The arguments reads and licenses have registered results by host name, and guests has the names of the guests. An empty result means that no
+    task read the host.
+    """
     names = set(guests)
     rows = [_row(name, reads[name], licenses.get(name), name in names) for name in reads]
     rows.sort(key=lambda one: (hosts.STATES.index(one["state"]), words.natural(one["name"]), one["name"]))
@@ -29,7 +33,7 @@ def fleet(reads, licenses, guests):
 
 def _row(name, read, license_, guest):
     read = reading.mapping(read)
-    # The data of a plan of the whole host, or of a reading.
+    # A result of nvidia_host_plan has the data of the host in info, and a result of nvidia_gpu_info has them at its top level.
     info = reading.mapping(read.get("info")) or read
     gpus = reading.mappings(info.get("gpus"))
     vgpus, in_use = (len(gpus), len(hosts.used(gpus))) if guest else [sum(numbers) for numbers in zip((0, 0), *map(_vgpus, gpus))]
@@ -37,7 +41,7 @@ def _row(name, read, license_, guest):
     if guest:
         reported += _license(reading.mapping(license_))
     elif not [one for one in reported if one.get("severity") != "warning"]:
-        # Missing VFs or a missing driver are reported already, and cause all differences.
+        # If a host has errors, such as a missing driver, they are the cause of any difference from the layout.
         reported += _drift(reading.mapping(reading.mapping(read.get("plans")).get("vgpus")))
     state, problems = hosts.judge(read, info.get("gpus"), reported)
     kind = "guest" if guest else "host"
@@ -45,7 +49,7 @@ def _row(name, read, license_, guest):
 
 
 def _vgpus(gpu):
-    """Returns (vGPUs of a GPU, those in use), from the host's count or from the list."""
+    """Returns the numbers of vGPUs and of vGPUs in use of a GPU, from the host's counts or from its list of vGPUs."""
     if "vgpu_counts" in gpu:
         rows = reading.mappings(gpu["vgpu_counts"])
         return tuple(sum(reading.number(row.get(key)) for row in rows) for key in ("vgpus", "in_use"))
@@ -53,7 +57,7 @@ def _vgpus(gpu):
 
 
 def _left_out(info):
-    """A row for each code for which the host reported only the first problems."""
+    """Returns a row for each code of which the host reported only the first problems."""
     rows = []
     more = {reading.text(code): reading.number(amount) for code, amount in reading.mapping(info.get("problems_left_out")).items()}
     for one in reading.mappings(info.get("problems")):
@@ -65,7 +69,7 @@ def _left_out(info):
 
 
 def _drift(plan):
-    """The changes that a run of the layout would make, or its refusals. plan: of the vGPUs; empty without a layout."""
+    """Returns problems for the changes that a run would make to the vGPUs, or for the refusals of the layout. Without a layout, plan is empty."""
     if plan.get("failed") is True:
         rows = [{**row, "severity": "error"} for row in reading.mappings(plan.get("errors"))]
         more = reading.number(plan.get("errors_left_out"))
@@ -83,7 +87,7 @@ def _drift(plan):
 
 
 def _license(result):
-    """The reasons for a guest's missing license."""
+    """Returns the reasons for which a guest has no license."""
     if not result or result.get("skipped") is True:
         return []
     if result.get("failed") is True:
@@ -94,7 +98,7 @@ def _license(result):
 
 
 def _table(rows):
-    """The lines of the text: one table, with the problems below each host."""
+    """Returns the lines of the text table, with the problems of each host below its row."""
     cells = [_HEAD, *map(_cells, rows)]
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = []
@@ -106,7 +110,7 @@ def _table(rows):
 
 
 def _problems(problems):
-    """The lines below a host: each root cause with its remedy, by code, and its consequences as numbers."""
+    """Returns the lines below a host: by code, the root causes with their remedies, and the numbers of their consequences."""
     groups, roots = {}, {problem["code"] for problem in problems if not problem["follows"]}
     for problem in problems:
         if problem["follows"] not in roots:
@@ -126,18 +130,18 @@ def _problems(problems):
 
 
 def _amount(row):
-    """The number of problems that a row represents."""
+    """Returns the number of problems that a row represents."""
     return row["more"] or len(row["devices"]) or 1
 
 
 def _short(one):
-    """A host with problems, in one line."""
+    """Returns the name, state and error codes of a host with problems, in one line."""
     codes = dict.fromkeys(problem["code"] for problem in one["problems"] if not problem["follows"])
     return "%s: %s (%s)." % (one["name"], _STATES[one["state"]], ", ".join(codes))
 
 
 def _summary(counts):
-    """One sentence with the number of hosts in each state."""
+    """Returns one sentence with the number of hosts in each state."""
     total = sum(counts.values())
     parts = ["%d %s" % (counts[state], _WORDS[state]) for state in hosts.STATES if counts[state]]
     return "%s: %s." % ("1 host" if total == 1 else "%d hosts" % total, ", ".join(parts) or "none")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cloudpods' host configuration, from options to the result."""
+"""Implements nvidia_cloudpods_config, the module that changes the Cloudpods configuration of a host."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NVIDIA's driver, from options to the result."""
+"""Implements nvidia_driver, the module that installs and uninstalls NVIDIA's driver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..engine.driver import apply as driver_apply, plan as driver_plan
 from ..engine.driver.bundle import FORMATS
 from ..engine.read import host, inventory
 
-# The fields of a request whose options have other names.
+# The names of driver_plan.Request's fields that differ from the names of the module's options.
 _FIELDS = {"extra_arguments": "extra", "required_space": "space", "format": "form"}
 
 
@@ -25,7 +25,7 @@ def _line(on_disk: str | None, flavour: str) -> str:
 def planned(
     ctx: _module.Context, found: inventory.Inventory, state: host.HostState, desired: driver_plan.Request, files: driver_plan.Files, check_mode: bool = True,
 ) -> tuple[list[Step], str | None]:
-    """The steps to the desired driver, and the flavor of its kernel module. Raises EngineError with all refusals."""
+    """Returns the steps to the desired driver and the type of its kernel module. Raises EngineError with all refusals."""
     loaded = state.driver.loaded
 
     def idle(steps: Sequence[Step]) -> list[str]:
@@ -50,7 +50,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     files = driver_apply.read(ctx, state, desired)
     steps, module_type = planned(ctx, found, state, desired, files, check_mode=check_mode)
     if desired.form != "run" and not check_mode:
-        steps = [step for step in steps if step.kind != "install"]  # the package manager installs it
+        steps = [step for step in steps if step.kind != "install"]  # The package manager, not this module, installs a packaged driver.
     if steps and not check_mode:
         driver_apply.apply(ctx, steps, desired, module_type, params["timeout"])
         after = host.read_driver(ctx)

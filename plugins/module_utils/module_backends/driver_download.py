@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The download of a vGPU software package, from options to the result."""
+"""Implements nvidia_driver_download, the module that downloads a vGPU software package."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ..engine.base.steps import Step
 from ..engine.driver import download
 from ..engine.driver.download import LinkError, Opener
 
-# Status codes of a server or proxy that may be temporary.
+# HTTP status codes of temporary errors of a server or proxy.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-# Status codes of redirects, and the most redirects to follow.
+# The HTTP status codes of redirects, and the maximum number of redirects of one download.
 _MOVED = (301, 302, 303, 307, 308)
 _MOST_MOVES = 10
 
 
 def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
-    """Sends a request to the server. The error has no text that may repeat the link."""
+    """Returns a function that sends a request to the server. The error messages never contain the link, which may be signed."""
     try:
         host = urlsplit(url).hostname
-    except ValueError:  # for example https://[::1/
+    except ValueError:  # The link is invalid, for example https://[::1/.
         host = None
     server = "the server %s" % host
 
@@ -69,7 +69,7 @@ def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
 
 
 def _follow(url: str, headers: dict[str, str], ca_path: str | None, timeout: float) -> Any:
-    """The response to a request, after redirects. A redirect to a link without TLS is not followed, because it would reveal the secret."""
+    """Returns the response to a request after redirects. Refuses a redirect to a link without TLS, because it would reveal the secret."""
     server = urlsplit(url).hostname
     for dummy in range(_MOST_MOVES):
         try:
@@ -113,5 +113,5 @@ SPEC: _module.Spec = {
     "ca_path": {"type": "path"},
     "timeout": {"type": "int", "default": 120},
 }
-# The host is not locked: a download can take minutes and does not change GPUs or vGPUs.
+# The module does not lock the host, because a download can take minutes and does not change GPUs or vGPUs.
 main = _module.main_of(SPEC, work, reads_only=True)

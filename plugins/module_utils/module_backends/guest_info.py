@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state of a VM with a vGPU, from options to the result."""
+"""Implements nvidia_guest_info, the module that returns the state of a VM with a vGPU."""
 
 from __future__ import annotations
 

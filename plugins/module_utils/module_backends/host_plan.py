@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plans of all stages of a host, after one reading of it. Nothing is written."""
+"""Implements nvidia_host_plan, the module that plans all stages of a host after one snapshot. The module never changes the host."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ..engine.base.errors import EngineError, Refusal
 from ..engine.read import inventory
 from . import driver_plan, fabric, gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
 
-# The state that an earlier stage of the same run will set up.
+# For each stage, the states that earlier stages of the same run set up.
 _BEFORE = {"sriov": ["driver", "iommu"], "mig": ["driver", "iommu", "vfs"], "vgpus": ["driver", "iommu", "vfs", "mig"], "attach": ["vgpus"]}
-# The stages of a run in role host, and the stage of each plan.
+# The stages of the role host in their order, and the stage to which each plan belongs.
 _STAGES = ("gpu_release", "iommu", "driver", "reboot", "services", "fabric", "mig", "sriov", "vgpus", "verify", "libvirt_attach")
 _TAGS = {"release": "gpu_release", "fabric": "fabric", "mig": "mig", "sriov": "sriov", "vgpus": "vgpus", "attach": "libvirt_attach", "restore": "vgpus"}
-# The values that roles need; all others are in info.
+# The result keys of a plan that roles need. All other values are part of info.
 _KEPT = ("actions", "gpus", "without_sriov", "unresponsive_gpus", "installs", "warnings")
-# The most actions and errors of a stage, unless the whole lists are requested.
+# The maximum number of actions and of errors of a stage, unless the detail "all" requests complete lists.
 _MOST = 20
 
 
 def _refusal(errors: Sequence[Refusal], most: int | None) -> _module.Result:
-    """A refused plan with its first errors; without most, with all of them."""
+    """Returns a refused plan with its first errors. The argument most limits their number, and None means no limit."""
     first = errors[:most]
     found: _module.Result = {"failed": True, "msg": str(EngineError(first)), "errors": [one.as_dict() for one in first]}
     if len(errors) > len(first):
@@ -34,7 +34,7 @@ def _refusal(errors: Sequence[Refusal], most: int | None) -> _module.Result:
 
 
 def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context, whole: bool) -> _module.Result:
-    """A stage's result in check mode, or its refusal, as in a task of its own. whole: with complete lists."""
+    """Returns the result or the refusal of a stage as a separate task in check mode would. The argument whole requests complete lists."""
     try:
         result = backend.work(_module.Request(backend.SPEC, options), ctx)
     except EngineError as exc:
@@ -49,7 +49,10 @@ def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context,
 
 
 def _after_drain(plan: _module.Result) -> _module.Result:
-    """A refused plan without refusals that a drain resolves (devices in use). Without other refusals, the plan lists what the stage waits for."""
+    """Returns a plan without the refusals that a drain resolves, which are those of devices in use.
+
+    If a plan has no other refusals, its actions list the devices that the stage waits for.
+    """
     errors = plan.get("errors", [])
     left = [one for one in errors if one["code"] != "in_use"]
     if left or not errors:
@@ -59,7 +62,7 @@ def _after_drain(plan: _module.Result) -> _module.Result:
 
 
 def _ahead(params: dict[str, Any], info: _module.Result) -> dict[str, list[str]]:
-    """The assumptions of each stage: the state that earlier stages of this run will set up."""
+    """Returns the assumptions of each stage: the states that earlier stages of this run set up."""
     if not params["ahead"]:
         return dict.fromkeys(_BEFORE, [])
     run, driver = set(params["stages"]), info["host"]["driver"]
@@ -76,7 +79,7 @@ def _ahead(params: dict[str, Any], info: _module.Result) -> dict[str, list[str]]
 
 
 def _stages(params: dict[str, Any], info: _module.Result, found: inventory.Inventory) -> dict[str, tuple[ModuleType, dict[str, Any]]]:
-    """The requested stages, by name: a module to plan, and its options."""
+    """Returns the requested plans by name, each as a module backend and the options for it."""
     before = _ahead(params, info)
 
     def same(*names: str) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def _stages(params: dict[str, Any], info: _module.Result, found: inventory.Inven
     if info["host"]["fabric"]:
         stages["fabric"] = (fabric, same("layout"))
     if params["layout"] is not None and any(gpu.has_mig for gpu in found.gpus):
-        # Options that need no check here: Ansible has already completed the entries of a layout.
+        # The options need no validation here, because Ansible has already validated the layout and added its defaults.
         stages["mig"] = (mig, {**same("layout", "unresponsive_gpus"), "cycle_vfs": True, "check_mode_assume": before["mig"]})
     stages["sriov"] = (sriov, {**same("gpus", "num_vfs", "unresponsive_gpus"), "check_mode_assume": before["sriov"]})
     if params["layout"] is not None:
@@ -102,7 +105,7 @@ def _stages(params: dict[str, Any], info: _module.Result, found: inventory.Inven
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     whole = params["detail"] == gpu_info.ALL
-    ctx.memo = {}  # one reading for all stages
+    ctx.memo = {}  # All stages share one snapshot of the host.
     try:
         info = gpu_info.work(_module.Request(gpu_info.SPEC, {name: params[name] for name in gpu_info.SPEC}), ctx)
         found = inventory.read(ctx)
@@ -118,7 +121,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     warnings = info.pop("warnings")
     for plan in plans.values():
         warnings += [text for text in plan.pop("warnings", []) if text not in warnings]
-    # Without a plan, it is unknown whether the state is as expected.
+    # A host is reported as converged only if the run has a plan for every stage.
     converged = set(_STAGES) <= set(params["stages"]) and all(not plan.get("failed") and not plan["actions"] for plan in plans.values())
     return {
         "changed": False,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Single mediated devices, from options to the result."""
+"""Implements nvidia_mdev, the module that creates and removes single mediated devices."""
 
 from __future__ import annotations
 

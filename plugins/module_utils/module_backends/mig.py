@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MIG mode and GPU instances, from options to the result."""
+"""Implements nvidia_mig, the module that sets the MIG mode and the GPU instances."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..engine.vgpu import layout
 
 
 def _requests(params: dict[str, Any], found: inventory.Inventory, ctx: _module.Context) -> tuple[dict[str, Request], list[Skipped], list[Refusal]]:
-    """Returns the requests by GPU address, the skipped GPUs, and errors."""
+    """Returns the MIG requests by GPU address, the skipped GPUs, and the errors of the options."""
     if params["layout"] is not None:
         entries, errors = layout.parse(params["layout"])
         specs, wrong = layout.by_gpu(entries, found)

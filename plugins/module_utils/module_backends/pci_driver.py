@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kernel driver of GPUs, from options to the result."""
+"""Implements nvidia_pci_driver, the module that binds GPUs to a kernel driver."""
 
 from __future__ import annotations
 

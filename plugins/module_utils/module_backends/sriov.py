@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""VFs, from options to the result."""
+"""Implements nvidia_sriov, the module that enables and disables the VFs of GPUs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
 
 
 def _going(plan: Plan[sriov_plan.Target]) -> list[str]:
-    """The addresses of the VFs that are disabled and not enabled again."""
+    """Returns the addresses of the VFs that the plan disables without enabling them again."""
     back = {step.device for step in plan.steps if step.kind == "enable"}
     off = {step.device for step in plan.steps if step.kind == "disable"} - back
     return [vf.address for gpu in plan.target.gpus if gpu.address in off for vf in gpu.vfs]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vGPUs for libvirt's VMs, from options to the result."""
+"""Implements nvidia_vgpu_attach, the module that attaches vGPUs to libvirt VMs."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ DOMAIN: _module.Spec = {
 
 
 def _line(vm: str, device: libvirt_xml.Hostdev) -> str:
-    """A device of a VM as text for the diff."""
+    """Returns a device of a VM as one line of the diff."""
     words = ["managed='yes'"] if device.managed and not device.mediated else []
     words += [name for name, value in (("display", device.display), ("ramfb", device.ramfb)) if value]
     return "%s: %s%s\n" % (vm, device.key, " (%s)" % ", ".join(words) if words else "")
 
 
 def _lines(domains: Sequence[libvirt_xml.Domain], names: Sequence[str], steps: Sequence[Step]) -> str:
-    """The devices of the VMs after the steps as text for the diff, one a line."""
+    """Returns the devices that the VMs have after the steps, as the lines of the diff."""
     devices = {(one.name, device.key): device for one in domains if one.name in names for device in one.defined or []}
     for step in steps:
         if step.args.get("live") is False:
@@ -52,7 +52,10 @@ def _lines(domains: Sequence[libvirt_xml.Domain], names: Sequence[str], steps: S
 
 
 def _foreign(ctx: _module.Context) -> set[str]:
-    """All existing mediated devices of any vendor (Intel's types have no name), and those that mdevctl has for parents of other vendors."""
+    """Returns the UUIDs of all existing mediated devices of any vendor, and of those that mdevctl defines for parents of other vendors.
+
+    The types of Intel's mediated devices have no name.
+    """
 
     def other(parent: str) -> bool:
         return not address.is_address(parent) or ctx.sysfs.read_or("%s/%s/vendor" % (PCI, parent), catalog.NVIDIA).lower() != catalog.NVIDIA
@@ -62,7 +65,7 @@ def _foreign(ctx: _module.Context) -> set[str]:
 
 
 def _cards(ctx: _module.Context, found: reader.Inventory) -> list[Card]:
-    """The whole-card vGPUs, on a host with NVSwitches."""
+    """Returns the whole-card vGPUs of a host with NVSwitches, and an empty list on any other host."""
     if not any(fabric_reader.present(ctx, found)):
         return []
     return fabric.cards_there(reader.read(ctx), layout_file.read(ctx.root), others=True)
@@ -71,7 +74,7 @@ def _cards(ctx: _module.Context, found: reader.Inventory) -> list[Card]:
 def _preferred(
     ctx: _module.Context, found: reader.Inventory, cards: Sequence[Card], domains: Sequence[libvirt_xml.Domain], requests: Sequence[DomainRequest]
 ) -> dict[str, list[str]]:
-    """The whole cards that a VM with several cards preferably gets: those of one partition."""
+    """Returns, by VM, the whole-card vGPUs to prefer for a VM with several cards: the cards of one partition."""
     numbers = {one.name: len(one.vgpus) for one in requests if len(one.vgpus) > 1 and all(vgpu.type for vgpu in one.vgpus)}
     board = fabric_reader.read(ctx, found) if cards and numbers else None
     taken = {key: one.name for one in domains for key in one.devices}
@@ -79,7 +82,7 @@ def _preferred(
 
 
 def _partitions(ctx: _module.Context, found: reader.Inventory, cards: Sequence[Card], made: Plan[plan.Target]) -> fabric.Run:
-    """The fabric's plan for the future devices of VMs. Raises EngineError if a VM's cards are not one partition."""
+    """Returns the fabric's plan for the planned devices of the VMs. Raises EngineError if the cards of a VM do not form one partition."""
     coming: dict[str, list[str]] = {}
     for vm, key, dummy in made.target.attached:
         coming.setdefault(vm, []).append(key)

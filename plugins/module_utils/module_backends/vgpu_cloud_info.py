@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The settings of clouds for vGPUs, from options to the result."""
+"""Implements nvidia_vgpu_cloud_info, the module that returns the vGPU settings of cloud platforms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..engine.base.errors import Refusal, raise_if_any, shown
 from ..engine.cloud import cloudstack, kubevirt, nova, offered, opennebula
 from ..engine.read import inventory
 
-# A DNS subdomain, as Kubernetes requires.
+# Kubernetes requires a DNS subdomain as the prefix of a resource name.
 _PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
 
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // SPDX-FileCopyrightText: The vgpu.kvm authors
-// Finding and sorting hosts, and the theme. Everything is in the page already; without this script it can be read all the same.
+// Filters and sorts the hosts, and sets the theme. The page contains all data and is readable without this script.
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -11,7 +11,7 @@
   const hosts = [...document.querySelectorAll(".host")];
   root.classList.add("scripted");
 
-  // --- theme: the system's, unless one was chosen; the choice is kept where the browser allows it
+  // --- The theme is the system's, unless the reader chose another one. The choice is stored if the browser allows storage.
   const themes = ["system", "light", "dark"];
   const setTheme = (name) => {
     if (name === "system") delete root.dataset.theme;
@@ -25,10 +25,10 @@
   one("#theme").addEventListener("click", () => {
     const next = themes[(themes.indexOf(root.dataset.theme || "system") + 1) % themes.length];
     setTheme(next);
-    try { localStorage.setItem("vgpu-report-theme", next); } catch { /* not kept */ }
+    try { localStorage.setItem("vgpu-report-theme", next); } catch { /* The browser does not store the choice. */ }
   });
 
-  // --- how old the page is
+  // --- Shows the age of the page.
   const tellAge = () => {
     const minutes = Math.floor((Date.now() - Date.parse(one("#time").dateTime)) / 60000);
     if (!(minutes >= 0)) return;
@@ -39,7 +39,7 @@
   tellAge();
   setInterval(tellAge, 60000);
 
-  // --- which hosts are shown
+  // --- Filters the hosts.
   const shows = {
     all: () => true,
     problems: (host) => ["error", "warning", "unread"].includes(host.dataset.state),
@@ -79,7 +79,7 @@
   }
   one(".tools").addEventListener("submit", (event) => event.preventDefault());
 
-  // --- their order
+  // --- Sorts the hosts.
   const number = (host, name) => Number(host.dataset[name]);
   const states = ["error", "unread", "unreachable", "warning", "ok"];
   const orders = {
@@ -96,7 +96,7 @@
   };
   one("#sort").addEventListener("change", sort);
 
-  // --- the bars as lists, and under the pointer
+  // --- Shows the bars as lists, and the details of the segment under the pointer.
   main.addEventListener("click", (event) => {
     const button = event.target.closest(".list");
     if (!button) return;
@@ -109,7 +109,7 @@
     if (part && !part.title) part.title = part.textContent;
   });
 
-  // --- keyboard: / searches, Escape clears
+  // --- Keyboard: / starts a search, and Escape clears the search.
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input[type=search], select")) {
       event.preventDefault();
@@ -121,7 +121,7 @@
     }
   });
 
-  // A browser that goes back to the page keeps what was typed and chosen.
+  // When the reader returns to the page, the browser restores the search text and the filters, so the script applies them again.
   if (one("#sort").value !== "state") sort();
   show();
   new IntersectionObserver(([entry]) => one(".tools").classList.toggle("stuck", !entry.isIntersecting)).observe(one(".top"));
