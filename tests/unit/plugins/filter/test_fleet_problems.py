@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verdict over a fleet: states, what follows from drift and licenses, hosts without an answer, and the table."""
+"""Tests of the filter fleet_problems: host states, drift, license problems, hosts without a result, and the printed table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MILD = dict(BAD, code="boot_cause", severity="warning")
 
 
 def read(*problems, vgpus=2, users=1):
-    """What nvidia_gpu_info returns for a host with one GPU."""
+    """Returns the result of nvidia_gpu_info for a host with one GPU."""
     there = [{"uuid": str(number), "in_use_by": [{"pid": 1}] if number < users else []} for number in range(vgpus)]
     return {"changed": False, "gpus": [{"address": PF, "vgpus": there, "in_use_by": []}], "problems": list(problems)}
 
@@ -62,7 +62,7 @@ def test_the_table():
 
 
 def planned(plan, *problems):
-    """What nvidia_host_plan returns for the same host."""
+    """Returns the result of nvidia_host_plan for a host with one GPU."""
     return {"changed": False, "info": read(*problems), "plans": {"vgpus": plan} if plan is not None else {}, "settled": False}
 
 
@@ -108,7 +108,10 @@ def test_problems_that_the_host_did_not_list():
 
 
 def failed_restore():
-    """What a host with eight GPUs and a restore that failed at boot reports: 1 + 8 + 8 + 16, of which the first eight of a code are listed."""
+    """Returns the result for a host with eight GPUs whose restore failed at boot.
+
+    It has 1 + 8 + 8 + 16 problems and lists at most eight of each code.
+    """
     root = {"code": "restore_failed", "device": "vgpu-restore.service", "found": "it failed at this boot", "expected": "success", "severity": "error"}
     rows = [{**root, "remedy": "Check 'journalctl -u vgpu-restore'."}]
     for code, device in (("vfs_missing", "0000:%02x:00.0"), ("vgpus_missing", "0000:%02x:00.0"), ("vm_without_vgpu", "VM web%d")):

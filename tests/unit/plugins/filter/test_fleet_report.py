@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The report's rows and sums: from what the real module reads on fake hosts, and from results that lack or hold anything."""
+"""Tests of the rows and totals of the fleet report, with results of the real module on fake hosts and with incomplete or arbitrary results."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ csp_hash = CspHash().filters()["csp_hash"]
 
 
 def row(result, name="gpu-1"):
-    """The row of one host."""
+    """Returns the report's row for the result of one host."""
     (found,) = fleet_report({name: result})["hosts"]
     return found
 
 
 def read(host):
-    """The row of a host that the module reads."""
+    """Returns the report's row for a fake host that nvidia_gpu_info reads."""
     return row(call(nvidia_gpu_info, host).ok.result)
 
 
 def drawn(gpu):
-    """(kind, GiB, label) of each segment."""
+    """Returns (kind, GiB, label) of each segment in the drawing of a GPU."""
     return [(one["kind"], one["mib"] // 1024, one["label"]) for one in gpu["segments"]]
 
 
@@ -181,7 +181,7 @@ def test_a_result_that_is_no_dict_is_refused():
 
 
 def test_the_hash_is_the_policys():
-    # The example of the Content Security Policy's specification.
+    # The example is from the specification of Content Security Policy.
     assert csp_hash("alert('Hello, world.');") == "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='"
     with pytest.raises(AnsibleFilterError, match="between the tags"):
         csp_hash(None)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Verdict and report over a fleet take four times as many calls for four times as many hosts. Calls are counted: a busy machine changes no number."""
+"""Tests that fleet_problems and fleet_report scale linearly with the number of hosts.
+
+They count function calls, because a busy machine distorts run times.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
 
 def calls(work, *arguments):
-    """How many functions the work calls, Python's own ones included: each lookup in a list is one, where it has to compare."""
+    """Returns the number of function calls that the work makes, including calls of built-in functions."""
     count = [0]
 
     def seen(dummy_frame, event, dummy_argument):
@@ -31,7 +34,7 @@ def calls(work, *arguments):
 
 
 def fleet(result, number):
-    """Hosts that are well, hosts with a problem of their own each, and some without an answer."""
+    """Returns the results of a fleet: healthy hosts, hosts with one problem each, and unreachable hosts."""
     found = {}
     for index in range(number):
         found["gpu-%04d" % index] = dict(result)

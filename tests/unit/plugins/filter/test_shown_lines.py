@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Lines as the callback shows them, by its own setting."""
+"""Tests of the filter shown_lines, whose output depends on the setting result_format of the callback."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The plan of the driver stage: each rule about the bundle, its format, the signing key and the link, before anything is on the host."""
+"""Tests of the plan for the driver stage: the rules for the bundle, its format, the signing key and the URL, before any file reaches the host."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e0
 
 
 class Case:
-    """A host without a driver, and a directory of the controller."""
+    """A host without a driver, and a directory on the controller."""
 
     def __init__(self, host, directory):
         self.host = host
@@ -41,7 +41,7 @@ class Case:
         host.put("/etc/os-release", UBUNTU)
 
     def put(self, name=ZIP, members=MEMBERS):
-        """Writes a bundle; a name that is none of a zip is a package."""
+        """Writes a bundle or, if the name does not end in .zip, an empty package file. Returns the path."""
         path = self.directory / name
         if not name.endswith(".zip"):
             path.write_text("")
@@ -52,12 +52,12 @@ class Case:
         return str(path)
 
     def supply(self, bundle="", **files):
-        """What the controller has."""
+        """Returns what the lookup driver_files finds on the controller."""
         options = {"folders": [str(self.directory)], "kind": "host", "key": "", "certificate": "", "keys_on_host": False, **files}
         return json.loads(json.dumps(driver_files.read(bundle, options)))
 
     def plan(self, bundle="", kind="host", key="", certificate="", **options):
-        """The plan of the stage."""
+        """Returns the plan for the driver stage."""
         supply = self.supply(bundle, kind=kind, key=key, certificate=certificate, keys_on_host=options.get("keys_on_host", False))
         driver = {"kind": kind, "supply": supply, **options}
         outcome = call(nvidia_host_plan, self.host, stages=["driver"], driver=driver).ok
@@ -66,14 +66,14 @@ class Case:
         return outcome["plans"]["driver"]
 
     def refusal(self, *arguments, **options):
-        """The one error of a plan, as (code, text)."""
+        """Returns the only error of a plan as (code, text)."""
         plan = self.plan(*arguments, **options)
         assert plan["failed"] and plan["msg"] == text_of(plan["errors"]) and len(plan["errors"]) == 1, plan
         return plan["errors"][0]["code"], plan["msg"]
 
 
 def text_of(errors):
-    """As a module shows one error."""
+    """Returns the text of the first error in the form of a module's message."""
     one = errors[0]
     text = "%s: %s" % (one["device"], one["found"]) if one["device"] else one["found"]
     text += " (expected: %s)." % one["expected"] if one["expected"] else "."
@@ -82,7 +82,7 @@ def text_of(errors):
 
 @pytest.fixture
 def case(make_host, tmp_path):
-    """A host and a controller."""
+    """Returns a host without a driver, together with an empty directory on the controller."""
     directory = tmp_path / "controller"
     directory.mkdir()
     return Case(make_host(), directory)
@@ -204,7 +204,7 @@ def test_the_format_is_detected(case, release, members, form):
     ],
 )
 def test_a_package_alone_in_a_bundle_of_any_name_is_planned_and_extracted(case, name, release, member, form):
-    """The plan and the extraction must not differ: a bundle that the plan took failed later, where the package was taken out."""
+    """The plan and the extraction must accept the same bundles. Earlier, a bundle that the plan accepted failed during the extraction."""
     case.host.put("/etc/os-release", release)
     for inside in (member, os.path.basename(member)):
         path = case.put(name, members=[inside])
@@ -247,11 +247,11 @@ def test_what_is_not_of_the_lookup(case):
         assert outcome.codes == ["bad_supply"] and "vgpu.kvm.driver_files" in outcome.msg
 
 
-# --- keys
+# --- signing keys
 
 
 def key_files(case, names=("MOK.priv", "MOK.der")):
-    """A key and its certificate on the controller."""
+    """Writes a signing key and its certificate on the controller. Returns the options that name them."""
     for name in names:
         (case.directory / name).write_text(name)
         (case.directory / name).chmod(0o600)
@@ -268,7 +268,7 @@ def test_a_key_of_the_controller(case):
 
 
 def test_a_key_of_the_controller_that_others_may_read(case):
-    """As a token: refused, unless ansible-vault has encrypted it."""
+    """A signing key that other users can read is refused, like a token, unless ansible-vault has encrypted it."""
     options = key_files(case)
     key = case.directory / options["key"]
     key.chmod(0o644)
@@ -312,11 +312,11 @@ def test_secure_boot(case, monkeypatch):
     assert "failed" not in case.plan(case.put(), extra_arguments=["--module-signing-secret-key=/root/x"])
 
 
-# --- together
+# --- several rules at once
 
 
 def test_all_refusals_are_reported_at_once(case):
-    case.host.on_disk = "535.247.01"  # without a vGPU manager: the data center driver
+    case.host.on_disk = "535.247.01"  # a driver without a vGPU manager is the data center driver
     options = dict(key_files(case), dkms=True, checksum="md5:12")
     found = [one["code"] for one in case.plan(LINK, **options)["errors"]]
     assert found == ["bad_checksum", "signing_key_missing", "driver_datacenter"]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bad input that once caused a traceback, a hang or a write. Found by tests/unit/fuzz; each has its message now."""
+"""Tests of invalid input that once caused a traceback, a hang or a write, found by tests/unit/fuzz. Each input now causes an error message."""
 
 from __future__ import annotations
 

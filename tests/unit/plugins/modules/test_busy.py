@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What a reboot would leave half done: the readings of hosts and of guests report it."""
+"""Tests of operations that a reboot would interrupt, as nvidia_gpu_info and nvidia_guest_info report them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
 
 def held(host, path, pid, kind="WRITE"):
-    """A lock of the kernel's list."""
+    """Adds a lock to the kernel's list of locks."""
     host.put(path, "")
     status = os.stat(host.root + path)
     where = "%02x:%02x:%d" % (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
@@ -26,7 +26,7 @@ def held(host, path, pid, kind="WRITE"):
 
 
 def found(host):
-    """What is reported."""
+    """Returns what nvidia_gpu_info reports as busy."""
     return call(nvidia_gpu_info, host).ok["busy"]
 
 
@@ -97,7 +97,7 @@ def test_locks_that_cannot_be_read_count(make_host):
 
 
 def test_a_lock_of_the_real_kernel(tmp_path):
-    """Another process holds it, as another controller's run does."""
+    """Another process holds the lock, as the run of another controller would."""
     (tmp_path / "run").mkdir()
     (tmp_path / "proc").symlink_to("/proc")
     path = str(tmp_path) + lock.PATH

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What is rendered for clouds, against what their own code does with it. Each rule names the function that has it; none is copied."""
+"""Tests of the configuration rendered for clouds, against the rules in each cloud's own code.
+
+Each rule names its source function and copies none of it.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,17 @@ PCI = "/sys/bus/pci/devices/"
 
 
 def ask(host, **arguments):
-    """The module's result."""
+    """Returns the result of nvidia_vgpu_cloud_info."""
     return call(nvidia_vgpu_cloud_info, host, **arguments).ok
 
 
 def mdevs_at(host, address):
-    """The mediated devices whose directories are in that of a function, which the fake kernel does not show: {uuid: type}."""
+    """Returns {uuid: type} of the mediated devices whose directories are below a PCI function. The fake kernel does not show these directories."""
     return {uuid: one.type.name for uuid, one in host.kernel.mdevs.items() if one.parent.address == address}
 
 
 def settings(text):
-    """A file of oslo.config: {section: {option: [values]}}."""
+    """Returns {section: {option: [values]}} of a file in the format of oslo.config."""
     found = {}
     for line in text.splitlines():
         if line.startswith("["):
@@ -43,10 +46,11 @@ def settings(text):
 
 
 def nova_totals(host, text):
-    """{address: vGPUs that nova 34.0.0 offers there}; raises where nova-compute ends.
+    """Returns {address: number of vGPUs that nova 34.0.0 offers there}. Raises an error if nova-compute would end.
 
-    nova/virt/libvirt/driver.py, _get_supported_vgpu_types: an address of two types ends it. _get_gpu_inventories: a device offers what exists and
-    what it could create of its type; a device whose own new ones and all of the type are more than max_instances offers nothing.
+    The rules are from nova/virt/libvirt/driver.py. _get_supported_vgpu_types: two types on one address end nova-compute. _get_gpu_inventories: a
+    device offers its existing vGPUs and those of its type that it can create. It offers nothing if its new vGPUs and all vGPUs of that type exceed
+    max_instances.
     """
     conf = settings(text)
     kinds = conf["devices"]["enabled_mdev_types"][0].split(", ")
@@ -74,7 +78,7 @@ def nova_totals(host, text):
 
 
 def nova_pci(text, parents):
-    """nova/compute/pci_placement_translator.py, PciResourceProvider.add_child: all VFs of a PF have one resource class."""
+    """Asserts the rule of PciResourceProvider.add_child in nova/compute/pci_placement_translator.py: all VFs of a PF have one resource class."""
     classes = {}
     for line in settings(text).get("pci", {}).get("device_spec", ()):
         spec = json.loads(line)
@@ -92,7 +96,7 @@ def test_nova_offers_what_the_layout_has_on_vfs(make_host):
 
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_nova_keeps_a_gpu_without_sriov(make_host, number):
-    """With max_instances = 1 or 2 it would offer nothing there: the GPU could have 4."""
+    """With max_instances = 1 or 2, nova would offer nothing on this GPU, although the GPU could have 4 vGPUs."""
     host = make_host(gpus=[(OTHER, T4)])
     for index in range(number):
         host.add(OTHER, "T4-4Q", UUID % index)
@@ -105,7 +109,7 @@ def test_nova_keeps_a_gpu_without_sriov(make_host, number):
 
 
 def test_nova_gets_no_configuration_that_ends_it(make_host):
-    """Two types on one address, as V100s and T4s of some releases have them."""
+    """One address has vGPUs of two types, as V100 and T4 GPUs have with some driver releases."""
     host = make_host(gpus=[(OTHER, T4)])
     host.add(OTHER, "T4-4Q", UUID % 1)
     resolve = host.sysfs.target
@@ -137,9 +141,10 @@ def test_nova_refuses_two_classes_on_one_gpu(make_host):
 
 
 def kubevirt_socket(resource, mediated):
-    """The path of the device plugin's socket.
+    """Returns the path of the socket of KubeVirt's device plugin.
 
-    pkg/virt-handler/device-manager: mediated_device.go, NewMediatedDevicePlugin; pci_device.go, NewPCIDevicePlugin; generic_device.go, SocketPath.
+    The rules are from pkg/virt-handler/device-manager: NewMediatedDevicePlugin (mediated_device.go), NewPCIDevicePlugin (pci_device.go) and
+    SocketPath (generic_device.go).
     """
     name = resource.split("/")[1] if mediated else resource.replace("/", "-")
     return "/var/lib/kubelet/device-plugins/kubevirt-%s.sock" % name
@@ -162,8 +167,10 @@ def test_kubevirts_sockets_have_room_for_the_names(make_host, prefix, vendor):
 
 
 def test_kubevirt_finds_our_devices(make_host):
-    """mediated_device.go, getMdevTypeName and removeSelectorSpaces: both sides with underscores. pci_device.go, shouldPermitNonVFIOPCI: a VF with
-    nvidia, and with a type."""
+    """In KubeVirt, both names are compared with underscores, and a VF needs the driver nvidia and a type.
+
+    The rules are from getMdevTypeName and removeSelectorSpaces (mediated_device.go), and from shouldPermitNonVFIOPCI (pci_device.go).
+    """
     host = make_host(gpus=[(PF, A40)]).vfs_on()
     host.add(VF, "A40-24Q", UUID % 1)
     (device,) = ask(host)["kubevirt"]["mediatedDevices"]
@@ -178,7 +185,10 @@ def test_kubevirt_finds_our_devices(make_host):
 
 
 def test_cloudpods_finds_all_mediated_devices_and_takes_nothing_else(make_host):
-    """pkg/hostman/isolated_device/nvidia_vgpu.go, getNvidiaVGpus: the mdevs of each address; all other functions of the GPU go to vfio-pci."""
+    """Cloudpods lists the mediated devices of each address. All other functions of the GPU go to vfio-pci.
+
+    The rule is from getNvidiaVGpus (pkg/hostman/isolated_device/nvidia_vgpu.go).
+    """
     host = make_host(gpus=[(PF, SMALL_A40)]).vfs_on()
     host.add(VF, "A40-24Q", UUID % 1)
     host.add(NEXT, "A40-24Q", UUID % 2)
@@ -189,7 +199,10 @@ def test_cloudpods_finds_all_mediated_devices_and_takes_nothing_else(make_host):
 
 
 def test_cloudstack_discovers_our_vgpus(make_host):
-    """scripts/vm/hypervisor/kvm/gpudiscovery.sh, process_mdev_instances: types of the PF and of its virtfns, in PCI domain 0000."""
+    """CloudStack reads the types of the PF and of its virtfns, in PCI domain 0000.
+
+    The rule is from process_mdev_instances (scripts/vm/hypervisor/kvm/gpudiscovery.sh).
+    """
     host = make_host(gpus=[(PF, A40), (OTHER, T4)]).vfs_on()
     host.add(VF, "A40-24Q", UUID % 1)
     host.add(OTHER, "T4-4Q", UUID % 2)
@@ -208,7 +221,10 @@ def test_cloudstack_discovers_our_vgpus(make_host):
 
 
 def test_cloudstack_takes_vfs_that_have_a_type(make_host):
-    """Pull request 11432 of apache/cloudstack: VFs of NVIDIA whose type nvidia-smi names, with managed='no'; VFs without a type have no profile."""
+    """CloudStack uses NVIDIA VFs whose type nvidia-smi names, with managed='no'. VFs without a type have no profile.
+
+    The rule is from pull request 11432 of apache/cloudstack.
+    """
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
     host.add(NEXT, "L40S-24Q", None)
     (profile,) = ask(host)["cloudstack"]
@@ -216,7 +232,10 @@ def test_cloudstack_takes_vfs_that_have_a_type(make_host):
 
 
 def opennebula_offers(host, text):
-    """The short addresses that src/im_mad/remotes/node-probes.d/pci.rb offers: 'lspci -d' for each filter, then short_address, if it is not empty."""
+    """Returns the short addresses that OpenNebula offers: the matches of 'lspci -d' for each filter, limited to short_address unless it is empty.
+
+    The rule is from src/im_mad/remotes/node-probes.d/pci.rb.
+    """
     conf = yaml.safe_load(text)
     assert set(conf) <= {":filter", ":short_address", ":device_name", ":nvidia_vendors"}, "the keys of CONF; YAML of Ruby reads them as symbols"
     ids = {one: ":".join(host.sysfs.read(PCI + one + "/" + name).strip().replace("0x", "") for name in ("vendor", "device"))
@@ -227,7 +246,10 @@ def opennebula_offers(host, text):
 
 @pytest.mark.parametrize("vendor", [False, True])
 def test_opennebula_gets_vfs_that_are_free(make_host, vendor):
-    """src/vmm_mad/remotes/kvm/vgpu creates a vGPU at the start of its VM; one of ours on that VF is in its way. A PF would be offered as a whole GPU."""
+    """OpenNebula creates a vGPU when its VM starts, so the VF must not have one already. It would offer a PF as a whole GPU.
+
+    The rule is from src/vmm_mad/remotes/kvm/vgpu.
+    """
     host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
 
     def can_create(short):

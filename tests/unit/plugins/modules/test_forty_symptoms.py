@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Forty symptoms that operators report in public threads: each leads to a code and a remedy.
+"""Tests of forty symptoms that operators report in public threads: each symptom leads to a code and a remedy.
 
-Words of logs stand in the host's logs and come out of nvidia_gpu_info with health (as in doctor, validate and the report); the others are states.
+The log lines are in the host's logs, and nvidia_gpu_info with health reports them, as do doctor, validate and the report. The other symptoms are
+states of a host.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ TWO = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 MGR, KERNEL, FABRIC = "nvidia-vgpu-mgr", "kernel", "nvidia-fabricmanager"
 XML = "<domain><name>web1</name><devices><hostdev mode='subsystem' type='%s' managed='%s'><source>%s</source></hostdev></devices></domain>"
 
-# (number, symptom, log, words, code, words of the remedy)
+# (number, symptom, log, text of the log line, code, text in the remedy)
 IN_LOGS = [
     (1, "VFs do not come up: the IOMMU is off", KERNEL, "NVRM: Aborting probe for VF 0000:e8:00.4 since IOMMU is not present on the system.",
      "log_iommu_off", "iommu"),
@@ -63,7 +64,7 @@ IN_LOGS = [
 
 
 def found(host, code):
-    """The problem of that code that nvidia_gpu_info reports."""
+    """Returns the problem with that code that nvidia_gpu_info reports."""
     rows = [one for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == code]
     assert rows, [one["code"] for one in call(nvidia_gpu_info, host, health=True).ok["problems"]]
     return rows[0]
@@ -83,7 +84,7 @@ def test_words_in_a_log(host, number, symptom, log, words, code, remedy):
     assert remedy in one["remedy"] and one["severity"] in ("warning", "error") and words.split("  ")[0][:60] in one["found"], symptom
 
 
-# --- states: (number, what makes the symptom and returns the problem or error)
+# --- states: (number, function that causes the symptom and returns the problem or error)
 
 
 def iommu_off(make_host):

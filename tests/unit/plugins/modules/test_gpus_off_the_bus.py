@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A GPU that fell off the bus: the others are done, then it is named."""
+"""Tests of a GPU that fell off the bus: a run first completes the other GPUs and then names that GPU."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 
 @pytest.fixture
 def pair(make_host):
-    """Two A40; fall_off_bus() makes the second unresponsive."""
+    """Returns a host with two A40 GPUs. fall_off_bus() makes the second GPU unresponsive."""
     return make_host(gpus=[(GOOD, A40), (OFF_BUS, A40)])
 
 
 def fall_off_bus(host):
-    """The second GPU falls off the bus."""
+    """Makes the second GPU fall off the bus, and returns the host."""
     host.pf(OFF_BUS).off_bus = True
     return host
 
@@ -96,7 +96,7 @@ def test_mig_mode_of_the_others(make_host):
 
 def test_its_types_are_not_waited_for(make_host):
     host = make_host(gpus=[(GOOD, A40), (OFF_BUS, A100)], vendor_vfio=True).vfs_on()
-    host.pf(OFF_BUS).mig = True  # no VF lists a type
+    host.pf(OFF_BUS).mig = True  # in MIG mode, no VF lists a type
     begun = fall_off_bus(host).clock.now()
     layout = [{"gpu": OFF_BUS, "vgpus": [{"type": "A100-1-5C"}]}, {"gpu": GOOD, "vgpus": [{"type": "A40-8Q"}]}]
     call(nvidia_vgpu, host, layout=layout, unresponsive_gpus="warn").ok
@@ -105,7 +105,10 @@ def test_its_types_are_not_waited_for(make_host):
 
 @pytest.mark.parametrize("vendor", [False, True])
 def test_nvidia_smi_that_fails_for_all_is_asked_about_each(make_host, vendor):
-    """MIG mode, GPU instances, types and mixed-size mode of the others are known all the same."""
+    """If nvidia-smi fails for all GPUs, it is run for each GPU.
+
+    MIG mode, GPU instances, types and mixed-size mode of the other GPUs are still read.
+    """
     host = make_host(gpus=[(GOOD, A100), (OFF_BUS, A40), ("0000:e9:00.0", L40S)], vendor_vfio=vendor)
     host.pf(GOOD).mig = host.pf(GOOD).mig_pending = True
     fall_off_bus(host.vfs_on()).faults.off_bus_silences = True

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The driver of a VM: what is there, what fits, what is refused."""
+"""Tests of the driver in a VM: which driver is installed, which driver fits, and what is refused."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ GUEST_RUN = "NVIDIA-Linux-x86_64-550.163.01-grid.run"
 
 @pytest.fixture
 def package(tmp_path):
-    """The guest driver's package in the VM."""
+    """Returns the path of the guest driver's package in the VM."""
     path = tmp_path / GUEST_RUN
     path.write_text("")
     return str(path)
 
 
 def codes(found):
-    """Codes of the problems."""
+    """Returns the codes of the problems."""
     return [one["code"] for one in found["problems"]]
 
 
@@ -42,7 +42,7 @@ def test_a_guest_that_is_well(guest):
 
 
 def test_who_a_reboot_would_interrupt(guest):
-    """Users of the GPU's own nodes, also a desktop on nouveau; without NVIDIA's services."""
+    """The users are processes that have the GPU's own device nodes open, including a desktop on nouveau, but not NVIDIA's services."""
     guest.kernel.add_process(900, "nvidia-gridd", ["/usr/bin/nvidia-gridd"], ["/dev/nvidiactl", "/dev/nvidia0"])
     guest.kernel.add_process(901, "python3", ["python3", "train.py"], ["/dev/nvidia0"])
     assert [one["pid"] for one in call(nvidia_guest_info, guest).ok["gpus"][0]["in_use_by"]] == [901]
@@ -60,7 +60,7 @@ def test_no_vgpu(tmp_path):
 
 
 def test_a_container_is_no_guest(guest):
-    """What is read in it is the kernel's of the VM, or of the host."""
+    """A container shows the kernel of the VM or of the host, not one of its own."""
     guest.put("/run/.containerenv", "")
     (problem,) = call(nvidia_guest_info, guest, vgpu_type="A40-12Q").ok["problems"]
     assert problem["code"] == "not_a_guest" and problem["found"] == "this is a container (podman)" and "Use the VM itself" in problem["remedy"]
@@ -103,7 +103,7 @@ def test_a_type_whose_series_the_pci_ids_do_not_show(tmp_path):
 
 @pytest.mark.parametrize("flavour", ["guest", "datacenter"])
 def test_a_whole_gpu_is_no_vgpu(tmp_path, flavour):
-    """As a real H100 that is passed through to a VM."""
+    """The values are those of a real H100 that is passed through to a VM."""
     model = FakeModel("0x2330", "NVIDIA H100 80GB HBM3", 80, 0, [], subsystem="0x16c1")
     vm = Guest(tmp_path, gpus=((ADDRESS, model),))
     vm.name, vm.virtualization, vm.mib = "NVIDIA H100 80GB HBM3", "Pass-Through", 81559
@@ -174,7 +174,10 @@ def test_a_guest_driver_on_a_host_is_reported_and_replaced_on_request(make_host,
 
 
 def test_a_removed_driver_that_is_still_loaded_is_no_other_driver(guest, package):
-    """As after 'apt-get purge': nothing on disk proves a data center driver. Of a driver container, whose files the machine does not have, it is one."""
+    """After 'apt-get purge', no file on disk proves that the loaded driver is a data center driver.
+
+    The driver of a driver container, whose files are not on the machine, counts as a data center driver.
+    """
     guest.on_disk = None
     for left in ("nvidia-gridd", "nvidia-uninstall"):
         if os.path.exists(guest.root + "/usr/bin/" + left):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A guest's license: setting it up, waiting for it, reporting why there is none."""
+"""Tests of a guest's license: configuring it, waiting for it, and reporting why it is missing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LICENSED = "Licensed (Expiry: 2026-11-26 7:29:4 GMT)"
 
 
 def mode(guest, path):
-    """Permission bits of a path in the guest."""
+    """Returns the permission bits of a path in the guest."""
     return stat.S_IMODE(os.stat(guest.root + path).st_mode)
 
 
@@ -170,7 +170,7 @@ def test_a_restart_that_a_killed_run_left_out_is_requested_until_it_is_done(gues
         found = call(nvidia_grid_license, guest, token=token(), **more).ok
         return found["changed"], found["restart_needed"]
 
-    guest.daemon["InactiveExitTimestampMonotonic"] = "900000000"  # 100 s ago on the fake's clock
+    guest.daemon["InactiveExitTimestampMonotonic"] = "900000000"  # 100 s ago on the fake clock
     assert needed(check=True) == (True, True)
     assert needed() == (True, True)
     assert needed() == (False, True), "the run ended here, before its restart"
@@ -191,7 +191,7 @@ def test_a_restart_that_a_killed_run_left_out_is_requested_until_it_is_done(gues
 
 
 def licensed_soon(guest, checks=3):
-    """Licensed after some checks."""
+    """Makes the guest licensed after a number of checks, and returns the guest."""
     guest.status = ["Unlicensed (Unrestricted)"] * checks + [LICENSED]
     return guest
 
@@ -206,7 +206,7 @@ def test_licensed(guest):
 
 
 def test_tokens_are_found_where_the_daemon_finds_them(guest):
-    """Kubernetes mounts a token as a link; other names are none that the daemon searches for."""
+    """Kubernetes mounts a token as a link. The daemon does not search for tokens with other names."""
     guest.put(DIRECTORY + "/..data/client_configuration_token.tok", token())
     os.chmod(guest.root + DIRECTORY + "/..data/client_configuration_token.tok", 0o744)
     os.symlink("..data/client_configuration_token.tok", guest.root + DIRECTORY + "/client_configuration_token.tok")

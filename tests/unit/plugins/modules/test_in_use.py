@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every module refuses to change what is in use and names its user. What a VM that does not run needs causes a warning."""
+"""Tests that each module refuses to change a device in use and names the user. A device that a stopped VM needs causes a warning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PCI = (
 
 
 def passed_through(make_host, **arguments):
-    """A host with a GPU on vfio-pci that the VM db has, and another GPU."""
+    """Returns a host with a GPU on vfio-pci, which the VM db uses, and another GPU."""
     host = make_host(gpus=[(OTHER, A40), (PF, A40)], **arguments)
     host.pf(PF).driver, host.pf(PF).override = "vfio-pci", "vfio-pci"
     host.kernel.unregister(host.pf(PF))
@@ -43,7 +43,7 @@ def passed_through(make_host, **arguments):
 
 
 def domain(host, name, *devices, running=False):
-    """A VM of libvirt's."""
+    """Defines a libvirt VM."""
     host.put("/etc/libvirt/qemu/%s.xml" % name, HOSTDEV % (name, "".join(devices)))
     if running:
         host.put("/run/libvirt/qemu/%s.xml" % name, "<domstatus state='running'>%s</domstatus>" % (HOSTDEV % (name, "".join(devices))).split("-->")[1])
@@ -114,7 +114,7 @@ def test_a_plain_vf_of_a_vm_is_not_disabled(host, node):
 
 
 def hidden(host, key):
-    """The vGPU is in use by a process that /proc does not show."""
+    """Simulates a vGPU user that /proc does not show."""
     real = host.kernel.used
     host.kernel.used = lambda mdev: mdev.uuid == key or real(mdev)
 
@@ -152,7 +152,7 @@ MIXED = [{"gpu": "all", "mixed_sizes": True, "vgpus": [{"type": "L40S-24Q"}, {"t
     ids=["another type", "another type, vendor", "mixed sizes", "parameters", "parameters, vendor"],
 )
 def test_nvidia_smi_is_asked_about_vgpus_that_come_again(make_host, vendor, after):
-    """The same VF and the same UUID: they are not removed for good, but their VM loses them all the same."""
+    """The layout recreates the vGPU on the same VF with the same UUID. Its VM would still lose the vGPU."""
     host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
     (vgpu,) = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-8Q" if vendor else "A40-8Q"}]}]).ok["vgpus"]
     hidden(host, vgpu["uuid"] or vgpu["vf"])
@@ -164,7 +164,7 @@ def test_nvidia_smi_is_asked_about_vgpus_that_come_again(make_host, vendor, afte
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_nvidia_smi_that_names_no_vf_makes_all_of_its_type_count(make_host, number):
-    """One of two goes: which of them the VM has, nobody knows. The plan does not fall upon the other one."""
+    """The layout keeps one of two vGPUs, and it is unknown which of them the VM uses. The plan must not simply remove the other one."""
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
     vgpus = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q", "count": 2}]}]).ok["vgpus"]
     hidden(host, vgpus[number]["vf"])
@@ -188,17 +188,17 @@ def test_the_vf_of_a_vm_is_known_to_the_driver_or_to_libvirt(make_host, source):
 
 
 def defines(host, name, vgpu):
-    """A VM of libvirt's that is off and has the vGPU."""
+    """Defines a stopped libvirt VM that has the vGPU."""
     domain(host, name, MDEV % vgpu["uuid"] if vgpu["uuid"] else PCI % ("no", int(vgpu["vf"][-1])))
 
 
 def counted(kind, count, **words):
-    """A layout of one row."""
+    """Returns a layout with one row."""
     return [{"gpu": "all", "vgpus": [{"type": kind, "count": count, **words}]}]
 
 
 def keys_of(host):
-    """Of all vGPUs, the UUID, or the VF where they have none."""
+    """Returns the sorted keys of all vGPUs: the UUID, or the VF of a vGPU without a UUID."""
     return sorted(key for key, dummy, dummy2 in host.vgpus())
 
 
@@ -214,10 +214,10 @@ def test_a_lower_count_keeps_what_a_vm_that_is_off_is_defined_with(make_host, ve
     check = call(nvidia_vgpu, host, check=True, layout=counted(kind, 3))
     real = call(nvidia_vgpu, host, layout=counted(kind, 3)).ok
     assert keys_of(host) == sorted(keys[1:]) and real.warnings == [] and check.ok["actions"] == real["actions"]
-    if params:  # also where another one has the parameters already
+    if params:  # the result is the same if another vGPU already has the parameters
         host.kernel.processes.clear()
         call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": kind, "count": 2}, {"type": kind, "vgpu_params": params}]}]).ok
-    # Of two that VMs are defined with one must go.
+    # One of the two vGPUs that are in the definition of a VM must be removed.
     last = call(nvidia_vgpu, host, layout=counted(kind, 1 if params else 2, **({"vgpu_params": params} if params else {}))).ok
     assert keys[2] in keys_of(host) and keys[3] not in keys_of(host)
     (warning,) = last.warnings
@@ -280,7 +280,7 @@ def test_a_gpu_off_the_bus_does_not_silence_nvidia_smi_for_the_others(make_host)
 
 
 def test_a_vgpu_that_went_with_its_vm_is_no_user_of_another(host, monkeypatch):
-    """nvidia-smi still shows it, by its UUID."""
+    """nvidia-smi still lists the removed vGPU by its UUID."""
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
     gone = nvidia_smi.Active(PF, "A40-24Q", "558", UUID, "web1")
     monkeypatch.setattr(nvidia_smi, "active", lambda ctx, pf: ([gone], None))
@@ -288,11 +288,11 @@ def test_a_vgpu_that_went_with_its_vm_is_no_user_of_another(host, monkeypatch):
     assert host.vgpus() == []
 
 
-# --- what /proc shows
+# --- users that /proc shows
 
 
 def used(make_host, vendor, **kernel):
-    """A host whose only vGPU a VM has."""
+    """Returns a host whose only vGPU is used by a VM."""
     host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q" if vendor else "A40-24Q"}]}]).ok
     vars(host.kernel).update(kernel)
@@ -306,7 +306,7 @@ def test_a_vm_in_a_container_is_seen_by_the_numbers_of_its_devices(make_host, ve
     host = used(make_host, vendor, cdevs=cdevs)
     process = host.kernel.processes[4711]
     process.paths = ["/srv/jail%s" % path for path in process.paths]
-    host.kernel.used = lambda mdev: False  # not even nvidia-smi knows
+    host.kernel.used = lambda mdev: False  # nvidia-smi does not show the user either
     outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and "VM web1, pid 4711" in outcome.msg and outcome.writes == 0
     (user,) = call(nvidia_gpu_info, host).ok["in_use"]
@@ -324,24 +324,24 @@ def test_a_whole_gpu_through_iommufd_is_seen(make_host):
 
 
 def unreadable(host):
-    """A process that a security module hides."""
+    """Adds a process that a security module hides."""
     host.kernel.add_process(90, "secret", ["/usr/bin/secret", "--serve"], [])
     host.kernel.processes[90].unreadable = 13
 
 
 def hanging(host):
-    """A process that has a file on a network file system open that does not answer."""
+    """Adds a process that has a file open on a network file system that does not respond."""
     host.kernel.add_process(90, "secret", ["/usr/bin/secret", "--serve"], [])
     host.kernel.processes[90].hangs = True
 
 
 def hiding(host):
-    """/proc with hidepid."""
+    """Makes /proc hide the processes of other users (hidepid)."""
     host.kernel.hidden = True
 
 
 def inside(host):
-    """The module runs in a container with processes of its own."""
+    """Makes the module run in a container that has its own processes."""
     host.kernel.container = True
 
 
@@ -445,7 +445,7 @@ def test_nvidia_smi_that_lags_behind_a_vms_end_is_waited_for(host):
 
 
 def test_nvidia_smi_that_lags_is_waited_for_once(make_host):
-    """The driver names the VM at all of its vGPUs but one, so that one is known only to the second question."""
+    """The driver names the VM for all of its vGPUs but one, so only the second query of nvidia-smi shows the user of that vGPU."""
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
     row = {"type": "L40S-8Q", "vgpu_params": "disable_vnc=1"}
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{**row, "count": 2}, {"type": "L40S-8Q"}]}]).ok
@@ -460,7 +460,7 @@ def test_nvidia_smi_that_lags_is_waited_for_once(make_host):
 
 
 def test_an_idle_vgpu_beside_one_in_use_goes_on_the_framework_without_uuids(make_host):
-    """nvidia-smi names no VF: the one that /proc shows explains its answer."""
+    """nvidia-smi names no VF. Its entry belongs to the vGPU whose user /proc shows, so the idle vGPU can be removed."""
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q", "count": 2}]}]).ok
     host.kernel.use("0000:e8:00.5")
@@ -469,7 +469,10 @@ def test_an_idle_vgpu_beside_one_in_use_goes_on_the_framework_without_uuids(make
 
 
 def test_a_user_in_another_gpu_instance_explains_nothing(make_host):
-    """Of four vGPUs, two in each GPU instance, two have a user: /proc shows that of the third, nvidia-smi alone that of the first."""
+    """Each of two GPU instances has two vGPUs, one of them with a user.
+
+    /proc shows the user of the third vGPU, and only nvidia-smi that of the first.
+    """
     host = make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=True)
     host.pf(PF).mig = host.pf(PF).mig_pending = True
     host.vfs_on()
@@ -555,7 +558,7 @@ def test_no_name_is_none():
 
 
 def test_the_fake_prints_what_the_real_program_prints(host):
-    """The two formats of what is active are one parser's."""
+    """The same parser reads both output formats for active vGPUs."""
     host.add("0000:e8:00.4", "A40-24Q", UUID)
     host.kernel.use(UUID)
     text = program.Program(host).run(["vgpu", "-q"], 5).out
@@ -570,14 +573,14 @@ def test_status_shows_a_whole_gpu(make_host, monkeypatch, capsys):
     assert "the whole GPU is in use by VM db, pid 77" in capsys.readouterr().out
 
 
-# --- names that a terminal would obey
+# --- names with terminal control characters
 
 
 EVIL = "web\x1b[2J\x1b]0;owned\x07\x9b31m\nroot@host:~# "
 
 
 def evil(make_host):
-    """A host with a whole GPU of a VM whose name is one, and a vGPU of such a VM."""
+    """Returns a host with a passed-through GPU that is used by a VM with terminal control characters in its name."""
     host = passed_through(make_host)
     host.kernel.processes.clear()
     host.kernel.add_process(77, "qemu-system-x86", ["qemu", "-name", EVIL], ["/dev/kvm", "/dev/vfio/" + host.pf(PF).group])
@@ -585,7 +588,7 @@ def evil(make_host):
 
 
 def harmless(text):
-    """No character that a terminal obeys, and the name is there all the same."""
+    """Asserts that the text has no terminal control characters and still shows the name."""
     assert not set(text) & set("\x1b\x07\x9b") and "web\\x1b[2J" in text and "\nroot@host" not in text
 
 
@@ -601,14 +604,14 @@ def test_a_vms_name_does_not_reach_the_terminal_raw(make_host, monkeypatch, caps
 
 
 def make_idle(host):
-    """The VM ends."""
+    """Ends the VM, and returns the host."""
     host.kernel.processes.clear()
     return host
 
 
 @pytest.mark.parametrize("link", ["anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0", "anon_inode:[vfio-device]"])
 def test_a_vm_whose_process_closed_the_node_that_it_opened_is_in_use(make_host, link):
-    """Firecracker closes /dev/kvm once it has the VM."""
+    """Firecracker closes /dev/kvm after it has created the VM."""
     host = make_host()
     host.kernel.add_process(88, "firecracker", ["/usr/bin/firecracker", "--id", "a"], [link])
     (user,) = call(nvidia_gpu_info, host).ok["in_use"]
@@ -616,7 +619,7 @@ def test_a_vm_whose_process_closed_the_node_that_it_opened_is_in_use(make_host, 
 
 
 def test_a_process_whose_first_thread_has_ended_is_in_use(make_host):
-    """The kernel shows no open files of that thread; the others have them."""
+    """The kernel shows no open files for a first thread that has ended. The other threads of the process still have the files open."""
     host = passed_through(make_host)
     host.kernel.processes[77].headless = True
     outcome = call(nvidia_pci_driver, host)
@@ -625,7 +628,7 @@ def test_a_process_whose_first_thread_has_ended_is_in_use(make_host):
 
 @pytest.mark.parametrize("change", [("vGPU ID ", "vGPU Id-"), ("GPU 00000000:E8", "Device 00000000:E8")])
 def test_an_active_vgpu_that_cannot_be_read_is_in_use(host, change):
-    """A release that prints another table: what it counts and what was understood differ."""
+    """A release of nvidia-smi with another table prints a number of active vGPUs that differs from the number of parsed rows."""
     host.add("0000:e8:00.4", "A40-24Q", UUID)
     real = host.ctx.command
 
@@ -656,7 +659,7 @@ def test_secrets_of_others_programs_are_not_repeated(make_host, argv):
 
 
 def test_a_program_of_several_lines_is_named_on_one(make_host):
-    # Roles list users one a line: a line of a program's own must not look like one of theirs.
+    # Roles print one user per line. A line break in a user's command must not appear to start another user.
     host = make_host()
     host.kernel.add_process(4711, "python3", ["python3", "-c", "import torch\n- All is well."], ["/dev/nvidia0"])
     (user,) = call(nvidia_gpu_info, host).ok["in_use"]
@@ -664,7 +667,7 @@ def test_a_program_of_several_lines_is_named_on_one(make_host):
 
 
 def vm_comes_after_the_plan(host, key):
-    """A VM takes the vGPU as soon as the layout is stored."""
+    """Makes a VM use the vGPU as soon as the layout is stored."""
     count = host._count
 
     def counted(path, value):

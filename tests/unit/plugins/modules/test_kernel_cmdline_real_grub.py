@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What the module writes, taken by GRUB's own grub-mkconfig and grub-script-check where they are.
+"""Tests that GRUB's own grub-mkconfig and grub-script-check accept what the module writes, if these programs are available.
 
-VGPU_GRUB_TREE may name a directory with unpacked packages of them. Stand-ins: grub-probe, and 10_linux, which needs a real /boot.
+VGPU_GRUB_TREE can name a directory with their unpacked packages. Stand-ins replace grub-probe and 10_linux, which needs a real /boot.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ echo "}"
 
 
 def program(path, text):
-    """A script that can be run."""
+    """Writes an executable script."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
@@ -38,7 +38,7 @@ def program(path, text):
 
 @pytest.fixture
 def debian(make_host, tmp_path):
-    """A host whose update-grub is GRUB's own."""
+    """Returns a host whose update-grub runs GRUB's own grub-mkconfig."""
     host = boot.debian(make_host())
     script = MKCONFIG.read_text(encoding="utf-8")
     for before, after in (

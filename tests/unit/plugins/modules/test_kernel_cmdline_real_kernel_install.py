@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Entries made by systemd's own kernel-install, and kernels that it installs after the flags were set. Nothing of the machine at hand is written."""
+"""Tests with systemd's own kernel-install: entries that it creates, and kernels that it installs after the flags were set.
+
+The tests do not change the machine that runs them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ KINDS = [("systemd-boot", "/boot"), ("systemd-boot", "/efi"), ("systemd-boot", "
 
 
 def install(host, place, release):
-    """What the package of a kernel does."""
+    """Installs a kernel as its package does. Returns the path of the entry."""
     image = Path(host.root) / ("boot/vmlinuz-" + release)
     image.write_bytes(b"")
     (Path(host.root + place) / MACHINE_ID).mkdir(exist_ok=True)
@@ -34,7 +37,7 @@ def install(host, place, release):
 
 
 def options(host, entry):
-    """The command line of an entry."""
+    """Returns the words of the kernel command line in an entry."""
     return [word for line in host.get(entry).splitlines() if line.split()[0] == "options" for word in line.split()[1:]]
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Installing the driver and extracting it from the vGPU software package."""
+"""Tests of installing the driver, and of extracting it from the vGPU software package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 
 
 def bare(host):
-    """A host without any driver of NVIDIA's."""
+    """Removes all of NVIDIA's drivers from the host, and returns the host."""
     host.on_disk = None
     host.kernel.loaded.clear()
     os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
@@ -37,7 +37,7 @@ def bare(host):
 
 @pytest.fixture
 def package(tmp_path):
-    """A driver package on the host."""
+    """Returns the path of a driver package on the host."""
     path = tmp_path / RUN
     path.write_text("")
     return str(path)
@@ -112,7 +112,7 @@ def test_the_data_center_drivers_package_is_refused_by_name(make_host, tmp_path,
 
 
 def test_a_driver_of_the_distribution_is_recognized(make_host, package):
-    """Debian's module has another file's name, which a line for modprobe puts in place of ours."""
+    """The file of Debian's module has another name. A line for modprobe loads this module in place of NVIDIA's."""
     host = bare(make_host())
     lines = "install nvidia-uvm modprobe -i nvidia-current-uvm\n install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n"
     host.put("/etc/modprobe.d/nvidia.conf", lines)
@@ -131,7 +131,7 @@ def test_a_driver_of_the_distribution_is_recognized(make_host, package):
 
 @pytest.fixture
 def debians(make_host):
-    """A host with Debian's driver, loaded."""
+    """Returns a host with Debian's driver, which is loaded."""
     host = bare(make_host())
     host.put("/etc/modprobe.d/nvidia.conf", "install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n")
     host.put("/usr/lib/nvidia/alternate-install-present", "")
@@ -142,7 +142,7 @@ def debians(make_host):
 
 
 def test_a_driver_of_the_distribution_is_replaced_on_request(debians, package):
-    """With all packages that go, in check mode too; what its own packages have against the .run goes with them."""
+    """Check mode also lists all packages that are removed. A file of these packages that makes the .run installer refuse is removed with them."""
     check = call(nvidia_driver, debians, check=True, src=package, replace_datacenter=True, load=False).ok
     assert debians.packages and not [argv for argv in debians.calls if argv[:2] == ["apt-get", "--yes"]]
     real = call(nvidia_driver, debians, src=package, replace_datacenter=True, load=False).ok
@@ -158,7 +158,7 @@ def test_a_driver_of_the_distribution_is_replaced_on_request(debians, package):
 
 @pytest.mark.parametrize("options", [{}, {"state": "absent"}])
 def test_a_removal_of_packages_that_was_killed_is_continued(debians, package, options):
-    """The module goes first, by whose version the packages are found."""
+    """The killed removal has already deleted the module, whose version identifies the packages."""
     options = {"replace_datacenter": True, **(options or {"src": package, "load": False})}
 
     def killed(argv, timeout):
@@ -187,7 +187,7 @@ def test_a_driver_of_the_distribution_is_removed_on_request(debians):
 
 @pytest.mark.parametrize("kind", ["run", "deb"])
 def test_one_way_of_installation_makes_room_for_the_other(make_host, tmp_path, kind):
-    """NVIDIA's .run and its packages write the same files, and neither knows of the other's."""
+    """NVIDIA's .run installer and NVIDIA's packages write the same files, but neither tracks the files of the other."""
     host = make_host()
     if kind == "run":
         host.packages = ["nvidia-vgpu-ubuntu-550"]
@@ -230,7 +230,7 @@ def test_packages_that_would_stay_are_reported_before_anything_is_done(debians, 
 
 
 def test_a_module_that_its_package_leaves_is_reported(debians, package):
-    """As Debian's does where dkms fails: at the next boot the kernel might load that one."""
+    """If dkms fails, Debian's package leaves its module on disk. The kernel might load that module at the next boot."""
     real = debians._apt_get
 
     def leaves(argv, timeout):
@@ -252,7 +252,7 @@ def test_packages_that_stay_are_named(debians, package):
 
 
 def test_a_half_done_replacement_is_completed(make_host, package):
-    """The data center driver is uninstalled and still loaded, and the installation that followed failed or was interrupted."""
+    """The data center driver is uninstalled but still loaded. The installation that followed failed or was interrupted."""
     host = bare(make_host())
     host.kernel.load("550.163.01")
     outcome = call(nvidia_driver, host, check=True, src=package, replace_datacenter=True, load=False).ok
@@ -270,7 +270,10 @@ def test_a_half_done_replacement_is_completed(make_host, package):
 
 @pytest.mark.parametrize("uninstaller", [False, True])
 def test_an_interrupted_installation_needs_no_word_to_go_on(make_host, package, uninstaller):
-    """The installer had removed the old driver's programs when it ended; the old module is loaded. It is nobody's data center driver."""
+    """The interrupted installer had removed the old driver's programs, and the old module is still loaded.
+
+    It does not count as a data center driver.
+    """
     host = bare(make_host())
     host.kernel.load("535.161.05")
     if uninstaller:
@@ -283,7 +286,7 @@ def test_an_interrupted_installation_needs_no_word_to_go_on(make_host, package, 
 
 @pytest.mark.parametrize("check", [True, False])
 def test_idle_vgpus_do_not_end_an_interrupted_installation(make_host, package, check):
-    """The installer had removed nvidia-smi when it ended; the old driver is loaded and has its vGPUs. /proc alone shows who uses them."""
+    """The interrupted installer had removed nvidia-smi, and the old driver is still loaded with its vGPUs. Only /proc shows who uses them."""
     host = make_host(gpus=[("0000:e8:00.0", A40)]).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]).ok
     host.kernel.load("550.144.02")
@@ -356,7 +359,7 @@ HOST_MEMBER = "Host_Drivers/" + RUN
 
 @pytest.fixture
 def bundle(tmp_path):
-    """Builds zips: members by name."""
+    """Returns a function that builds a zip from {name of a member: content}."""
 
     def build(members, name="NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"):
         path = str(tmp_path / name)
@@ -528,7 +531,7 @@ def test_a_package_of_the_same_size_but_another_content_is_extracted_again(make_
 
 
 def test_what_a_killed_extraction_left_is_removed(make_host, bundle, tmp_path):
-    """Where the bundle is kept each kill would leave a driver's size on the disk."""
+    """Without this cleanup, each killed extraction would leave a file of the driver's size in the directory of the bundle."""
     src, dest = bundle(GOOD), str(tmp_path / "out")
     os.makedirs(dest)
     for name in (RUN + ".ab12cd.part", "other.part"):
@@ -539,7 +542,7 @@ def test_what_a_killed_extraction_left_is_removed(make_host, bundle, tmp_path):
 
 
 def strange(name=HOST_MEMBER, content=b"x", mode=0o100644):
-    """A zip with one member that NVIDIA would not ship."""
+    """Returns (information, content) of a zip member that NVIDIA would not ship."""
     info = zipfile.ZipInfo(name)
     info.external_attr = mode << 16
     info.compress_type = zipfile.ZIP_DEFLATED

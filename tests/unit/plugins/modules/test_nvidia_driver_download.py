@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Downloading the vGPU software package: resumed, checked, owner-only, and never showing the link."""
+"""Tests of downloading the vGPU software package: the file is resumed, verified and readable only by its owner, and its URL is never shown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ IDLE = namedtuple("usage", "total used free")(1 << 40, 0, 1 << 40)
 
 
 class Response(io.BytesIO):
-    """An answer. cut: the body ends after so many bytes. broken: what reading raises then; its length is not known."""
+    """A response of a server.
+
+    The body ends after *cut* bytes. At its end, reading raises *broken*, if that is set, and the response has no length.
+    """
 
     def __init__(self, status, body, headers, cut=None, broken=None):
         super().__init__(body if cut is None else body[:cut])
@@ -45,17 +48,20 @@ class Response(io.BytesIO):
                 self.headers[key] = value
 
     def read(self, size=-1):
-        """As of a body in chunks, if it is broken."""
+        """Reads from the body. At its end, raises *broken*, if that is set."""
         return super().read(size) or (fail(self.broken) if self.broken else b"")
 
 
 def fail(exc):
-    """Raises it."""
+    """Raises the exception."""
     raise exc
 
 
 class Server:
-    """Stands for open_url. script: what happens to the first requests, an exception or changes of the answer; then all is well."""
+    """Replaces open_url.
+
+    The items of *script* apply to the first requests: an exception to raise, or changes of the response. All later requests succeed.
+    """
 
     def __init__(self, content=CONTENT, script=()):
         self.content = content
@@ -81,7 +87,7 @@ class Server:
 
 
 def status(code, location=None):
-    """An answer that is no file, as urllib raises it: with the link in it."""
+    """Returns the exception that urllib raises for a response without a file. Its text contains the URL."""
     headers = email.message.Message()
     if location:
         headers["Location"] = location
@@ -90,7 +96,7 @@ def status(code, location=None):
 
 @pytest.fixture
 def fetch(make_host, tmp_path, monkeypatch):
-    """Runs the module against a server."""
+    """Returns a function that runs the module against a server."""
 
     def run(server, check=False, **changes):
         monkeypatch.setattr(driver_download, "open_url", server)
@@ -105,7 +111,7 @@ def fetch(make_host, tmp_path, monkeypatch):
 
 
 def lies(tmp_path):
-    """What the cache has: sizes by name."""
+    """Returns the sizes of the files in the cache, by name."""
     directory = tmp_path / "cache"
     return {one.name: one.stat().st_size for one in directory.iterdir()} if directory.exists() else {}
 
@@ -156,7 +162,7 @@ def test_a_server_without_ranges_begins_again(fetch, tmp_path):
 
 
 def test_another_part_than_requested_is_not_used(fetch, tmp_path):
-    """A server that can't send the rest sends the whole file."""
+    """If a server sends another part than requested, its response is ignored, and the whole file is requested."""
     fetch(Server(script=[{"cut": 1 << 20}] + [status(503)] * 500), timeout=30)
     for check in (True, False):
         server = Server(script=[{"headers": {"Content-Range": "bytes 7-8/9"}}])
@@ -228,13 +234,13 @@ def test_a_server_that_names_another_link_is_followed(fetch, tmp_path, code):
 
 @pytest.mark.parametrize("check", [True, False])
 def test_a_link_without_tls_is_not_asked(fetch, check):
-    """Not even once: the request itself would show the secret on the way."""
+    """A URL without TLS is never requested, because the request itself would reveal the secret."""
     server = Server(script=[status(302, "HTTP://mirror.example.com/%s?x=%s" % (NAME, MARK))])
     assert fetch(server, check=check).codes == ["download_failed"] and server.asked == [URL]
 
 
 def test_the_next_server_is_not_asked_without_tls():
-    """Through Ansible's real client: the server sees one request. Its own link is without TLS because a test has no certificate."""
+    """Ansible's real client sends the server only one request. The URL of the server is without TLS, because the test has no certificate."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):

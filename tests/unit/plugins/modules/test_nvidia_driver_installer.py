@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""NVIDIA's .run installer as it really is: its options by release, what ends it, and a driver that is loaded."""
+"""Tests of the real behavior of NVIDIA's .run installer: its options in each release, what makes it fail, and a loaded driver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RELEASES = ("535.309.01", "550.200.01", "570.237", "580.159.01", "595.58.02")
 
 @pytest.fixture
 def package(tmp_path):
-    """Makes a package of a release; its path."""
+    """Returns a function that creates a package of a release and returns its path."""
 
     def make(version="550.200.01"):
         path = tmp_path / ("NVIDIA-Linux-x86_64-%s-vgpu-kvm.run" % version)
@@ -32,20 +32,20 @@ def package(tmp_path):
 
 @pytest.fixture
 def running(make_host):
-    """A host whose driver is loaded, with its services."""
+    """Returns a host with a loaded driver and its services."""
     host = make_host()
     host.units = {"nvidia-vgpu-mgr": "active", "nvidia-persistenced": "inactive", "nvidia-dcgm": "active"}
     return host
 
 
 def programs(host):
-    """What was run that changes something."""
+    """Returns the commands that changed the host."""
     changing = ("rmmod", "modprobe", "sh", "systemctl", "/usr/bin/nvidia-uninstall")
     return [" ".join(argv[:2] if argv[0] == "sh" else argv) for argv in host.calls if argv[0] in changing and "show" not in argv]
 
 
 def words(version, **changes):
-    """The installer's command line."""
+    """Returns the arguments of the installer."""
     return driver_apply.arguments(driver_plan.Request(**changes), version, None)
 
 
@@ -78,7 +78,7 @@ def test_arguments_of_the_user_are_asked_of_the_release_too(make_host, package):
     call(nvidia_driver, host, src=package(), extra_arguments=[REBUILD]).ok
 
 
-# --- a driver that is loaded
+# --- a loaded driver
 
 
 @pytest.mark.parametrize("version", RELEASES[1:])
@@ -109,7 +109,7 @@ def test_without_a_reboot_the_driver_is_unloaded(running, package):
 
 
 def test_fabric_manager_is_stopped_too_and_starts_in_the_new_version(running, package):
-    """It keeps the modules loaded. Started by this module, it would be of the old version, and end."""
+    """Fabric Manager keeps the modules loaded. If this module started it again, Fabric Manager would have the old version and end."""
     running.units = {"nvidia-fabricmanager": "active", "nvidia-vgpu-mgr": "active"}
     real = call(nvidia_driver, running, src=package()).ok
     assert real["actions"][0] == "stop nvidia-vgpu-mgr, nvidia-fabricmanager" and real["actions"][-1] == "start nvidia-vgpu-mgr again"
@@ -127,7 +127,7 @@ def test_after_a_failure_the_old_driver_runs_again(running, package):
 
 
 def test_modules_that_the_installer_unloaded_are_loaded_again(running, package):
-    """It unloads idle ones at its beginning, also where it is allowed to go on beside them."""
+    """The installer first unloads idle modules, even if it is allowed to continue beside a loaded driver."""
 
     def unloads(argv, timeout):
         running.units.clear()
@@ -158,7 +158,7 @@ def test_idle_vgpus_are_not_removed_where_nothing_restores_them(running, package
 
 
 def test_an_old_release_has_no_way_around_a_loaded_driver(running, package):
-    """535: it is unloaded, also where a reboot follows, which restores the idle vGPUs."""
+    """Release 535 requires an unloaded driver, even if a reboot follows. That reboot restores the idle vGPUs."""
     running.vfs_on().add("0000:e8:00.4", "A40-8Q", UUID)
     running.kernel.add_process(4711, "python3", ["python3", "train.py"], ["/dev/nvidiactl"])
     refused = call(nvidia_driver, running, check=True, src=package("535.309.01"), load=False)
@@ -193,7 +193,7 @@ def test_the_flag_of_the_user_counts(running, package):
     assert real["actions"] == ["install the vGPU host driver 550.200.01 in place of 550.163.02"]
 
 
-# --- what ends the installer
+# --- what makes the installer fail
 
 
 @pytest.mark.parametrize("version", RELEASES)
@@ -244,7 +244,7 @@ def test_a_driver_of_the_distribution_is_refused_before_anything_is_done(make_ho
     assert programs(host) == []
 
 
-# --- what a failure leaves
+# --- the old driver after a failure
 
 
 def test_what_is_left_of_the_old_driver_is_said(running, package):

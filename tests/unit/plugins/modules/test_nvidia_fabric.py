@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""NVSwitch boards: Fabric Manager in vGPU mode, and the partitions of whole-card vGPUs."""
+"""Tests of NVSwitch boards: Fabric Manager in vGPU mode, and the partitions of vGPUs that use a whole GPU."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, H200X
 from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt
 
 PFS = ["0000:%s:00.0" % bus for bus in ("1b", "43", "52", "61", "9d", "c3", "d1", "df")]
-# Not in the order of PCI, as on real boards.
+# As on real boards, the module IDs are not in the order of PCI addresses.
 MODULES = dict(zip(PFS, (2, 4, 3, 1, 7, 5, 8, 6)))
 WHOLE = [{"gpu": "all", "vgpus": [{"type": "H200X-141C"}]}]
 EMPTY = [{"gpu": "all", "vgpus": []}]
 
 
 def vf(pf):
-    """The VF of a GPU's first vGPU."""
+    """Returns the VF of the first vGPU of a GPU."""
     return pf[:-1] + "4"
 
 
 def of(*modules):
-    """The GPUs with these module ids."""
+    """Returns the GPUs with these module IDs."""
     return [next(pf for pf in PFS if MODULES[pf] == module) for module in modules]
 
 
 VF = "<hostdev mode='subsystem' type='pci' managed='no'><source><address domain='0x0000' bus='0x%s' slot='0x00' function='0x4'/></source></hostdev>"
-ALONE = {7 + MODULES[pf] - 1: [vf(pf)] for pf in PFS}  # the partition of each card
+ALONE = {7 + MODULES[pf] - 1: [vf(pf)] for pf in PFS}  # the partition of each single GPU
 
 
 @pytest.fixture
 def host(make_host):
-    """Eight H200, VFs on, on the vendor-specific framework."""
+    """Returns a host with eight H200 GPUs and their VFs on the vendor-specific framework."""
     return make_host(gpus=[(pf, H200X) for pf in PFS], vendor_vfio=True).vfs_on()
 
 
 @pytest.fixture
 def board(host, monkeypatch):
-    """Its board, with Fabric Manager in vGPU mode."""
+    """Returns the board of the host, with Fabric Manager in vGPU mode."""
     return Board(host, MODULES, monkeypatch)
 
 
 def both(host, **arguments):
-    """Check mode and the run agree, and a second run has nothing to do."""
+    """Runs nvidia_vgpu and returns its result. Asserts that check mode matches the run, and that a second run changes nothing."""
     check = call(nvidia_vgpu, host, check=True, **arguments).ok
     assert check.writes == 0
     real = call(nvidia_vgpu, host, **arguments).ok
@@ -170,7 +170,7 @@ def test_the_partition_of_a_running_vm_is_never_deactivated(host, board):
 
 
 def test_an_activation_that_fails_leaves_the_others(host, board):
-    board.active[7] = []  # somebody else's; nobody uses the card, so it makes way
+    board.active[7] = []  # a foreign partition of a GPU that is not in use, which is therefore deactivated
     both(host, layout=WHOLE)
     assert board.active == ALONE
     call(nvidia_vgpu, host, layout=EMPTY).ok
@@ -277,7 +277,7 @@ def test_other_hosts_are_asked_nothing(make_host):
     assert not any("fabric" in word for words in host.calls for word in words if words[0] != "journalctl")
 
 
-# --- what is shown
+# --- what modules and vgpuctl show
 
 
 def test_what_is_read(host, board, capsys, monkeypatch):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What is read of a host, and the problems that are recognised."""
+"""Tests of what nvidia_gpu_info reads from a host, and of the problems that it recognizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PF = "0000:e8:00.0"
 
 
 def problems(host, **arguments):
-    """Problems by code; each names what was found and, apart from info, what to do."""
+    """Returns the problems by code. Asserts that each problem names what was found and that each error has a remedy."""
     outcome = call(nvidia_gpu_info, host, **arguments).ok
     assert outcome.writes == 0 and not outcome["changed"]
     for one in outcome["problems"]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One reading plans all stages: what each module's own check mode reports, and that the command on the host is the same from either module."""
+"""Tests that nvidia_host_plan plans all stages from one read, as each module's check mode does, and that two modules install the same command."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DOMAINS = [{"name": "web1", "vgpus": [{"type": "A40-24Q"}]}]
 
 
 def mixed(make_host, driver):
-    """A host with an A40, an A100 and a T4."""
+    """Returns a host with an A40, an A100 and a T4."""
     host = make_host(gpus=[("0000:17:00.0", A100), ("0000:3b:00.0", T4), ("0000:e8:00.0", A40)], driver=driver)
     Libvirt(host).define("web1")
     return host
@@ -120,7 +120,7 @@ def test_files_of_an_interrupted_installation_are_found(make_host):
 
 
 def imported(path, package):
-    """Names of modules of the engine and the backends that a file imports, itself and through others."""
+    """Returns the names of the engine and backend files that a file imports, directly or through other files."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(module_backends.__file__)))
     seen, waiting = set(), [(path, package)]
     while waiting:
@@ -144,7 +144,7 @@ def imported(path, package):
 
 
 def test_both_modules_copy_the_same_files_of_the_engine():
-    """The files copied to a host are those that were imported. Plan and run must not differ."""
+    """The engine's files that Ansible copies to a host are those that a module imports. The plan and the run need the same files."""
     directory = os.path.dirname(os.path.abspath(module_backends.__file__))
     copied = imported(os.path.join(directory, "vgpu_restore.py"), ["module_backends"])
     assert "cli/main.py" in copied and "system/mdevctl.py" in copied

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The kernel command line of the next boot, on each boot loader. Its programs are stand-ins (fake/boot.py); the sh that sources files is real."""
+"""Tests of the kernel command line for the next boot, on each boot loader.
+
+Stand-ins in fake/boot.py replace the programs of the boot loaders. The sh that sources files is real.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ CMDLINE = "/etc/kernel/cmdline"
 
 @pytest.fixture(params=sorted(boot.KINDS))
 def any_loader(request, make_host):
-    """A host of each boot loader, without the flags."""
+    """Returns a host with each of the boot loaders, without the flags."""
     return boot.KINDS[request.param](make_host())
 
 
@@ -32,7 +35,7 @@ def run(host, **arguments):
 
 
 def files(host):
-    """Every file's text, without what a state directory or a lock has."""
+    """Returns the text of each file, except for the state directory and the lock."""
     found = {}
     for directory, dummy, names in os.walk(host.root):
         for name in names:
@@ -42,7 +45,7 @@ def files(host):
     return found
 
 
-# --- each boot loader: there, again, and back
+# --- each boot loader: set the flags, run again, and remove the flags
 
 
 def test_a_password_on_the_command_line_is_kept_and_not_shown(make_host):
@@ -110,7 +113,7 @@ def test_a_rebuild_is_done_on_request(any_loader):
     assert files(any_loader) == before
 
 
-# --- GRUB's defaults that are edited in place
+# --- edits of GRUB's defaults in place
 
 ODD = [
     'GRUB_CMDLINE_LINUX="crashkernel=auto quiet" # site defaults\n',
@@ -166,7 +169,7 @@ def test_defaults_that_do_not_source_are_refused(make_host, kind):
     host = boot.KINDS[kind](make_host())
     host.put(GRUB, 'GRUB_CMDLINE_LINUX=""crashkernel=auto quiet" # site defaults intel_iommu=on iommu=pt"\n')
     outcome = run(host)
-    # Where the file itself would be edited, the line is named.
+    # If the module would edit the file itself, the error names the line.
     assert outcome.codes == ["bootloader_file_unclear" if kind in ("redhat", "suse") else "grub_defaults_broken"]
     assert outcome.msg.startswith(GRUB) and outcome.writes == 0
 
@@ -187,7 +190,7 @@ def test_mode_and_link_stay(make_host):
     assert stat.S_IMODE(os.stat(host.root + GRUB).st_mode) == 0o640
 
 
-# --- what is in the way
+# --- settings that override the flags, and interrupted rebuilds
 
 
 @pytest.mark.parametrize("name, text, line", [
@@ -217,7 +220,7 @@ def test_the_default_line_that_turns_it_off_is_named(make_host, kind):
 def test_a_configuration_without_the_flags_fails_before_anybody_reboots(make_host):
     host = boot.debian(make_host())
     old = host.get("/boot/grub/grub.cfg")
-    host.programs["update-grub"] = lambda argv, timeout: Result(0, "done\n")  # it writes elsewhere
+    host.programs["update-grub"] = lambda argv, timeout: Result(0, "done\n")  # as if it wrote another file
     outcome = run(host)
     assert outcome.codes == ["cmdline_overridden"] and "/boot/grub/grub.cfg:2: the next boot would not have intel_iommu=on iommu=pt" in outcome.msg
     assert host.get("/boot/grub/grub.cfg") == old and outcome["not_done"]
@@ -270,7 +273,7 @@ def test_a_reboot_that_did_not_help_is_not_asked_for_again(make_host):
     assert run(host).ok["missing_flags"] == []
 
 
-# --- other ways in which a flag is there already
+# --- other ways to set a flag
 
 
 @pytest.mark.parametrize("line", ["intel_iommu=on,sm_on iommu=pt", "intel_iommu=igfx_off,on iommu.passthrough=1", "iommu=nopt intel-iommu=on iommu=pt,force"])
@@ -312,7 +315,7 @@ def test_red_hats_variables(make_host):
     assert not done["changed"] and done["next_boot"][0]["cmdline"] == ["root=/dev/sda1", "ro", "intel_iommu=on", "iommu=pt", "isolcpus=1"]
 
 
-# --- /etc/kernel/cmdline and entries
+# --- /etc/kernel/cmdline and loader entries
 
 
 @pytest.mark.parametrize("text", [
@@ -360,7 +363,7 @@ def test_proxmox_without_a_command_line_file(make_host):
     assert "this file is missing" in run(host).msg
 
 
-# --- boot loaders without a file here, and bad flags
+# --- boot loaders that the module cannot configure, and invalid flags
 
 
 @pytest.mark.parametrize("loader, word", [("rEFInd 0.14.0.2", "refind_linux.conf"), ("ZFSBootMenu 2.3", "org.zfsbootmenu:commandline")])
@@ -399,14 +402,14 @@ def test_flags_that_can_not_be_written(any_loader, flags):
 
 
 def test_a_saved_default_is_no_reason_to_write(make_host):
-    """All entries of this system count where the default is not known."""
+    """If the default entry is unknown, all entries of this system count."""
     host = boot.debian(make_host(), 'GRUB_DEFAULT=saved\nGRUB_CMDLINE_LINUX=""\n')
     run(host).ok
     assert not run(host).ok["changed"]
 
 
 def test_a_grubby_that_edits_the_defaults_too_leaves_them_ours(make_host):
-    """RHEL 9's grubby rewrites /etc/default/grub; the original is put back all the same."""
+    """RHEL 9's grubby rewrites /etc/default/grub. The original file is restored nevertheless."""
     host = boot.redhat(make_host(driver="vfio-pci"))
     before, real = host.get(GRUB), host.programs["grubby"]
     host.programs["grubby"] = lambda argv, timeout: host.put(GRUB, host.get(GRUB) + "# grubby was here\n") or real(argv, timeout)
@@ -431,7 +434,7 @@ def test_a_failing_grubby_and_proxmox_boot_tool(make_host):
 
 
 def test_a_pinned_entry_without_the_flags_is_found(make_host):
-    """grubby changes all entries, but the saved one is not there any more."""
+    """grubby changes all entries, but the saved entry no longer exists."""
     host = boot.redhat(make_host())
     host.put("/boot/grub2/grubenv", "saved_entry=gone\n")
     assert run(host).codes == ["bootloader_unknown"]
@@ -457,7 +460,10 @@ def test_partitions_of_proxmox(make_host, monkeypatch, tmp_path):
 
 
 def test_a_partition_that_a_killed_run_left_mounted_is_unmounted(make_host, monkeypatch, tmp_path):
-    """Mounted read-only it could not be mounted for writing: no refresh would reach it, a kernel update's neither, until a reboot."""
+    """A partition that is mounted read-only cannot be mounted for writing.
+
+    Until a reboot, no refresh would reach it, not even after a kernel update.
+    """
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     host = boot.proxmox(make_host(), True)
     ended, running = (str(tmp_path / name) for name in ("vgpu-boot-4711-abc", "vgpu-boot-1-def"))
@@ -483,11 +489,11 @@ def test_a_partition_that_a_killed_run_left_mounted_is_unmounted(make_host, monk
 
 
 class Killed(BaseException):
-    """As SIGKILL: nothing of ours runs after it."""
+    """Simulates SIGKILL: no code of the collection handles this exception."""
 
 
 def test_a_grubby_that_is_killed_halfway_is_run_again(make_host):
-    """Its first entry is newer than the mark of what is due, and the entry that boots may be one that it did not come to."""
+    """The first entry that grubby wrote is newer than the mark of the pending rebuild, but grubby may not have reached the entry that boots."""
     host = boot.redhat(make_host(), 'GRUB_CMDLINE_LINUX="vfio-pci.ids=10de:2235 quiet"\n', "root=/dev/sda1 vfio-pci.ids=10de:2235")
     host.programs["modinfo"] = lambda argv, timeout: Result(1, "modinfo: ERROR: Module nvidia not found.\n")
     assert call(nvidia_pci_driver, host, driver="none").ok["bootloader_update_needed"] and "vfio" not in host.get(GRUB)
@@ -510,7 +516,7 @@ def test_a_grubby_that_is_killed_halfway_is_run_again(make_host):
 
 @pytest.mark.parametrize("kind, program", [("debian", "update-grub"), ("suse", "grub2-mkconfig")])
 def test_a_configuration_that_was_half_written_is_written_again(make_host, kind, program):
-    """Both write in place; the first entry is there, and has the flags, but the configuration ends in its middle."""
+    """Both programs write in place. The first entry exists and has the flags, but the configuration ends in the middle."""
     host = boot.KINDS[kind](make_host())
     good, config = host.programs[program], "/boot/grub/grub.cfg" if kind == "debian" else "/boot/grub2/grub.cfg"
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Single mediated devices on a fake host."""
+"""Tests of single mediated devices on a fake host."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_nothing_to_do_is_refused(host):
     assert "mutually exclusive" in call(nvidia_mdev, host, uuid=ONE, devices=[]).msg
 
 
-# --- what else is on the GPU
+# --- other vGPUs on the GPU
 
 THREE = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a13"
 OTHER_VF = "0000:e8:00.5"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""MIG mode, GPU instances, and vGPUs that live in them, on fake hosts of both frameworks."""
+"""Tests of MIG mode, GPU instances, and the vGPUs that use them, on fake hosts with each framework."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 
 
 def one(*vgpus, **more):
-    """A layout of one GPU, from types."""
+    """Returns a layout of one GPU from the names of types."""
     return [dict({"gpu": PF, "vgpus": [{"type": name} for name in vgpus]}, **more)]
 
 
 def prepare(host, layout):
-    """What the roles mig and sriov do."""
+    """Configures the host as the roles mig and sriov do, and returns the host."""
     call(nvidia_mig, host, layout=layout, cycle_vfs=True).ok
     call(nvidia_sriov, host).ok
     return host
 
 
 def names(host):
-    """Profiles of the GPU instances, sorted."""
+    """Returns the sorted names of the profiles of all GPU instances."""
     return sorted(instance.profile.name for instance in host.pf(PF).instances)
 
 
 def kinds(host):
-    """Types of the vGPUs, sorted."""
+    """Returns the sorted types of all vGPUs."""
     return sorted(name for dummy, dummy2, name in host.vgpus())
 
 
 def restored(host):
-    """What a boot does."""
+    """Restores the host as a boot does, and returns the report."""
     return restore.restore(host.ctx, 60, 0.5, lambda words: None)
 
 
@@ -116,7 +116,7 @@ def test_a_gpu_in_use_is_never_reset(make_host):
 def test_only_the_daemon_itself_counts_as_harmless(make_host, argv, unreadable):
     host = make_host(gpus=[(PF, A100)])
     host.kernel.add_process(9, "x", argv, ["/dev/nvidia0"])
-    if unreadable:  # it stands for all that can't be read
+    if unreadable:  # stands for any state that cannot be read
         host.kernel.processes[9].unreadable = errno.EACCES
     outcome = call(nvidia_mig, host, mode="enabled")
     assert outcome.codes == ["in_use"] and outcome.writes == 0 and not host.pf().mig
@@ -405,11 +405,11 @@ def test_an_nvidia_smi_that_hangs_or_is_missing_is_reported(make_host, hangs):
     assert outcome.codes == ["mig_unknown"] and outcome.writes == 0
     assert ("did not end within 60 s" if hangs else "is not installed") in outcome.msg
     if hangs:
-        assert len(asked) == 1  # a second query would cost another minute for the same answer
+        assert len(asked) == 1  # a second query would take another minute for the same result
 
 
 def test_a_dead_gpu_does_not_shift_the_numbers_of_the_others(make_host):
-    """nvidia-smi's tables name GPUs by its own number, in which one that gives no line counts."""
+    """nvidia-smi's tables identify a GPU by its index. A GPU that prints no line still counts in these indexes."""
     host = make_host(gpus=[("0000:17:00.0", SMALL_A100), ("0000:e8:00.0", SMALL_A100)]).vfs_on()
     for pf in host.kernel.pfs():
         pf.mig = pf.mig_pending = True
@@ -446,7 +446,7 @@ def test_a_type_by_number_is_known_to_nvidia_smi_without_vfs(make_host, vfs, bes
 
 
 def test_no_instance_goes_where_one_may_hold_a_vgpu_of_an_unknown_type():
-    """Neither its GPU instance nor its type is known: it may live in any."""
+    """Neither the type of the vGPU nor its GPU instance is known, so the vGPU may use any GPU instance."""
     gpu = Gpu(PF, "0x20b0", "0x0000", None)
     gpu.mig = Mig(True, True, [Profile("1g.5gb", 19), Profile("3g.20gb", 9)], [GpuInstance(3, "3g.20gb", 9, 0, 4, [0])])
     vgpu = Vgpu(UUID, "0000:17:00.4", 0, "999", "type 999")
@@ -455,7 +455,7 @@ def test_no_instance_goes_where_one_may_hold_a_vgpu_of_an_unknown_type():
 
 
 def test_as_many_instances_stay_as_leave_room_for_the_others(make_host):
-    """Six small ones: those at 0 to 3 make room for the large one, that at 4 or 5 stays."""
+    """The host has six small GPU instances. Those at 0 to 3 are removed for the large one, and the one at 4 or 5 stays."""
     host = make_host(gpus=[("0000:17:00.0", A100)]).vfs_on()
     host.pf().mig = host.pf().mig_pending = True
     assert call(nvidia_mig, host, gpus=["all"], instances=["1g.5gb"] * 6).ok["changed"]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""VFs on and off on a fake host, and what goes wrong there."""
+"""Tests of enabling and disabling VFs on a fake host, and of the errors that can occur."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PF = "0000:e8:00.0"
 
 
 def enabled(host):
-    """Whether the GPU has all its VFs, all on nvidia."""
+    """Returns whether the GPU has all of its VFs and nvidia has bound each of them."""
     pf = host.pf(PF)
     return pf.driver == "nvidia" and len(pf.vfs) == 32 and {vf.driver for vf in pf.vfs} == {"nvidia"}
 
@@ -43,7 +43,7 @@ def test_reset_is_passed_on(make_host):
 
 
 def test_a_gpu_that_a_job_uses_is_not_reset(make_host):
-    """The script resets before it asks the driver whether the GPU is in use."""
+    """sriov-manage resets a GPU before it checks with the driver whether the GPU is in use."""
     host = make_host(gpus=[(PF, A40), ("0000:e7:00.0", A40)])
     host.kernel.add_process(9, "python3", ["python3", "train.py"], ["/dev/nvidiactl", "/dev/nvidia%d" % host.pf(PF).number])
     outcome = call(nvidia_sriov, host, gpus=[PF], reset=True)
@@ -75,7 +75,7 @@ def test_an_unbind_lock_that_stays_busy_names_who_holds_it(make_host):
 
 
 def test_the_deadlines_last_call_does_not_hide_the_busy_unbind_lock(make_host, monkeypatch):
-    """The deadline stops the last call before it prints anything; the lock is still what stands in the way."""
+    """The deadline stops the last call of sriov-manage before its first output. The error must still name the busy unbind lock."""
     host = make_host()
     host.kernel.add_process(812, "dcgm", ["/usr/bin/nv-hostengine", "-n"], ["/dev/nvidia0"])
     real = host._sriov_manage
@@ -210,7 +210,7 @@ def test_a_vgpu_that_comes_between_plan_and_disabling_is_seen(host):
 
 
 def test_a_vgpu_that_comes_while_the_lock_is_busy_is_seen(host, monkeypatch):
-    """A retry may come a minute after the guard's first look."""
+    """A retry may run a minute after the first check for vGPUs."""
     host.faults.lock_taken = host.clock.now() + 10
     real = host._sriov_manage
 
@@ -299,7 +299,7 @@ def test_vfs_that_an_agent_takes_are_reported(make_host):
 
 @pytest.mark.parametrize("agent_meets, lock_meets", [("0000:e7:00.0", PF), (PF, "0000:e7:00.0")])
 def test_errors_are_in_the_order_of_the_gpus_whichever_is_noticed_first(make_host, agent_meets, lock_meets):
-    """The agent is noticed after all GPUs are done, the lock at once."""
+    """A VF that an agent unbinds is noticed after all GPUs are done, but a busy lock is noticed immediately."""
     host = make_host(gpus=[("0000:e7:00.0", A40), (PF, A40)])
     host.kernel.add_process(812, "dcgm", ["/usr/bin/nv-hostengine"], ["/dev/nvidia%d" % host.pf(lock_meets).number])
     real, taken = host.clock.pause, []

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The layout module on a fake host."""
+"""Tests of the module nvidia_vgpu on a fake host."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_a_vgpu_that_vanishes_is_reported(host):
 
 
 def test_errors_are_in_the_order_of_the_gpus_whichever_is_noticed_first(make_host):
-    """The first GPU's vGPU vanishes while it is watched; by then the second GPU's create has failed."""
+    """The vGPU of the first GPU vanishes while it is monitored. By then, the creation on the second GPU has already failed."""
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]).vfs_on()
     host.faults.vanish_after = 0.5
     real = host.kernel._create_mdev

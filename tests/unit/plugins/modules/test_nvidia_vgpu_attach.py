@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vGPUs for libvirt's VMs: who gets which, who keeps what, and what is refused."""
+"""Tests of vGPUs for libvirt VMs: which VM gets which vGPU, which VM keeps its vGPU, and what is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SOUND = "<hostdev mode='subsystem' type='pci' managed='yes'><source><address dom
 
 @pytest.fixture
 def mdevs(make_host):
-    """Two A40: A40-24Q twice on one, A40-8Q on the other."""
+    """Returns a host with two A40 GPUs: one with two A40-24Q vGPUs, the other with one A40-8Q vGPU."""
     host = make_host(gpus=[(OTHER, A40), (PF, A40)]).vfs_on()
     host.add("0000:e7:00.4", "A40-24Q", ONE)
     host.add("0000:e7:00.5", "A40-24Q", TWO)
@@ -39,7 +39,7 @@ def mdevs(make_host):
 
 @pytest.fixture
 def vendor(make_host):
-    """An A40 with two A40-24Q on the vendor-specific framework."""
+    """Returns a host with an A40 and two A40-24Q vGPUs on the vendor-specific framework."""
     host = make_host(vendor_vfio=True).vfs_on()
     host.add("0000:e8:00.4", "A40-24Q", None)
     host.add("0000:e8:00.5", "A40-24Q", None)
@@ -51,7 +51,7 @@ def web(*vgpus, name="web1"):
 
 
 def both(host, **arguments):
-    """Check mode and the run agree, check mode writes nothing, and a second run has nothing to do."""
+    """Runs the module and returns its result. Asserts that check mode writes nothing and matches the run, and that a second run changes nothing."""
     check = call(nvidia_vgpu_attach, host, check=True, **arguments).ok
     assert check.writes == 0
     real = call(nvidia_vgpu_attach, host, **arguments).ok
@@ -99,7 +99,7 @@ def test_an_exact_list_takes_the_rest_and_leaves_other_devices(mdevs):
 
 
 def test_other_vendors_mediated_devices_stay(mdevs, monkeypatch):
-    """One that is there has no name of its type (Intel's have none); one that is not started is known to mdevctl alone."""
+    """A mediated device of another vendor, such as Intel, may have no type name. If the device is not started, only mdevctl lists it."""
     mdevs.add("0000:e8:00.5", "A40-8Q", FOUR)
     real, gone = Mdev.type_title, "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3aff"
     monkeypatch.setattr(Mdev, "type_title", lambda self, key: None if key == FOUR else real(self, key))
@@ -260,9 +260,9 @@ VGPU_ON_COMMAND_LINE = (
 
 
 def test_a_vm_is_addressed_by_its_uuid(mdevs):
-    """virsh takes a name for an id, then for a UUID, before it takes it for a name."""
+    """virsh interprets a name first as an ID, then as a UUID, and only then as a name."""
     virsh = Libvirt(mdevs).define("first", running=True).define("1")
-    virsh.define(uuid_of("first"))  # a name like another one's UUID
+    virsh.define(uuid_of("first"))  # the name of this VM is the UUID of another one
     both(mdevs, domains=[web({"uuid": ONE}, name="1"), web({"uuid": TWO}, name=uuid_of("first"))], live=True)
     assert virsh.has("1") == [ONE] and virsh.has(uuid_of("first")) == [TWO]
     assert virsh.has("first") == virsh.has("first", running=True) == []
@@ -284,7 +284,7 @@ def test_only_the_systems_libvirt(mdevs):
 
 
 def test_all_requests_are_served_where_it_is_possible(mdevs):
-    """The first request would take the only vGPU that the second one can have."""
+    """If requests were served one by one, the first request would take the only vGPU that the second one can have."""
     virsh = Libvirt(mdevs).define("web1").define("web2")
     expected = [web({"type": "A40-24Q"}), web({"uuid": ONE}, name="web2")]
     both(mdevs, domains=expected)
@@ -452,7 +452,7 @@ def test_a_file_that_is_no_saved_vm_is_a_warning(mdevs, content):
 
 
 def test_a_directory_of_saved_vms_that_only_root_may_read(mdevs, monkeypatch):
-    """What others than root may still do: vgpuctl status."""
+    """Users other than root can still run vgpuctl status."""
     Libvirt(mdevs).define("web1")
     names = files.names
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The configuration of nova and KubeVirt for the vGPUs that exist."""
+"""Tests of the configuration of nova and KubeVirt for the existing vGPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TYPES = {one.short: one.id for one in A40.types}
 
 
 def ask(host, **arguments):
-    """The module's result; it never changes anything."""
+    """Returns the result of the module. Asserts that the module changes nothing."""
     outcome = call(nvidia_vgpu_cloud_info, host, **arguments).ok
     assert outcome.writes == 0 and not outcome["changed"]
     return outcome
@@ -56,7 +56,7 @@ def test_vfs_of_the_vendors_framework_beside_a_t4(make_host):
 
 
 def test_a_type_has_the_current_name_of_its_directory(host):
-    """A parent that was under vfio-pci when it registered has another prefix; nova and libvirt go by it."""
+    """If a parent was bound to vfio-pci when it registered, the directories of its types have another prefix. nova and libvirt use that name."""
     host.add("0000:e8:00.4", "A40-24Q", UUID % 1)
     resolve = host.sysfs.target
     host.sysfs.target = lambda path: "../vfio-pci-565" if path.endswith(UUID % 1 + "/mdev_type") else resolve(path)
@@ -65,7 +65,7 @@ def test_a_type_has_the_current_name_of_its_directory(host):
 
 @pytest.mark.parametrize("classes", [False, True])
 def test_nova_gets_no_pci_domain_of_five_digits(make_host, classes):
-    """nova-compute would end; with two types on that GPU there is no contradiction, because nova does not get it."""
+    """nova-compute would end with such an address, so nova does not get this GPU. Two types on this GPU are therefore no contradiction."""
     far = "10000:e8:00.0"
     host = make_host(gpus=[(far, L40S), ("0000:3b:00.0", L40S)], vendor_vfio=True).vfs_on()
     host.pf(far).mixed = True

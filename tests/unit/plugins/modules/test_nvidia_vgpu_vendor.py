@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The layout module on the vendor-specific VFIO framework, with mixed sizes and vgpu_params on either framework."""
+"""Tests of the layout module on the vendor-specific VFIO framework, and of mixed sizes and vgpu_params on each framework."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ EMPTY = [{"gpu": "all", "vgpus": []}]
 
 @pytest.fixture
 def host(make_host):
-    """A host with one L40S, VFs on."""
+    """Returns a host with one L40S and its VFs."""
     return make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
 
 
 def restored(host):
-    """What a boot does."""
+    """Restores the host as a boot does, and returns the report."""
     return restore.restore(host.ctx, 60, 0.5, lambda words: None)
 
 
@@ -59,7 +59,7 @@ def test_two_vgpus_are_created_kept_and_removed(host, short_list):
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_full_gpu_while_nvidia_smi_is_silent(host, hangs):
-    """No VF lists a type, and nobody can be asked: what is there stays, and another type is not called one that the GPU does not offer."""
+    """No VF lists a type, and nvidia-smi does not respond. Existing vGPUs stay, and no error states that the GPU does not offer another type."""
     call(nvidia_vgpu, host, layout=TWO).ok
     host.kernel.faults.no_smi_types = True
     host.ctx.smi_silent = "nvidia-smi did not end within 60 s and was stopped" if hangs else None
@@ -102,7 +102,7 @@ def test_an_eperm_of_a_race_is_a_sentence(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     used = host.kernel.used
     host.kernel.used = lambda mdev: True
-    with mock.patch.object(nvidia_smi, "active", lambda ctx, pf: ([], None)):  # it listed none when the plan was made
+    with mock.patch.object(nvidia_smi, "active", lambda ctx, pf: ([], None)):  # nvidia-smi listed no vGPU when the plan was made
         outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and "EPERM" in outcome.msg and "Stop the VM" in outcome.msg
     host.kernel.used = used
@@ -258,7 +258,7 @@ MIXED = [{"gpu": "all", "mixed_sizes": True, "vgpus": [{"type": "%s-8Q"}, {"type
 
 
 def mixed(word, on=True):
-    """24 + 12 + 8 GiB on one GPU."""
+    """Returns a layout with vGPUs of 24, 12 and 8 GiB on one GPU."""
     return [{"gpu": "all", "mixed_sizes": on, "vgpus": [{"type": one["type"] % word} for one in MIXED[0]["vgpus"]]}]
 
 

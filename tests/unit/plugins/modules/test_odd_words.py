@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Words of operators that are no name, no number and no address, as YAML or a slip leaves them: refused, never taken for something else."""
+"""Tests of input that is not a valid name, number or address, because of YAML or a typing error.
+
+It is refused and never interpreted as another value.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ ONE = [{"type": "A40-24Q"}]
 
 @pytest.mark.parametrize("word", ["NVIDIA", "Tesla", "GRID", "nvidia quadro", " "])
 def test_a_makers_name_is_no_gpu(make_host, word):
-    """Without the driver no GPU has a product's name: a word that is nothing but the maker's named all of them, those of no vGPU too."""
+    """Without a driver, GPUs have no product name.
+
+    Earlier, the name of the manufacturer alone selected all GPUs, including those without vGPU support.
+    """
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", GEFORCE)], driver="vfio-pci")
     assert inventory.read(host.ctx).select([word])[0] == []
     outcome = call(nvidia_pci_driver, host, gpus=[word])
@@ -27,14 +33,14 @@ def test_a_makers_name_is_no_gpu(make_host, word):
 
 
 def test_blanks_around_a_selector_do_not_change_its_rank(host):
-    """Entries of the same kind add up; "all" is for the GPUs that nothing else names."""
+    """Entries of the same kind add up, but "all" applies only to GPUs that no other entry names."""
     entries = [{"gpu": " all ", "vgpus": ONE}, {"gpu": "A40", "vgpus": ONE}]
     assert len(call(nvidia_vgpu, host, check=True, layout=entries).ok["vgpus"]) == 1
 
 
 @pytest.mark.parametrize("count", [True, False])
 def test_a_count_of_yes_or_no_is_no_number(host, count):
-    """"count: no" was 0 and removed the vGPUs."""
+    """Earlier, "count: no" was read as 0 and removed the vGPUs."""
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": ONE}]).ok
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": count}]}])
     assert "count is %s" % count in outcome.msg and outcome.writes == 0
@@ -53,7 +59,7 @@ def test_what_is_no_uuid_and_what_are_no_parameters(change):
 
 @pytest.mark.parametrize("gpus", [3420.0, [3420.0], ["90"]])
 def test_an_address_that_yaml_took_for_a_number(host, gpus):
-    """gpu: 0000:57:00.0 without quotes is 3420.0 in YAML 1.1."""
+    """YAML 1.1 reads an unquoted 0000:57:00.0 as the number 3420.0."""
     assert "quotes" in call(nvidia_sriov, host, gpus=gpus).msg
     assert "quotes" in call(nvidia_vgpu, host, layout=[{"gpu": gpus, "vgpus": ONE}]).msg
 
@@ -70,13 +76,13 @@ def test_a_limit_of_the_drivers_that_no_gpu_has(make_host):
 
 
 def test_a_series_of_tomorrow_in_a_list_of_types():
-    """Which series there are is for the driver to say. Lines that name no board are none of types."""
+    """The driver defines which series exist. Lines that name no board do not contain a type."""
     text = "NVIDIA A40-1Q 557\nNVIDIA Z1-24V 900\nGRID T9-2W 7\ntypes 12\nvGPU-types: 12\n"
     assert [(one.id, one.short) for one in vendor_vfio.parse_creatable(text)] == [("557", "A40-1Q"), ("900", "Z1-24V"), ("7", "T9-2W")]
 
 
 def test_a_checksum_with_the_end_of_its_line(tmp_path):
-    """A block of YAML ends with a newline: the right file was called damaged."""
+    """A block in YAML ends with a newline. Earlier, a checksum with this newline made the correct file appear damaged."""
     path = tmp_path / "package"
     path.write_bytes(b"x")
     bundle.check(str(path), " sha256:%s\n" % bundle.sha256(str(path)).upper())

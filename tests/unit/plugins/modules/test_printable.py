@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What a module prints at its end, through the real exit: bytes that are no text, and links that are secrets."""
+"""Tests of what a module prints when it really exits: bytes that are not valid text, and URLs that are secrets."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ MARK = "SECRETMARK-5e2a"
 
 
 def printed(module, host, capfdbinary, check=False, **arguments):
-    """Runs the module with its real exit; what the controller reads of it."""
+    """Runs the module until its real exit. Returns the result as the controller reads it."""
     with patch_module_args(dict(arguments, _ansible_check_mode=check, _ansible_diff=True)), mock.patch.object(_module, "Context", lambda root: host.ctx):
         with pytest.raises(SystemExit):
             module.main()
     out = capfdbinary.readouterr().out
     result = json.loads(out.decode("utf-8").strip().splitlines()[-1])
-    json.dumps(result, ensure_ascii=False).encode("utf-8")  # as the controller writes it to logs and files
+    json.dumps(result, ensure_ascii=False).encode("utf-8")  # as the controller writes the result to logs and files
     return result
 
 
 @pytest.fixture
 def latin(make_host):
-    """A host whose vfio-pci line has a byte that is no UTF-8."""
+    """Returns a host whose vfio-pci line has a byte that is not valid UTF-8."""
     host = make_host(driver="vfio-pci")
     host.put("/etc/modprobe.d/vfio.conf", "")
     with open(host.root + "/etc/modprobe.d/vfio.conf", "wb") as handle:
@@ -119,7 +119,7 @@ def test_a_secret_is_hidden_where_ansible_cannot_check_the_options(host, capfdbi
 
 
 def leaves(value):
-    """All texts in a result."""
+    """Returns all texts in a result."""
     if isinstance(value, dict):
         return [text for pair in value.items() for one in pair for text in leaves(one)]
     return [text for one in value for text in leaves(one)] if isinstance(value, list) else [value] if isinstance(value, str) else []
@@ -127,7 +127,7 @@ def leaves(value):
 
 @pytest.mark.parametrize("text", ["\x1b]0;mine\x07", "\x9b31m", "\u202e"])
 def test_a_result_has_nothing_that_a_terminal_obeys(latin, capfdbinary, text):
-    # Roles show parts of results in messages of their own, and Ansible shows diffs, both as they are.
+    # Roles show parts of results in their own messages, and Ansible shows diffs. Neither of them escapes the text.
     latin.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235 # %s\n" % text)
     for module in (nvidia_gpu_info, nvidia_pci_driver):
         result = printed(module, latin, capfdbinary, check=True)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""GPUs that the table of models does not have: what kernel and driver report counts, in every module, in vgpuctl and at boot."""
+"""Tests of GPUs that are not in the table of models: each module, vgpuctl and the restore at boot use what the kernel and the driver report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100, GEFORCE, FakeModel, FakeType
 
 PF = "0000:e8:00.0"
-# A board of tomorrow with SR-IOV, one with MIG besides, one without SR-IOV.
+# Future boards: one with SR-IOV, one that also has MIG, and one without SR-IOV.
 NEW = FakeModel("0x2fff", "NVIDIA Z99", 48, 6, [FakeType(900 + one.gib, one.name.replace("A40", "Z99"), one.gib, one.most) for one in A40.types[2:12]])
 MIG = FakeModel("0x2ffe", "NVIDIA Z100", 40, 6, A100.types, profiles=A100.profiles)
 ON_PF = FakeModel("0x1fff", "Tesla Y9", 16, 0, [FakeType(230, "GRID Y9-8Q", 8, 2)])
@@ -72,7 +72,10 @@ def test_its_mig_is_asked_for(make_host):
 
 
 def test_its_mig_is_planned_with_the_host(make_host):
-    """A stage that is not in the plan is not run by role host: the layout was refused for want of the mode that role mig sets."""
+    """The role host does not run a stage without a plan.
+
+    Earlier, the layout was refused because MIG mode, which the role mig enables, was missing.
+    """
     host = make_host(gpus=[(PF, MIG)])
     plan = call(nvidia_host_plan, host, layout=layout_of("A100-1-5C")).ok["plans"]["mig"]
     assert any("MIG" in action for action in plan["actions"])
@@ -102,7 +105,7 @@ def test_what_is_reported_of_it(make_host):
 
 
 def test_a_gpu_without_vgpus_is_refused_by_what_its_driver_shows(make_host):
-    """A consumer GPU: 'all' leaves it out, and with the host driver bound there is neither a type nor SR-IOV."""
+    """The selector 'all' leaves out a consumer GPU. With the host driver, such a GPU offers neither vGPU types nor SR-IOV."""
     host = make_host(gpus=[(PF, A40), ("0000:01:00.0", GEFORCE)]).vfs_on()
     outcome = call(nvidia_vgpu, host, layout=layout_of("A40-24Q", "0000:01:00.0"))
     assert outcome.codes == ["gpu_unsupported"] and outcome.writes == 0

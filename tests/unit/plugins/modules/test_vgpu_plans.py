@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Plans of hosts that changed since the last run: vGPUs, VFs and GPUs that went, moved, or were left by others."""
+"""Tests of plans for hosts that changed since the last run: vGPUs, VFs and GPUs that disappeared, moved, or were left by others."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ FRAMEWORKS = pytest.mark.parametrize("vendor", [False, True])
 
 
 def entry(gpu, *vgpus, **rest):
-    """An entry of a layout; a vGPU is a dictionary or the name of its type."""
+    """Returns an entry of a layout. Each vGPU is a dictionary or the name of its type."""
     return {"gpu": gpu, "vgpus": [{"type": one} if isinstance(one, str) else one for one in vgpus], **rest}
 
 
 def one_gpu(make_host, vendor=False, **arguments):
-    """A host with an A40, or with an L40S on the vendor's framework; and the word in the names of its types."""
+    """Returns (host, name of the board in its types). The host has an A40, or an L40S on the vendor-specific framework."""
     host = make_host(gpus=[(SECOND, L40S if vendor else A40)], vendor_vfio=vendor, **arguments).vfs_on()
     return host, "L40S" if vendor else "A40"
 
 
 def two_gpus(make_host, **arguments):
-    """A host with two A40."""
+    """Returns a host with two A40 GPUs."""
     return make_host(gpus=[(FIRST, A40), (SECOND, A40)], **arguments).vfs_on()
 
 
 def applied(host, layout, **arguments):
-    """Applies a layout: check mode is right about it, and a second run changes nothing."""
+    """Applies a layout and returns the result. Asserts that check mode matches the run, and that a second run changes nothing."""
     check = call(nvidia_vgpu, host, check=True, layout=layout, **arguments).ok
     real = call(nvidia_vgpu, host, layout=layout, **arguments).ok
     assert check["actions"] == real["actions"] and check["diff"] == real["diff"] and host.kernel.harm == []
@@ -49,12 +49,12 @@ def applied(host, layout, **arguments):
 
 
 def stored(host):
-    """The layout file's GPUs, by address."""
+    """Returns the GPUs in the layout file, by address."""
     return {one["address"]: one for one in json.loads(host.get(layout_file.PATH))["gpus"]}
 
 
 def restored(host):
-    """What a boot does; it must succeed."""
+    """Restores the host as a boot does, and returns the report. Asserts that the restore succeeds."""
     report = restore.restore(host.ctx, 60, 0.5, lambda words: None)
     assert report.errors == [], report.errors
     return report
@@ -82,7 +82,7 @@ def test_two_uuids_change_places(make_host):
 
 
 def test_a_uuid_that_moves_is_created_only_once_it_is_free(make_host):
-    """And another GPU goes on."""
+    """While the UUID is not free on one GPU, the run still completes another GPU."""
     host = make_host(gpus=[("0000:e6:00.0", A40), (FIRST, A40), (SECOND, A40)]).vfs_on()
     call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]).ok
     host.faults.remove_linger = 500
@@ -123,7 +123,7 @@ def test_a_uuid_that_moves_off_a_gpu_off_the_bus_is_stored_once(make_host):
 
 
 def test_hosts_that_were_cloned_have_uuids_of_their_own(make_host):
-    """They have one machine-id. vGPUs that are stored keep their UUIDs all the same."""
+    """Cloned hosts have the same machine ID but get different UUIDs. Stored vGPUs keep their UUIDs nevertheless."""
     hosts = [make_host().vfs_on() for dummy in range(3)]
     layout = [entry("all", "A40-8Q")]
     for host, product in zip(hosts, ("4C4C4544-0042-3510-8053-B4C04F4D4E32", "4c4c4544-0042-3510-8053-b4c04f4d4e33", None)):
@@ -188,7 +188,7 @@ def test_a_given_vf_is_not_kept_for_another_vgpu(make_host, vendor, number):
     assert len([text for text in real["actions"] if ": remove" in text]) == 1
 
 
-# --- what was ours
+# --- vGPUs that an earlier layout contained
 
 
 def test_a_vf_that_was_ours_once_is_not_ours_for_ever(make_host):
@@ -251,7 +251,7 @@ MIXED = [entry("all", "%s-24Q", "%s-8Q", mixed_sizes=True)]
 
 
 def mixed_host(make_host, vendor):
-    """A host with vGPUs of two sizes."""
+    """Returns a host with vGPUs of two sizes, and the name of the board in its types."""
     host, word = one_gpu(make_host, vendor)
     applied(host, json.loads(json.dumps(MIXED).replace("%s", word)))
     assert host.pf().mixed
@@ -261,7 +261,7 @@ def mixed_host(make_host, vendor):
 @FRAMEWORKS
 @pytest.mark.parametrize("left", [False, True])
 def test_mixed_size_mode_goes_with_the_last_vgpu(make_host, vendor, left):
-    """Whether the GPU is in the layout without vGPUs, or not in it."""
+    """Mixed-size mode is disabled if the layout contains the GPU without vGPUs, or does not contain the GPU."""
     host, dummy = mixed_host(make_host, vendor)
     applied(host, [] if left else EMPTY)
     assert not host.pf().mixed and "mixed_sizes" not in stored(host)[SECOND]
@@ -411,7 +411,10 @@ def test_a_restore_needs_no_vf_that_holds_none_of_its_vgpus(make_host):
 
 @pytest.mark.parametrize("there, idle", [(4, True), (4, False), (1, True), (6, False)])
 def test_a_restore_takes_the_vfs_that_are_there(make_host, there, idle):
-    """Another number than stored, with the stored vGPUs' VFs among them: nothing is disabled. Too few of an idle GPU are enabled again."""
+    """If the VFs of the stored vGPUs exist, another number of VFs than stored disables none.
+
+    If an idle GPU has too few VFs, they are enabled again.
+    """
     host = make_host(gpus=[(SECOND, SMALL_A40)])
     host.kernel.sysfs_sriov = True
     call(nvidia_sriov, host, num_vfs=5).ok
@@ -450,7 +453,7 @@ def test_a_vf_on_another_driver_costs_no_run_a_minute(make_host, vendor, driver)
 
 
 def test_a_restore_after_an_interrupted_move_creates_all_the_others(make_host):
-    """The UUID is on the GPU that it was to leave, or has the type that it was to lose."""
+    """The UUID is still on the GPU that it was to leave, or still has the type that it was to lose."""
     for moved in (True, False):
         host = two_gpus(make_host)
         call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID}), entry(FIRST, "A40-8Q")]).ok
@@ -473,7 +476,7 @@ def test_a_restore_after_an_interrupted_move_creates_all_the_others(make_host):
 
 
 def mig_host(make_host, model=A100, vendor=False):
-    """A host with a GPU in MIG mode, VFs on."""
+    """Returns a host with a GPU in MIG mode and its VFs."""
     host = make_host(gpus=[(SECOND, model)], vendor_vfio=vendor)
     host.pf().mig = host.pf().mig_pending = True
     return host.vfs_on()
@@ -495,7 +498,7 @@ def test_mig_that_was_turned_off_is_not_lost(make_host, monkeypatch, capsys):
 
 @pytest.mark.parametrize("used", [False, True])
 def test_no_more_idle_vgpus_are_recreated_than_stand_in_the_way(make_host, used):
-    """1g at 0 and at 5: a 4g needs the first place alone."""
+    """Two 1g GPU instances are at 0 and 5. A 4g GPU instance needs only the slots of the one at 0."""
     host = mig_host(make_host, A100, True)
     six = [entry("all", {"type": "A100-1-5C", "count": 6})]
     call(nvidia_vgpu, host, layout=six).ok
@@ -527,18 +530,21 @@ def test_idle_vgpus_that_must_all_go_do_and_one_in_use_refuses(make_host):
 
 
 def test_a_mig_type_by_number_before_the_vfs_are_on(make_host):
-    """What only the driver's own list tells of it is no reason to refuse: it stood beside a type by name and had "0 slices, None MiB"."""
+    """Details of a type that only the driver's list contains are no reason for a refusal.
+
+    Earlier, such a type beside a type by name was reported with "0 slices, None MiB".
+    """
     host = make_host(gpus=[(SECOND, A100)])
     host.pf(SECOND).mig = host.pf(SECOND).mig_pending = True
     outcome = call(nvidia_vgpu, host, check=True, layout=[entry("all", "nvidia-476", "A100-1-5C")], check_mode_assume=["vfs"])
     assert outcome.ok["changed"] and any("nvidia-476" in one and "GPU instance" in one for one in outcome.warnings), outcome.warnings
 
 
-# --- what random worlds found
+# --- cases that randomized tests found
 
 
 def test_the_uuid_of_a_vgpu_on_a_gpu_off_the_bus_is_for_no_other_gpu(make_host):
-    """Nobody can remove it there."""
+    """A vGPU on a GPU that fell off the bus cannot be removed, so no other GPU can get its UUID."""
     host = two_gpus(make_host)
     call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]).ok
     host.pf(SECOND).off_bus = True
@@ -577,7 +583,7 @@ def test_another_type_on_a_vf_of_the_layout_file_is_somebody_elses(make_host):
 
 @pytest.mark.parametrize("word", ["create", "vgpu_params"])
 def test_no_parameters_change_under_a_vm_that_starts_meanwhile(make_host, monkeypatch, word):
-    """Also right after the vGPU was created."""
+    """A VM may also start right after its vGPU was created."""
     host, name = one_gpu(make_host)
     layout = [entry("all", {"type": name + "-8Q", "uuid": UUID})]
     if word == "vgpu_params":
@@ -634,7 +640,7 @@ def test_the_restore_creates_gpu_instances_beside_those_of_others(make_host, ven
 
 
 def test_two_vgpus_of_one_vm_put_no_third_one_in_use(make_host):
-    """nvidia-smi names no VF; the driver names the VM at both."""
+    """nvidia-smi names no VF, but the driver names the VM for both of its vGPUs. The third vGPU is therefore not in use."""
     host, name = one_gpu(make_host, True)
     call(nvidia_vgpu, host, layout=[entry("all", *[name + "-8Q"] * 3)]).ok
     *others, third = host.kernel.mdevs.values()
@@ -648,7 +654,7 @@ def test_two_vgpus_of_one_vm_put_no_third_one_in_use(make_host):
 
 @pytest.mark.parametrize("vendor", [False, True])
 def test_a_vgpu_that_was_to_change_its_type_stays_ours_while_it_is_there(make_host, vendor):
-    """A VM started with it after the plan was made. The layout file has its key with the new type."""
+    """The layout file lists the vGPU with its new type, but the vGPU still has its old type when a VM starts with it."""
     host, word = one_gpu(make_host, vendor)
     call(nvidia_vgpu, host, layout=[entry("all", {"type": word + "-8Q", "vf": 0})]).ok
     (there,) = host.kernel.mdevs.values()
@@ -664,7 +670,7 @@ def test_a_vgpu_that_was_to_change_its_type_stays_ours_while_it_is_there(make_ho
 
 
 def test_a_request_for_no_parameters_takes_no_vgpu_that_has_some(make_host):
-    """A request that leaves them out takes that one; the second run decides the same."""
+    """A request without vgpu_params takes the vGPU that has parameters. The second run makes the same decision."""
     host, word = one_gpu(make_host)
     host.add(host.pf(SECOND).vfs[5].address, word + "-8Q", OTHER)
     host.kernel.mdevs[OTHER].params = "disable_vnc=1"
@@ -690,7 +696,7 @@ def test_the_vf_of_a_uuid_that_comes_to_another_gpu_is_free(make_host):
 
 
 def test_a_uuid_that_was_to_move_stays_ours_while_it_is_there(make_host):
-    """It could not be removed. The layout file has its key with the other GPU."""
+    """The vGPU could not be removed, but the layout file already lists its UUID for the other GPU."""
     host = two_gpus(make_host)
     call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]).ok
     host.fail_at = len(host.writes) + 2
@@ -702,7 +708,7 @@ def test_a_uuid_that_was_to_move_stays_ours_while_it_is_there(make_host):
 
 
 def test_a_vgpu_stays_whose_uuid_is_for_a_gpu_off_the_bus(make_host):
-    """That GPU can't get it now."""
+    """A GPU that fell off the bus cannot get the UUID now, so the vGPU that has the UUID stays."""
     host = two_gpus(make_host)
     call(nvidia_vgpu, host, layout=[entry(FIRST, "A40-8Q", {"type": "A40-8Q", "uuid": UUID, "vf": 1})]).ok
     layout = [entry(FIRST, {"type": "A40-8Q", "vf": 1}), entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""GPUs whose vGPUs live on the PF (T4, V100, P40): several on one parent, on hosts of either framework."""
+"""Tests of GPUs whose vGPUs use the PF (T4, V100, P40): several vGPUs share one parent, on hosts with each framework."""
 
 from __future__ import annotations
 

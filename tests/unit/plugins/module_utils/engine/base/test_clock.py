@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Waiting with a deadline."""
+"""Tests of waiting with a deadline."""
 
 from __future__ import annotations
 

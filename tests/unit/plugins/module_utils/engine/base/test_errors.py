@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Errors read as sentences."""
+"""Tests of the texts of errors: they read as sentences and contain no password."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_command_line_has_no_password_and_is_short():
 
 
 def test_a_long_line_does_not_take_long():
-    # Others decide how long command lines and lines of logs are.
+    # The engine cannot limit the length of the command lines and log lines that it reads.
     begun = time.process_time()
     for part in ("a", "token-", "-", "://", "iscsi:", "eyJ", "password"):
         assert len(command_line([part * 100000] * 3)) == 60 and plain((part * 1000)[:1000])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A plan without the GPUs that fell off the bus: what is reported, and when."""
+"""Tests of plans that omit GPUs that fell off the bus: what is reported, and when."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.steps import 
 
 @dataclass
 class Gpu:
-    """As much of a GPU as a plan reads."""
+    """The attributes of a GPU that a plan reads."""
 
     address: str
     alive: bool
 
 
 def planned(policy="fail"):
-    """A plan of two steps for g2, after g1 was skipped."""
+    """Returns a plan that skips the GPU g1 and has two steps for the GPU g2."""
     plan = Plan(None)
     assert plan.skips(Gpu("g1", False), "enable its VFs", policy) and not plan.skips(Gpu("g2", True), "enable its VFs", policy)
     plan.steps += [Step("a", "g2", "g2", "one"), Step("b", "g2", "g2", "two")]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Whatever fails midway, what was done and what was not is reported, and each error has all of its parts."""
+"""Tests of the execution of steps: after each failure, the result lists the completed and the missing steps, and each error is complete."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_bug_of_ours_is_no_error_of_the_host():
         execute(STEPS, perform)
 
 
-# --- side by side
+# --- GPUs in parallel
 
 GPUS = ("g1", "g2", "g3")
 PLAN = [Step("host", None, None, "first")]
@@ -51,7 +51,7 @@ PLAN += [Step("host", None, None, "between"), Step("make", "g1", "g1", "last on 
 
 
 def test_gpus_are_worked_on_at_the_same_time_and_each_in_its_order():
-    """Each of the three waits for the other two in its first step: one after the other they would never meet."""
+    """The first step of each GPU waits for the other two GPUs. If the steps ran one after the other, the wait would time out."""
     meeting, seen = threading.Barrier(len(GPUS), timeout=30), []
 
     def perform(step):

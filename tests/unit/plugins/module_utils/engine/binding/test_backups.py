@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Edited boot files are restored; a file that somebody changed since stays."""
+"""Tests of the backups of boot files: edited files are restored, but a file that was changed later is kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXTS = {
 
 @pytest.fixture
 def released(make_host):
-    """A host whose GPU was released from vfio-pci, with the files that bound it edited."""
+    """Returns a host whose GPU was released from vfio-pci, with edits in the files that bound the GPU."""
     host = make_host(driver="vfio-pci")
     for path, text in TEXTS.items():
         host.put(path, text)
@@ -86,8 +86,8 @@ def test_a_failure_midway_is_finished_by_the_next_run(released, number):
 
 
 def test_a_record_whose_file_a_killed_run_put_back_goes(released):
-    """It would stay, and with it the teardown's word that somebody changed the file."""
-    released.put(VFIO, TEXTS[VFIO])  # the kill came before the record was dropped
+    """If a killed run restored a file but left its record, the next run removes the record. Otherwise, teardown would report a changed file."""
+    released.put(VFIO, TEXTS[VFIO])  # the run was killed before it removed the record
     record = released.get(backups.PATH)
     assert call(nvidia_pci_driver, released, driver="original", check=True).ok["changed"] and released.get(backups.PATH) == record
     call(nvidia_pci_driver, released, driver="original").ok

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Lines that bind a GPU at boot, and the files without them."""
+"""Tests of the lines that bind a GPU at boot, and of the edits that remove these lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding.boot_files
 
 
 class Gpu:
-    """What the edits read."""
+    """The attributes of a GPU that the edits read."""
 
     def __init__(self, device_id="0x2235", address="0000:e8:00.0"):
         self.device_id = device_id
@@ -28,7 +28,7 @@ GRUB = "/etc/default/grub"
 
 
 def edited(text, gpus=(A40,), path=CONF):
-    """The text after the edit, or the text itself when there is none."""
+    """Returns the text after the edit, or the unchanged text if no edit is needed."""
     boot = BootFiles({path: text}, {}, {}) if "modprobe" in path else BootFiles({}, {path: text}, {})
     causes, edits, dummy = boot_files.causes_and_edits(boot, list(gpus))
     assert bool(causes) == bool(edits)
@@ -112,7 +112,7 @@ def test_nouveau_is_blacklisted_unless_it_already_is():
 
 
 def test_a_file_that_goes_with_another_driver_does_not_keep_nouveau_from_loading():
-    """Debian's and Ubuntu's packages block nouveau, until they make room for the vGPU driver. What NVIDIA's .run wrote stays."""
+    """Debian's and Ubuntu's driver packages block nouveau only until the vGPU driver replaces them. The file of NVIDIA's .run installer stays."""
     for name in ("nvidia-blacklists-nouveau.conf", "nvidia-graphics-drivers.conf", "nvidia.conf"):
         assert boot_files.nouveau_edit(BootFiles({"/etc/modprobe.d/" + name: "blacklist nouveau\n"}, {}, {})), name
     for name in ("nvidia-installer-disable-nouveau.conf", "nvidia-vgpu-nouveau.conf"):
@@ -146,12 +146,12 @@ GRUB_LINES = st.one_of(
 
 
 def is_a40(word):
-    """Whether an id means the A40, decided in another way than in the engine."""
+    """Returns whether an ID is that of the A40, with a method that differs from the engine's."""
     return re.match(r"^(0x)?10de:2235(:|$)", word, re.IGNORECASE) is not None
 
 
 def ids_in(text):
-    """All ids of live lines."""
+    """Returns the IDs in all lines that are not comments."""
     live = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     return [word for found in re.findall(r"ids=([^ \"'\n]+)", live) for word in found.split(",")]
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A missing rebuild of initramfs or boot loader is requested again until it is done."""
+"""Tests of pending rebuilds: a rebuild of the initramfs or the boot loader's configuration is requested until it is done."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GRUB = "/boot/grub/grub.cfg"
 
 @pytest.fixture
 def booted(make_host):
-    """A host with a kernel, its initramfs, and GRUB's configuration, all old."""
+    """Returns a host with a kernel, its initramfs and GRUB's configuration, all with old timestamps."""
     host = make_host()
     os.makedirs(host.root + "/lib/modules/" + KERNEL)
     for path in (IMAGE, GRUB):
@@ -31,7 +31,7 @@ def booted(make_host):
 
 
 def renew(host, path):
-    """It is rebuilt, after all that was written until now."""
+    """Simulates a rebuild: gives a file a later timestamp than all files in the state directory."""
     later = max(os.stat(host.root + rebuilds.STATE + "/" + name).st_mtime for name in os.listdir(host.root + rebuilds.STATE)) + 1
     os.utime(host.root + path, (later, later))
 
@@ -56,7 +56,7 @@ def test_a_rebuild_is_requested_until_it_is_done(booted, path, text, key, made):
 
 
 def test_the_initramfs_is_rebuilt_under_its_mark(booted):
-    """One that a power cut left half written is newer than the edit, and does not count."""
+    """An initramfs that a power cut left incomplete is newer than the edit, but does not count as rebuilt."""
 
     def half(argv, timeout):
         renew(booted, IMAGE)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The command vgpuctl and its unit on a host: one file, replaced whole."""
+"""Tests of the installation of vgpuctl and its unit: the command is one file and is replaced atomically."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SMALL = {"__init__.py": "", "cli/__init__.py": "", "cli/main.py": "def main():\n
 
 
 def run(path, *words):
-    """Runs a command as its first line defines, but with this Python."""
+    """Runs an installed command with the option -I, as its first line does, but with the current Python interpreter."""
     return subprocess.run([sys.executable, "-I", path, *words], capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -69,7 +69,7 @@ def test_its_first_line_starts_it(tmp_path):
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_it_starts_after_the_python_of_its_installation_is_gone(tmp_path, monkeypatch, shell):
-    """As after an upgrade of the distribution: on the way the system's python3 was too old, and Ansible had found python3.11."""
+    """A distribution upgrade removes the Python of the installation. At that time, the system's python3 was too old, and Ansible used python3.11."""
     gone, old = tmp_path / "python3.11", tmp_path / "python3"
     gone.symlink_to(sys.executable)
     old.write_text("#!/bin/sh\nexit 1\n")
@@ -128,7 +128,7 @@ print(json.dumps(vgpu_restore._sources()))
 
 
 def imported(name, tree):
-    """The engine's files that one of them imports, wherever in it: relative imports alone lead there."""
+    """Yields (module, name in the module) for each relative import in a file. The engine's files import each other only relatively."""
     package = name[: -len("/__init__.py")] if name.endswith("/__init__.py") else os.path.dirname(name)
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or not node.level:
@@ -141,7 +141,7 @@ def imported(name, tree):
 
 def test_the_command_has_all_that_its_files_import():
     root = os.path.abspath(install.__file__).split("/ansible_collections/")[0]
-    # A process of its own, where nothing else has been imported.
+    # A new process has not imported any other file of the collection.
     env = dict(os.environ, PYTHONPATH=root)
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=60, check=True, env=env)
     sources = json.loads(done.stdout)
@@ -152,14 +152,14 @@ def test_the_command_has_all_that_its_files_import():
         for module, inside in imported(name, ast.parse(text)):
             seen += 1
             assert any(one in sources for one in (module + ".py", inside + ".py", inside + "/__init__.py", module + "/__init__.py")), (name, inside)
-            if module + ".py" not in sources:  # a package: what is imported of it is a module of its own, or a name in it
+            if module + ".py" not in sources:  # A name that is imported from a package is a module in that package or is defined in its __init__.py.
                 package = sources[(module + "/__init__.py").lstrip("/")]
                 assert inside + ".py" in sources or inside + "/__init__.py" in sources or inside.rpartition("/")[2] in package, (name, inside)
     assert seen > 100
 
 
 def test_a_restore_that_is_given_up_leaves_nothing_enabled_and_nothing_stored(make_host):
-    """So that nobody takes the host for one whose vGPUs a boot must restore."""
+    """Without the unit and the stored layout, no check expects that a boot restores the host's vGPUs."""
     host = make_host().vfs_on()
     call(nvidia_vgpu_restore, host).ok
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
@@ -189,11 +189,11 @@ def test_it_goes_without_a_trace(make_host):
     assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
 
 
-# --- a file that is cut
+# --- truncated files
 
 
 def disk_with(room):
-    """os.write on a disk that has so many bytes left."""
+    """Returns a replacement for os.write that simulates a disk with *room* free bytes."""
     write, left = os.write, [room]
 
     def cut(number, content):
@@ -207,7 +207,7 @@ def disk_with(room):
 
 
 def test_a_cut_file_never_replaces_the_whole_one(tmp_path):
-    """The disk is full after any byte of the new command."""
+    """A disk can become full after any byte of the new command. The old command then stays complete."""
     root, old, new = str(tmp_path), install.zipapp({}, "/usr/bin/python3"), install.zipapp(SMALL, "/usr/bin/python3")
     files.write_atomic(root, install.COMMAND, old, 0o755)
     for room in range(len(new)):
@@ -219,7 +219,7 @@ def test_a_cut_file_never_replaces_the_whole_one(tmp_path):
 
 
 def test_a_cut_file_is_replaced(tmp_path):
-    """Something else cut the command itself: after any byte it is not taken for the whole one."""
+    """A command that another program truncated is written again, whatever its length."""
     root, whole = str(tmp_path), install.zipapp(SMALL, "/usr/bin/python3")
     expected = {install.COMMAND: (whole, 0o755)}
     os.makedirs(os.path.dirname(root + install.COMMAND))
@@ -232,7 +232,7 @@ def test_a_cut_file_is_replaced(tmp_path):
 
 
 def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
-    """A kill after any byte leaves what was written under another name."""
+    """A run that is killed while it writes leaves a partial file with a temporary name."""
     root, whole = str(tmp_path), install.zipapp(SMALL, "/usr/bin/python3")
     files.write_atomic(root, install.COMMAND, whole, 0o755)
     directory = os.path.dirname(root + install.COMMAND)
@@ -247,7 +247,7 @@ def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
 
 
 def test_a_command_that_nobody_may_start_is_made_one_again(tmp_path):
-    """Such as one that came back from a backup without its mode: the content is right, and each boot would end in 'Permission denied'."""
+    """A command restored from a backup can have the right content but not its mode. Each boot would then end with 'Permission denied'."""
     root = str(tmp_path)
     expected = install.expected_files({"cli/main.py": ""}, [], "/usr/bin/python3")
     install.apply(root, install.plan(root, expected))

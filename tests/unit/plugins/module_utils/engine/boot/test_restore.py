@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The boot: restore, and the command vgpuctl."""
+"""Tests of the restore at boot and of the command vgpuctl."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 
 @pytest.fixture
 def stored(make_host):
-    """A host with two GPUs and four vGPUs, rebooted."""
+    """Returns a rebooted host with two GPUs and four stored vGPUs."""
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]).vfs_on()
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.goal = host.vgpus()
@@ -36,7 +36,7 @@ def stored(make_host):
 
 
 def run(host, timeout=60):
-    """Restores; returns the report and the printed lines."""
+    """Runs the restore. Returns the report and the printed lines."""
     lines = []
     return restore.restore(host.ctx, timeout, 1, lines.append), lines
 
@@ -147,7 +147,7 @@ def test_a_gpu_with_vfs_and_no_vgpus_gets_its_vfs(make_host):
 
 
 def racked(make_host, number):
-    """A rebooted host with so many A40, two vGPUs stored on each; sriov-manage and the types take their time."""
+    """Returns a rebooted host with *number* A40 GPUs and two stored vGPUs on each. sriov-manage takes 4 s, and types appear after 3 s."""
     host = make_host(gpus=[("0000:%02x:00.0" % (0x10 + 8 * index), A40) for index in range(number)]).vfs_on()
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.goal = host.vgpus()
@@ -157,7 +157,7 @@ def racked(make_host, number):
 
 
 def created_at(host, timeout=install.DEADLINE):
-    """Restores, as the unit does by default; returns the report and, by GPU, the seconds after which its last vGPU came."""
+    """Runs the restore, by default with the unit's deadline. Returns the report and, by GPU, the seconds until its last vGPU was created."""
     begun, create, seen = host.clock.now(), host.kernel.create, {}
 
     def create_and_note(device, *args):
@@ -171,7 +171,7 @@ def created_at(host, timeout=install.DEADLINE):
 
 
 def test_a_locked_gpu_does_not_hold_up_the_others(make_host):
-    """For ten minutes of the boot."""
+    """One GPU is locked for the first ten minutes of the boot."""
     dummy, free = created_at(racked(make_host, 8))
     host = racked(make_host, 8)
     host.faults.locked = {"0000:10:00.0": host.clock.now() + 600}
@@ -187,7 +187,7 @@ def test_a_gpus_vgpus_do_not_wait_for_the_vfs_of_the_others(make_host):
 
 
 def test_sriov_manage_meets_no_vf_without_a_driver(make_host):
-    """The id that it writes into pci-pf-stub is that of the VFs, too: the stub would take those that nvidia does not have yet."""
+    """sriov-manage writes an ID to pci-pf-stub that the VFs share. The stub would bind the VFs that nvidia has not bound yet."""
     host = racked(make_host, 4)
     host.faults.vfs_delay = 3
     loose = []
@@ -244,7 +244,7 @@ def test_the_units_deadline_is_well_below_systemds(make_host):
 
 
 def hanging_sriov_manage(host, when):
-    """GPUs are in use until when; from then on sriov-manage hangs until it is ended."""
+    """Makes the GPUs busy until *when*. From then on, sriov-manage hangs until it is stopped."""
 
     def call(argv, timeout):
         if host.clock.now() < when:
@@ -256,7 +256,7 @@ def hanging_sriov_manage(host, when):
 
 
 def hanging_nvidia_smi(host, when):
-    """GPUs are in use until when; from then on no GPU instance is created."""
+    """Makes the GPUs busy until *when*. From then on, nvidia-smi hangs when it creates a GPU instance."""
     real_manage, real_smi = host.command, nvidia_smi.Program(host).run
 
     def manage(argv, timeout):
@@ -275,7 +275,7 @@ def hanging_nvidia_smi(host, when):
 
 
 def hanging_creation(host, when):
-    """GPUs are in use until when; the driver then takes the requests for vGPUs, and creates none."""
+    """Makes the GPUs busy until *when*. From then on, the driver accepts requests for vGPUs but creates none."""
     host.faults.locked = {pf.address: when for pf in host.kernel.pfs()}
     host.kernel.create = lambda *args: None
 
@@ -284,7 +284,7 @@ def hanging_creation(host, when):
     ("trouble", "locked"), [(hanging_sriov_manage, False), (hanging_sriov_manage, True), (hanging_nvidia_smi, False), (hanging_creation, False)]
 )
 def test_a_restore_ends_before_the_units_limit_whatever_hangs_last(monkeypatch, make_host, trouble, locked, capsys):
-    """systemd would end it in the middle, and nothing would name what is missing."""
+    """If a restore exceeded the unit's time limit, systemd would stop it, and no message would name the missing vGPUs."""
     model, kind = (A100, "A100-3-20C") if trouble is hanging_nvidia_smi else (A40, "A40-24Q")
     host = make_host(gpus=[("0000:%02x:00.0" % (0x10 + 8 * index), model) for index in range(4)])
     layout = [{"gpu": "all", "vgpus": [{"type": kind, "count": 2}]}]
@@ -296,7 +296,7 @@ def test_a_restore_ends_before_the_units_limit_whatever_hangs_last(monkeypatch, 
     work = restore.LEAST if locked else install.DEADLINE
     trouble(host, begun + (install.DEADLINE if locked else 0) + work - 4)
     with contextlib.ExitStack() as other:
-        if locked:  # by another program, until just before the deadline
+        if locked:  # another program holds the lock until just before the deadline
             other.enter_context(lock.HostLock(host.ctx))
             host.clock.after(install.DEADLINE - 1, other.close)
         assert command(monkeypatch, host, "restore", "--timeout", str(install.DEADLINE)) == 1
@@ -313,18 +313,18 @@ def test_the_unit_comes_before_what_holds_all_gpus(name):
 
 
 def test_threads_create_them_side_by_side(stored):
-    """The fake kernel has no locks, but what each GPU's thread does touches that GPU alone."""
+    """The fake kernel has no locks and needs none here, because the thread of each GPU changes only that GPU."""
     stored.ctx.side_by_side = True
     stored.vfs_on()
     report, dummy = run(stored)
     assert report.errors == [] and stored.vgpus() == stored.goal and len(report.done) == 4
 
 
-# --- vGPUs and GPUs that are not ours to touch
+# --- vGPUs and GPUs that the restore must not change
 
 
 def test_a_running_vm_of_another_gpu_does_not_stop_the_restore(stored):
-    """The remedy that the doctor names for a running host."""
+    """On a running host, vgpuctl doctor recommends the restore as the remedy."""
     run(stored)
     stored.kernel.use(stored.goal[0][0])
     used = stored.kernel.mdevs[stored.goal[0][0]].parent.gpu
@@ -382,7 +382,7 @@ def test_parameters_under_a_running_vm_stay_and_stop_nothing(make_host):
 
 
 def test_a_vf_on_another_driver_costs_its_own_vgpu_alone(stored):
-    """And no time: types never come there."""
+    """The restore also does not wait for types on this VF, because vfio-pci never offers any."""
     stored.vfs_on()
     one = stored.pf("0000:e7:00.0").vfs[0]
     stored.kernel.unbind("nvidia", one)
@@ -422,7 +422,7 @@ def test_new_vfs_that_vfio_pci_takes_cost_no_minute(stored):
 
 
 def test_a_vf_whose_probe_fails_costs_no_minute(stored):
-    """In each later run, too."""
+    """No restore waits a minute for a VF whose probe fails, not even in a later run."""
     stored.vfs_on()
     one = stored.pf("0000:e7:00.0").vfs[5]
     stored.kernel.unbind("nvidia", one)
@@ -433,7 +433,7 @@ def test_a_vf_whose_probe_fails_costs_no_minute(stored):
 
 
 def test_a_gpu_whose_vfs_are_off_is_stored_without(make_host):
-    """It may go to a VM as a whole: the boot does not wait for it, and does not fail."""
+    """A GPU whose VFs are disabled may be attached to a VM as a whole. The boot does not wait for its VFs and does not fail."""
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)])
     host.pf("0000:e8:00.0").set_vfs(32)
     call(nvidia_vgpu, host, layout=[{"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "0000:e7:00.0", "vgpus": []}]).ok
@@ -469,11 +469,11 @@ def test_a_stranded_gpu_in_mig_mode_is_restored(make_host, driver):
     assert report.errors == [] and host.vgpus() == goal and len(goal) == 2 and "bind the stranded PF to nvidia" in lines[0]
 
 
-# --- the command
+# --- the command vgpuctl
 
 
 def command(monkeypatch, host, *words):
-    """Runs vgpuctl on the host."""
+    """Runs vgpuctl on the host. Returns the exit status."""
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
     return cli.main(list(words))
 
@@ -548,7 +548,7 @@ def test_status_for_machines(monkeypatch, capsys, host):
 
 
 def test_a_restore_that_has_to_wait_for_the_lock_has_the_rest_of_its_time(monkeypatch, stored, capsys):
-    """At a boot nobody runs it again: a playbook that is faster than the unit may enable the VFs of all GPUs first."""
+    """The restore at boot runs only once. A playbook that starts before the unit can hold the lock while it enables the VFs of all GPUs."""
     with contextlib.ExitStack() as other:
         other.enter_context(lock.HostLock(stored.ctx))
         stored.clock.after(200, other.close)

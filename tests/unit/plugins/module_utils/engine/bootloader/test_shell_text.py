@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Edits of GRUB's defaults, proved by the real sh: never a file that no longer sources, never a lost flag."""
+"""Tests of edits in GRUB's defaults, verified with the real sh: the edited file can still be sourced, and no flag is lost."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ FILE = st.lists(LINE, max_size=5).map("\n".join)
 
 
 def value(text):
-    """(whether it sources, as grub-mkconfig sources it; the words of the variable; the value of the other one)."""
+    """Returns (whether sh can source the text, the words of the variable, the value of its _DEFAULT variant).
+
+    The text is sourced as grub-mkconfig does.
+    """
     script = "set -e\n%s\nprintf '\\n@%%s\\n@%%s' \"$%s\" \"$%s_DEFAULT\"" % (text, NAME, NAME)
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, timeout=20, check=False, cwd="/")
     parts = done.stdout.split("\n@")
@@ -50,7 +53,7 @@ def value(text):
 
 @given(FILE)
 def test_an_edit_that_is_accepted_sources_and_loses_nothing(text):
-    """What shell_text can't know, such as a condition, sh itself decides."""
+    """The real sh verifies what shell_text cannot determine, such as the result of a condition."""
     ctx = Context("/nowhere")
     sources, words, default = value(text)
     before = [("/etc/default/grub", text)]
@@ -89,7 +92,7 @@ def test_what_is_not_understood(text):
 def test_files_that_do_not_end_are_ended():
     with pytest.raises(EngineError, match="can't source the file"):
         shell.variables(Context("/"), ["sleep 60\n"], ["/etc/default/grub"], timeout=0.5)
-    for text, match in (("A=\0", "NUL"), ("A=" + "x" * 200000, "rc 126")):  # env can take no such variable, nor can GRUB's own tools
+    for text, match in (("A=\0", "NUL"), ("A=" + "x" * 200000, "rc 126")):  # neither env nor GRUB's own tools accept such a variable
         with pytest.raises(EngineError, match=match):
             shell.variables(Context("/"), [text], ["/etc/default/grub"])
 
@@ -101,14 +104,14 @@ def test_variables_of_each_file_in_a_clean_environment(monkeypatch):
 
 
 def test_what_a_loader_of_programs_complains_of_is_no_variable():
-    """A stale /etc/ld.so.preload, which env's clean environment does not take away, makes each program complain first."""
+    """With a stale /etc/ld.so.preload, each program first prints an error. The clean environment of env does not prevent this error."""
     noise = "ERROR: ld.so: object '/opt/agent.so' from /etc/ld.so.preload cannot be preloaded: ignored.\n"
     ctx = Context("/", command=lambda argv, timeout: Result(0, "\0#begin\0%sGRUB_CMDLINE_LINUX=quiet\0A=\nb\0#end\0" % noise))
     assert shell.variables(ctx, [""], ["/etc/default/grub"]) == [{"GRUB_CMDLINE_LINUX": "quiet", "A": "\nb"}]
 
 
 def test_the_text_is_in_no_argument_and_no_file_stays(tmp_path, monkeypatch):
-    """Everybody sees a program's arguments."""
+    """The text is passed to sh in a file, because all users can see the arguments of a program."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     seen = []
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Drift from the stored state: after a reboot without a restore, without services, and VMs that need what is missing."""
+"""Tests of drift from the stored state: a reboot without a restore, failed services, and VMs that need missing vGPUs."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ WELL = {
 
 
 def found(host, services=(), domains=()):
-    """The problems' codes and the problems."""
+    """Returns the codes of the problems, and the problems themselves."""
     seen = drift.find(inventory.read(host.ctx, with_types=False, with_mig=True), layout_file.read(host.root), dict(WELL, **dict(services)), domains)
     return [one.error.code for one in seen], seen
 
 
 @pytest.fixture
 def made(host):
-    """A host with two vGPUs from a layout."""
+    """Creates two vGPUs from a layout, and returns the host."""
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     return host
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One judgement for doctor, metrics and nvidia_gpu_info: root causes, what follows from them, and what is no problem."""
+"""Tests of the health check that doctor, metrics and nvidia_gpu_info share: root causes, their consequences, and states that are not a problem."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def problem(code, device=None, severity="error"):
 
 
 def judged(*problems):
-    """(code, severity, what it follows from) in order."""
+    """Returns (code, severity, code of the root cause) of each problem, in the reported order."""
     return [(one.error.code, one.severity, one.follows) for one in health.judged(list(problems))]
 
 
 def everywhere(host, monkeypatch, capsys):
-    """What doctor, metrics and the module report: {(severity, code): how many} of each."""
+    """Returns the problems that doctor, nvidia_gpu_info and metrics report, each as {(severity, code): count}."""
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
     counted = []
     cli.main(["doctor", "--json"])
@@ -120,15 +120,15 @@ def test_the_mode_of_fabric_manager(host, config, told):
 
 
 def modes(host):
-    """What is reported about the mode of GPUs, by GPU."""
+    """Returns the vgpu_mode problems by GPU."""
     return {one["device"]: one for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == "vgpu_mode"}
 
 
-NEW = FakeModel("0x2fff", "NVIDIA Z99", 48, 0, [])  # no table has it
+NEW = FakeModel("0x2fff", "NVIDIA Z99", 48, 0, [])  # a model that no table lists
 
 
 def unsupported(host):
-    """GPUs of which is reported that they do not support vGPU."""
+    """Returns the GPUs that are reported as not supporting vGPU."""
     return [one["device"] for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == "gpu_unsupported"]
 
 
@@ -147,7 +147,7 @@ def test_the_drivers_word_for_where_vgpus_live_is_compared_with_sysfs(make_host)
 
 
 def test_a_host_that_is_set_up_is_not_asked(make_host):
-    """Its metrics are written each minute, and nvidia-smi has the GPU open as long as it runs."""
+    """On a configured host, 'nvidia-smi -q' is not run: metrics are written every minute, and nvidia-smi keeps the GPU open while it runs."""
     host = make_host(gpus=[(FIRST, A40), (SECOND, T4)]).vfs_on()
     call(nvidia_gpu_info, host, health=True).ok
     assert not [argv for argv in host.calls if argv[0].endswith("nvidia-smi") and argv[1:2] == ["-q"]]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lines of logs, as people published them, to the remedy; quiet logs and unrelated failures, which are no finding."""
+"""Tests of log lines that people published and that lead to a remedy, and of healthy logs and unrelated failures, which lead to no finding."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MGR, VGPUD, FABRIC, GRIDD, INSTALLER, LIBVIRT = (
     "nvidia-vgpu-mgr", "nvidia-vgpud", "nvidia-fabricmanager", "nvidia-gridd", "nvidia-installer", "libvirtd",
 )
 VM = "VM web1"
-# A source is a vendor's page, the source of what prints the line, or a thread of a public bug tracker.
+# A source is a vendor's page, the source code of the program that prints the line, or a thread of a public bug tracker.
 SOURCES = r"https://(docs|download)\.nvidia\.com/|https://(github|gitlab)\.com/.*/(issues|pull|blob|wikis)/|https://qemu\.googlesource\.com/"
 START = "notice: vmiop_env_log: (0x0): Received start call from nvidia-vgpu-vfio module: mdev uuid %s GPU PCI id 00:e8:00.0 config params vgpu_type_id=558"
 UUID = "4bca2ed2-bf47-4a06-af38-103c5c22d1c6"
 
-# (log, line, code, device, words of the remedy). Addresses are ours; the words are those of the threads that the table names.
+# (log, line, code, device, text in the remedy). The addresses are examples, and the wording is that of the threads that the table names.
 LINES = [
     ("kernel", "NVRM: Aborting probe for VF 0000:e8:00.4 since IOMMU is not present on the system.", "log_iommu_off", "0000:e8:00.4", "role iommu"),
     ("kernel", "NVRM: Aborting probe for VF 0000:e8:00.4 since PF is not bound to nvidia driver.", "log_pf_unbound", "0000:e8:00.4", "nvidia_sriov"),
@@ -96,7 +96,7 @@ LINES = [
     (INSTALLER, "Error! Bad return status for module build on kernel: 6.14.0-27-generic (x86_64)", "log_build_failed", INSTALLER, "6.14"),
 ]
 
-# What a host prints that is well: a boot, a driver that loads, VFs, VMs that start and stop, a license after two seconds.
+# The log of a healthy host: a boot, a driver that loads, VFs, VMs that start and stop, and a license after two seconds.
 QUIET = [
     ("kernel", "nvidia: loading out-of-tree module taints kernel."),
     ("kernel", "nvidia: module license 'NVIDIA' taints kernel."),
@@ -151,7 +151,7 @@ QUIET = [
     (INSTALLER, "WARNING: nvidia-installer was forced to guess the X library path"),
 ]
 
-# Failures of others.
+# Failures that are unrelated to vGPUs.
 UNRELATED = [
     ("kernel", "ata3.00: failed command: READ FPDMA QUEUED"),
     ("kernel", "blk_update_request: I/O error, dev sda, sector 2048 op 0x0:(READ)"),
@@ -171,7 +171,7 @@ UNRELATED = [
 
 
 def findings(*pairs):
-    """(code, device) and the Refusals of lines (log, text) or (log, text, pid)."""
+    """Returns [(code, device)] and the Refusals for log lines (log, text) or (log, text, pid)."""
     lines = [Line(log, text, 1.7e9 + number, str((pid or ["7"])[0])) for number, (log, text, *pid) in enumerate(pairs)]
     found = logs.find(reader.Logs(lines))
     return [(one.code, one.device) for one in found], found
@@ -248,7 +248,7 @@ def test_nothing_that_a_terminal_obeys_and_no_token_is_shown():
         assert one.found.isprintable() and str(one).isprintable() and token not in one.found
 
 
-# --- reading them
+# --- reading the logs
 
 XML = "<domain><name>web1</name><devices><hostdev mode='subsystem' type='mdev'><source><address uuid='%s'/></source></hostdev></devices></domain>" % UUID
 QEMU = """2026-11-27 01:00:00.123+0000: starting up libvirt version: 9.0.0
@@ -291,7 +291,7 @@ def test_of_a_large_file_the_end_is_read(host):
 
 
 def test_a_long_line_takes_no_time_and_fills_no_message(host):
-    """A guest may make QEMU write one. No more of a secret is known as one where a line is cut, so none of it is shown."""
+    """A guest can make QEMU write a long line. A secret that is cut at the end of a line cannot be recognized, so no part of it may be shown."""
     tomorrow = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86400))
     token = "abcdefghi_" * 90
     for text in ("VFIO device " * 5000, "vfio_dma_map postcopy " * 2900, "iscsi:" * 10000, token + " error: " + "y" * 80 + " MARK" * 5000):
@@ -306,7 +306,7 @@ def test_a_long_line_takes_no_time_and_fills_no_message(host):
 
 
 def test_a_vgpu_is_of_the_manager_s_process_alone():
-    """The kernel's lines and the installer's have no pid: what follows one that names a vGPU is of something else."""
+    """Lines of the kernel and of the installer have no PID. A line that follows one with the name of a vGPU is not about that vGPU."""
     rows, dummy = findings(("kernel", START % UUID, ""), (INSTALLER, "ERROR: Unable to load the kernel module 'nvidia.ko'.", ""))
     assert ("log_module_load", INSTALLER) in list(rows), rows
 

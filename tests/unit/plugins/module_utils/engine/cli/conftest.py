@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""vgpuctl on a fake host."""
+"""Fixture that runs vgpuctl on a fake host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Runs vgpuctl; (exit status, stdout, stderr). uid: the user who runs it."""
+    """Returns a function that runs vgpuctl as the user *uid* and returns (exit status, stdout, stderr)."""
 
     def run(host, *words, uid=0):
         monkeypatch.setattr(cli, "Context", lambda: host.ctx)

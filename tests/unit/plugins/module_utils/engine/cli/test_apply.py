@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""vgpuctl plan and apply: the same steps as the module nvidia_vgpu, for the same layout."""
+"""Tests of vgpuctl plan and apply: for the same layout, they have the same steps as the module nvidia_vgpu."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LAYOUTS = (
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a layout as JSON or YAML; the path."""
+    """Returns a function that writes a layout as JSON or YAML and returns its path."""
 
     def put(layout, as_yaml=False):
         path = tmp_path / ("layout.yml" if as_yaml else "layout.json")
@@ -39,7 +39,7 @@ def write(tmp_path):
 
 
 def state(host):
-    """The vGPUs of a host on either framework, and what it stores."""
+    """Returns the vGPUs of a host on either framework, and the text of its stored layout."""
     return sorted((one.key, one.type) for one in inventory.read(host.ctx).vgpus), host.get(layout_file.PATH)
 
 
@@ -84,7 +84,7 @@ def test_its_keys_are_the_options_of_the_module():
 
 
 def refused(host, command, *words, code, uid=0):
-    """The message of a refusal, which changes nothing and is one."""
+    """Returns the message of a refusal. Asserts the error code and that no write occurs."""
     writes = len(host.writes)
     status, out, err = command(host, *words, "--json", uid=uid)
     report = json.loads(out)
@@ -156,7 +156,10 @@ def test_refused_with_bad_input(host, write, command, text, code, words):
 
 @pytest.mark.parametrize("option", ["--settle=nan", "--settle=inf", "--settle=-1", "--timeout=-5", "--lock-timeout=86401"])
 def test_times_that_no_wait_could_have(host, write, command, capsys, option):
-    """Found before the first write, as the module does: "nan" and "inf" were waited for when the vGPUs were there already."""
+    """vgpuctl refuses invalid times before the first write, as the module does.
+
+    Earlier, it waited for "nan" and "inf" if the vGPUs existed already.
+    """
     writes = len(host.writes)
     with pytest.raises(SystemExit) as ended:
         command(host, "apply", write(LAYOUTS[0]), option)
@@ -188,7 +191,7 @@ def test_nothing_is_stored_with_no_persist(host, write, command):
     assert command(host, "apply", write(LAYOUTS[0]), "--no-persist")[0] == 0 and host.get(layout_file.PATH) is None
 
 
-# --- explain, the man page
+# --- explain, and the man page
 
 
 def test_explain_each_code_that_a_check_reports(host, command):
@@ -232,7 +235,10 @@ def test_each_command_has_json(capsys):
     ],
 )
 def test_what_ends_it_from_outside_is_no_traceback(host, write, command, monkeypatch, raised, status, said):
-    """And the host's lock is free: what was done stays, and the next run goes on from there."""
+    """An interruption or a full disk causes no traceback and releases the host's lock.
+
+    Completed steps stay, and the next run continues from there.
+    """
     created = host.kernel.create
 
     def create(*args):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""vgpuctl metrics: what GPUs and vGPUs do; and nvidia-smi that hangs, lies, or prints other words."""
+"""Tests of vgpuctl metrics: the usage of GPUs and vGPUs, and an nvidia-smi that hangs or prints contradictory or unknown values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOAD = {
 
 @pytest.fixture
 def made(host):
-    """A host with two vGPUs, one of them at work."""
+    """Returns a host with two vGPUs, one of them under load."""
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]).ok
     host.key = host.vgpus()[0][0]
     host.kernel.use(host.key)
@@ -37,7 +37,7 @@ def made(host):
 
 
 def shown(command, host, *words):
-    """The metrics by name without prefix, and labels."""
+    """Returns the metrics as {(name without prefix, labels): value}."""
     host.calls.clear()
     status, out, err = command(host, "metrics", *words)
     assert (status, err) == (0, "")
@@ -45,17 +45,17 @@ def shown(command, host, *words):
 
 
 def of(found, name):
-    """Values of a metric by its labels."""
+    """Returns the values of a metric by its labels."""
     return {labels: value for (one, labels), value in found.items() if one == name}
 
 
 def asked(host):
-    """How nvidia-smi was called."""
+    """Returns the arguments of each call of nvidia-smi."""
     return [" ".join(call[1:]) for call in host.calls if call[0].endswith("nvidia-smi")]
 
 
 def _other(out):
-    """The same with a UUID that the kernel does not know."""
+    """Returns the output with another UUID for each vGPU, which the kernel does not list."""
     lines = [line if "MDEV UUID" not in line else line[:-1] + ("0" if line[-1] != "0" else "1") for line in out.splitlines()]
     return "\n".join(lines)
 
@@ -130,17 +130,17 @@ def test_what_hangs_has_one_deadline_and_costs_nothing_else(made, command):
 
 
 def test_what_hangs_in_the_kernel_is_not_joined_by_another_each_minute(made, command):
-    """SIGKILL does not end it, and systemd's timer goes on."""
+    """SIGKILL does not end an nvidia-smi that hangs in the kernel. systemd's timer must not start another one every minute."""
     made.kernel.add_process(4242, "nvidia-smi", ["nvidia-smi", "-q"], [])
     made.programs["nvidia-smi"] = lambda argv, timeout: Result(124, "nvidia-smi does not end, not even after SIGKILL", True, 4242)
     shown(command, made)
     assert len(asked(made)) == 1
-    made.ctx.smi_hung.clear()  # the next scrape is a process of its own
+    made.ctx.smi_hung.clear()  # the next scrape runs in a new process
     made.ctx.smi_stuck = made.ctx.smi_silent = None
     found = shown(command, made)
     assert not asked(made) and of(found, "scrape_error") == {'query="gpus",reason="timeout"': 1, 'query="vgpus",reason="timeout"': 1}
     made.kernel.add_process(4242, "other", ["other"], [])
-    made.kernel.processes[4242].directory = Process(4243, "other", ["other"], []).directory  # the pid is another process' by now
+    made.kernel.processes[4242].directory = Process(4243, "other", ["other"], []).directory  # another process has the PID by now
     del made.programs["nvidia-smi"]
     made.ctx.smi_silent = None
     assert of(shown(command, made), "scrape_success") == {'query="gpus"': 1, 'query="vgpus"': 1}
@@ -170,13 +170,13 @@ def _changed(made, change):
 
 
 def _twice(out):
-    """Each vGPU twice."""
+    """Returns the output with each vGPU listed twice."""
     begin = out.find("    vGPU ID")
     return out if begin < 0 else out.replace("Active vGPUs                          : 1", "Active vGPUs : 2") + out[begin:]
 
 
 def test_a_vgpu_that_is_listed_twice_is_left_out(made, command):
-    """Which one is right, nobody knows."""
+    """If nvidia-smi lists a vGPU twice, neither entry can be trusted."""
     _changed(made, _twice)
     found = shown(command, made)
     assert of(found, "scrape_error") == {'query="vgpus",reason="contradiction"': 1}
@@ -191,7 +191,7 @@ def test_a_vgpu_that_is_listed_twice_is_left_out(made, command):
     ],
 )
 def test_more_memory_than_there_is_fires_no_alert(made, command, old, new, query, name):
-    """An alert is about this very number."""
+    """If nvidia-smi prints an impossible amount of memory, the metric is omitted, because an alert depends on it."""
     assert of(shown(command, made), name)
     _changed(made, lambda out: re.sub(old, new, out))
     found = shown(command, made)

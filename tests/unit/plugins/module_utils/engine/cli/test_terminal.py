@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What vgpuctl shows of hosts with eight and sixteen GPUs, on a terminal of 80 columns and in a pipe; and one message for each wrong call."""
+"""Tests of the output of vgpuctl for hosts with eight and sixteen GPUs, on an 80-column terminal and in a pipe, and for invalid calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 
 @pytest.fixture
 def rebooted(make_host):
-    """Hosts whose VFs and vGPUs a reboot took; VMs have the vGPUs."""
+    """Returns a function that creates a host whose vGPUs are missing after a reboot and are defined in VMs. By default, the VFs are missing too."""
 
     def make(gpus, vfs=False):
         host = make_host(gpus=[("0000:%02x:00.0" % (16 + 8 * number), A40) for number in range(gpus)]).vfs_on()
@@ -44,7 +44,7 @@ def rebooted(make_host):
 
 
 def terminal(command, host, monkeypatch, **surroundings):
-    """What a command shows on a terminal of 80 columns."""
+    """Returns what a command shows on a terminal of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
     stream = io.StringIO()
     command.run(host.ctx, screen.Screen(stream, True, {"TERM": "xterm", **surroundings}), type("Args", (), {"json": False, "code": "iommu_off"}))
@@ -53,7 +53,7 @@ def terminal(command, host, monkeypatch, **surroundings):
 
 @pytest.mark.parametrize("gpus", [8, 16])
 def test_a_reboot_that_restored_nothing_is_one_finding(rebooted, command, gpus):
-    """It was one of four lines for each GPU, and one for each VM, with the same remedy."""
+    """Earlier, the output had a finding of four lines for each GPU and another one for each VM, all with the same remedy."""
     host = rebooted(gpus)
     out = command(host, "doctor")[1]
     assert out.count("  do  ") == 1 and len(out.splitlines()) < 20, out
@@ -76,7 +76,7 @@ def test_doctor_and_explain_fit_the_terminal(rebooted, monkeypatch, surroundings
 
 
 def test_a_style_is_of_one_line(rebooted, monkeypatch):
-    """An empty line before a heading was within its style."""
+    """Earlier, the style of a heading included the empty line before it."""
     assert not re.search(r"\x1b\[[\d;]*m\n", terminal(status, rebooted(8), monkeypatch).replace("\x1b[0m\n", "\n"))
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Which driver, kernel, GPU and edition of NVIDIA's software are known not to fit: warnings by a table, which refuse nothing."""
+"""Tests of the compatibility table for drivers, kernels, GPUs and editions of NVIDIA's software: its rows cause warnings but never a refusal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PF = "0000:17:00.0"
 
 
 def supply_of(version="550.163.02", name="NVIDIA-GRID-Linux-KVM-%s-%s-1.zip", package="NVIDIA-Linux-x86_64-%s-vgpu-kvm.run"):
-    """A bundle on the controller, as lookup driver_files describes it."""
+    """Returns a bundle on the controller in the form that the lookup driver_files returns."""
     path = "/srv/" + (name % (version, version) if "%" in name else name)
     packages = [{"path": package % version, "version": version, "form": "run", "wrong": None}]
     contents = {"src": path, "kind": "host", "names": [], "packages": packages}
@@ -28,7 +28,7 @@ def supply_of(version="550.163.02", name="NVIDIA-GRID-Linux-KVM-%s-%s-1.zip", pa
 
 
 def warned(host, version="550.163.02", **options):
-    """The warnings of a preflight that installs this version, apart from those of other kinds; nothing is refused."""
+    """Returns the compatibility warnings of a plan that installs this version. Asserts that nothing is refused."""
     rows = options.pop("compatibility", [])
     request = {"supply": supply_of(version, **options), "tmpdir": "/tmp", "dkms": False, "compatibility": rows}
     found = call(nvidia_host_plan, host, stages=["driver"], driver=request).ok
@@ -96,7 +96,7 @@ def test_what_fits_is_not_mentioned(make_host, model, kernel, version, options):
 
 
 def test_the_machine_counts_more_than_the_table(make_host):
-    """A module that is there was built, and a GPU that offers types is supported, whatever the table has."""
+    """The table does not apply to a module that is already installed, or to a GPU that already offers types."""
     host = make_host(gpus=[(PF, H100)]).vfs_on()
     host.kernel.release = "6.14.0-29-generic"
     host.kernel.loaded["nvidia"] = host.on_disk = "535.230.02"

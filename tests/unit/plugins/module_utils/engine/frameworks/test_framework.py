@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Both frameworks have the interface of framework.py, and readers see what they are capable of."""
+"""Tests that both frameworks implement the interface in framework.py and show their capabilities to readers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_framework_lacks_nothing(make_host):
     assert [one(ctx).name for one in frameworks.ALL] == ["vendor_vfio", "mdev"]
 
     class Half(Framework):
-        """It has not all of the interface."""
+        """A framework that implements only a part of the interface."""
 
         def exists(self, key):
             return True

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""gridd.conf: our keys, and nothing else."""
+"""Tests of edits in gridd.conf: only the requested settings change."""
 
 from __future__ import annotations
 

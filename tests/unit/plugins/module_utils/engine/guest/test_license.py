@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""nvidia-smi's output for a license, and the journal's for its lack."""
+"""Tests of the license state in the output of nvidia-smi, and of the reasons for a missing license in the journal."""
 
 from __future__ import annotations
 

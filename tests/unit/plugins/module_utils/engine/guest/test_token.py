@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What is reported about a token, and that the token itself never is."""
+"""Tests of the report about a license token, which never contains the token itself."""
 
 from __future__ import annotations
 

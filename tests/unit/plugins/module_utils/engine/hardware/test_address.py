@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Spellings of addresses and GPU identifiers."""
+"""Tests of the spellings of PCI addresses and GPU identifiers."""
 
 from __future__ import annotations
 

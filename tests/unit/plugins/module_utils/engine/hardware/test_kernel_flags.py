@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What a kernel command line means: as Linux parses it."""
+"""Tests of the meaning of a kernel command line, as the Linux kernel parses it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Names of types, and how a user's word finds one."""
+"""Tests of the names of vGPU types, and of finding a type by the text that a user enters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_words_for_none(word):
 
 
 def test_a_number_never_finds_a_name_by_its_end():
-    """'A40-1' is not the type with id 1, and a type called DC-1-24Q is not found by 24Q's neighbours."""
+    """'nvidia-24' finds the type with that ID, and 'DC-1-24Q' finds the type with that name."""
     types = [vgpu_types.VgpuType("1", "NVIDIA X-8Q"), vgpu_types.VgpuType("24", "NVIDIA X-4Q")]
     assert vgpu_types.find("nvidia-24", types).short == "X-4Q"
     assert vgpu_types.find("DC-1-24Q", [PRO]) is PRO

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""NVSwitch boards as they are read, and Fabric Manager's file."""
+"""Tests of reading NVSwitch boards and the configuration file of Fabric Manager."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GPU = "0000:00:06.0"
 
 @pytest.fixture
 def vm(tmp_path):
-    """The VM with real H100 of the sample: the driver's directory for NVSwitches is there, and empty."""
+    """Returns the VM with a real H100 from the sample. The driver's directory for NVSwitches exists, but lists none."""
     vm = Guest(tmp_path, gpus=((GPU, H100_SXM),))
     vm.kernel.top.entries["proc"].entries["driver"].entries["nvidia-nvswitch"] = Dir({"devices": Dir(), "permissions": File(lambda: "")})
     vm._answer = lambda: Result(0, REAL)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Reading GPUs, VFs, types, vGPUs and their holders."""
+"""Tests of reading GPUs, VFs, types, vGPUs and their users."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_product_name_selects_one_board_of_a_model(make_host):
     ],
 )
 def test_an_rtx_8000_is_no_rtx_6000(make_host, device, subsystem, driver, expected):
-    """The PCI subsystem distinguishes them; what the driver itself reports goes before it."""
+    """The PCI subsystem ID distinguishes the two boards. A name that the driver reports takes precedence."""
     host = make_host(gpus=[("0000:e8:00.0", FakeModel(device, "Quadro RTX 8000", 48, 0, [], subsystem=subsystem))], driver=driver)
     (gpu,) = inventory.read(host.ctx).gpus
     assert (gpu.name, gpu.model.framebuffer_gib) == (expected, 48 if expected.endswith("8000") else 24)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which kernel boots next, and whether the driver is there for it."""
+"""Tests of which kernel boots next, and of whether the driver is installed for that kernel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNNING = "6.1.0-50-amd64"
 
 
 def kernels(host, *releases):
-    """Kernels with modules."""
+    """Creates kernels and their directories for modules."""
     for release in releases:
         host.put("/boot/vmlinuz-" + release, "")
         os.makedirs("%s/lib/modules/%s" % (host.root, release))
@@ -25,7 +25,7 @@ def kernels(host, *releases):
 
 @pytest.fixture
 def modules(host, monkeypatch):
-    """Versions of the module nvidia by kernel, for modinfo -k."""
+    """Returns the versions of the module nvidia by kernel release, which 'modinfo -k' then prints."""
     versions, real = {}, host.ctx.command
 
     def command(argv, timeout, **more):
@@ -49,7 +49,7 @@ def test_no_kernel_update_waits(host, modules):
 
 def test_a_kernel_update_with_and_without_the_driver(host, modules):
     kernels(host, RUNNING, "6.1.0-51-amd64")
-    host.put("/boot/vmlinuz-7.0.0-1-amd64", "")  # no modules: it can't boot this system
+    host.put("/boot/vmlinuz-7.0.0-1-amd64", "")  # a kernel without modules cannot boot this system
     assert facts(host) == {"release": "6.1.0-51-amd64", "driver": None, "cmdline": None}
     (problem,) = call(nvidia_gpu_info, host).ok["problems"]
     assert (problem["code"], problem["severity"]) == ("next_kernel_without_driver", "warning")
@@ -111,7 +111,7 @@ def test_a_default_in_a_drop_in_is_not_guessed_at(host, modules, name, line):
     assert facts(host)["release"] is None
     host.put("/etc/default/grub.d/" + name, "")
     assert facts(host)["release"] == "6.1.0-51-amd64"
-    host.put("/boot/grub/grubenv", "next_entry=1\n")  # grub-reboot
+    host.put("/boot/grub/grubenv", "next_entry=1\n")  # as grub-reboot writes it
     assert facts(host)["release"] is None
 
 

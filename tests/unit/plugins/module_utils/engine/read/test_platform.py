@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Which Linux a host runs, after os-release(5), and machines that are not supported."""
+"""Tests of detecting a host's Linux distribution according to os-release(5), and of unsupported machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 
-# As the distributions ship them, shortened to the keys that are read and what stands around them.
+# The files of the distributions, shortened to the keys that are read and the lines around them.
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
 UBUNTU = 'PRETTY_NAME="Ubuntu 24.04.1 LTS"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n'
 ROCKY = 'NAME="Rocky Linux"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\nPRETTY_NAME="Rocky Linux 9.4 (Blue Onyx)"\n'
@@ -53,11 +53,11 @@ def test_the_vendors_file_is_read_where_there_is_no_other(tmp_path):
     assert platform.read(host.ctx).id == "debian"
 
 
-# --- machines on which nothing can be done are named before anything else
+# --- unsupported machines are reported before any other problem
 
 
 def unsupported(host):
-    """What gpu_info reports about it; nothing else may stand before."""
+    """Returns the texts of the host_unsupported problems of nvidia_gpu_info. Asserts that these problems come first."""
     problems = call(nvidia_gpu_info, host).ok["problems"]
     found = [one["found"] for one in problems if one["code"] == "host_unsupported"]
     assert [one["found"] for one in problems[: len(found)]] == found

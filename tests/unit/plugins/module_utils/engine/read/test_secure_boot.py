@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Secure Boot: what the firmware trusts, and which key signed a module."""
+"""Tests of Secure Boot: the certificates that the firmware trusts, and the key that signed a module."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ ATTRIBUTES = b"\7\0\0\0"
 
 
 def element(tag, content):
-    """A DER element."""
+    """Returns a DER element."""
     size = len(content)
     return bytes([tag]) + (bytes([size]) if size < 128 else b"\x82" + struct.pack(">H", size)) + content
 
 
 def certificate(serial, version=True, padding=200):
-    """As much of a certificate as matters."""
+    """Returns a certificate that has only the parts that are read."""
     inner = (element(0xA0, element(2, b"\2")) if version else b"") + element(2, bytes.fromhex(serial)) + bytes(padding)
     return element(0x30, element(0x30, inner) + b"signature")
 
 
 def signatures(kind, *entries, header=b""):
-    """An EFI_SIGNATURE_LIST; the entries are of one size."""
+    """Returns an EFI_SIGNATURE_LIST. All of its entries have the same size."""
     size = 16 + len(entries[0])
     body = header + b"".join(OWNER.bytes_le + one for one in entries)
     return kind.bytes_le + struct.pack("<III", 28 + len(body), len(header), size) + body
@@ -50,7 +50,7 @@ MINE, OTHER, THIRD = certificate("00ab01"), certificate("7f02"), certificate("7f
 
 
 def digest(der):
-    """Its fingerprint."""
+    """Returns the SHA-256 fingerprint of a certificate."""
     return hashlib.sha256(der).hexdigest()
 
 
@@ -84,7 +84,7 @@ def test_what_the_machine_trusts_is_returned(make_host):
 
 @pytest.fixture
 def signing(make_host, tmp_path):
-    """A bare host with Secure Boot, and the arguments that sign the driver with MINE."""
+    """Returns an unconfigured host with Secure Boot, and the arguments that sign the driver with MINE."""
     host = make_host()
     host.on_disk = None
     host.kernel.loaded.clear()

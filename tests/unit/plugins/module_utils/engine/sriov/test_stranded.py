@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A GPU that was stranded when its VFs went off."""
+"""Tests of a GPU that was left without the nvidia driver when its VFs were disabled."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""An interrupted installation of the driver."""
+"""Tests of interrupted installations of the driver."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ RUN = "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run"
 
 @pytest.fixture
 def package(tmp_path):
-    """A driver package on the host."""
+    """Returns the path of a driver package on the host."""
     path = tmp_path / RUN
     path.write_text("")
     return str(path)
 
 
 def test_an_interrupted_installation_is_done_again(host, package):
-    """The module's version is right, but whatever else the installer had to write may be empty."""
+    """After an interrupted installation, the module has the right version, but other files of the installer may be empty."""
     host.put(install_mark.DRIVER, "")
     driver = host_reader.read_driver(host.ctx)
     assert (driver.on_disk, driver.unfinished) == (None, True) and "unfinished" not in driver.as_dict()
@@ -61,7 +61,7 @@ def test_the_mark_is_there_while_the_installer_runs_and_after_it_failed(host, pa
 
 @pytest.mark.parametrize("ended", [Result(1, "ERROR: a driver is loaded"), Result(-9, "Killed")])
 def test_an_installer_that_touched_nothing_leaves_the_old_driver_whole(host, tmp_path, ended):
-    """NVIDIA's installer refuses at its first check, or is killed there: the next boot has its vGPUs."""
+    """NVIDIA's installer refuses at its first check or is killed there. The old driver is undamaged, and the next boot can restore its vGPUs."""
     newer = tmp_path / RUN.replace("163.02", "200.01")
     newer.write_text("")
     host.put("/lib/modules/6.1.0-50-amd64/updates/nvidia.ko", "")
@@ -69,7 +69,7 @@ def test_an_installer_that_touched_nothing_leaves_the_old_driver_whole(host, tmp
     assert call(nvidia_driver, host, src=str(newer), load=False).codes == ["install_failed"]
     driver = host_reader.read_driver(host.ctx)
     assert (driver.on_disk, driver.unfinished) == ("550.163.02", False)
-    host.put("/lib/modules/6.1.0-51-amd64/modules.dep", "")  # another kernel comes before the next run
+    host.put("/lib/modules/6.1.0-51-amd64/modules.dep", "")  # another kernel is installed before the next run
     assert not host_reader.read_driver(host.ctx).unfinished
     host._installer = real
     assert call(nvidia_driver, host, src=str(newer), load=False).ok["actions"] == ["install the vGPU host driver 550.200.01 in place of 550.163.02"]
@@ -94,7 +94,7 @@ def test_an_installer_that_touched_a_file_leaves_no_driver(host, package, touche
 
 
 def test_an_earlier_interrupted_installation_stays_one(host, package):
-    """The next installer refuses: what the one before left is still damaged."""
+    """The next installation fails too, so the files that the interrupted installation left are still damaged."""
     install_mark.begin(host.root, install_mark.DRIVER)
     host.put("/usr/bin/nvidia-smi", "")
     host._installer = lambda argv, timeout: Result(1, "ERROR: no compiler")
@@ -121,12 +121,12 @@ def test_a_broken_installation_can_be_uninstalled(host):
 
 
 class Killed(BaseException):
-    """As SIGKILL: nothing of ours runs after it."""
+    """Simulates SIGKILL: no code of the collection handles this exception."""
 
 
 @pytest.mark.parametrize("after", ["present", "absent"])
 def test_an_interrupted_uninstallation_leaves_no_driver(host, package, after):
-    """The module is still there, and much else is not: what counted as installed would never be installed again."""
+    """An interrupted uninstallation leaves the module but removes other files. If the driver counted as installed, no run would install it again."""
     host.put("/usr/bin/nvidia-uninstall", "", 0o755)
     host.put("/usr/bin/nvidia-smi", "", 0o755)
     good = host.programs.get("nvidia-uninstall")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The stored layout: what is guaranteed when things go wrong."""
+"""Tests of reading and writing the stored layout, and of invalid or missing layout files."""
 
 from __future__ import annotations
 

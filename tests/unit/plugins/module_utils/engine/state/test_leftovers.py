@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What a killed run left is cleaned by the next."""
+"""Tests that each run removes the files that a killed run left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 def test_half_written_files_of_ours_go_and_others_stay(host):
     host.put("/etc/modprobe.d/.vgpu-abc", "half")
     host.put("/etc/vgpuctl/.vgpu-def", "half")
-    host.put("/etc/mdevctl.d/0000:e8:00.4/.vgpu-ghi", "half")  # mdevctl warns of each at every call
+    host.put("/etc/mdevctl.d/0000:e8:00.4/.vgpu-ghi", "half")  # mdevctl warns about such a file at every call
     host.put("/etc/modprobe.d/.other", "kept")
     os.makedirs(host.root + "/etc/default/grub.d/.vgpu-directory")
     call(nvidia_sriov, host, check=True).ok
@@ -49,7 +49,7 @@ def test_new_directories_and_removals_are_synced(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("reason", [errno.EROFS, errno.EIO])
 def test_leftovers_that_can_not_be_removed_stop_nobody(host, monkeypatch, capsys, reason):
-    """Least of all the boot: a file that nobody reads is no reason to be without vGPUs."""
+    """A leftover file that cannot be removed is no reason for a run to fail, least of all for the restore at boot."""
     call(nvidia_sriov, host).ok
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]).ok
     goal = host.vgpus()
@@ -71,7 +71,7 @@ def test_leftovers_that_can_not_be_removed_stop_nobody(host, monkeypatch, capsys
 
 @pytest.mark.parametrize("place", ["/boot/efi/loader/entries", "/etc/modprobe.d"])
 def test_a_directory_that_can_not_be_listed_stops_no_cleaning(host, monkeypatch, place):
-    """Such as an automount of an EFI partition that a power cut damaged (ENODEV)."""
+    """For example, the automount of an EFI partition that a power cut damaged fails with ENODEV."""
     host.put("/etc/vgpuctl/.vgpu-def", "half")
     real = os.listdir
 

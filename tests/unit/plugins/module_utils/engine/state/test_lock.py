@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The host's lock."""
+"""Tests of the lock of a host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ with lock.HostLock(Context(sys.argv[1])):
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that has the lock until its standard input ends."""
+    """Yields another process that holds the lock until its standard input is closed."""
     paths = [path for path in sys.path if path] + [os.getcwd()]
     top = os.path.abspath(lock.__file__).split(os.sep + "ansible_collections" + os.sep)[0]
     process = subprocess.Popen(
@@ -64,7 +64,7 @@ def test_the_lock_dies_with_its_holder(tmp_path, holder):
 
 
 def test_a_full_file_system_keeps_nobody_from_the_lock(tmp_path):
-    """The name in the file is for people, and /run, a tmpfs, may be full. No room: no file may grow."""
+    """The name in the lock file only informs users, and /run, a tmpfs, may be full. The limit RLIMIT_FSIZE simulates a full file system."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:

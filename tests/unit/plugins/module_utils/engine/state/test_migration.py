@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A host with the names of an earlier release: read as it is, renamed by the next run, and restored by a boot wherever that run is killed."""
+"""Tests of hosts with the file names of an earlier release. The next run renames the files, and a boot restores the host even after a killed run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TWO = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 OTHER = [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 3}]}]
 OLD_ETC, OLD_STATE = "/etc/nvidia-vgpu", "/var/lib/nvidia-vgpu"
 OLD_ENGINE = "#!/usr/bin/python3 -I\nthe engine of the earlier release\n"
-# As the earlier release wrote it, with fewer units in Before.
+# The unit of the earlier release, which lists fewer units in Before.
 OLD_UNIT_TEXT = """# Written by vgpu.kvm.
 [Unit]
 Description=Restore NVIDIA VFs and vGPUs
@@ -57,18 +57,18 @@ ORIGINALS = '{"version": 1, "files": {"/etc/modprobe.d/vfio.conf": {"before": "o
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
-    """No test here cuts the power: what is written need not reach the disk."""
+    """Disables fsync: no test in this file simulates a power cut, so data need not reach the disk."""
     monkeypatch.setattr(os, "fsync", lambda number: None)
 
 
 def enable(host, unit, link):
-    """As systemctl enable does."""
+    """Enables a unit as 'systemctl enable' does."""
     os.makedirs(os.path.dirname(host.root + link), exist_ok=True)
     os.symlink(unit, host.root + link)
 
 
 def make_old(host, metrics=False):
-    """Gives a host its two vGPUs and all that the earlier release kept for them, under its names."""
+    """Creates two vGPUs on a host, together with the files that the earlier release kept for them under its names. Returns the host."""
     call(nvidia_vgpu, host, layout=TWO).ok
     os.rename(host.root + os.path.dirname(STORE), host.root + OLD_ETC)
     host.put(migration.OLD_STORE, host.get(migration.OLD_STORE).replace("vgpu-restore.service", "nvidia-vgpu-restore.service"))
@@ -88,12 +88,12 @@ def make_old(host, metrics=False):
 
 @pytest.fixture
 def old(make_host):
-    """A host as the earlier release left it."""
+    """Returns a host in the state that the earlier release left."""
     return make_old(make_host().vfs_on())
 
 
 def tree(host):
-    """All regular files, links and directories below the root: what they hold, and their modes and times. Not the lock."""
+    """Returns the content, the mode and the time of all files, links and directories below the root, except for /run."""
     found = {}
     for where, directories, names in os.walk(host.root):
         for path in [os.path.join(where, name) for name in directories + names]:
@@ -105,12 +105,12 @@ def tree(host):
 
 
 def old_names(host):
-    """Paths with a name of the earlier release, but for NVIDIA's own services and those of others."""
+    """Returns all paths with a name of the earlier release, except for NVIDIA's nvidia-vgpu-mgr."""
     return sorted(path for path in tree(host) if "nvidia-vgpu" in path and not path.endswith("/nvidia-vgpu-mgr"))
 
 
 def started(host, unit, link):
-    """The command of a unit that this boot starts, or None."""
+    """Returns the command of a unit if this boot starts the unit, otherwise None."""
     text = host.get(unit)
     if not os.path.lexists(host.root + link) or text is None:
         return None
@@ -122,7 +122,10 @@ def started(host, unit, link):
 
 
 def boot(host, engine):
-    """Reboots: the restore of each unit that is enabled runs, in their order. Returns what each did. engine: the new command."""
+    """Reboots the host and runs the restore of each enabled unit in order.
+
+    Returns the creations of each restore. The new command has the content *engine*.
+    """
     host.reboot()
     assert host.vgpus() == []
     done = []
@@ -141,7 +144,7 @@ def boot(host, engine):
 
 
 class Kill:
-    """Lets this process write a number of times; from then on nothing is written any more, as after SIGKILL."""
+    """Allows a number of writes by this process. Each later write raises Died, as if SIGKILL had ended the process."""
 
     CALLS = ("fchmod", "fchown", "fsync", "mkdir", "open", "rename", "rmdir", "symlink", "unlink", "write")
 
@@ -150,7 +153,7 @@ class Kill:
 
     @contextlib.contextmanager
     def armed(self):
-        """Within it the writes count."""
+        """Counts the writes within the context."""
 
         def counted(real):
             def write(*args, **options):
@@ -171,7 +174,7 @@ class Kill:
 
 
 def expected_files():
-    """Small ones, which are written fast."""
+    """Returns small files to install, which are written fast."""
     return install.expected_files({"cli/main.py": "def main():\n    return 0\n"}, [], "/usr/bin/python3")
 
 
@@ -253,7 +256,10 @@ def test_every_reading_sees_the_old_host_before_it_is_renamed(old):
 
 
 def test_what_is_written_before_the_renaming_is_there_for_the_old_unit(old):
-    """A module alone, or a run that is killed before it comes to the unit: its layout is the one that the next boot restores."""
+    """A module alone, or a run that is killed before it renames the unit, stores the layout under the old name.
+
+    The next boot restores that layout.
+    """
     call(nvidia_vgpu, old, layout=OTHER).ok
     old.goal = old.vgpus()
     assert len(old.goal) == 3 and not os.path.exists(old.root + os.path.dirname(STORE))
@@ -300,7 +306,7 @@ def test_a_message_names_the_file_that_is_there(old):
     assert call(nvidia_vgpu, old, layout=TWO).msg.startswith(migration.OLD_STORE)
 
 
-# --- nothing at boot
+# --- removal of the restore at boot
 
 
 @pytest.mark.parametrize("metrics", [False, True])
@@ -323,7 +329,7 @@ def test_a_killed_removal_is_ended_by_the_next(make_host):
         kill = Kill(points)
         with kill.armed(), contextlib.suppress(Died):
             install.apply(host.root, install.plan(host.root, {}))
-        boot(host, b"")  # whatever starts is whole
+        boot(host, b"")  # each unit that starts has a complete command
         install.apply(host.root, install.plan(host.root, {}))
         assert install.plan(host.root, {}) == [] and old_names(host) == [], points
         if kill.left >= 0:
@@ -332,7 +338,7 @@ def test_a_killed_removal_is_ended_by_the_next(make_host):
     assert points > 10
 
 
-# --- what others have there
+# --- files of operators and of other roles
 
 
 def test_the_old_timer_of_metrics_works_until_its_role_replaces_it(make_host):
@@ -360,7 +366,7 @@ def test_a_unit_that_was_not_enabled_is_not_enabled(old):
 @pytest.mark.parametrize("state", ["present", "absent"])
 @pytest.mark.parametrize(("there", "new"), [(OLD_ETC, os.path.dirname(STORE)), (OLD_STATE, STATE)])
 def test_an_earlier_release_after_a_newer_one_is_refused(old, there, new, state):
-    """Both directories: nobody but the operator knows which of them counts."""
+    """If both directories exist, only the operator can decide which of them is current."""
     old.put(new + "/file", "")
     before = tree(old)
     outcome = call(nvidia_vgpu_restore, old, state=state)
@@ -399,7 +405,7 @@ def test_a_layout_that_is_no_file_does_not_stop_a_removal(host):
     assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
 
 
-# --- the unit, as systemd has it
+# --- the state of the unit in systemd
 
 SHOWN = "Id=%s.service\nLoadState=%s\nActiveState=active\nResult=success\nUnitFileState=%s\nInactiveExitTimestampMonotonic=1\n\n"
 
@@ -407,8 +413,8 @@ SHOWN = "Id=%s.service\nLoadState=%s\nActiveState=active\nResult=success\nUnitFi
 @pytest.mark.parametrize(
     ("new", "former", "expected"),
     [
-        (("not-found", ""), ("loaded", "enabled"), "enabled"),  # not renamed yet
-        (("loaded", "disabled"), ("loaded", "enabled"), "enabled"),  # killed in between
+        (("not-found", ""), ("loaded", "enabled"), "enabled"),  # the unit is not renamed yet
+        (("loaded", "disabled"), ("loaded", "enabled"), "enabled"),  # the run was killed while it renamed the unit
         (("loaded", "enabled"), ("loaded", "disabled"), "enabled"),
         (("loaded", "disabled"), ("not-found", ""), "disabled"),
         (("not-found", ""), ("loaded", "disabled"), ""),

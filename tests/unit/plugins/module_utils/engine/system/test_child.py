@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Work that may never end, in a child."""
+"""Tests of work that may never end and therefore runs in a child process."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Programs that are run."""
+"""Tests of running programs."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def test_a_program_that_does_not_end_is_ended_with_its_children(tmp_path):
 
 @pytest.mark.parametrize("goes_on", ["sleep 20", "setsid sleep 20", "yes"])
 def test_a_program_has_ended_although_what_it_started_holds_its_output(tmp_path, goes_on):
-    """As a script does that starts a service. Its own output is whole, and what is silent goes on."""
+    """A script may start a service, which inherits its output. The script's own output is complete, and a service that prints nothing continues."""
     begin = time.monotonic()
     answer = command.run(["sh", "-c", "trap '' PIPE; %s & echo $! > %s/pid; seq 9000; exit 3" % (goes_on, tmp_path)], 15)
     took = time.monotonic() - begin
     pid = int((tmp_path / "pid").read_text())
-    if goes_on != "yes":  # which ends, as nobody reads what it writes
+    if goes_on != "yes":  # the program yes ends, because nothing reads its output
         os.kill(pid, signal.SIGKILL)
     assert took < 5 and answer.rc == 3 and not answer.timed_out
     lines = [line for line in answer.out.splitlines() if line != "y"]
-    assert len(lines) == 9000 or goes_on == "yes" and len(lines) >= 8990  # the other's lines come in between
+    assert len(lines) == 9000 or goes_on == "yes" and len(lines) >= 8990  # lines of the other program can be mixed in
 
 
 def test_a_program_that_closes_its_output_and_goes_on_is_waited_for():

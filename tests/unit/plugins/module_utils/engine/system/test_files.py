@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Regular files: what is guaranteed when things go wrong."""
+"""Tests of writing regular files: what is guaranteed if an operation fails."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_is_not_there(tmp_path):
 
 @pytest.mark.parametrize("target", ["../kept/grub", "/kept/grub", "hop"])
 def test_a_link_stays_and_its_file_is_written(tmp_path, target):
-    """Hosts that keep /etc in another place: the link, the owner and the mode stay."""
+    """On a host that keeps /etc elsewhere, the link, the owner and the mode of a file stay."""
     root = str(tmp_path)
     files.write_atomic(root, "/kept/grub", "one")
     (tmp_path / "kept/grub").chmod(0o640)
@@ -94,7 +94,7 @@ def test_a_link_stays_and_its_file_is_written(tmp_path, target):
 
 
 def test_a_link_to_no_file_is_replaced(tmp_path):
-    """Such as a unit that is masked: what it leads to is nothing to write."""
+    """A link without a target file, such as a masked unit, is replaced by the new file."""
     root = str(tmp_path)
     for name, target in (("masked", "/dev/null"), ("dangling", "nowhere"), ("loop", "loop")):
         (tmp_path / name).symlink_to(target)
@@ -107,7 +107,7 @@ def test_a_link_to_no_file_is_replaced(tmp_path):
 
 
 def test_the_link_of_another_user_is_not_followed(tmp_path, monkeypatch):
-    """A directory that another user may write, such as node_exporter's: its link could lead anywhere."""
+    """In a directory that another user can write, such as that of node_exporter, a link could point to any file."""
     root, real = str(tmp_path), os.lstat
     files.write_atomic(root, "/shadow", "precious")
     (tmp_path / "x.prom").symlink_to("shadow")
@@ -132,7 +132,7 @@ def test_what_a_killed_write_left_beyond_a_link_is_swept(tmp_path):
 
 
 def test_a_file_system_without_labels_of_its_own_is_written(tmp_path, monkeypatch):
-    """An EFI partition (FAT) under SELinux: each file shows the label of the whole mount, and none can be set."""
+    """On an EFI partition (FAT) under SELinux, each file shows the label of the whole mount, and no label can be set."""
     root = str(tmp_path)
     files.write_atomic(root, "/loader/entries/a.conf", "one")
     monkeypatch.setattr(os, "getxattr", lambda path, name: b"system_u:object_r:dosfs_t:s0")
@@ -146,7 +146,7 @@ def test_a_file_system_without_labels_of_its_own_is_written(tmp_path, monkeypatc
 
 
 def test_a_file_system_that_turns_read_only_midway_is_an_error_of_ours(tmp_path, monkeypatch):
-    """The half-written file can't be removed then either, and the reason must not be lost over that."""
+    """If the file system becomes read-only, the partial file cannot be removed either. The error must still report the original reason."""
     root = str(tmp_path)
     files.write_atomic(root, "/f", "old")
 
@@ -161,7 +161,7 @@ def test_a_file_system_that_turns_read_only_midway_is_an_error_of_ours(tmp_path,
 
 
 def test_the_file_is_synced_once_more_under_its_name(tmp_path, monkeypatch):
-    """FAT has a file's size and place in its directory, and writes them there with the file, not with the directory."""
+    """FAT stores a file's size and location in its directory entry. Only a sync of the file writes that entry, not a sync of the directory."""
     done, root, real, rename = [], str(tmp_path), os.fsync, os.rename
     monkeypatch.setattr(os, "fsync", lambda number: (done.append(os.readlink("/proc/self/fd/%d" % number)), real(number)))
     monkeypatch.setattr(os, "rename", lambda old, new: (done.append("renamed"), rename(old, new)))

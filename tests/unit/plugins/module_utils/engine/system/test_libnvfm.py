@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The library of Fabric Manager, by a compiled stand-in with NVIDIA's documented structs."""
+"""Tests of calling the library of Fabric Manager, with a compiled stand-in that uses NVIDIA's documented structs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libn
 SOURCE = Path(__file__).resolve().parents[4] / "fake/libnvfm.c"
 GCC = shutil.which("gcc") or shutil.which("cc")
 pytestmark = pytest.mark.skipif(GCC is None, reason="no C compiler")
-# The partitions of an HGX H100, H200 or H20 board, as NVIDIA's guide lists them.
+# The partitions of an HGX H100, H200 or H20 board, as listed in NVIDIA's guide.
 BOARD = ["1 2 3 4 5 6 7 8", "1 2 3 4", "5 6 7 8", "1 3", "2 4", "5 7", "6 8", *map(str, range(1, 9))]
 
 
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory):
-    """Paths of the library by the version of fmConnect's parameters that it takes."""
+    """Returns the paths of the stand-in libraries by the version of the fmConnect parameters that each library accepts."""
     folder = tmp_path_factory.mktemp("libnvfm")
     found = {}
     for version in (1, 2):
@@ -31,7 +31,7 @@ def libraries(tmp_path_factory):
 
 @pytest.fixture
 def board(tmp_path):
-    """The file that stands for Fabric Manager, none of whose partitions is active."""
+    """Returns the file that simulates Fabric Manager, without an active partition."""
     path = tmp_path / "fm"
     path.write_text("".join("%d 0 %s\n" % (number, gpus) for number, gpus in enumerate(BOARD)))
     return path

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""How modinfo is called, and what no answer means."""
+"""Tests of calling modinfo, and of the meaning of a missing answer."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What nvidia-smi shows of GPUs and vGPUs at work, in the formats of real programs, and in others."""
+"""Tests of the usage of GPUs and vGPUs that nvidia-smi prints, in the formats of real programs and in unknown formats."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ GPU, VGPU = "0000:17:00.0", "7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1"
 
 
 def sample(name):
-    """A sample's text."""
+    """Returns the text of a sample."""
     return (SAMPLES / name).read_text(encoding="utf-8")
 
 
 class Prints:
-    """A host whose nvidia-smi ends in one way, and counts its runs."""
+    """A host whose nvidia-smi always returns the same result and counts its runs."""
 
     def __init__(self, folder, out, rc=0, timed_out=False):
         self.runs = []
@@ -98,7 +98,7 @@ def test_no_vgpu_and_no_program(tmp_path):
 
 
 def test_the_words_of_other_releases(tmp_path):
-    """Driver 470, and GPUs before Turing."""
+    """Driver 470 and GPUs before Turing print other labels."""
     bits = "".join("            %s Bit\n                Device Memory : %d\n                Total : %d\n" % one for one in (("Single", 3, 4), ("Double", 1, 2)))
     text = "GPU 00000000:17:00.0\n    FB Memory Usage\n        Total : 16 MiB\n    ECC Errors\n        Volatile\n" + bits + bits.replace(
         "Single", "Other") .replace("Double", "Another") + "        Aggregate\n" + bits + "    Power Readings\n        Power Draw : 31.5 W\n"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Open files on the real /proc, with /dev/null in place of a GPU."""
+"""Tests of finding open files in the real /proc, with /dev/null in place of a GPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_process_is_seen_by_the_number_of_its_device(monkeypatch):
         assert other.stdout.readline() == b"open\n"
         found = {holder.pid: holder.command for holder in OpenFiles(Sysfs()).of_gpu(3)}
         assert sys.executable in found[other.pid] or os.path.basename(sys.executable) in found[other.pid]
-        assert [one for one in OpenFiles(Sysfs()).of_gpu(200) if not one.remedy] == []  # one stands for what cannot be read on this machine
+        assert [one for one in OpenFiles(Sysfs()).of_gpu(200) if not one.remedy] == []  # an entry with a remedy is an unreadable process
         other.stdin.close()
 
 
@@ -40,7 +40,7 @@ def test_new_processes_are_added_to_a_walk(monkeypatch):
 
 
 def test_a_walk_that_does_not_end_reads_nobody_as_nobody(monkeypatch):
-    """The deadline is over at once."""
+    """The deadline expires immediately."""
     monkeypatch.setattr(open_files, "_TIMEOUT", 0)
     files = OpenFiles(Sysfs())
     (unread,) = [one for one in files.of_gpu(200) if one.remedy]
@@ -58,7 +58,7 @@ print(*open_files.OpenFiles(Sysfs()).of_gpu(200), *busy.find(Context()), sep="\\
 
 @pytest.mark.skipif(open_files.inside(Sysfs()) is not None or os.geteuid() != 0, reason="takes root, and the first PID namespace")
 def test_in_a_pid_namespace_of_its_own_nobody_is_no_answer():
-    """A real namespace of the kernel's, with a /proc of its own and with the host's."""
+    """The test uses a real PID namespace of the kernel, once with its own /proc and once with the host's."""
     settings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     own = subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", ASK], env=settings, stdout=subprocess.PIPE, text=True, check=True
@@ -70,26 +70,26 @@ def test_in_a_pid_namespace_of_its_own_nobody_is_no_answer():
 
 
 class Growing:
-    """A machine on which each walk of /proc finds a hundred new processes, all with one device open."""
+    """A machine on which each walk of /proc finds a hundred new processes, all with the same device open."""
 
     def __init__(self):
         self.pids = itertools.count(1)
 
     def apart(self, work, timeout):
-        """As child.rows."""
+        """Returns rows as child.rows does."""
         return [[pid, [[open_files.NVIDIA_MAJOR, 0]]] for pid in itertools.islice(self.pids, 100)] + [[0, []]], True
 
     def target(self, path):
-        """A link's target: of a kernel without namespaces."""
+        """Returns no target for any link, as on a kernel without namespaces."""
         return None
 
     def read_or(self, path, default=None):
-        """A file's text."""
+        """Returns the text of a file."""
         return "Character devices:\n195 nvidia\n" if path == "/proc/devices" else ""
 
 
 def test_a_walk_in_one_thread_disturbs_no_check_in_another(monkeypatch):
-    """GPUs are worked on in threads, and one walk serves them all."""
+    """Threads change several GPUs at the same time and share one walk of /proc."""
     files = OpenFiles(Growing())
     monkeypatch.setattr(files, "_holder", lambda pid: pid)
     for dummy in range(50):

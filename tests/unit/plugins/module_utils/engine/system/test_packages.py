@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Which packages have a distribution's driver, by what dpkg and rpm print."""
+"""Tests of finding the packages of a distribution's driver in the output of dpkg and rpm."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NOISE = "ERROR: ld.so: object '/opt/agent.so' from /etc/ld.so.preload cannot be 
     ],
 )
 def test_the_command_that_removes_them(tmp_path, dpkg, rpm, removal):
-    """The driver's packages, and those of its version: its libraries."""
+    """The command removes the packages of the driver and the libraries of the same version."""
     answers = {"dpkg-query": dpkg, "rpm": rpm}
     ctx = Context(str(tmp_path), command=lambda argv, timeout: answers[argv[0]])
     found = packages.removal(ctx, "550.1")
@@ -63,7 +63,7 @@ def test_the_command_that_removes_our_package(tmp_path, dpkg, rpm, removal):
     assert not found or packages.installed(ctx, found) == found[2:]
 
 
-# Printed by dnf 4.14 of Debian 12 over packages that rpmbuild made; then two composed ones: a name too long for its column, and dnf 5.
+# Output of dnf 4.14 of Debian 12 for packages that rpmbuild built, then two composed outputs: a name too long for its column, and dnf 5.
 REAL = """Unable to detect release version (use '--releasever' to specify release version)
 Dependencies resolved.
 ================================================================================

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What rpm itself answers, over a tree with packages that its own rpmbuild made. The names are of the CUDA repository and of RPM Fusion."""
+"""Tests with the real rpm, on a root directory with packages that rpmbuild built. The names are those of the CUDA repository and of RPM Fusion."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ A test.
 
 
 def tree(folder, *names):
-    """A root tree in which rpm has installed empty packages of these names; return the context of a host with that tree."""
+    """Creates a root directory in which rpm has installed empty packages of these names. Returns the context of a host with that root."""
     root = folder / "root"
     root.mkdir()
     subprocess.run(["rpm", "--root", str(root), "--initdb"], check=True, capture_output=True)

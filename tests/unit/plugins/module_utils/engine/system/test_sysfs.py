@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""sysfs on real files."""
+"""Tests of reading and writing sysfs, with real files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_error_of_close_is_reported(tmp_path, monkeypatch):
 
 
 def test_a_write_that_the_kernel_does_not_end_is_left_behind(tmp_path):
-    """A pipe without a reader stands for it."""
+    """A named pipe without a reader simulates a write that the kernel does not complete."""
     os.mkfifo(tmp_path / "unbind")
     with pytest.raises(SysfsError) as caught:
         Sysfs(str(tmp_path)).write("/unbind", "0000:e8:00.0", timeout=0.3)

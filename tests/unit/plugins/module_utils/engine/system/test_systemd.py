@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What systemctl show prints, and how it is parsed."""
+"""Tests of parsing the output of 'systemctl show'."""
 
 from __future__ import annotations
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import systemd
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 
-# As systemd 252 prints it: a one-shot that has ended, a failed service, and one that is not there.
+# Output of systemd 252 for a one-shot service that has ended, a failed service, and a service that does not exist.
 SHOWN = """\
 Result=success
 Id=nvidia-vgpud.service
@@ -33,7 +33,7 @@ InactiveExitTimestampMonotonic=0
 
 
 class Answering:
-    """Stands for a context whose programs all print one answer."""
+    """A context in which all programs print the same output."""
 
     def __init__(self, rc, out):
         self.rc = rc

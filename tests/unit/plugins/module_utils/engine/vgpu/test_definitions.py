@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""mdevctl's own files: damaged, of several parents, with attributes, and of others who start vGPUs on our GPUs."""
+"""Tests of mdevctl's definition files: damaged files, several parents, attributes, and foreign definitions that start vGPUs on a managed GPU."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SMALL = {"mdev_type": "nvidia-563", "start": "auto", "attrs": []}
 
 
 def define(host, parent, uuid, **content):
-    """A definition as somebody else wrote it."""
+    """Writes a definition as another tool would write it."""
     host.put("/etc/mdevctl.d/%s/%s" % (parent, uuid), json.dumps(content))
 
 
@@ -46,7 +46,7 @@ def test_a_uuid_that_is_defined_under_several_parents(make_host):
     host = make_host(mdevctl=True).vfs_on()
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     (uuid, parent, dummy), other = host.vgpus()
-    for elsewhere in ("0000:e8:00.0", "0000:e8:01.7", "0000:99:00.4"):  # before and after it by name
+    for elsewhere in ("0000:e8:00.0", "0000:e8:01.7", "0000:99:00.4"):  # parents that sort before and after the real one
         define(host, elsewhere, uuid, mdev_type="nvidia-565", start="manual", attrs=[])
     assert {one.parent for one in mdevctl.definitions(host.root)[uuid].all} == {parent, "0000:e8:00.0", "0000:e8:01.7", "0000:99:00.4"}
     outcome = call(nvidia_vgpu, host, layout=LAYOUT).ok
@@ -89,8 +89,8 @@ def test_a_strangers_definition_that_starts_on_our_gpu_is_a_warning(make_host, v
         host.vfs_on()
     layout = [{"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
     define(host, "0000:e8:00.5", OTHER, **SMALL)
-    define(host, "0000:e8:00.4", OTHER[:-1] + "2", **{**SMALL, "start": "manual"})  # nobody starts it
-    define(host, "0000:e7:00.4", OTHER[:-1] + "3", **SMALL)  # a GPU of others
+    define(host, "0000:e8:00.4", OTHER[:-1] + "2", **{**SMALL, "start": "manual"})  # this definition does not start automatically
+    define(host, "0000:e7:00.4", OTHER[:-1] + "3", **SMALL)  # this GPU is not in the layout
     assume = [] if vfs else ["driver", "iommu", "vfs"]
     (text,) = [one for one in call(nvidia_vgpu, host, check=True, layout=layout, check_mode_assume=assume).ok.warnings if "mdevctl" in one]
     assert all(word in text for word in ("0000:e8:00.5", OTHER, "nvidia-563", "each boot", "mdevctl modify -u %s -p 0000:e8:00.5 --manual" % OTHER))
@@ -109,12 +109,12 @@ def test_it_is_a_problem_of_a_host_that_has_a_layout(make_host):
 
 
 def codes(host):
-    """Severities of what is reported about definitions, by code."""
+    """Returns the severities of the problems with definitions, by code."""
     return {one["code"]: one["severity"] for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if "mdevctl" in one["code"]}
 
 
 def test_the_boot_says_what_started_a_strangers_vgpu(make_host):
-    """mdevctl starts it before the restore, on a VF of ours: the error names the way out."""
+    """mdevctl starts the foreign vGPU before the restore, on a VF of the layout. The error names the command that prevents this."""
     host = make_host(mdevctl=True).vfs_on()
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.reboot()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The layout as users write it, and the placement of vGPUs."""
+"""Tests of parsing layouts as users write them, and of the placement of vGPUs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PF = "0000:e8:00.0"
 
 
 def planned(host, entries, stored=None, **options):
-    """The plan for a layout."""
+    """Returns the plan for a layout."""
     found = inventory.read(host.ctx)
     parsed, errors = layout.parse(entries)
     specs, wrong = layout.by_gpu(parsed, found)
@@ -77,7 +77,7 @@ def test_entries_of_one_kind_add_up_and_narrower_ones_win(make_host):
 
 
 def slots(plan, pf=PF):
-    """VF number and type of each vGPU of a plan, and whether it is there already."""
+    """Returns (VF number, type, whether the vGPU already exists) for each vGPU of a plan."""
     return [(one.slot.index, one.type.short, bool(one.vgpu)) for one in plan.target.gpus[pf].placed]
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""How long a plan of a large host takes: 16 GPUs with 64 VFs and 40 types each."""
+"""Tests of the time that a plan for a large host takes: 16 GPUs with 64 VFs and 40 types each."""
 
 from __future__ import annotations
 
