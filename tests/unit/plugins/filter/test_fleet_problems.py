@@ -110,7 +110,7 @@ def test_problems_that_the_host_did_not_list():
 def failed_restore():
     """Returns the result for a host with eight GPUs whose restore failed at boot.
 
-    It has 1 + 8 + 8 + 16 problems and lists at most eight of each code.
+    The result has 1 + 8 + 8 + 16 problems and lists at most eight problems of each code.
     """
     root = {"code": "restore_failed", "device": "vgpu-restore.service", "found": "it failed at this boot", "expected": "success", "severity": "error"}
     rows = [{**root, "remedy": "Check 'journalctl -u vgpu-restore'."}]

@@ -181,7 +181,7 @@ def test_a_result_that_is_no_dict_is_refused():
 
 
 def test_the_hash_is_the_policys():
-    # The example is from the specification of Content Security Policy.
+    # The example is from the Content Security Policy specification.
     assert csp_hash("alert('Hello, world.');") == "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='"
     with pytest.raises(AnsibleFilterError, match="between the tags"):
         csp_hash(None)

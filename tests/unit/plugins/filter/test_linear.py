@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Tests that fleet_problems and fleet_report scale linearly with the number of hosts.
 
-They count function calls, because a busy machine distorts run times.
+The tests count function calls, because a busy machine distorts run times.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the plan for the driver stage: the rules for the bundle, its format, the signing key and the URL, before any file reaches the host."""
+"""Tests of the plan for the driver stage. The plan checks the bundle, its format, the signing key and the URL before any file reaches the host."""
 
 from __future__ import annotations
 
@@ -312,11 +312,11 @@ def test_secure_boot(case, monkeypatch):
     assert "failed" not in case.plan(case.put(), extra_arguments=["--module-signing-secret-key=/root/x"])
 
 
-# --- several rules at once
+# --- several rules together
 
 
 def test_all_refusals_are_reported_at_once(case):
-    case.host.on_disk = "535.247.01"  # a driver without a vGPU manager is the data center driver
+    case.host.on_disk = "535.247.01"  # without a vGPU manager, this version is a data center driver
     options = dict(key_files(case), dkms=True, checksum="md5:12")
     found = [one["code"] for one in case.plan(LINK, **options)["errors"]]
     assert found == ["bad_checksum", "signing_key_missing", "driver_datacenter"]

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Tests of the configuration rendered for clouds, against the rules in each cloud's own code.
 
-Each rule names its source function and copies none of it.
+Each rule names the function that defines it. None of the code is copied.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def settings(text):
 def nova_totals(host, text):
     """Returns {address: number of vGPUs that nova 34.0.0 offers there}. Raises an error if nova-compute would end.
 
-    The rules are from nova/virt/libvirt/driver.py. _get_supported_vgpu_types: two types on one address end nova-compute. _get_gpu_inventories: a
-    device offers its existing vGPUs and those of its type that it can create. It offers nothing if its new vGPUs and all vGPUs of that type exceed
-    max_instances.
+    The rules are from nova/virt/libvirt/driver.py. In _get_supported_vgpu_types, two types on one address end nova-compute. In _get_gpu_inventories,
+    a device offers its existing vGPUs and those of its type that it can create. A device offers nothing if its new vGPUs and all vGPUs of that type
+    exceed max_instances.
     """
     conf = settings(text)
     kinds = conf["devices"]["enabled_mdev_types"][0].split(", ")
@@ -167,7 +167,7 @@ def test_kubevirts_sockets_have_room_for_the_names(make_host, prefix, vendor):
 
 
 def test_kubevirt_finds_our_devices(make_host):
-    """In KubeVirt, both names are compared with underscores, and a VF needs the driver nvidia and a type.
+    """KubeVirt replaces spaces with underscores in both names before it compares them. A VF must be bound to nvidia and have a type.
 
     The rules are from getMdevTypeName and removeSelectorSpaces (mediated_device.go), and from shouldPermitNonVFIOPCI (pci_device.go).
     """
@@ -185,7 +185,7 @@ def test_kubevirt_finds_our_devices(make_host):
 
 
 def test_cloudpods_finds_all_mediated_devices_and_takes_nothing_else(make_host):
-    """Cloudpods lists the mediated devices of each address. All other functions of the GPU go to vfio-pci.
+    """Cloudpods lists the mediated devices of each address and binds all other functions of the GPU to vfio-pci.
 
     The rule is from getNvidiaVGpus (pkg/hostman/isolated_device/nvidia_vgpu.go).
     """
@@ -232,7 +232,7 @@ def test_cloudstack_takes_vfs_that_have_a_type(make_host):
 
 
 def opennebula_offers(host, text):
-    """Returns the short addresses that OpenNebula offers: the matches of 'lspci -d' for each filter, limited to short_address unless it is empty.
+    """Returns the short addresses that OpenNebula offers: the matches of 'lspci -d' for each filter, limited to short_address if that is not empty.
 
     The rule is from src/im_mad/remotes/node-probes.d/pci.rb.
     """
@@ -246,7 +246,7 @@ def opennebula_offers(host, text):
 
 @pytest.mark.parametrize("vendor", [False, True])
 def test_opennebula_gets_vfs_that_are_free(make_host, vendor):
-    """OpenNebula creates a vGPU when its VM starts, so the VF must not have one already. It would offer a PF as a whole GPU.
+    """OpenNebula creates a vGPU when its VM starts, so the VF must not have a vGPU already. OpenNebula would offer a PF as a whole GPU.
 
     The rule is from src/vmm_mad/remotes/kvm/vgpu.
     """

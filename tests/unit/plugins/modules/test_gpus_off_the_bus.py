@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of a GPU that fell off the bus: a run first completes the other GPUs and then names that GPU."""
+"""Tests of a GPU that fell off the bus: a run completes the other GPUs first and then names the unresponsive GPU."""
 
 from __future__ import annotations
 
@@ -105,9 +105,9 @@ def test_its_types_are_not_waited_for(make_host):
 
 @pytest.mark.parametrize("vendor", [False, True])
 def test_nvidia_smi_that_fails_for_all_is_asked_about_each(make_host, vendor):
-    """If nvidia-smi fails for all GPUs, it is run for each GPU.
+    """If nvidia-smi fails for all GPUs at once, the engine runs nvidia-smi for each GPU.
 
-    MIG mode, GPU instances, types and mixed-size mode of the other GPUs are still read.
+    MIG mode, GPU instances, types and mixed-size mode of the responsive GPUs are then still known.
     """
     host = make_host(gpus=[(GOOD, A100), (OFF_BUS, A40), ("0000:e9:00.0", L40S)], vendor_vfio=vendor)
     host.pf(GOOD).mig = host.pf(GOOD).mig_pending = True

@@ -60,7 +60,7 @@ def test_no_vgpu(tmp_path):
 
 
 def test_a_container_is_no_guest(guest):
-    """A container shows the kernel of the VM or of the host, not one of its own."""
+    """A container shows the kernel of its VM or host, so the results would not be those of a guest."""
     guest.put("/run/.containerenv", "")
     (problem,) = call(nvidia_guest_info, guest, vgpu_type="A40-12Q").ok["problems"]
     assert problem["code"] == "not_a_guest" and problem["found"] == "this is a container (podman)" and "Use the VM itself" in problem["remedy"]
@@ -103,7 +103,7 @@ def test_a_type_whose_series_the_pci_ids_do_not_show(tmp_path):
 
 @pytest.mark.parametrize("flavour", ["guest", "datacenter"])
 def test_a_whole_gpu_is_no_vgpu(tmp_path, flavour):
-    """The values are those of a real H100 that is passed through to a VM."""
+    """The values are those of a real H100 that a VM has as a passed-through GPU."""
     model = FakeModel("0x2330", "NVIDIA H100 80GB HBM3", 80, 0, [], subsystem="0x16c1")
     vm = Guest(tmp_path, gpus=((ADDRESS, model),))
     vm.name, vm.virtualization, vm.mib = "NVIDIA H100 80GB HBM3", "Pass-Through", 81559

@@ -170,7 +170,7 @@ def test_a_restart_that_a_killed_run_left_out_is_requested_until_it_is_done(gues
         found = call(nvidia_grid_license, guest, token=token(), **more).ok
         return found["changed"], found["restart_needed"]
 
-    guest.daemon["InactiveExitTimestampMonotonic"] = "900000000"  # 100 s ago on the fake clock
+    guest.daemon["InactiveExitTimestampMonotonic"] = "900000000"  # the daemon started 100 s ago on the fake clock
     assert needed(check=True) == (True, True)
     assert needed() == (True, True)
     assert needed() == (False, True), "the run ended here, before its restart"

@@ -152,7 +152,7 @@ MIXED = [{"gpu": "all", "mixed_sizes": True, "vgpus": [{"type": "L40S-24Q"}, {"t
     ids=["another type", "another type, vendor", "mixed sizes", "parameters", "parameters, vendor"],
 )
 def test_nvidia_smi_is_asked_about_vgpus_that_come_again(make_host, vendor, after):
-    """The layout recreates the vGPU on the same VF with the same UUID. Its VM would still lose the vGPU."""
+    """The layout recreates a vGPU on the same VF with the same UUID, but a VM that uses the vGPU would still lose it."""
     host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
     (vgpu,) = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-8Q" if vendor else "A40-8Q"}]}]).ok["vgpus"]
     hidden(host, vgpu["uuid"] or vgpu["vf"])
@@ -214,10 +214,10 @@ def test_a_lower_count_keeps_what_a_vm_that_is_off_is_defined_with(make_host, ve
     check = call(nvidia_vgpu, host, check=True, layout=counted(kind, 3))
     real = call(nvidia_vgpu, host, layout=counted(kind, 3)).ok
     assert keys_of(host) == sorted(keys[1:]) and real.warnings == [] and check.ok["actions"] == real["actions"]
-    if params:  # the result is the same if another vGPU already has the parameters
+    if params:  # another vGPU may already have the requested parameters
         host.kernel.processes.clear()
         call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": kind, "count": 2}, {"type": kind, "vgpu_params": params}]}]).ok
-    # One of the two vGPUs that are in the definition of a VM must be removed.
+    # Two of the vGPUs are in VM definitions, and one of these vGPUs must be removed.
     last = call(nvidia_vgpu, host, layout=counted(kind, 1 if params else 2, **({"vgpu_params": params} if params else {}))).ok
     assert keys[2] in keys_of(host) and keys[3] not in keys_of(host)
     (warning,) = last.warnings
@@ -445,7 +445,7 @@ def test_nvidia_smi_that_lags_behind_a_vms_end_is_waited_for(host):
 
 
 def test_nvidia_smi_that_lags_is_waited_for_once(make_host):
-    """The driver names the VM for all of its vGPUs but one, so only the second query of nvidia-smi shows the user of that vGPU."""
+    """The driver names the VM for all of its vGPUs except one. Only the second query of nvidia-smi therefore identifies the last vGPU."""
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
     row = {"type": "L40S-8Q", "vgpu_params": "disable_vnc=1"}
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{**row, "count": 2}, {"type": "L40S-8Q"}]}]).ok
@@ -460,7 +460,7 @@ def test_nvidia_smi_that_lags_is_waited_for_once(make_host):
 
 
 def test_an_idle_vgpu_beside_one_in_use_goes_on_the_framework_without_uuids(make_host):
-    """nvidia-smi names no VF. Its entry belongs to the vGPU whose user /proc shows, so the idle vGPU can be removed."""
+    """nvidia-smi names no VF. Because /proc shows which vGPU is in use, the idle vGPU can be removed."""
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q", "count": 2}]}]).ok
     host.kernel.use("0000:e8:00.5")
@@ -628,7 +628,7 @@ def test_a_process_whose_first_thread_has_ended_is_in_use(make_host):
 
 @pytest.mark.parametrize("change", [("vGPU ID ", "vGPU Id-"), ("GPU 00000000:E8", "Device 00000000:E8")])
 def test_an_active_vgpu_that_cannot_be_read_is_in_use(host, change):
-    """A release of nvidia-smi with another table prints a number of active vGPUs that differs from the number of parsed rows."""
+    """If a release of nvidia-smi prints another table, the number of active vGPUs in its output differs from the number of parsed vGPUs."""
     host.add("0000:e8:00.4", "A40-24Q", UUID)
     real = host.ctx.command
 
@@ -659,7 +659,7 @@ def test_secrets_of_others_programs_are_not_repeated(make_host, argv):
 
 
 def test_a_program_of_several_lines_is_named_on_one(make_host):
-    # Roles print one user per line. A line break in a user's command must not appear to start another user.
+    # Roles print one user per line. A line break in a user's command must not produce a line that resembles another user.
     host = make_host()
     host.kernel.add_process(4711, "python3", ["python3", "-c", "import torch\n- All is well."], ["/dev/nvidia0"])
     (user,) = call(nvidia_gpu_info, host).ok["in_use"]

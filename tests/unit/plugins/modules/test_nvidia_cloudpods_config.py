@@ -78,7 +78,7 @@ def test_an_existing_list_is_updated(pod):
 
 @pytest.mark.parametrize("key", ["nvidia-vgpu-pfs", "nvidia_vgpu-pfs", "'nvidia-vgpu-pfs'", "'nvidia_vgpu_pfs '"])
 def test_another_spelling_is_the_same_key(pod, key):
-    """Cloudpods removes spaces from a key and replaces each underscore with a minus. If two spellings of a key exist, it uses any of them.
+    """Cloudpods removes spaces from a key and replaces each underscore with a minus. If a file has two spellings of a key, Cloudpods uses either.
 
     The rules are from keyToToken in yunionio/structarg, and from parseJSONDict, which ranges over a map.
     """
@@ -170,7 +170,7 @@ def test_no_file_no_path_and_no_library(pod, monkeypatch):
     assert "Add this host to Cloudpods" in call(nvidia_cloudpods_config, pod).msg
 
 
-# --- what Cloudpods cannot use
+# --- configurations that Cloudpods cannot use
 
 
 def test_other_frameworks_and_domains_are_refused_all_at_once(make_host):
@@ -245,9 +245,9 @@ def test_a_change_outweighs_the_word_that_it_was_restarted(pod):
 
 @pytest.mark.parametrize("write", [1, 2])
 def test_a_killed_run_leaves_the_restart_pending(pod, write):
-    """A run that is killed before its first write has done nothing.
+    """A run that is killed before its first write changes nothing.
 
-    After that write, the mark of the restart exists, even if the file is unchanged.
+    After that write, the mark of the pending restart exists, even if the configuration file is unchanged.
     """
     pod.die_at = write
     with pytest.raises(Died):

@@ -112,7 +112,7 @@ def test_the_data_center_drivers_package_is_refused_by_name(make_host, tmp_path,
 
 
 def test_a_driver_of_the_distribution_is_recognized(make_host, package):
-    """The file of Debian's module has another name. A line for modprobe loads this module in place of NVIDIA's."""
+    """Debian's module has another file name, and a modprobe rule loads Debian's module in place of NVIDIA's."""
     host = bare(make_host())
     lines = "install nvidia-uvm modprobe -i nvidia-current-uvm\n install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n"
     host.put("/etc/modprobe.d/nvidia.conf", lines)
@@ -142,7 +142,7 @@ def debians(make_host):
 
 
 def test_a_driver_of_the_distribution_is_replaced_on_request(debians, package):
-    """Check mode also lists all packages that are removed. A file of these packages that makes the .run installer refuse is removed with them."""
+    """Check mode lists all packages that are removed. One of these packages contains the file that makes the .run installer refuse."""
     check = call(nvidia_driver, debians, check=True, src=package, replace_datacenter=True, load=False).ok
     assert debians.packages and not [argv for argv in debians.calls if argv[:2] == ["apt-get", "--yes"]]
     real = call(nvidia_driver, debians, src=package, replace_datacenter=True, load=False).ok
@@ -187,7 +187,7 @@ def test_a_driver_of_the_distribution_is_removed_on_request(debians):
 
 @pytest.mark.parametrize("kind", ["run", "deb"])
 def test_one_way_of_installation_makes_room_for_the_other(make_host, tmp_path, kind):
-    """NVIDIA's .run installer and NVIDIA's packages write the same files, but neither tracks the files of the other."""
+    """NVIDIA's .run installer and NVIDIA's packages write the same files, but neither tracks the files that the other one wrote."""
     host = make_host()
     if kind == "run":
         host.packages = ["nvidia-vgpu-ubuntu-550"]
@@ -272,7 +272,7 @@ def test_a_half_done_replacement_is_completed(make_host, package):
 def test_an_interrupted_installation_needs_no_word_to_go_on(make_host, package, uninstaller):
     """The interrupted installer had removed the old driver's programs, and the old module is still loaded.
 
-    It does not count as a data center driver.
+    The old module does not count as a data center driver.
     """
     host = bare(make_host())
     host.kernel.load("535.161.05")
@@ -531,7 +531,7 @@ def test_a_package_of_the_same_size_but_another_content_is_extracted_again(make_
 
 
 def test_what_a_killed_extraction_left_is_removed(make_host, bundle, tmp_path):
-    """Without this cleanup, each killed extraction would leave a file of the driver's size in the directory of the bundle."""
+    """Without the cleanup, each killed extraction would leave a file of the driver's size on disk."""
     src, dest = bundle(GOOD), str(tmp_path / "out")
     os.makedirs(dest)
     for name in (RUN + ".ab12cd.part", "other.part"):
@@ -542,7 +542,7 @@ def test_what_a_killed_extraction_left_is_removed(make_host, bundle, tmp_path):
 
 
 def strange(name=HOST_MEMBER, content=b"x", mode=0o100644):
-    """Returns (information, content) of a zip member that NVIDIA would not ship."""
+    """Returns (ZipInfo, content) of a zip member that NVIDIA would not ship."""
     info = zipfile.ZipInfo(name)
     info.external_attr = mode << 16
     info.compress_type = zipfile.ZIP_DEFLATED

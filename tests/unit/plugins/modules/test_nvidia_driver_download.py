@@ -162,7 +162,7 @@ def test_a_server_without_ranges_begins_again(fetch, tmp_path):
 
 
 def test_another_part_than_requested_is_not_used(fetch, tmp_path):
-    """If a server sends another part than requested, its response is ignored, and the whole file is requested."""
+    """If a server sends another part than the requested one, that part is ignored, and the whole file is requested."""
     fetch(Server(script=[{"cut": 1 << 20}] + [status(503)] * 500), timeout=30)
     for check in (True, False):
         server = Server(script=[{"headers": {"Content-Range": "bytes 7-8/9"}}])
@@ -240,7 +240,7 @@ def test_a_link_without_tls_is_not_asked(fetch, check):
 
 
 def test_the_next_server_is_not_asked_without_tls():
-    """Ansible's real client sends the server only one request. The URL of the server is without TLS, because the test has no certificate."""
+    """Ansible's real client sends only one request to the server. The test has no certificate, so the URL of the server is without TLS."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):

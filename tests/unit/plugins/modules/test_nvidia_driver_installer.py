@@ -109,7 +109,7 @@ def test_without_a_reboot_the_driver_is_unloaded(running, package):
 
 
 def test_fabric_manager_is_stopped_too_and_starts_in_the_new_version(running, package):
-    """Fabric Manager keeps the modules loaded. If this module started it again, Fabric Manager would have the old version and end."""
+    """Fabric Manager keeps the modules loaded. If nvidia_driver started Fabric Manager again, the old version would start and end."""
     running.units = {"nvidia-fabricmanager": "active", "nvidia-vgpu-mgr": "active"}
     real = call(nvidia_driver, running, src=package()).ok
     assert real["actions"][0] == "stop nvidia-vgpu-mgr, nvidia-fabricmanager" and real["actions"][-1] == "start nvidia-vgpu-mgr again"
@@ -158,7 +158,7 @@ def test_idle_vgpus_are_not_removed_where_nothing_restores_them(running, package
 
 
 def test_an_old_release_has_no_way_around_a_loaded_driver(running, package):
-    """Release 535 requires an unloaded driver, even if a reboot follows. That reboot restores the idle vGPUs."""
+    """Release 535 of the installer requires an unloaded driver, even if a reboot follows. The reboot restores the idle vGPUs."""
     running.vfs_on().add("0000:e8:00.4", "A40-8Q", UUID)
     running.kernel.add_process(4711, "python3", ["python3", "train.py"], ["/dev/nvidiactl"])
     refused = call(nvidia_driver, running, check=True, src=package("535.309.01"), load=False)

@@ -28,7 +28,7 @@ def vf(pf):
 
 
 def of(*modules):
-    """Returns the GPUs with these module IDs."""
+    """Returns the GPUs with the given module IDs."""
     return [next(pf for pf in PFS if MODULES[pf] == module) for module in modules]
 
 
@@ -170,7 +170,7 @@ def test_the_partition_of_a_running_vm_is_never_deactivated(host, board):
 
 
 def test_an_activation_that_fails_leaves_the_others(host, board):
-    board.active[7] = []  # a foreign partition of a GPU that is not in use, which is therefore deactivated
+    board.active[7] = []  # a foreign partition of an unused GPU, which is deactivated
     both(host, layout=WHOLE)
     assert board.active == ALONE
     call(nvidia_vgpu, host, layout=EMPTY).ok

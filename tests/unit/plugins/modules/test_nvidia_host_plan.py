@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests that nvidia_host_plan plans all stages from one read, as each module's check mode does, and that two modules install the same command."""
+"""Tests of nvidia_host_plan: one read plans all stages as each module's check mode does, and vgpuctl is the same as from nvidia_vgpu_restore."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def imported(path, package):
 
 
 def test_both_modules_copy_the_same_files_of_the_engine():
-    """The engine's files that Ansible copies to a host are those that a module imports. The plan and the run need the same files."""
+    """Ansible copies the engine's files that a module imports. nvidia_host_plan and nvidia_vgpu_restore must therefore import the same files."""
     directory = os.path.dirname(os.path.abspath(module_backends.__file__))
     copied = imported(os.path.join(directory, "vgpu_restore.py"), ["module_backends"])
     assert "cli/main.py" in copied and "system/mdevctl.py" in copied

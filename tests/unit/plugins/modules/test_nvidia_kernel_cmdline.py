@@ -26,7 +26,7 @@ CMDLINE = "/etc/kernel/cmdline"
 
 @pytest.fixture(params=sorted(boot.KINDS))
 def any_loader(request, make_host):
-    """Returns a host with each of the boot loaders, without the flags."""
+    """Returns a host of each boot loader, without the flags."""
     return boot.KINDS[request.param](make_host())
 
 
@@ -220,7 +220,7 @@ def test_the_default_line_that_turns_it_off_is_named(make_host, kind):
 def test_a_configuration_without_the_flags_fails_before_anybody_reboots(make_host):
     host = boot.debian(make_host())
     old = host.get("/boot/grub/grub.cfg")
-    host.programs["update-grub"] = lambda argv, timeout: Result(0, "done\n")  # as if it wrote another file
+    host.programs["update-grub"] = lambda argv, timeout: Result(0, "done\n")  # as if update-grub wrote another file
     outcome = run(host)
     assert outcome.codes == ["cmdline_overridden"] and "/boot/grub/grub.cfg:2: the next boot would not have intel_iommu=on iommu=pt" in outcome.msg
     assert host.get("/boot/grub/grub.cfg") == old and outcome["not_done"]
@@ -402,7 +402,7 @@ def test_flags_that_can_not_be_written(any_loader, flags):
 
 
 def test_a_saved_default_is_no_reason_to_write(make_host):
-    """If the default entry is unknown, all entries of this system count."""
+    """If the default entry is unknown, all boot entries of this system must have the flags."""
     host = boot.debian(make_host(), 'GRUB_DEFAULT=saved\nGRUB_CMDLINE_LINUX=""\n')
     run(host).ok
     assert not run(host).ok["changed"]
@@ -460,9 +460,9 @@ def test_partitions_of_proxmox(make_host, monkeypatch, tmp_path):
 
 
 def test_a_partition_that_a_killed_run_left_mounted_is_unmounted(make_host, monkeypatch, tmp_path):
-    """A partition that is mounted read-only cannot be mounted for writing.
+    """A boot partition that is mounted read-only cannot be mounted for writing.
 
-    Until a reboot, no refresh would reach it, not even after a kernel update.
+    Until a reboot, no refresh would reach the partition, not even after a kernel update.
     """
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     host = boot.proxmox(make_host(), True)
@@ -489,7 +489,7 @@ def test_a_partition_that_a_killed_run_left_mounted_is_unmounted(make_host, monk
 
 
 class Killed(BaseException):
-    """Simulates SIGKILL: no code of the collection handles this exception."""
+    """Simulates SIGKILL: the code under test does not handle this exception."""
 
 
 def test_a_grubby_that_is_killed_halfway_is_run_again(make_host):
@@ -516,7 +516,7 @@ def test_a_grubby_that_is_killed_halfway_is_run_again(make_host):
 
 @pytest.mark.parametrize("kind, program", [("debian", "update-grub"), ("suse", "grub2-mkconfig")])
 def test_a_configuration_that_was_half_written_is_written_again(make_host, kind, program):
-    """Both programs write in place. The first entry exists and has the flags, but the configuration ends in the middle."""
+    """GRUB's tools write the configuration in place. The first entry exists and has the flags, but the file ends in the middle."""
     host = boot.KINDS[kind](make_host())
     good, config = host.programs[program], "/boot/grub/grub.cfg" if kind == "debian" else "/boot/grub2/grub.cfg"
 

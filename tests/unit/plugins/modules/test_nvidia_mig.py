@@ -116,7 +116,7 @@ def test_a_gpu_in_use_is_never_reset(make_host):
 def test_only_the_daemon_itself_counts_as_harmless(make_host, argv, unreadable):
     host = make_host(gpus=[(PF, A100)])
     host.kernel.add_process(9, "x", argv, ["/dev/nvidia0"])
-    if unreadable:  # stands for any state that cannot be read
+    if unreadable:  # this case stands for any state that cannot be read
         host.kernel.processes[9].unreadable = errno.EACCES
     outcome = call(nvidia_mig, host, mode="enabled")
     assert outcome.codes == ["in_use"] and outcome.writes == 0 and not host.pf().mig
@@ -409,7 +409,7 @@ def test_an_nvidia_smi_that_hangs_or_is_missing_is_reported(make_host, hangs):
 
 
 def test_a_dead_gpu_does_not_shift_the_numbers_of_the_others(make_host):
-    """nvidia-smi's tables identify a GPU by its index. A GPU that prints no line still counts in these indexes."""
+    """nvidia-smi identifies a GPU by its index in tables. A GPU without a line in a table still counts in the index."""
     host = make_host(gpus=[("0000:17:00.0", SMALL_A100), ("0000:e8:00.0", SMALL_A100)]).vfs_on()
     for pf in host.kernel.pfs():
         pf.mig = pf.mig_pending = True
@@ -455,7 +455,7 @@ def test_no_instance_goes_where_one_may_hold_a_vgpu_of_an_unknown_type():
 
 
 def test_as_many_instances_stay_as_leave_room_for_the_others(make_host):
-    """The host has six small GPU instances. Those at 0 to 3 are removed for the large one, and the one at 4 or 5 stays."""
+    """Of the six small GPU instances, those at 0 to 3 are removed for the large one, and the one at 4 or 5 stays."""
     host = make_host(gpus=[("0000:17:00.0", A100)]).vfs_on()
     host.pf().mig = host.pf().mig_pending = True
     assert call(nvidia_mig, host, gpus=["all"], instances=["1g.5gb"] * 6).ok["changed"]

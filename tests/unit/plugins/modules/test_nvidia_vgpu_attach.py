@@ -262,7 +262,7 @@ VGPU_ON_COMMAND_LINE = (
 def test_a_vm_is_addressed_by_its_uuid(mdevs):
     """virsh interprets a name first as an ID, then as a UUID, and only then as a name."""
     virsh = Libvirt(mdevs).define("first", running=True).define("1")
-    virsh.define(uuid_of("first"))  # the name of this VM is the UUID of another one
+    virsh.define(uuid_of("first"))  # the name of this VM is the UUID of the VM first
     both(mdevs, domains=[web({"uuid": ONE}, name="1"), web({"uuid": TWO}, name=uuid_of("first"))], live=True)
     assert virsh.has("1") == [ONE] and virsh.has(uuid_of("first")) == [TWO]
     assert virsh.has("first") == virsh.has("first", running=True) == []

@@ -56,7 +56,10 @@ def test_vfs_of_the_vendors_framework_beside_a_t4(make_host):
 
 
 def test_a_type_has_the_current_name_of_its_directory(host):
-    """If a parent was bound to vfio-pci when it registered, the directories of its types have another prefix. nova and libvirt use that name."""
+    """If a parent was bound to vfio-pci when it registered, its type directories have another prefix.
+
+    nova and libvirt use the names with that prefix.
+    """
     host.add("0000:e8:00.4", "A40-24Q", UUID % 1)
     resolve = host.sysfs.target
     host.sysfs.target = lambda path: "../vfio-pci-565" if path.endswith(UUID % 1 + "/mdev_type") else resolve(path)
@@ -65,7 +68,7 @@ def test_a_type_has_the_current_name_of_its_directory(host):
 
 @pytest.mark.parametrize("classes", [False, True])
 def test_nova_gets_no_pci_domain_of_five_digits(make_host, classes):
-    """nova-compute would end with such an address, so nova does not get this GPU. Two types on this GPU are therefore no contradiction."""
+    """nova-compute would end with a PCI domain of five digits, so nova does not get this GPU. Two types on the GPU are then no contradiction."""
     far = "10000:e8:00.0"
     host = make_host(gpus=[(far, L40S), ("0000:3b:00.0", L40S)], vendor_vfio=True).vfs_on()
     host.pf(far).mixed = True

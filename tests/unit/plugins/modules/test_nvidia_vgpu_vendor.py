@@ -59,7 +59,10 @@ def test_two_vgpus_are_created_kept_and_removed(host, short_list):
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_full_gpu_while_nvidia_smi_is_silent(host, hangs):
-    """No VF lists a type, and nvidia-smi does not respond. Existing vGPUs stay, and no error states that the GPU does not offer another type."""
+    """No VF lists a type, and nvidia-smi does not respond.
+
+    Existing vGPUs stay, and no error states that the GPU does not offer the requested type.
+    """
     call(nvidia_vgpu, host, layout=TWO).ok
     host.kernel.faults.no_smi_types = True
     host.ctx.smi_silent = "nvidia-smi did not end within 60 s and was stopped" if hangs else None

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Tests of input that is not a valid name, number or address, because of YAML or a typing error.
 
-It is refused and never interpreted as another value.
+Modules refuse such input and never interpret it as another value.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ def test_a_limit_of_the_drivers_that_no_gpu_has(make_host):
 
 
 def test_a_series_of_tomorrow_in_a_list_of_types():
-    """The driver defines which series exist. Lines that name no board do not contain a type."""
+    """The driver defines which series exist. Lines that name no board do not list types."""
     text = "NVIDIA A40-1Q 557\nNVIDIA Z1-24V 900\nGRID T9-2W 7\ntypes 12\nvGPU-types: 12\n"
     assert [(one.id, one.short) for one in vendor_vfio.parse_creatable(text)] == [("557", "A40-1Q"), ("900", "Z1-24V"), ("7", "T9-2W")]
 
 
 def test_a_checksum_with_the_end_of_its_line(tmp_path):
-    """A block in YAML ends with a newline. Earlier, a checksum with this newline made the correct file appear damaged."""
+    """A YAML block ends with a newline. Earlier, a correct file was reported as damaged because its checksum ended with this newline."""
     path = tmp_path / "package"
     path.write_bytes(b"x")
     bundle.check(str(path), " sha256:%s\n" % bundle.sha256(str(path)).upper())

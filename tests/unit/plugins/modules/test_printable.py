@@ -127,7 +127,7 @@ def leaves(value):
 
 @pytest.mark.parametrize("text", ["\x1b]0;mine\x07", "\x9b31m", "\u202e"])
 def test_a_result_has_nothing_that_a_terminal_obeys(latin, capfdbinary, text):
-    # Roles show parts of results in their own messages, and Ansible shows diffs. Neither of them escapes the text.
+    # Roles show parts of results in their own messages, and Ansible shows diffs. Neither escapes control characters.
     latin.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235 # %s\n" % text)
     for module in (nvidia_gpu_info, nvidia_pci_driver):
         result = printed(module, latin, capfdbinary, check=True)

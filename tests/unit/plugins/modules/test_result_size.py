@@ -36,7 +36,7 @@ def layout(number, type_name=TYPE):
 
 
 def made(make_host, number, used=True):
-    """Returns a host with eight GPUs and *number* stored vGPUs. Each vGPU is in a libvirt VM."""
+    """Returns a host with eight GPUs and *number* stored vGPUs, each in a libvirt VM."""
     host = make_host(gpus=[(pf, A40) for pf in ADDRESSES]).vfs_on()
     call(nvidia_vgpu, host, layout=layout(number)).ok
     call(nvidia_vgpu_restore, host).ok
@@ -97,7 +97,7 @@ def test_a_healthy_host_is_as_large_with_one_vgpu_as_with_all(make_host):
     lists = ("in_use", "in_the_way", "libvirt_domains")
     listed = [len(json.dumps([one["info"][name] for name in lists])) for one in (few, many)]
     counts = [len(json.dumps([gpu["vgpu_counts"] for gpu in one["info"]["gpus"]])) for one in (few, many)]
-    # The only difference is one row of counts for each GPU, and the users that are named.
+    # The results differ only by one row of counts for each GPU, and by the users that are named.
     assert large - small <= listed[1] - listed[0] + counts[1] - counts[0]
     assert [[len(one["info"][name]) for name in lists] for one in (few, many)] == [[1] * 3, [MOST_USERS] * 3]
     assert [[one["info"][name + "_count"] for name in lists] for one in (few, many)] == [[1] * 3, [256] * 3]

@@ -159,7 +159,7 @@ def test_another_size_beside_vgpus_that_are_spread(make_host, vendor, spreads):
 
 
 def test_of_two_idle_vgpus_the_one_that_leaves_room_stays(make_host):
-    """The large GPU instance must be where the vGPU at 0 is. The vGPU at 4 can stay."""
+    """The large GPU instance needs the slots of the vGPU at 0, so the vGPU at 4 stays."""
     host = prepared(make_host(gpus=[(PF, A100)], vendor_vfio=True), layout_of(A100_3_20C=2))
     applied(host, layout_of(A100_3_20C=2))
     first, second = (one for dummy, one in sorted((one.gi.start, one) for one in host.kernel.mdevs.values()))

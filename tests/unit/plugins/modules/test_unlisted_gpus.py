@@ -14,7 +14,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100, GEFORCE, FakeModel, FakeType
 
 PF = "0000:e8:00.0"
-# Future boards: one with SR-IOV, one that also has MIG, and one without SR-IOV.
+# Future boards: one with SR-IOV, one with SR-IOV and MIG, and one without SR-IOV.
 NEW = FakeModel("0x2fff", "NVIDIA Z99", 48, 6, [FakeType(900 + one.gib, one.name.replace("A40", "Z99"), one.gib, one.most) for one in A40.types[2:12]])
 MIG = FakeModel("0x2ffe", "NVIDIA Z100", 40, 6, A100.types, profiles=A100.profiles)
 ON_PF = FakeModel("0x1fff", "Tesla Y9", 16, 0, [FakeType(230, "GRID Y9-8Q", 8, 2)])

@@ -82,7 +82,7 @@ def test_two_uuids_change_places(make_host):
 
 
 def test_a_uuid_that_moves_is_created_only_once_it_is_free(make_host):
-    """While the UUID is not free on one GPU, the run still completes another GPU."""
+    """While the UUID is still in use on its old GPU, the run completes another GPU."""
     host = make_host(gpus=[("0000:e6:00.0", A40), (FIRST, A40), (SECOND, A40)]).vfs_on()
     call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]).ok
     host.faults.remove_linger = 500
@@ -411,9 +411,9 @@ def test_a_restore_needs_no_vf_that_holds_none_of_its_vgpus(make_host):
 
 @pytest.mark.parametrize("there, idle", [(4, True), (4, False), (1, True), (6, False)])
 def test_a_restore_takes_the_vfs_that_are_there(make_host, there, idle):
-    """If the VFs of the stored vGPUs exist, another number of VFs than stored disables none.
+    """If the VFs of the stored vGPUs exist, the restore disables no VF, even if the number of VFs differs from the stored number.
 
-    If an idle GPU has too few VFs, they are enabled again.
+    If an idle GPU has too few VFs, the restore enables them again.
     """
     host = make_host(gpus=[(SECOND, SMALL_A40)])
     host.kernel.sysfs_sriov = True
@@ -453,7 +453,7 @@ def test_a_vf_on_another_driver_costs_no_run_a_minute(make_host, vendor, driver)
 
 
 def test_a_restore_after_an_interrupted_move_creates_all_the_others(make_host):
-    """The UUID is still on the GPU that it was to leave, or still has the type that it was to lose."""
+    """After an interrupted move, the UUID is still on the old GPU or still has the old type."""
     for moved in (True, False):
         host = two_gpus(make_host)
         call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID}), entry(FIRST, "A40-8Q")]).ok
@@ -498,7 +498,7 @@ def test_mig_that_was_turned_off_is_not_lost(make_host, monkeypatch, capsys):
 
 @pytest.mark.parametrize("used", [False, True])
 def test_no_more_idle_vgpus_are_recreated_than_stand_in_the_way(make_host, used):
-    """Two 1g GPU instances are at 0 and 5. A 4g GPU instance needs only the slots of the one at 0."""
+    """Two 1g GPU instances are at 0 and 5. A 4g GPU instance needs the slot of the first one only."""
     host = mig_host(make_host, A100, True)
     six = [entry("all", {"type": "A100-1-5C", "count": 6})]
     call(nvidia_vgpu, host, layout=six).ok
@@ -530,9 +530,9 @@ def test_idle_vgpus_that_must_all_go_do_and_one_in_use_refuses(make_host):
 
 
 def test_a_mig_type_by_number_before_the_vfs_are_on(make_host):
-    """Details of a type that only the driver's list contains are no reason for a refusal.
+    """A plan must not refuse a type because of details that only the driver's list contains.
 
-    Earlier, such a type beside a type by name was reported with "0 slices, None MiB".
+    Earlier, a type given by number next to a type given by name was reported with "0 slices, None MiB".
     """
     host = make_host(gpus=[(SECOND, A100)])
     host.pf(SECOND).mig = host.pf(SECOND).mig_pending = True
@@ -583,7 +583,7 @@ def test_another_type_on_a_vf_of_the_layout_file_is_somebody_elses(make_host):
 
 @pytest.mark.parametrize("word", ["create", "vgpu_params"])
 def test_no_parameters_change_under_a_vm_that_starts_meanwhile(make_host, monkeypatch, word):
-    """A VM may also start right after its vGPU was created."""
+    """A VM may also start right after its vGPU was created. The parameters of that vGPU must not change."""
     host, name = one_gpu(make_host)
     layout = [entry("all", {"type": name + "-8Q", "uuid": UUID})]
     if word == "vgpu_params":
@@ -640,7 +640,7 @@ def test_the_restore_creates_gpu_instances_beside_those_of_others(make_host, ven
 
 
 def test_two_vgpus_of_one_vm_put_no_third_one_in_use(make_host):
-    """nvidia-smi names no VF, but the driver names the VM for both of its vGPUs. The third vGPU is therefore not in use."""
+    """nvidia-smi names no VF, but the driver names the VM for both of its vGPUs, so the third vGPU is not in use."""
     host, name = one_gpu(make_host, True)
     call(nvidia_vgpu, host, layout=[entry("all", *[name + "-8Q"] * 3)]).ok
     *others, third = host.kernel.mdevs.values()
@@ -654,7 +654,7 @@ def test_two_vgpus_of_one_vm_put_no_third_one_in_use(make_host):
 
 @pytest.mark.parametrize("vendor", [False, True])
 def test_a_vgpu_that_was_to_change_its_type_stays_ours_while_it_is_there(make_host, vendor):
-    """The layout file lists the vGPU with its new type, but the vGPU still has its old type when a VM starts with it."""
+    """The layout file lists the vGPU with its new type, but the vGPU still has the old type when a VM starts to use it."""
     host, word = one_gpu(make_host, vendor)
     call(nvidia_vgpu, host, layout=[entry("all", {"type": word + "-8Q", "vf": 0})]).ok
     (there,) = host.kernel.mdevs.values()
@@ -670,7 +670,7 @@ def test_a_vgpu_that_was_to_change_its_type_stays_ours_while_it_is_there(make_ho
 
 
 def test_a_request_for_no_parameters_takes_no_vgpu_that_has_some(make_host):
-    """A request without vgpu_params takes the vGPU that has parameters. The second run makes the same decision."""
+    """A request without vgpu_params takes the vGPU that has parameters. A second run makes the same decision."""
     host, word = one_gpu(make_host)
     host.add(host.pf(SECOND).vfs[5].address, word + "-8Q", OTHER)
     host.kernel.mdevs[OTHER].params = "disable_vnc=1"
@@ -696,7 +696,7 @@ def test_the_vf_of_a_uuid_that_comes_to_another_gpu_is_free(make_host):
 
 
 def test_a_uuid_that_was_to_move_stays_ours_while_it_is_there(make_host):
-    """The vGPU could not be removed, but the layout file already lists its UUID for the other GPU."""
+    """The vGPU could not be removed, but the layout file already assigns its UUID to the other GPU."""
     host = two_gpus(make_host)
     call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]).ok
     host.fail_at = len(host.writes) + 2
@@ -708,7 +708,7 @@ def test_a_uuid_that_was_to_move_stays_ours_while_it_is_there(make_host):
 
 
 def test_a_vgpu_stays_whose_uuid_is_for_a_gpu_off_the_bus(make_host):
-    """A GPU that fell off the bus cannot get the UUID now, so the vGPU that has the UUID stays."""
+    """A GPU that fell off the bus cannot get the UUID now, so the vGPU with that UUID stays where it is."""
     host = two_gpus(make_host)
     call(nvidia_vgpu, host, layout=[entry(FIRST, "A40-8Q", {"type": "A40-8Q", "uuid": UUID, "vf": 1})]).ok
     layout = [entry(FIRST, {"type": "A40-8Q", "vf": 1}), entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the execution of steps: after each failure, the result lists the completed and the missing steps, and each error is complete."""
+"""Tests of the execution of steps. After each failure, the result lists the completed and the missing steps, and each error has all of its parts."""
 
 from __future__ import annotations
 

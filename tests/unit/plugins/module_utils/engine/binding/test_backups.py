@@ -20,7 +20,7 @@ TEXTS = {
 
 @pytest.fixture
 def released(make_host):
-    """Returns a host whose GPU was released from vfio-pci, with edits in the files that bound the GPU."""
+    """Returns a host whose GPU was released from vfio-pci. The files that bound the GPU are edited."""
     host = make_host(driver="vfio-pci")
     for path, text in TEXTS.items():
         host.put(path, text)

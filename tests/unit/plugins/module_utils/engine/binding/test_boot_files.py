@@ -112,7 +112,10 @@ def test_nouveau_is_blacklisted_unless_it_already_is():
 
 
 def test_a_file_that_goes_with_another_driver_does_not_keep_nouveau_from_loading():
-    """Debian's and Ubuntu's driver packages block nouveau only until the vGPU driver replaces them. The file of NVIDIA's .run installer stays."""
+    """Debian's and Ubuntu's driver packages block nouveau only until they are removed for the vGPU driver.
+
+    The file of NVIDIA's .run installer stays.
+    """
     for name in ("nvidia-blacklists-nouveau.conf", "nvidia-graphics-drivers.conf", "nvidia.conf"):
         assert boot_files.nouveau_edit(BootFiles({"/etc/modprobe.d/" + name: "blacklist nouveau\n"}, {}, {})), name
     for name in ("nvidia-installer-disable-nouveau.conf", "nvidia-vgpu-nouveau.conf"):
@@ -146,7 +149,7 @@ GRUB_LINES = st.one_of(
 
 
 def is_a40(word):
-    """Returns whether an ID is that of the A40, with a method that differs from the engine's."""
+    """Returns whether an ID is that of the A40. The method differs from the engine's."""
     return re.match(r"^(0x)?10de:2235(:|$)", word, re.IGNORECASE) is not None
 
 

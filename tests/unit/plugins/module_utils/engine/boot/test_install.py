@@ -33,7 +33,7 @@ SMALL = {"__init__.py": "", "cli/__init__.py": "", "cli/main.py": "def main():\n
 
 
 def run(path, *words):
-    """Runs an installed command with the option -I, as its first line does, but with the current Python interpreter."""
+    """Runs an installed command as its first line specifies, with the option -I, but with the Python interpreter of the test."""
     return subprocess.run([sys.executable, "-I", path, *words], capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -69,7 +69,7 @@ def test_its_first_line_starts_it(tmp_path):
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_it_starts_after_the_python_of_its_installation_is_gone(tmp_path, monkeypatch, shell):
-    """A distribution upgrade removes the Python of the installation. At that time, the system's python3 was too old, and Ansible used python3.11."""
+    """A distribution upgrade removes python3.11, with which vgpuctl was installed because the system's python3 was too old at that time."""
     gone, old = tmp_path / "python3.11", tmp_path / "python3"
     gone.symlink_to(sys.executable)
     old.write_text("#!/bin/sh\nexit 1\n")
@@ -128,7 +128,7 @@ print(json.dumps(vgpu_restore._sources()))
 
 
 def imported(name, tree):
-    """Yields (module, name in the module) for each relative import in a file. The engine's files import each other only relatively."""
+    """Yields (module, module and name) for each relative import in a file. The engine's files import each other only relatively."""
     package = name[: -len("/__init__.py")] if name.endswith("/__init__.py") else os.path.dirname(name)
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or not node.level:
@@ -193,7 +193,7 @@ def test_it_goes_without_a_trace(make_host):
 
 
 def disk_with(room):
-    """Returns a replacement for os.write that simulates a disk with *room* free bytes."""
+    """Returns a replacement for os.write that simulates a disk with *room* bytes of free space."""
     write, left = os.write, [room]
 
     def cut(number, content):
@@ -219,7 +219,7 @@ def test_a_cut_file_never_replaces_the_whole_one(tmp_path):
 
 
 def test_a_cut_file_is_replaced(tmp_path):
-    """A command that another program truncated is written again, whatever its length."""
+    """A vgpuctl file that was truncated at any length is replaced."""
     root, whole = str(tmp_path), install.zipapp(SMALL, "/usr/bin/python3")
     expected = {install.COMMAND: (whole, 0o755)}
     os.makedirs(os.path.dirname(root + install.COMMAND))
@@ -232,7 +232,7 @@ def test_a_cut_file_is_replaced(tmp_path):
 
 
 def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
-    """A run that is killed while it writes leaves a partial file with a temporary name."""
+    """A run that is killed while it writes leaves a partial file with a temporary name beside vgpuctl."""
     root, whole = str(tmp_path), install.zipapp(SMALL, "/usr/bin/python3")
     files.write_atomic(root, install.COMMAND, whole, 0o755)
     directory = os.path.dirname(root + install.COMMAND)
@@ -247,7 +247,7 @@ def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
 
 
 def test_a_command_that_nobody_may_start_is_made_one_again(tmp_path):
-    """A command restored from a backup can have the right content but not its mode. Each boot would then end with 'Permission denied'."""
+    """After a restore from a backup, vgpuctl can have the right content but the wrong mode. Each boot would then end with 'Permission denied'."""
     root = str(tmp_path)
     expected = install.expected_files({"cli/main.py": ""}, [], "/usr/bin/python3")
     install.apply(root, install.plan(root, expected))

@@ -187,7 +187,10 @@ def test_a_gpus_vgpus_do_not_wait_for_the_vfs_of_the_others(make_host):
 
 
 def test_sriov_manage_meets_no_vf_without_a_driver(make_host):
-    """sriov-manage writes an ID to pci-pf-stub that the VFs share. The stub would bind the VFs that nvidia has not bound yet."""
+    """sriov-manage writes the device ID of the PF to pci-pf-stub.
+
+    The VFs have the same ID, so the stub would bind VFs that nvidia has not bound yet.
+    """
     host = racked(make_host, 4)
     host.faults.vfs_delay = 3
     loose = []
@@ -244,7 +247,7 @@ def test_the_units_deadline_is_well_below_systemds(make_host):
 
 
 def hanging_sriov_manage(host, when):
-    """Makes the GPUs busy until *when*. From then on, sriov-manage hangs until it is stopped."""
+    """Keeps the GPUs busy until *when*. From then on, sriov-manage hangs until it is stopped."""
 
     def call(argv, timeout):
         if host.clock.now() < when:
@@ -256,7 +259,7 @@ def hanging_sriov_manage(host, when):
 
 
 def hanging_nvidia_smi(host, when):
-    """Makes the GPUs busy until *when*. From then on, nvidia-smi hangs when it creates a GPU instance."""
+    """Keeps the GPUs busy until *when*. From then on, nvidia-smi hangs when it creates a GPU instance."""
     real_manage, real_smi = host.command, nvidia_smi.Program(host).run
 
     def manage(argv, timeout):
@@ -275,7 +278,7 @@ def hanging_nvidia_smi(host, when):
 
 
 def hanging_creation(host, when):
-    """Makes the GPUs busy until *when*. From then on, the driver accepts requests for vGPUs but creates none."""
+    """Keeps the GPUs busy until *when*. From then on, the driver accepts requests for vGPUs but creates none."""
     host.faults.locked = {pf.address: when for pf in host.kernel.pfs()}
     host.kernel.create = lambda *args: None
 
@@ -382,7 +385,7 @@ def test_parameters_under_a_running_vm_stay_and_stop_nothing(make_host):
 
 
 def test_a_vf_on_another_driver_costs_its_own_vgpu_alone(stored):
-    """The restore also does not wait for types on this VF, because vfio-pci never offers any."""
+    """The restore does not wait for vGPU types on a VF that is bound to vfio-pci, because that driver never offers types."""
     stored.vfs_on()
     one = stored.pf("0000:e7:00.0").vfs[0]
     stored.kernel.unbind("nvidia", one)
@@ -422,7 +425,7 @@ def test_new_vfs_that_vfio_pci_takes_cost_no_minute(stored):
 
 
 def test_a_vf_whose_probe_fails_costs_no_minute(stored):
-    """No restore waits a minute for a VF whose probe fails, not even in a later run."""
+    """No restore waits a minute for a VF whose probe fails. Later restores do not wait either."""
     stored.vfs_on()
     one = stored.pf("0000:e7:00.0").vfs[5]
     stored.kernel.unbind("nvidia", one)
@@ -433,7 +436,7 @@ def test_a_vf_whose_probe_fails_costs_no_minute(stored):
 
 
 def test_a_gpu_whose_vfs_are_off_is_stored_without(make_host):
-    """A GPU whose VFs are disabled may be attached to a VM as a whole. The boot does not wait for its VFs and does not fail."""
+    """A GPU whose VFs are disabled may be attached to a VM as a whole. The boot does not wait for such a GPU and does not fail."""
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)])
     host.pf("0000:e8:00.0").set_vfs(32)
     call(nvidia_vgpu, host, layout=[{"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "0000:e7:00.0", "vgpus": []}]).ok

@@ -43,7 +43,7 @@ FILE = st.lists(LINE, max_size=5).map("\n".join)
 def value(text):
     """Returns (whether sh can source the text, the words of the variable, the value of its _DEFAULT variant).
 
-    The text is sourced as grub-mkconfig does.
+    sh sources the text in the same way as grub-mkconfig.
     """
     script = "set -e\n%s\nprintf '\\n@%%s\\n@%%s' \"$%s\" \"$%s_DEFAULT\"" % (text, NAME, NAME)
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, timeout=20, check=False, cwd="/")

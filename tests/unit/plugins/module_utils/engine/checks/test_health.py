@@ -124,7 +124,7 @@ def modes(host):
     return {one["device"]: one for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == "vgpu_mode"}
 
 
-NEW = FakeModel("0x2fff", "NVIDIA Z99", 48, 0, [])  # a model that no table lists
+NEW = FakeModel("0x2fff", "NVIDIA Z99", 48, 0, [])  # a GPU model that no table lists
 
 
 def unsupported(host):

@@ -22,12 +22,12 @@ MGR, VGPUD, FABRIC, GRIDD, INSTALLER, LIBVIRT = (
     "nvidia-vgpu-mgr", "nvidia-vgpud", "nvidia-fabricmanager", "nvidia-gridd", "nvidia-installer", "libvirtd",
 )
 VM = "VM web1"
-# A source is a vendor's page, the source code of the program that prints the line, or a thread of a public bug tracker.
+# A source is a vendor's page, the code of the program that prints the line, or a thread in a public bug tracker.
 SOURCES = r"https://(docs|download)\.nvidia\.com/|https://(github|gitlab)\.com/.*/(issues|pull|blob|wikis)/|https://qemu\.googlesource\.com/"
 START = "notice: vmiop_env_log: (0x0): Received start call from nvidia-vgpu-vfio module: mdev uuid %s GPU PCI id 00:e8:00.0 config params vgpu_type_id=558"
 UUID = "4bca2ed2-bf47-4a06-af38-103c5c22d1c6"
 
-# (log, line, code, device, text in the remedy). The addresses are examples, and the wording is that of the threads that the table names.
+# (log, line, code, device, text in the remedy). The addresses are examples. The wording is that of the threads that the table names.
 LINES = [
     ("kernel", "NVRM: Aborting probe for VF 0000:e8:00.4 since IOMMU is not present on the system.", "log_iommu_off", "0000:e8:00.4", "role iommu"),
     ("kernel", "NVRM: Aborting probe for VF 0000:e8:00.4 since PF is not bound to nvidia driver.", "log_pf_unbound", "0000:e8:00.4", "nvidia_sriov"),
@@ -306,7 +306,7 @@ def test_a_long_line_takes_no_time_and_fills_no_message(host):
 
 
 def test_a_vgpu_is_of_the_manager_s_process_alone():
-    """Lines of the kernel and of the installer have no PID. A line that follows one with the name of a vGPU is not about that vGPU."""
+    """Log lines of the kernel and of the installer have no PID. Such a line that follows a line about a vGPU does not belong to that vGPU."""
     rows, dummy = findings(("kernel", START % UUID, ""), (INSTALLER, "ERROR: Unable to load the kernel module 'nvidia.ko'.", ""))
     assert ("log_module_load", INSTALLER) in list(rows), rows
 

@@ -39,7 +39,7 @@ def write(tmp_path):
 
 
 def state(host):
-    """Returns the vGPUs of a host on either framework, and the text of its stored layout."""
+    """Returns the vGPUs of a host, which can use either framework, and the text of the stored layout."""
     return sorted((one.key, one.type) for one in inventory.read(host.ctx).vgpus), host.get(layout_file.PATH)
 
 
@@ -158,7 +158,7 @@ def test_refused_with_bad_input(host, write, command, text, code, words):
 def test_times_that_no_wait_could_have(host, write, command, capsys, option):
     """vgpuctl refuses invalid times before the first write, as the module does.
 
-    Earlier, it waited for "nan" and "inf" if the vGPUs existed already.
+    Earlier, vgpuctl waited for "nan" and "inf" if the vGPUs existed already.
     """
     writes = len(host.writes)
     with pytest.raises(SystemExit) as ended:

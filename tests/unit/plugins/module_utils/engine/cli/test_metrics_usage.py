@@ -140,7 +140,7 @@ def test_what_hangs_in_the_kernel_is_not_joined_by_another_each_minute(made, com
     found = shown(command, made)
     assert not asked(made) and of(found, "scrape_error") == {'query="gpus",reason="timeout"': 1, 'query="vgpus",reason="timeout"': 1}
     made.kernel.add_process(4242, "other", ["other"], [])
-    made.kernel.processes[4242].directory = Process(4243, "other", ["other"], []).directory  # another process has the PID by now
+    made.kernel.processes[4242].directory = Process(4243, "other", ["other"], []).directory  # another process now has that PID
     del made.programs["nvidia-smi"]
     made.ctx.smi_silent = None
     assert of(shown(command, made), "scrape_success") == {'query="gpus"': 1, 'query="vgpus"': 1}
@@ -191,7 +191,7 @@ def test_a_vgpu_that_is_listed_twice_is_left_out(made, command):
     ],
 )
 def test_more_memory_than_there_is_fires_no_alert(made, command, old, new, query, name):
-    """If nvidia-smi prints an impossible amount of memory, the metric is omitted, because an alert depends on it."""
+    """If nvidia-smi prints an impossible amount of memory, vgpuctl omits the metric, because an alert depends on it."""
     assert of(shown(command, made), name)
     _changed(made, lambda out: re.sub(old, new, out))
     found = shown(command, made)

@@ -53,7 +53,7 @@ def terminal(command, host, monkeypatch, **surroundings):
 
 @pytest.mark.parametrize("gpus", [8, 16])
 def test_a_reboot_that_restored_nothing_is_one_finding(rebooted, command, gpus):
-    """Earlier, the output had a finding of four lines for each GPU and another one for each VM, all with the same remedy."""
+    """Earlier, the output had a finding of four lines for each GPU and another finding for each VM, all with the same remedy."""
     host = rebooted(gpus)
     out = command(host, "doctor")[1]
     assert out.count("  do  ") == 1 and len(out.splitlines()) < 20, out

@@ -259,7 +259,7 @@ def test_all_bytes_outside_the_key_stay(parts, expected):
     try:
         made = yaml_key.edit(text, KEY, expected, "host.conf")
     except EngineError as exc:
-        # The edit would add a line break to a text block at the end of the file, so it is refused.
+        # The edit would add a line break after a text block at the end of the file, so the edit is refused.
         assert [one.code for one in exc.errors] == ["yaml_edit"] and not text.endswith("\n")
         return
     result = made.text if made else text

@@ -40,7 +40,7 @@ OLDER = [
 def test_does_not_fit(host, guest, words):
     """Version numbers show that a guest driver is too new.
 
-    Only the collection's table shows that one is too old, which therefore causes just a warning.
+    Only the collection's own table shows that a guest driver is too old, so this case causes a warning and no refusal.
     """
     error, warning = branches.error_of(host, guest), branches.warning_of(host, guest)
     assert (error is None, warning is None) == ((host, guest, words) in OLDER, (host, guest, words) in NEWER)

@@ -14,7 +14,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.boards im
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.vgpu_types import VgpuType, framebuffer_of, gpu_word, predicted
 
 SAMPLES = Path(__file__).resolve().parents[4] / "samples"
-# NVIDIA's device manager lists these DC types for GPU instances without +gfx, where no driver offers them.
+# NVIDIA's device manager lists these DC types for GPU instances without +gfx. No driver offers the types there.
 NOT_OFFERED = {"DC-1-16C", "DC-1-16Q", "DC-2-8C", "DC-2-8Q", "DC-2-32C", "DC-2-32Q"}
 
 

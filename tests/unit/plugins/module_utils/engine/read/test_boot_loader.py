@@ -14,7 +14,7 @@ GLOBAL = "/sys/firmware/efi/efivars/%s-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 GRUB_LINE = "BOOT_IMAGE=/vmlinuz root=/dev/sda1"
 ZFS_LINE = "root=zfs:rpool/ROOT/pve spl_hostid=0x1"
-# An EFI device path has nodes for a partition, a file and the end of the path.
+# An EFI device path consists of a partition, a file and an end node.
 _PARTITION = b"\x04\x01\x2a\x00" + b"\0" * 38
 
 

@@ -25,7 +25,7 @@ GPU = "0000:00:06.0"
 
 @pytest.fixture
 def vm(tmp_path):
-    """Returns the VM with a real H100 from the sample. The driver's directory for NVSwitches exists, but lists none."""
+    """Returns the VM with a real H100 from the sample. The driver's directory for NVSwitches exists but lists no NVSwitch."""
     vm = Guest(tmp_path, gpus=((GPU, H100_SXM),))
     vm.kernel.top.entries["proc"].entries["driver"].entries["nvidia-nvswitch"] = Dir({"devices": Dir(), "permissions": File(lambda: "")})
     vm._answer = lambda: Result(0, REAL)

@@ -25,7 +25,7 @@ def kernels(host, *releases):
 
 @pytest.fixture
 def modules(host, monkeypatch):
-    """Returns the versions of the module nvidia by kernel release, which 'modinfo -k' then prints."""
+    """Returns {kernel release: version of the module nvidia}, which determines the output of 'modinfo -k'."""
     versions, real = {}, host.ctx.command
 
     def command(argv, timeout, **more):
@@ -111,7 +111,7 @@ def test_a_default_in_a_drop_in_is_not_guessed_at(host, modules, name, line):
     assert facts(host)["release"] is None
     host.put("/etc/default/grub.d/" + name, "")
     assert facts(host)["release"] == "6.1.0-51-amd64"
-    host.put("/boot/grub/grubenv", "next_entry=1\n")  # as grub-reboot writes it
+    host.put("/boot/grub/grubenv", "next_entry=1\n")  # grub-reboot writes this entry
     assert facts(host)["release"] is None
 
 

@@ -61,7 +61,7 @@ def test_the_mark_is_there_while_the_installer_runs_and_after_it_failed(host, pa
 
 @pytest.mark.parametrize("ended", [Result(1, "ERROR: a driver is loaded"), Result(-9, "Killed")])
 def test_an_installer_that_touched_nothing_leaves_the_old_driver_whole(host, tmp_path, ended):
-    """NVIDIA's installer refuses at its first check or is killed there. The old driver is undamaged, and the next boot can restore its vGPUs."""
+    """If NVIDIA's installer refuses at its first check or is killed there, the old driver is undamaged, and the next boot can restore its vGPUs."""
     newer = tmp_path / RUN.replace("163.02", "200.01")
     newer.write_text("")
     host.put("/lib/modules/6.1.0-50-amd64/updates/nvidia.ko", "")
@@ -94,7 +94,7 @@ def test_an_installer_that_touched_a_file_leaves_no_driver(host, package, touche
 
 
 def test_an_earlier_interrupted_installation_stays_one(host, package):
-    """The next installation fails too, so the files that the interrupted installation left are still damaged."""
+    """If the next installation fails too, the files that the interrupted installation left are still damaged."""
     install_mark.begin(host.root, install_mark.DRIVER)
     host.put("/usr/bin/nvidia-smi", "")
     host._installer = lambda argv, timeout: Result(1, "ERROR: no compiler")
@@ -121,7 +121,7 @@ def test_a_broken_installation_can_be_uninstalled(host):
 
 
 class Killed(BaseException):
-    """Simulates SIGKILL: no code of the collection handles this exception."""
+    """Simulates SIGKILL: the code under test does not handle this exception."""
 
 
 @pytest.mark.parametrize("after", ["present", "absent"])

@@ -124,7 +124,7 @@ def started(host, unit, link):
 def boot(host, engine):
     """Reboots the host and runs the restore of each enabled unit in order.
 
-    Returns the creations of each restore. The new command has the content *engine*.
+    Returns the vGPUs that each restore created. *engine* is the content of the new command.
     """
     host.reboot()
     assert host.vgpus() == []
@@ -153,7 +153,7 @@ class Kill:
 
     @contextlib.contextmanager
     def armed(self):
-        """Counts the writes within the context."""
+        """Counts the writes within this context."""
 
         def counted(real):
             def write(*args, **options):
@@ -329,7 +329,7 @@ def test_a_killed_removal_is_ended_by_the_next(make_host):
         kill = Kill(points)
         with kill.armed(), contextlib.suppress(Died):
             install.apply(host.root, install.plan(host.root, {}))
-        boot(host, b"")  # each unit that starts has a complete command
+        boot(host, b"")  # boot() asserts that the command of each unit is complete
         install.apply(host.root, install.plan(host.root, {}))
         assert install.plan(host.root, {}) == [] and old_names(host) == [], points
         if kill.left >= 0:

@@ -39,12 +39,12 @@ def test_a_program_that_does_not_end_is_ended_with_its_children(tmp_path):
 
 @pytest.mark.parametrize("goes_on", ["sleep 20", "setsid sleep 20", "yes"])
 def test_a_program_has_ended_although_what_it_started_holds_its_output(tmp_path, goes_on):
-    """A script may start a service, which inherits its output. The script's own output is complete, and a service that prints nothing continues."""
+    """A script that starts a service ends, although the service inherits the script's output. A service that prints nothing continues to run."""
     begin = time.monotonic()
     answer = command.run(["sh", "-c", "trap '' PIPE; %s & echo $! > %s/pid; seq 9000; exit 3" % (goes_on, tmp_path)], 15)
     took = time.monotonic() - begin
     pid = int((tmp_path / "pid").read_text())
-    if goes_on != "yes":  # the program yes ends, because nothing reads its output
+    if goes_on != "yes":  # the program 'yes' ends, because its output has no reader
         os.kill(pid, signal.SIGKILL)
     assert took < 5 and answer.rc == 3 and not answer.timed_out
     lines = [line for line in answer.out.splitlines() if line != "y"]

@@ -80,7 +80,7 @@ def test_what_is_not_there(tmp_path):
 
 @pytest.mark.parametrize("target", ["../kept/grub", "/kept/grub", "hop"])
 def test_a_link_stays_and_its_file_is_written(tmp_path, target):
-    """On a host that keeps /etc elsewhere, the link, the owner and the mode of a file stay."""
+    """If /etc contains links to files elsewhere, a write keeps the link and the owner and mode of the file."""
     root = str(tmp_path)
     files.write_atomic(root, "/kept/grub", "one")
     (tmp_path / "kept/grub").chmod(0o640)
@@ -94,7 +94,7 @@ def test_a_link_stays_and_its_file_is_written(tmp_path, target):
 
 
 def test_a_link_to_no_file_is_replaced(tmp_path):
-    """A link without a target file, such as a masked unit, is replaced by the new file."""
+    """A link that leads to no regular file, such as that of a masked unit, is replaced by the new file."""
     root = str(tmp_path)
     for name, target in (("masked", "/dev/null"), ("dangling", "nowhere"), ("loop", "loop")):
         (tmp_path / name).symlink_to(target)

@@ -123,7 +123,7 @@ def test_warnings_before_the_list_are_no_part_of_it(ctx, calls):
 
 
 def test_a_warning_that_begins_as_a_list_does_is_no_list(ctx, calls):
-    """mdevctl 1.2.0 prints such a warning for each file that is not a definition, such as an editor's backup."""
+    """mdevctl 1.2.0 prints such a warning for each file that is not a definition, such as an editor's backup file."""
     mdevctl.define(ctx, UUID, VF, "nvidia-558")
     listed = [{VF: [{UUID: {"mdev_type": "nvidia-558", "start": "manual"}}]}]
     warning = "[2026-11-27T20:46:06Z WARN  mdevctl] Can't determine uuid for file '.vgpu-abc'\n"

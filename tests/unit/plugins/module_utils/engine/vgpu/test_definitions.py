@@ -46,7 +46,7 @@ def test_a_uuid_that_is_defined_under_several_parents(make_host):
     host = make_host(mdevctl=True).vfs_on()
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     (uuid, parent, dummy), other = host.vgpus()
-    for elsewhere in ("0000:e8:00.0", "0000:e8:01.7", "0000:99:00.4"):  # parents that sort before and after the real one
+    for elsewhere in ("0000:e8:00.0", "0000:e8:01.7", "0000:99:00.4"):  # two of these parents sort before and after the real parent
         define(host, elsewhere, uuid, mdev_type="nvidia-565", start="manual", attrs=[])
     assert {one.parent for one in mdevctl.definitions(host.root)[uuid].all} == {parent, "0000:e8:00.0", "0000:e8:01.7", "0000:99:00.4"}
     outcome = call(nvidia_vgpu, host, layout=LAYOUT).ok
@@ -114,7 +114,7 @@ def codes(host):
 
 
 def test_the_boot_says_what_started_a_strangers_vgpu(make_host):
-    """mdevctl starts the foreign vGPU before the restore, on a VF of the layout. The error names the command that prevents this."""
+    """mdevctl starts the foreign vGPU before the restore, on a VF of the layout. The error names the mdevctl command that prevents this start."""
     host = make_host(mdevctl=True).vfs_on()
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.reboot()
