@@ -204,7 +204,7 @@ def test_the_format_is_detected(case, release, members, form):
     ],
 )
 def test_a_package_alone_in_a_bundle_of_any_name_is_planned_and_extracted(case, name, release, member, form):
-    """The plan and the extraction must accept the same bundles. Earlier, a bundle that the plan accepted failed during the extraction."""
+    """The plan and the extraction must accept the same bundles. Previously, a bundle that the plan accepted failed during the extraction."""
     case.host.put("/etc/os-release", release)
     for inside in (member, os.path.basename(member)):
         path = case.put(name, members=[inside])

@@ -280,7 +280,7 @@ def test_a_gpu_off_the_bus_does_not_silence_nvidia_smi_for_the_others(make_host)
 
 
 def test_a_vgpu_that_went_with_its_vm_is_no_user_of_another(host, monkeypatch):
-    """nvidia-smi still lists the removed vGPU by its UUID."""
+    """nvidia-smi still lists the UUID of a vGPU that was removed."""
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
     gone = nvidia_smi.Active(PF, "A40-24Q", "558", UUID, "web1")
     monkeypatch.setattr(nvidia_smi, "active", lambda ctx, pf: ([gone], None))

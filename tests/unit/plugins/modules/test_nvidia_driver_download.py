@@ -53,7 +53,7 @@ class Response(io.BytesIO):
 
 
 def fail(exc):
-    """Raises the exception."""
+    """Raises *exc*, for use in an expression."""
     raise exc
 
 

@@ -210,7 +210,7 @@ def test_a_vgpu_that_comes_between_plan_and_disabling_is_seen(host):
 
 
 def test_a_vgpu_that_comes_while_the_lock_is_busy_is_seen(host, monkeypatch):
-    """A retry may run a minute after the first check for vGPUs."""
+    """A retry of sriov-manage may run a minute after the first check for vGPUs."""
     host.faults.lock_taken = host.clock.now() + 10
     real = host._sriov_manage
 

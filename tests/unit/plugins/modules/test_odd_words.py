@@ -24,7 +24,7 @@ ONE = [{"type": "A40-24Q"}]
 def test_a_makers_name_is_no_gpu(make_host, word):
     """Without a driver, GPUs have no product name.
 
-    Earlier, the name of the manufacturer alone selected all GPUs, including those without vGPU support.
+    Previously, the name of the manufacturer alone selected all GPUs, including those without vGPU support.
     """
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", GEFORCE)], driver="vfio-pci")
     assert inventory.read(host.ctx).select([word])[0] == []
@@ -33,14 +33,14 @@ def test_a_makers_name_is_no_gpu(make_host, word):
 
 
 def test_blanks_around_a_selector_do_not_change_its_rank(host):
-    """Entries of the same kind add up, but "all" applies only to GPUs that no other entry names."""
+    """Layout entries of the same kind add up, but "all" applies only to GPUs that no other entry names."""
     entries = [{"gpu": " all ", "vgpus": ONE}, {"gpu": "A40", "vgpus": ONE}]
     assert len(call(nvidia_vgpu, host, check=True, layout=entries).ok["vgpus"]) == 1
 
 
 @pytest.mark.parametrize("count", [True, False])
 def test_a_count_of_yes_or_no_is_no_number(host, count):
-    """Earlier, "count: no" was read as 0 and removed the vGPUs."""
+    """Previously, "count: no" was read as 0 and removed the vGPUs."""
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": ONE}]).ok
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": count}]}])
     assert "count is %s" % count in outcome.msg and outcome.writes == 0
@@ -82,7 +82,7 @@ def test_a_series_of_tomorrow_in_a_list_of_types():
 
 
 def test_a_checksum_with_the_end_of_its_line(tmp_path):
-    """A YAML block ends with a newline. Earlier, a correct file was reported as damaged because its checksum ended with this newline."""
+    """A YAML block ends with a newline. Previously, a correct file was reported as damaged because its checksum ended with this newline."""
     path = tmp_path / "package"
     path.write_bytes(b"x")
     bundle.check(str(path), " sha256:%s\n" % bundle.sha256(str(path)).upper())

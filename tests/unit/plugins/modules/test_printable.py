@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of what a module prints when it really exits: bytes that are not valid text, and URLs that are secrets."""
+"""Tests of the result that a module prints with Ansible's real exit functions: bytes that are not valid text, and URLs that are secrets."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_its_mig_is_asked_for(make_host):
 def test_its_mig_is_planned_with_the_host(make_host):
     """The role host does not run a stage without a plan.
 
-    Earlier, the layout was refused because MIG mode, which the role mig enables, was missing.
+    Previously, the layout was refused because MIG mode, which the role mig enables, was missing.
     """
     host = make_host(gpus=[(PF, MIG)])
     plan = call(nvidia_host_plan, host, layout=layout_of("A100-1-5C")).ok["plans"]["mig"]

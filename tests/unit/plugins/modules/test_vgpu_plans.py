@@ -532,7 +532,7 @@ def test_idle_vgpus_that_must_all_go_do_and_one_in_use_refuses(make_host):
 def test_a_mig_type_by_number_before_the_vfs_are_on(make_host):
     """A plan must not refuse a type because of details that only the driver's list contains.
 
-    Earlier, a type given by number next to a type given by name was reported with "0 slices, None MiB".
+    Previously, a type given by number next to a type given by name was reported with "0 slices, None MiB".
     """
     host = make_host(gpus=[(SECOND, A100)])
     host.pf(SECOND).mig = host.pf(SECOND).mig_pending = True

@@ -158,7 +158,7 @@ def test_refused_with_bad_input(host, write, command, text, code, words):
 def test_times_that_no_wait_could_have(host, write, command, capsys, option):
     """vgpuctl refuses invalid times before the first write, as the module does.
 
-    Earlier, vgpuctl waited for "nan" and "inf" if the vGPUs existed already.
+    Previously, vgpuctl waited for "nan" and "inf" if the vGPUs existed already.
     """
     writes = len(host.writes)
     with pytest.raises(SystemExit) as ended:

@@ -35,7 +35,7 @@ def test_a_host_that_is_well(well, command):
 
 
 def test_all_stored_vgpus_are_gone(well, command):
-    """Earlier, vgpuctl status reported no problem and returned 0 if all stored vGPUs were missing."""
+    """Previously, vgpuctl status reported no problem and returned 0 if all stored vGPUs were missing."""
     well.kernel.processes.clear()
     for one in list(well.kernel.mdevs.values()):
         well.kernel.remove(one)

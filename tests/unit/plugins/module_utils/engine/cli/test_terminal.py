@@ -53,7 +53,7 @@ def terminal(command, host, monkeypatch, **surroundings):
 
 @pytest.mark.parametrize("gpus", [8, 16])
 def test_a_reboot_that_restored_nothing_is_one_finding(rebooted, command, gpus):
-    """Earlier, the output had a finding of four lines for each GPU and another finding for each VM, all with the same remedy."""
+    """Previously, the output had a finding of four lines for each GPU and another finding for each VM, all with the same remedy."""
     host = rebooted(gpus)
     out = command(host, "doctor")[1]
     assert out.count("  do  ") == 1 and len(out.splitlines()) < 20, out
@@ -76,7 +76,7 @@ def test_doctor_and_explain_fit_the_terminal(rebooted, monkeypatch, surroundings
 
 
 def test_a_style_is_of_one_line(rebooted, monkeypatch):
-    """Earlier, the style of a heading included the empty line before it."""
+    """Previously, the style of a heading included the empty line before it."""
     assert not re.search(r"\x1b\[[\d;]*m\n", terminal(status, rebooted(8), monkeypatch).replace("\x1b[0m\n", "\n"))
 
 

@@ -71,7 +71,7 @@ def test_leftovers_that_can_not_be_removed_stop_nobody(host, monkeypatch, capsys
 
 @pytest.mark.parametrize("place", ["/boot/efi/loader/entries", "/etc/modprobe.d"])
 def test_a_directory_that_can_not_be_listed_stops_no_cleaning(host, monkeypatch, place):
-    """For example, the automount of an EFI partition that a power cut damaged fails with ENODEV."""
+    """The automount of an EFI partition that a power cut damaged, for example, fails with ENODEV."""
     host.put("/etc/vgpuctl/.vgpu-def", "half")
     real = os.listdir
 

@@ -40,7 +40,7 @@ def test_new_processes_are_added_to_a_walk(monkeypatch):
 
 
 def test_a_walk_that_does_not_end_reads_nobody_as_nobody(monkeypatch):
-    """The deadline of the walk expires immediately."""
+    """The deadline for reading the open files in /proc expires immediately."""
     monkeypatch.setattr(open_files, "_TIMEOUT", 0)
     files = OpenFiles(Sysfs())
     (unread,) = [one for one in files.of_gpu(200) if one.remedy]
