@@ -139,10 +139,11 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
         left = [definitions[key] for key in ours if key in definitions and key not in coming | going]
         steps += [undefine(pf, one) for definition in left for one in definition.all]
         for vgpu in planned.removed:
-            steps.append(remove(pf, vgpu))
+            # The definition goes first: no later run would remove it if the removal fails and the vGPU is of another program.
             # The definition of a UUID that is created again with another type is replaced below.
             if vgpu.key in definitions and vgpu.key not in coming:
                 steps += [undefine(pf, one) for one in definitions[vgpu.key].all]
+            steps.append(remove(pf, vgpu))
         if planned.instances:
             steps += mig_placement.steps(gpu, planned.instances)
         if planned.sets_mixed:

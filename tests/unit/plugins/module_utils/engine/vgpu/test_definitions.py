@@ -33,6 +33,7 @@ def test_a_damaged_definition_is_rewritten(make_host, damaged):
     assert not call(nvidia_vgpu, host, layout=LAYOUT).ok["changed"]
 
 
+UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a00"
 OTHER = "7d3c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 SMALL = {"mdev_type": "nvidia-563", "start": "auto", "attrs": []}
 
@@ -53,6 +54,31 @@ def test_a_uuid_that_is_defined_under_several_parents(make_host):
     assert len(outcome["actions"]) == 3 and all("undefine %s" % uuid in text for text in outcome["actions"])
     assert {one: [each.parent for each in found.all] for one, found in mdevctl.definitions(host.root).items()} == {uuid: [parent], other[0]: [other[1]]}
     assert not call(nvidia_vgpu, host, layout=LAYOUT).ok["changed"]
+
+
+def test_a_vgpu_that_cannot_be_removed_leaves_no_definition_that_no_run_removes(make_host):
+    """Another program created a vGPU of another type with the UUID of a stored one. A VM starts after the plan, so its removal fails."""
+    host = make_host(mdevctl=True).vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "uuid": OTHER}]}]).ok
+    host.reboot()
+    host.vfs_on()
+    host.add("0000:e8:00.4", "A40-8Q", UUID)
+    host.add("0000:e8:00.5", "A40-8Q", OTHER)
+    real_write = host.sysfs.write
+
+    def write(path, value, timeout):
+        if path.endswith("/remove") and UUID in path:
+            host.kernel.use(OTHER)
+        real_write(path, value, timeout)
+
+    host.sysfs.write = write
+    nothing = [{"gpu": "all", "vgpus": []}]
+    assert call(nvidia_vgpu, host, layout=nothing).codes == ["in_use"] and len(host.vgpus()) == 1 and host.kernel.harm == []
+    host.sysfs.write = real_write
+    host.reboot()
+    host.vfs_on()
+    call(nvidia_vgpu, host, layout=nothing).ok
+    assert mdevctl.definitions(host.root) == {}
 
 
 def test_all_definitions_of_a_vgpu_go_with_it(make_host):
