@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import VFS, Remote, Twin  # noqa: E402  (found through the line above)
+from harness import VFS, Remote, Twin  # noqa: E402  (the line above extends sys.path)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

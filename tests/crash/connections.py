@@ -11,7 +11,7 @@ from harness import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "twin"))
 
-from twinlib import state  # noqa: E402  (found through the line above)
+from twinlib import state  # noqa: E402  (the line above extends sys.path)
 
 
 def connections(name: str) -> list[int]:

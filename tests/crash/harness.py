@@ -16,7 +16,7 @@ import ansible
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 
-from support import COLLECTIONS, LAUNCHER, Twin  # noqa: E402  (found through the line above)
+from support import COLLECTIONS, LAUNCHER, Twin  # noqa: E402  (the line above extends sys.path)
 
 __all__ = ["GPU", "OTHER", "VFS", "Remote", "State", "Twin", "read_state"]
 

@@ -13,7 +13,7 @@ from harness import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "twin"))
 
-from twinlib import boot, qemu, ssh, state  # noqa: E402  (found through the line above)
+from twinlib import boot, qemu, ssh, state  # noqa: E402  (the line above extends sys.path)
 
 
 def cut(name: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 
-from machines import Machines  # noqa: E402  (found through the line above)
+from machines import Machines  # noqa: E402  (the line above extends sys.path)
 from table import ROWS  # noqa: E402
 
 # What this run saw; the page is made of the copy in the repository (see page.py).

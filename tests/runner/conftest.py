@@ -17,7 +17,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 
-from job import Job  # noqa: E402  (found through the line above)
+from job import Job  # noqa: E402  (the line above extends sys.path)
 
 LINK_MARK = "MARK-of-the-signed-link-81"
 TOKEN_MARK = "MARK-of-the-licence-token-82"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""One host with GPUs of seven models, one of which no table has: from bare to vGPUs, over power cuts. MIG-backed types that share a GPU instance, too.
+"""One host with GPUs of seven models, one of which is in no table: vGPUs on a bare host, after power cuts, and of types that share a GPU instance.
 
 The GPUs without SR-IOV have their vGPUs on the PF, three models are in MIG mode, and all names of types are those of NVIDIA's lists.
 """

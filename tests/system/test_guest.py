@@ -16,7 +16,7 @@ from support import COLLECTIONS, ROOT, Run, Twin, launcher
 
 sys.path[:0] = [str(ROOT / "tests" / "twin" / "licence"), str(ROOT / "tests" / "twin" / "bundle")]
 
-import other_version  # noqa: E402  (found through the line above)
+import other_version  # noqa: E402  (the line above extends sys.path)
 import service as licences  # noqa: E402
 
 pytestmark = pytest.mark.guest
@@ -239,7 +239,7 @@ def test_a_loaded_nouveau_gives_way_by_a_reboot(guest):
 
 
 def test_nouveau_gives_way_to_the_package_with_one_reboot(guest):
-    """As to the .run. The package's own manager removes it again."""
+    """The .run file also needs exactly one reboot to replace nouveau. The package manager removes the package again."""
     twin, package = guest.twin, {"vgpu_guest_driver_format": "deb"}
     assert not twin.module("nvidia_driver", kind="guest", state="absent")["failed"]
     twin.sh("rm -f /etc/modprobe.d/nvidia-vgpu-nouveau.conf; rmmod nvidia; modprobe nouveau")

@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 for _folder in ("watch", "metrics", "tools", "fleet"):
     sys.path.insert(0, str(HERE.parent / _folder))
 
-from programs import program  # noqa: E402  (found through the lines above)
+from programs import program  # noqa: E402  (the lines above extend sys.path)
 
 
 @pytest.fixture(scope="session")

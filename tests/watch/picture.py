@@ -19,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("metrics", "tools")]
 
-import states  # noqa: E402  (found through the line above)
+import states  # noqa: E402  (the line above extends sys.path)
 from dashboard import ROWS, Panel  # noqa: E402
 from programs import program  # noqa: E402
 from servers import LOOPBACK, Program, free_port, get  # noqa: E402

@@ -19,7 +19,7 @@ from servers import Alertmanager, Exporters, Prometheus, wait
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
 
-from support import Twin  # noqa: E402  (found through the line above)
+from support import Twin  # noqa: E402  (the line above extends sys.path)
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "roles" / "metrics" / "files" / "vgpu-alerts.yml"

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "twin"))
 
-from twinlib import models  # noqa: E402  (found through the line above)
+from twinlib import models  # noqa: E402  (the line above extends sys.path)
 
 # One look at the machine for all tests: each command costs seconds under emulation.
 LOOK = r"""

@@ -20,8 +20,8 @@ from typing import Callable
 sys.path[:0] = sys.argv[1:]
 sys.dont_write_bytecode = True
 
-import state  # noqa: E402  (found through the line above)
-import tracer  # noqa: E402  (found through the line above)
+import state  # noqa: E402  (the line above extends sys.path)
+import tracer  # noqa: E402  (the line above extends sys.path)
 from ansible.module_utils import basic  # noqa: E402
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli  # noqa: E402
 
