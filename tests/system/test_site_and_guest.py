@@ -21,7 +21,7 @@ pytestmark = pytest.mark.guest
 
 @pytest.fixture(scope="module")
 def host_and_guest() -> Iterator[tuple[Twin, Twin, dict]]:
-    """A bare host with one GPU, a bare VM, and the variables of both; the host's inventory has the VM in it."""
+    """Yield a bare host with one GPU, a bare VM, and the variables of both. The host's inventory contains the VM."""
     host, guest = Twin("site-host"), Twin("site-guest")
     service = licences.Service(guest.folder / "service")
     try:
