@@ -48,9 +48,9 @@ RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +faile
 class Ended:
     """An ended run.
 
-        rc: exit status. changed: number of changed tasks by host. bad: number of failed tasks and broken connections by host.
-        unreachable: names of hosts.
-"""
+    rc: exit status. changed: number of changed tasks by host. bad: number of failed tasks and broken connections by host.
+    unreachable: names of hosts.
+    """
 
     def __init__(self, rc: int, out: str) -> None:
         self.rc = rc

@@ -63,7 +63,7 @@ class Meaning(NamedTuple):
 
 
 class _Writer:
-    """Writer of one layout. other: percentage of vGPU types that need the other MIG mode than the GPU has."""
+    """Writer of one layout. other: percentage of cases in which the vGPU types need the other MIG mode than the GPU has."""
 
     def __init__(self, world: World, pick: Pick, mig: bool, other: int = 6) -> None:
         self.world, self.pick, self.mig, self.other = world, pick, mig, other

@@ -21,9 +21,9 @@ ALTERNATE = "/usr/lib/nvidia/alternate-install-present"
 class Package:
     """A package to build.
 
-        files: file contents by path; None stands for the kernel module. depends: names of packages that must have the same version.
-        others: names of packages in any version.
-"""
+    files: file contents by path; None stands for the kernel module. depends: names of packages that must have the same version.
+    others: names of packages in any version.
+    """
 
     name: str
     files: dict[str, str | None]

@@ -121,7 +121,7 @@ def test_the_host_is_brought_up_beside_a_vm_with_a_whole_gpu(twin):
     all_live(twin)
 
 
-# Marked secrets by kind. Collected texts from the kernel's log and from the collection's services must contain none of them.
+# Marked secrets by kind. No collected file may contain one, including the kernel's log and the journals of the collection's services.
 MARKS = {
     "token": "eyJtYXJrZWRfaGVhZGVy.eyJtYXJrZWQ.c2lnbmF0dXJl", "password": "markpassword", "serial": "MARK0123456789", "address": "10.203.77.5",
     "host": "markneighbor", "user": "markuser", "vm": "markvm-payroll", "mac": "52:54:00:6d:61:72", "uuid": "deadbeef-1111-4222-8333-abcdefabcdef",

@@ -125,7 +125,7 @@ def set_up_by_release_before(host: Old, variables: dict) -> dict:
     return vgpus
 
 
-# Actions that only check mode predicts: in a real run earlier tasks have disabled the unit and removed the vGPUs.
+# Files that earlier tasks have already removed in a real run: the link of the enabled unit, and the stored layout.
 REMOVED_BEFORE = ("/etc/systemd/system/multi-user.target.wants/vgpu-restore.service:", "/etc/vgpuctl/layout.json:")
 
 
