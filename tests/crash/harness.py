@@ -91,7 +91,7 @@ class Remote:
         self.process = self._start()
 
     def close(self) -> None:
-        """Kill the server's connection."""
+        """End the server by killing its connection."""
         self.process.kill()
         self.process.wait()
 

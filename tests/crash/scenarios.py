@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The scenarios of the crash tests: each moves a host between two states, forth and back, while modules are killed."""
+"""The scenarios of the crash tests. Each moves a host back and forth between two states, and the tests kill the modules on the way."""
 
 from __future__ import annotations
 

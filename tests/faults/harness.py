@@ -66,7 +66,7 @@ def call(twin: Twin, row: Fault) -> Outcome:
 
 
 def do(twin: Twin, lines: tuple[str, ...]) -> None:
-    """Make or lift a fault."""
+    """Make or lift a fault with the shell lines of its row."""
     for line in lines:
         if line.startswith("twin: "):
             launcher("fault", twin.name, *line[6:].split())

@@ -20,7 +20,7 @@ def until(condition: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A module of the collection, run alone as root."""
+    """A module of the collection that the row runs alone, as root."""
 
     name: str
     arguments: dict = dataclasses.field(default_factory=dict)
@@ -31,7 +31,7 @@ class Module:
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """A role of the collection, as the only role of a play."""
+    """A role of the collection that the row runs as the only role of a play."""
 
     name: str
     variables: dict = dataclasses.field(default_factory=dict)

@@ -130,7 +130,7 @@ class Machine(Host):
         self.enabled.difference_update(DRIVERS)
         return super()._uninstall(argv, timeout)
 
-    # --- the boot
+    # --- boot
 
     def update_initramfs(self):
         """Rebuild the initramfs; return the exit status."""
@@ -148,7 +148,7 @@ class Machine(Host):
 
     def _next_cmdline(self):
         """Return the command line that the boot loader has for the next boot, or the current one if no file contains one."""
-        esp = "/esp/" + boot.UUID  # Proxmox's EFI system partition
+        esp = "/esp/" + boot.UUID  # the fake host's path of a Proxmox EFI system partition
         for path in (esp + "/grub/grub.cfg", "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"):
             found = re.search(r"^\tlinux\t(.*)$", self.get(path) or "", re.MULTILINE)
             if found:
@@ -183,7 +183,7 @@ class Machine(Host):
         if "vgpu-restore" in self.started:
             restore.restore(self.ctx, 60, 1, lambda line: None)
 
-    # --- what it is now
+    # --- current state
 
     def state(self):
         """Return everything that a run may change, for comparisons."""
@@ -220,7 +220,7 @@ class Vm(Machine, Guest):
         runs = "nvidia-gridd" in self.started
         self.daemon.update(ActiveState="active" if runs else "inactive", SubState="running" if runs else "dead")
         if os.path.basename(argv[0]) == "nvidia-smi" and self.on_disk:
-            self.kernel.load(self.on_disk)  # as nvidia-modprobe does
+            self.kernel.load(self.on_disk)  # nvidia-smi loads the driver through nvidia-modprobe
             self.pf().driver = "nvidia"
         licensed = runs and list(self.folder_of(DIRECTORY).glob("*.tok"))
         self.status = ["Licensed (Expiry: 2027-11-25 7:29:4 GMT)" if licensed else "Unlicensed (Unrestricted)"]

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Every playbook with every kind of failure at every remote call. Each host fails at one call of the first run; a second run must succeed.
 
-A small selection always runs. VGPU_FLEET=full runs each call of each playbook with each kind of failure, and again under each strategy with the kinds
+A small selection of the tests always runs. VGPU_FLEET=full runs each call of each playbook with each kind of failure, and each strategy with the kinds
 in turn. VGPU_FLEET_PYTHON is the Python of another release of ansible-core. spread.py runs the cases in parallel.
 """
 

@@ -54,7 +54,7 @@ def unchanged(bed, before):
 
 
 def test_a_failed_installation_is_repaired_by_the_same_command(bed, bundles):
-    """Both host and upgrade repair the failed installation of site. A third run changes nothing."""
+    """The playbooks host and upgrade repair an installation that failed in site. A third run changes nothing."""
     for name in ("host", "upgrade") if FULL else ("host",):
         ready(bed.add(name), OLD, LAYOUT).failing = "No space left on device"
     variables = {**BASE, "vgpu_driver_bundle": bundles[NEW]}

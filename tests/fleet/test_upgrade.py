@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """An upgrade of eight hosts, three at a time, one of which fails: no further batch starts, and no other host stays out of service.
 
-A small selection always runs. VGPU_FLEET=full runs each kind of failure in each position under each strategy. VGPU_FLEET_PYTHON is the Python of another
+A small selection of the tests always runs. VGPU_FLEET=full runs each failure in each position with each strategy. VGPU_FLEET_PYTHON is the Python of another
 release of ansible-core.
 """
 

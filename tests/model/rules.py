@@ -18,7 +18,7 @@ class Vgpu(NamedTuple):
     serial: int
     key: str
     gpu: str
-    vf: Optional[int]  # None on a PF
+    vf: Optional[int]  # None if the vGPU is on a PF
     type: str
     params: str
     used: bool

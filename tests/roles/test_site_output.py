@@ -76,7 +76,7 @@ def test_skipping_one_stage_skips_no_other(folder):
 
 
 def batches(done):
-    """Return the hosts of each batch of the play that configures hosts, according to its task that reads the host."""
+    """Return the hosts of each batch in the play that configures vGPU hosts."""
     assert done.returncode == 0, done.stdout
     plays = done.stdout.split("PLAY [Configure vGPU hosts]")[1:]
     return [sorted(set(re.findall(r"^ok: \[(\w+)\]", text.split("PLAY [Read the settings of the guests]")[0], re.MULTILINE))) for text in plays]

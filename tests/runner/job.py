@@ -30,7 +30,7 @@ class Job:
     """A job, from its private data directory to its result."""
 
     def __init__(self, folder: Path) -> None:
-        """Start with an empty private data folder."""
+        """Create an empty private data directory with a copy of the playbooks."""
         self.folder = folder
         self.arguments: list[str] = []
         for name in ("project", "inventory", "env", "artifacts"):

@@ -37,7 +37,7 @@ class SignedFile:
         self.thread.start()
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        """Answer one request."""
+        """Answer one request: the file or a part of it, or 403 for a link with a wrong token."""
         expected = request.headers.get("Range")
         good = parse_qs(urlsplit(request.path).query).get("autho") == [self.token]
         status = (206 if expected else 200) if good else 403
@@ -57,6 +57,6 @@ class SignedFile:
             return  # the client has closed the connection, as it does after a probe of the link
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop the server."""
         self.server.shutdown()
         self.server.server_close()

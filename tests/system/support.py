@@ -41,12 +41,12 @@ class Run:
 
     @property
     def changed(self) -> list[str]:
-        """Names of the tasks that reported a change."""
+        """Return the names of the tasks that reported a change."""
         return [line["task"] for line in self.lines if line["result"].get("changed") and line["outcome"] == "ok"]
 
     @property
     def remote_tasks(self) -> list[str]:
-        """Names of the tasks that ran on the managed host."""
+        """Return the names of the tasks that ran on the managed host."""
         return [line["task"] for line in self.lines if line["remote"]]
 
     def actions(self, module: str) -> list[str]:

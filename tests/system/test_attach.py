@@ -21,7 +21,7 @@ DOMAIN = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory
 
 
 class Machine:
-    """A twin with a running libvirt and two VMs without devices, web1 and web2. The attribute `address` is how libvirt's XML names one of its vGPUs."""
+    """A twin with a running libvirt and the VMs web1 and web2, both without devices, and with two vGPUs of one type on each GPU."""
 
     def __init__(self, twin: Twin, kind: str, gpu: str, short: str) -> None:
         self.twin = twin

@@ -71,7 +71,7 @@ class Tree:
         self.put("proc/devices", "Character devices:\n195 nvidia\n")
 
     def put(self, path: str, text: str) -> None:
-        """Write a file."""
+        """Write a file of the host."""
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text, encoding="utf-8")
 

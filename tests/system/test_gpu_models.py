@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""One host with GPUs of seven models, one of which is in no table: vGPUs on a bare host, after power cuts, and of types that share a GPU instance.
+"""One host with GPUs of seven models, one of which is in no table. The tests create vGPUs, including types that share a GPU instance, and cut the power.
 
 The GPUs without SR-IOV have their vGPUs on the PF. Three models are in MIG mode. All type names come from NVIDIA's lists.
 """
@@ -107,7 +107,7 @@ def test_from_bare_to_vgpus_of_every_model(host, variables):
     assert unknown == {UNKNOWN: "warning"}, pretty(found["problems"])
     check = host.playbook("vgpu.kvm.site", variables, "--check", "--diff")
     assert check.rc == 0, check.out[-6000:]
-    shown = " ".join(check.out.split())  # Ansible breaks the lines of warnings
+    shown = " ".join(check.out.split())  # Ansible wraps the lines of warnings
     assert "not in the table" in shown and UNKNOWN in shown, check.out[-6000:]
     run = host.playbook("vgpu.kvm.site", variables)
     assert run.rc == 0, run.out[-6000:]

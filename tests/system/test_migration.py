@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A host that the previous release set up under its former names: playbooks read, restore at each boot, rename, and remove that setup."""
+"""A host that the previous release set up under its former names. The tests read, restore, rename and remove this setup."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from test_teardown import FILES, LEFT, STATE
 
 pytestmark = pytest.mark.operations
 
-# The last commit with the former names.
+# The last commit in which the collection used its former names.
 RELEASE_BEFORE = "e1843a0965aef83c1077b10f10db093c11abaa84"
 ETC, VAR, COMMAND = "/etc/nvidia-vgpu", "/var/lib/nvidia-vgpu", "/usr/local/sbin/nvidia-vgpu"
 UNIT, LINK = (f"/etc/systemd/system/{place}nvidia-vgpu-restore.service" for place in ("", "multi-user.target.wants/"))
@@ -66,7 +66,7 @@ class Old(Twin):
 
     @contextlib.contextmanager
     def by_release_before(self) -> Iterator[None]:
-        """Run Ansible with the previous release inside this context."""
+        """Make Ansible run the previous release inside this context."""
         self.settings = {"ANSIBLE_COLLECTIONS_PATH": str(self.before)}
         try:
             yield

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.nvswitch
 
 TWIN = ROOT / "tests" / "twin"
 BUSES = ("67", "68", "6a", "6b", "e5", "e6", "e7", "e8")
-MODULES = dict(zip(BUSES, (7, 2, 5, 4, 3, 8, 1, 6)))  # as in tests/twin/models/h200.ini
+MODULES = dict(zip(BUSES, (7, 2, 5, 4, 3, 8, 1, 6)))  # the same values as in tests/twin/models/h200.ini
 SINGLE = {bus: 6 + module for bus, module in MODULES.items()}  # NVIDIA's guide: partitions 7 to 14 belong to the modules 1 to 8
-FOUR = [bus for bus in BUSES if MODULES[bus] in (5, 6, 7, 8)]  # the modules of partition 2
+FOUR = [bus for bus in BUSES if MODULES[bus] in (5, 6, 7, 8)]  # the GPUs whose modules form partition 2
 REST = [bus for bus in BUSES if bus not in FOUR]
 WHOLE, SMALL = "H200X-141C", "H200X-1-18C"
 CONFIG = "/usr/share/nvidia/nvswitch/fabricmanager.cfg"
@@ -137,7 +137,7 @@ class Board:
 
 
 class Guest:
-    """A running VM with a VF."""
+    """A running VM that has a VF open."""
 
     def __init__(self, board: Board, vf: str) -> None:
         self.board, self.vf = board, vf
@@ -341,7 +341,7 @@ def test_cards_in_mig_mode_are_left_alone(board):
     board.assert_partitions(expected)
 
 
-# ------------------------------------------------------------------------------------------------------------ end
+# ------------------------------------------------------------------------------------------------------- teardown
 def test_teardown_takes_it_back(board):
     run = board.play(ALONE, "vgpu.kvm.teardown", vgpu_teardown_confirm=True)
     assert run.rc == 0, run.out[-6000:]

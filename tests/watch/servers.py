@@ -85,7 +85,7 @@ class Exporters:
 
 
 class Program:
-    """A program that serves HTTP."""
+    """A program that serves HTTP on the loopback interface."""
 
     def __init__(self, argv: list[str], folder: Path, ready: str, port: int) -> None:
         self.log = folder / (Path(argv[0]).name + ".log")
