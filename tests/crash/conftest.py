@@ -41,7 +41,7 @@ class Tally:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the seed, which each report shows for repeating a failure."""
+    """Choose the seed. Each report shows the seed, which allows repeating a failure."""
     seed = config.getoption("--seed")
     config.tally = Tally(random.randrange(10**6) if seed is None else seed)
 

@@ -52,13 +52,13 @@ class State:
 
 
 def _archive() -> bytes:
-    """Return an archive with the needs of the server process: Ansible's module code, the collection's plugins, and the server."""
+    """Return an archive with the code for the server process: Ansible's module code, the collection's plugins, and the server."""
     top = Path(ansible.__file__).parent
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name in ("__init__.py", "_vendor", "release.py", "module_utils"):
             archive.add(top / name, f"ansible/{name}", filter=_source)
-        # The collections directory contains links to the files of the working tree.
+        # The archive must contain the files of the working tree instead of the links to them in the collections directory.
         archive.dereference = True
         archive.add(COLLECTIONS / "ansible_collections" / "vgpu" / "kvm" / "plugins", "ansible_collections/vgpu/kvm/plugins", filter=_source)
         for path in sorted((Path(__file__).parent / "on_host").glob("*.py")):

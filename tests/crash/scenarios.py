@@ -60,7 +60,7 @@ TO_VFIO = (
 )
 
 TO_NVIDIA = "nvidia_pci_driver", {"driver": "nvidia"}
-# Other programs rebuild the files that depend on modprobe.d. The role gpu_release also leaves the rebuild to them.
+# A new initramfs with the files of modprobe.d, which nvidia_pci_driver builds only with its option initramfs. The role gpu_release sets this option.
 NEW_INITRAMFS = "touch /boot/initrd.img-$(uname -r)"
 
 SCENARIOS = (

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Two writers on one host: the second waits, can report the first, and continues as soon as the first ends, even after a kill."""
+"""Two writers on one host: the second waits for the first, reports who holds the lock, and continues as soon as the first ends, even after a kill."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def two(lab, second) -> tuple[Remote, Remote]:
 
 
 def asked(way: tuple) -> dict:
-    """Return a way as a request."""
+    """Return a way (a module with its arguments) as a request to the server."""
     return {"module": way[0], "arguments": way[1]}
 
 
 def test_two_layouts_at_once(two):
-    """Both layouts are applied one after the other. Each is planned on the result of the other."""
+    """Both layouts are applied one after the other, and the second is planned on the result of the first."""
     goals = []
     go(two[0], ONE)  # the stored layout depends on the previous one
     for way in (TWO, ONE):

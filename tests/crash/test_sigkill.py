@@ -53,7 +53,7 @@ def test_a_kill_at_each_write(scenario: Scenario, lab, chance, tally, request):
     goals: list[State] = []
     points: list[int] = []
     for way in ways * 2:
-        # The first two ways reach the states that repeat later. The next two are counted.
+        # The first round trip reaches the states that later rounds repeat. The second round trip counts the writes.
         answer = remote.ask({"module": way[0], "arguments": way[1]}) if isinstance(way, tuple) else go(remote, way)
         assert not answer.get("status"), answer["output"][-3000:]
         remote.shell(scenario.then)

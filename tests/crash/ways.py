@@ -18,7 +18,7 @@ MARKS = "/var/lib/vgpuctl/"
 
 
 def go(remote: Remote, way: Way) -> dict:
-    """Go a way to its end and return the module's result."""
+    """Run a way to its end and return the module's result, or an empty dict after a shell line."""
     if isinstance(way, str):
         remote.shell(way)
         return {}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs one row: make the fault, run the module or role, check the result, lift the fault, and run twice more."""
+"""Runs one row of the fault matrix: make the fault, run the module or role, check the result, lift the fault, and run twice more."""
 
 from __future__ import annotations
 

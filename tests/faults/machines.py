@@ -48,7 +48,7 @@ def _no_driver(twin: Twin) -> None:
     subprocess.run(PREPARE, shell=True, check=True)
 
 
-# start: (options of "twin up", the function that prepares a new machine)
+# Start states by name: (options of "twin up", the function that prepares a new machine)
 _QUICK = ("--tier", "quick", "--gpus", "2")
 STARTS: dict[str, tuple[tuple[str, ...], Callable[[Twin], None] | None]] = {
     "plain": (_QUICK, None),
@@ -101,7 +101,7 @@ class Machines:
 
 
 def neighbour(twin: Twin) -> str:
-    """Return the damage to the foreign vGPU: if there is one, it must still exist and be held open. The text is empty without damage."""
+    """Return a description of damage to the foreign vGPU, which must still exist and be held open. The text is empty without damage or vGPU."""
     return twin.sh(
         "[ -e /run/canary.pid ] || exit 0; p=$(cat /run/canary.pid); "
         f"[ -e /sys/bus/mdev/devices/{CANARY} ] || echo the vGPU of somebody else is gone; "

@@ -7,7 +7,7 @@ from __future__ import annotations
 from bundles import BUNDLE, PREPARE
 from matrix import GPU, NAME, Fault, Module, Role
 
-# Mount a full file system over a directory, with the directory's content.
+# Shell commands that mount a full file system over a directory and keep the directory's content.
 _FULL = (
     "mkdir -p {0}; mkdir -p /run/full; cp -a {0}/. /run/full/; mount -t tmpfs -o size={1} tmpfs {0}; cp -a /run/full/. {0}/; "
     "head -c 100000000 /dev/zero > {0}/filler 2>/dev/null; [ $(df --output=avail {0} | tail -1) = 0 ]"

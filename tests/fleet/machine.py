@@ -61,7 +61,7 @@ class Machine(Host):
         self.shutdown_fails = False
 
     def folder_of(self, path):
-        """Return the path on the controller of a path on the host."""
+        """Return the controller's path of a file on the fake host."""
         return Path(self.root + path)
 
     def has_text(self, text):
@@ -142,7 +142,7 @@ class Machine(Host):
         return 0
 
     def _update_initramfs(self, argv, timeout):
-        """Stand in for the initramfs command that a module starts."""
+        """Simulate the initramfs command that a module starts."""
         status = self.update_initramfs()
         return Result(status, "no space left on device" if status else "")
 
@@ -216,7 +216,7 @@ class Vm(Machine, Guest):
         return os.path.exists(self.root + "/usr/bin/nvidia-gridd") if unit.split(".")[0] == "nvidia-gridd" else super().exists(unit)
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Stand in for system.command.run."""
+        """Replace system.command.run."""
         runs = "nvidia-gridd" in self.started
         self.daemon.update(ActiveState="active" if runs else "inactive", SubState="running" if runs else "dead")
         if os.path.basename(argv[0]) == "nvidia-smi" and self.on_disk:

@@ -57,7 +57,7 @@ def ready(machine, version: str, layout: list[dict]):
 
 
 def stat(machine, args, check):
-    """Stand in for ansible.builtin.stat."""
+    """Replace ansible.builtin.stat on the fake host."""
     path = machine.root + (args.get("path") or args.get("dest"))
     if not os.path.lexists(path):
         return {"stat": {"exists": False}}
@@ -73,7 +73,7 @@ def stat(machine, args, check):
 
 
 def file(machine, args, check):
-    """Stand in for ansible.builtin.file."""
+    """Replace ansible.builtin.file on the fake host."""
     name = args.get("path") or args.get("dest")
     path, state = machine.root + name, args.get("state") or "file"
     there = os.path.lexists(path)
@@ -92,7 +92,7 @@ def file(machine, args, check):
 
 
 def copy(machine, args, check):
-    """Stand in for ansible.builtin.copy. The source is in Ansible's scratch directory, which is a directory of the controller here."""
+    """Replace ansible.builtin.copy on the fake host. The source is in Ansible's scratch directory, which is a directory of the controller here."""
     path = machine.root + args["dest"]
     before = stat(machine, {"path": args["dest"]}, check)["stat"].get("checksum")
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -102,7 +102,7 @@ def copy(machine, args, check):
 
 
 def systemd_service(machine, args, check):
-    """Stand in for ansible.builtin.systemd_service."""
+    """Replace ansible.builtin.systemd_service on the fake host."""
     name = (args.get("name") or "").replace(".service", "")
     if not name:
         return {"changed": False}
@@ -120,7 +120,7 @@ def systemd_service(machine, args, check):
 
 
 def command(machine, args, check):
-    """Stand in for the few commands that roles start, and for the drain and undrain commands of a cloud."""
+    """Simulate the few commands that roles start, and the drain and undrain commands of a cloud."""
     argv = args.get("argv") or (args.get("_raw_params") or "").split()
     if check:
         return {"changed": False, "skipped": True, "rc": 0, "stdout": "", "stderr": "", "msg": "skipped in check mode"}
@@ -135,7 +135,7 @@ def command(machine, args, check):
 
 
 def apt(machine, args, check):
-    """Stand in for ansible.builtin.apt and ansible.builtin.dnf."""
+    """Replace ansible.builtin.apt and ansible.builtin.dnf on the fake host."""
     names = args.get("name") or args.get("pkg") or []
     names = {one.split("=")[0] for one in ([names] if isinstance(names, str) else names)}  # the stand-in ignores a requested version
     new = machine.packages_there - names if args.get("state") == "absent" else machine.packages_there | names
@@ -148,18 +148,18 @@ def apt(machine, args, check):
 
 
 def package_facts(machine, args, check):
-    """Stand in for ansible.builtin.package_facts."""
+    """Replace ansible.builtin.package_facts on the fake host."""
     return {"ansible_facts": {"packages": {name: [{"name": name, "version": "1"}] for name in machine.packages_there}}}
 
 
 def setup(machine, args, check):
-    """Stand in for the facts that the actions of reboot and dnf read."""
+    """Return the facts that the actions reboot and dnf read."""
     family, tool = ("RedHat", "dnf") if machine.dracut else ("Debian", "apt")
     return {"ansible_facts": {"ansible_distribution": family, "ansible_distribution_version": "9", "ansible_os_family": family, "ansible_pkg_mgr": tool}}
 
 
 def find(machine, args, check):
-    """Stand in for the search for the shutdown command by the action of reboot."""
+    """Return the path of the shutdown command, for which the action reboot searches."""
     return {"files": [{"path": "/sbin/shutdown"}], "matched": 1, "examined": 1}
 
 

@@ -33,7 +33,7 @@ class Command:
         self.bed = bed
         self.playbook = playbook
         self.variables = {"vgpu_layout": LAYOUT, "vgpu_driver_dkms": False, "vgpu_driver_bundle": bundles[NEW]}
-        self.variables["vgpu_reboot_timeout"] = 60  # Ansible takes a connection that ends during the shutdown command for a reboot and waits for its end
+        self.variables["vgpu_reboot_timeout"] = 60  # Ansible regards a connection that ends during the shutdown command as a reboot and waits for it
         for option, name in (("key", "mok.key"), ("certificate", "mok.der")):
             (bed.folder / name).write_text(SECRET, encoding="utf-8")
             (bed.folder / name).chmod(0o600)

@@ -301,7 +301,7 @@ ONE_BY_ONE = [
 
 @pytest.mark.parametrize("playbook, forks, more, strategy", ONE_BY_ONE)
 def test_a_vm_that_comes_while_other_hosts_reboot_is_not_interrupted(bed, bundles, playbook, forks, more, strategy):
-    """The run checks the users of a host at the host's turn, not before the reboots of the hosts ahead, even if they occupy all of Ansible's forks."""
+    """The run checks who uses a host right before that host's reboot, not before the reboots of other hosts that may occupy all of Ansible's forks."""
     machines = [ready(bed.add(name), OLD, LAYOUT) for name in ("h0", "h1")]
     boots, rebooted = machines[0].boots, []
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A separate real libvirtd in a mount namespace with the directories of a fake host. One is this machine's libvirtd (Debian 12 where tests run), and
-one is Debian 13's from a root tree. The libvirt service of this machine is not affected."""
+"""Real libvirtd daemons in a mount namespace with the directories of a fake host: this machine's libvirtd (Debian 12 where tests run), and Debian 13's
+from a root tree. The libvirt service of this machine is not affected."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Machine:
             time.sleep(0.2)
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Stand in for system.command.run, but run the real virsh."""
+        """Replace system.command.run, but run the real virsh."""
         if argv[0] == "virsh":
             return command.run([*self.inside, *argv], timeout, env, keeps_lock)
         return self._fake(argv, timeout, env, keeps_lock)

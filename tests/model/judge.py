@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The model's judgement of a layout on a host: the module must refuse it, with reasons, or must keep, remove and create certain vGPUs."""
+"""The model's judgment of a layout on a host: the module must refuse it, with reasons, or must keep, remove and create certain vGPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.vgpu.kvm.tests.model.world import GpuState, State, Vgpu
 
 
 class Judgement(NamedTuple):
-    """The judgement of a layout. removals: (least, most) number of vGPUs to remove by GPU, or None if open. lost: listed GPUs that fell off the bus."""
+    """The judgment of a layout. removals: (least, most) number of vGPUs to remove by GPU, or None if open. lost: listed GPUs that fell off the bus."""
 
     verdict: Verdict
     removals: Dict[str, Tuple[int, int] | None]
@@ -31,7 +31,7 @@ class Judge:
         self.named: Dict[str, str] = {}  # {UUID: GPU} of the UUIDs that the layout assigns
 
     def judge(self) -> Judgement:
-        """Return the judgement."""
+        """Return the judgment of the layout."""
         listed = self.meaning.gpus
         lost = tuple(gpu for gpu in listed if self.state.gpus[gpu].off_bus)
         uuids: Set[str] = set()

@@ -31,7 +31,7 @@ class Pick:
         return self._random.randint(least, most)
 
     def rarely(self, percent: int) -> bool:
-        """Return True in this percentage of cases."""
+        """Return True in the given percentage of cases."""
         return self._random.randrange(100) < percent
 
     def some(self, choices: Sequence[T], most: int) -> List[T]:
@@ -70,7 +70,7 @@ class _Writer:
         self.state: State = world.state()
 
     def often(self, word: str, percent: int) -> bool:
-        """Return True in this percentage of cases, multiplied by the world's factor for the feature."""
+        """Return True in the given percentage of cases, multiplied by the world's factor for the feature."""
         return self.pick.rarely(percent * self.world.habits.get(word, 1))
 
     def layout(self) -> List[Dict[str, Any]]:

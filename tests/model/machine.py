@@ -22,8 +22,8 @@ from ansible_collections.vgpu.kvm.tests.model.layouts import HABITS, Pick, means
 from ansible_collections.vgpu.kvm.tests.model.rules import Vgpu, instances_needed, satisfied, time_sliced_fit
 from ansible_collections.vgpu.kvm.tests.model.world import Goal, State, World, agree
 
-# The number from which each operation draws its choices. hypothesis prefers small numbers in ranges above 2**24; below, all are equally likely. The number 0
-# does nothing, which lets an example shrink to fewer operations without changing the others.
+# Each operation draws its choices from one number. hypothesis prefers small numbers in ranges above 2**24; in smaller ranges, all are equally likely. The
+# number 0 does nothing, which lets an example shrink to fewer operations without changing the others.
 NUMBERS = st.integers(0, 2**24 - 1)
 STRANDED = (None, "pci-pf-stub")  # drivers of a PF while another program enables its VFs
 Fact = Tuple[str, str, Optional[int], str, Optional[str]]

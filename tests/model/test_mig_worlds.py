@@ -64,7 +64,7 @@ class MigWorlds(Worlds):
             if len(kinds) > 1:  # the driver assigns type numbers, and a GPU off the bus lists none
                 (unclear if before.gpus[gpu].off_bus else reasons).append("%s: MIG-backed and time-sliced at once" % gpu)
             modes[gpu] = True in kinds if kinds and want.mig != () else None
-        # The documentation does not define how much of a layout nvidia_mig checks besides the modes. It never refuses a layout that is valid after the change.
+        # The documentation does not define which parts of a layout nvidia_mig checks besides the modes. It accepts any layout that is valid with the new modes.
         there = {gpu: self.then(state, modes.get(gpu)) for gpu, state in before.gpus.items()}
         judged = Judge(world, before._replace(gpus=there), meaning).judge()
         cycle = bool(pick.number(0, 1))

@@ -25,7 +25,7 @@ LAYOUT_FILE = "/etc/vgpuctl/layout.json"
 
 
 class Deviation(AssertionError):
-    """The error that model and module differ."""
+    """The error that is raised if the model and a module disagree."""
 
 
 _KINDS: Dict[str, Class[Deviation]] = {}
@@ -106,9 +106,9 @@ class World:
         self.boot_vfio: Set[str] = set()
         self.mig_layouts: Set[str] = set()  # GPUs on which a layout had MIG-backed vGPUs or GPU instances
         self.homes: Dict[str, Tuple[str, int]] = {}  # GPU and VF of each derived UUID
-        self.blind = False  # nvidia-smi fails to list the users of vGPUs
+        self.blind = False  # whether nvidia-smi currently fails to list the users of vGPUs
         self.habits: Dict[str, int] = {}  # factor by which this world's layouts use a feature more often than the default
-        self.by_hand = False  # nvidia_mdev has defined devices
+        self.by_hand = False  # whether nvidia_mdev has defined devices
 
     def close(self) -> None:
         """Remove the host's directory."""
@@ -164,7 +164,7 @@ class World:
         return outcome
 
     def killed(self, module: Any, number: int, fails: bool = False, **arguments: Any) -> None:
-        """Run a module that is killed before its change with this number. With `fails`, the change fails with EIO instead."""
+        """Run a module that is killed right before the change with the given number. With `fails`, the change fails with EIO instead."""
         before = self.state()
         with self.ending(number, fails):
             call(module, self.host, **arguments)
@@ -172,7 +172,7 @@ class World:
 
     @contextlib.contextmanager
     def ending(self, number: Optional[int], fails: bool = False) -> Iterator[None]:
-        """Kill the code in this context before its change with this number, or make that change fail with EIO."""
+        """Kill the code in this context right before the change with the given number, or make that change fail with EIO."""
         setattr(self.host, "fail_at" if fails else "die_at", len(self.host.writes) + number if number else None)
         together, self.host.ctx.side_by_side = self.host.ctx.side_by_side, False
         try:
@@ -184,7 +184,7 @@ class World:
             self.host.ctx.side_by_side = together
 
     def raced(self, module: Any, number: int, event: Callable[[], None], **arguments: Any) -> None:
-        """Run a module and trigger an event right after the module's change with this number."""
+        """Run a module and trigger an event right after the module's change with the given number."""
         before, sysfs, count = self.state(), self.host.sysfs.write, self.host._count
         left = [number]
 

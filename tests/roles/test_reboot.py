@@ -51,7 +51,7 @@ def test_a_machine_that_nobody_changes_is_rebooted(tmp_path, role):
 
 
 def test_each_vm_is_asked_when_it_is_its_turn(tmp_path):
-    """The reboot of the first VM may take minutes, in which the state of the others may change. The tests in tests/fleet cover hosts."""
+    """The reboot of the first VM may take minutes, and the state of the other VMs may change meanwhile. The tests in tests/fleet cover hosts."""
     idle = {**ROLES["guest"], "__guest_before": {"gpus": [], "busy": []}}
     ended = run(tmp_path, "guest", idle, "one,two", "--forks", "1")
     tasks = re.findall(r"^TASK \[.*: (.*?)\]", ended.stdout, re.MULTILINE)

@@ -26,7 +26,7 @@ RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +faile
 
 
 def reading(*problems):
-    """Return a result that serves for both modules that read a host and for both modules that read a guest."""
+    """Return a result that has the keys of both modules that read a host and of both modules that read a guest."""
     gpu = {"address": PF, "vgpu_counts": [], "in_use_by": []}
     info = {"host": {}, "gpus": [gpu], "problems": list(problems), "problems_left_out": {}, "reboot_required": False, "reboot_reasons": []}
     return {"changed": False, "info": info, "plans": {}, **info}

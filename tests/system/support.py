@@ -78,7 +78,7 @@ class Twin:
         self.inventory.write_text(launcher("inventory", self.name), encoding="utf-8")
 
     def warm_up(self) -> None:
-        """Compile the module code that the machine reuses (see twin_compiled.py), for the snapshots to contain it. Nothing on the machine changes."""
+        """Compile the module code that the machine reuses (see twin_compiled.py), which later snapshots then contain. The module runs in check mode."""
         self.module("nvidia_vgpu", check=True, layout=[])
 
     def down(self) -> None:

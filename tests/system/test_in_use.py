@@ -72,7 +72,7 @@ class Guest:
 
 @pytest.fixture(scope="module", params=[pytest.param(one, marks=pytest.mark.in_use) for one in FRAMEWORKS])
 def twin(request) -> Iterator[Twin]:
-    """Yield a host in the state after the reboot of a first run. A VM has one of its two GPUs as a whole."""
+    """Yield a host in the state after the reboot of a first run. One of the host's two GPUs belongs to a VM as a whole."""
     machine = Twin("system-in-use")
     try:
         system = "debian12" if request.param == "mdev" else "debian13"

@@ -72,7 +72,7 @@ def test_flags_there_and_back(redhat):
     done = host.playbook(str(play), {})
     assert done.rc == 0, done.out[-3000:]
     found = read(host)
-    # (the kernel already runs with the first two flags; the role records and later removes only the flags that the files lacked)
+    # The kernel already runs with the first two flags. The role records, and later removes, only the flags that the files lacked.
     assert all(text.count("intel_iommu=on iommu=pt made.by=us") == 1 for text in found.values()), found
     assert host.sh("sh -c '. /etc/default/grub; echo $GRUB_CMDLINE_LINUX'") == "quiet crashkernel=1G intel_iommu=on iommu=pt made.by=us"
     assert host.sh("grep -c made.by=us /var/lib/vgpuctl/kernel-cmdline.json") != "0"

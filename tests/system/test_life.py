@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """The life cycle of a host under vgpu.kvm.site, on a twin that boots through GRUB. The tests build on each other.
 
-The first part is the test sequence of the Molecule scenario `default`, step by step, with tests of what each step reports.
+The first part is the test sequence of the Molecule scenario `default`, step by step, with tests of each step's report.
 """
 
 from __future__ import annotations

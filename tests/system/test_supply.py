@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The driver's way to the host: a signed link, Secure Boot, and a user with few rights. No output or file shows a secret."""
+"""Delivery of the driver to the host: a signed link, Secure Boot, and a user with few rights. No output or file shows a secret."""
 
 from __future__ import annotations
 

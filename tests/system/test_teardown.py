@@ -101,7 +101,7 @@ def test_there_and_back(host, variables):
     assert run.rc == 0 and len(run.changed) == 1 and host.sh("cat /proc/sys/kernel/random/boot_id") != boot, (run.changed, run.out[-4000:])
     assert host.sh("ls /var/lib/prometheus/node-exporter") == "", "the metrics went, too"
     after = host.sh(FILES)
-    # (a changed file appears with two different lines)
+    # A changed file appears in two lines that differ.
     differing = sorted({line.split()[-1] if line[0] != "/" else line.split()[0] for line in set(before.splitlines()) ^ set(after.splitlines())})
     assert [path for path in differing if not path.startswith(LEFT)] == [], differing
     assert host.sh(STATE) == state

@@ -131,7 +131,7 @@ def test_a_kernel_update_without_the_driver_is_not_booted(fleet, tmp_path):
 
 
 def test_a_release_that_does_not_install_beside_a_loaded_driver(fleet, tmp_path):
-    """The role removes idle vGPUs, stops services and unloads modules before it installs 535, and the reboot restores all of them."""
+    """The role removes idle vGPUs, stops services and unloads modules before it installs release 535, and the reboot restores all of them."""
     one = fleet.first
     vgpus, bundle = one.mdevs(), Path(fleet.variables["vgpu_driver_bundle"])
     oldest = other_version.make(bundle, "host", "535.161.05", tmp_path)

@@ -40,7 +40,7 @@ def wave(name: str, labels: str, point: int) -> float:
 
 
 def written(folder: Path) -> dict[str, tuple[str, str, range]]:
-    """Return by host: its metrics in good state, its metrics in another state, and the points in time of the other state."""
+    """Return for each host its healthy metrics, its metrics in another state, and the points in time of that state."""
     found = {}
     for name, state, when in (("gpu01", states.well, range(0)), ("gpu02", states.missing, range(30, 42)), ("gpu03", states.unlicensed, range(50, 73))):
         one = states.host(folder / name)

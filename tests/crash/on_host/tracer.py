@@ -50,7 +50,7 @@ class SockFprog(ctypes.Structure):
 
 
 def _program() -> bytes:
-    """Return the seccomp filter. It stops at the calls above, and at open and openat if they create or truncate a file."""
+    """Return the seccomp filter. It stops at the system calls of the tables in this module, and at open and openat if they create or truncate a file."""
     numbers = [*THROUGH_FILE, *BY_PATH, *MODULES]
     rows = [(0x20, 0, 0, 0)]
     length = 1 + len(numbers) + 2 + 1 + 6

@@ -51,8 +51,8 @@ class Connection(ConnectionBase):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        # The server has the modules and needs only their arguments. Without this line Ansible would collect each module's imports, which takes a second
-        # per module and run. The line affects the process of one task, and modules on localhost run in other processes.
+        # The server has the modules and needs only their arguments. Without this change, Ansible would collect each module's imports, which takes a
+        # second per module and run. The change affects the process of one task, and modules on localhost run in other processes.
         module_common.ModuleDepFinder.visit = lambda self, node: None
 
     def set_become_plugin(self, plugin):
