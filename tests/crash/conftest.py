@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Twins for the crash tests, how many kills and power cuts, and the count of those that were survived."""
+"""Twins for the crash tests, options for the number of kills and power cuts, and the tally of survived ones."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import VFS, Remote, Twin  # noqa: E402  (found through the line above)
+from harness import VFS, Remote, Twin  # noqa: E402  (the line above extends sys.path)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How much is broken."""
+    """Add the options for the number of kills and power cuts."""
     group = parser.getgroup("crash")
     group.addoption("--kills", type=int, default=14, help="SIGKILLs altogether (default: %(default)s)")
     group.addoption("--cuts", type=int, default=1, help="power cuts of a quick twin (default: %(default)s)")
@@ -28,31 +28,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class Tally:
-    """What was survived so far."""
+    """The number of survived kills and power cuts."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.counts: dict[str, int] = {}
 
     def add(self, what: str) -> None:
-        """One more."""
+        """Count one survived kill or power cut."""
         self.counts[what] = self.counts.get(what, 0) + 1
         print(f"{time.strftime('%H:%M:%S')} {self.counts[what]} {what}", flush=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The seed stands in each report, so that a failure can be repeated."""
+    """Choose the seed. Each report shows the seed, which allows repeating a failure."""
     seed = config.getoption("--seed")
     config.tally = Tally(random.randrange(10**6) if seed is None else seed)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """The seed first of all."""
+    """Show the seed at the start of the report."""
     return f"crash tests: --seed {config.tally.seed}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """What was survived."""
+    """Show the number of survived kills and power cuts."""
     terminalreporter.section(f"survived (--seed {config.tally.seed})")
     for what, count in sorted(config.tally.counts.items()):
         terminalreporter.line(f"{count:5} {what}")
@@ -60,19 +60,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
-    """The count."""
+    """Return the tally."""
     return request.config.tally
 
 
 @pytest.fixture
 def chance(tally: Tally, request: pytest.FixtureRequest) -> random.Random:
-    """Random numbers of this test: the same with the same seed, whatever runs beside it."""
+    """Return random numbers for this test, which depend only on the seed and the test's name."""
     return random.Random(f"{tally.seed} {request.node.name}")
 
 
 @pytest.fixture(scope="session")
 def machine() -> Iterator[Twin]:
-    """The only quick twin; a test that wants another one boots it anew."""
+    """Yield the only quick twin. A test that needs another framework boots it again."""
     twin = Twin("crash-quick")
     try:
         yield twin
@@ -82,7 +82,7 @@ def machine() -> Iterator[Twin]:
 
 
 class Lab:
-    """The quick twin with one framework or the other, booted when it is first asked for."""
+    """The quick twin with either framework, booted at its first use."""
 
     def __init__(self, twin: Twin) -> None:
         self.twin = twin
@@ -90,7 +90,7 @@ class Lab:
         self.remote: Remote | None = None
 
     def of(self, framework: str) -> Remote:
-        """The server on a twin with the framework."""
+        """Return the server on a twin with this framework."""
         if self.framework != framework or self.remote is None:
             self.close()
             self.twin.up("--tier", "quick", "--gpus", "2", "--hw", f"totalvfs={VFS}", "--framework", framework)
@@ -99,7 +99,7 @@ class Lab:
         return self.remote
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         if self.remote:
             self.remote.close()
             self.remote = None
@@ -107,7 +107,7 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def lab(machine: Twin) -> Iterator[Lab]:
-    """Where modules are killed."""
+    """Yield the twin on which tests kill modules."""
     made = Lab(machine)
     yield made
     made.close()

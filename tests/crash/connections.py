@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The controller's ssh processes to a twin, to be killed."""
+"""The controller's ssh processes to a twin, which a test kills."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from harness import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "twin"))
 
-from twinlib import state  # noqa: E402  (found through the line above)
+from twinlib import state  # noqa: E402  (the line above extends sys.path)
 
 
 def connections(name: str) -> list[int]:
-    """Pids of ssh to the twin: those with its port, and the shared connection, which goes by its socket's name."""
+    """Return the pids of the ssh processes to the twin: those with its port, and the shared connection, whose name is that of its socket."""
     machine = state.load(name)
     port, shared = str(machine.port), str(machine.control_path).split("%C", maxsplit=1)[0]
     found = []

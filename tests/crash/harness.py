@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The collection's modules on a twin, run one after another by one process there, and killed where a test says."""
+"""The collection's modules on a twin. One process on the twin runs them one after another and kills them where a test requests it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import ansible
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 
-from support import COLLECTIONS, LAUNCHER, Twin  # noqa: E402  (found through the line above)
+from support import COLLECTIONS, LAUNCHER, Twin  # noqa: E402  (the line above extends sys.path)
 
 __all__ = ["GPU", "OTHER", "VFS", "Remote", "State", "Twin", "read_state"]
 
 FOLDER = "/opt/crash-test"
 GPU, OTHER = "0000:e8:00.0", "0000:e7:00.0"
-# Of each GPU: a quarter of what an A40 has, since each look at a host takes the longer the more there are.
+# VFs of each GPU: a quarter of an A40's, because reading a host takes longer with more VFs.
 VFS = 8
 
 
 class State:
-    """A host as read at one moment."""
+    """The state of a host at one moment."""
 
     def __init__(self, told: dict) -> None:
         self.vgpus: dict[str, tuple[str, str]] = {key: (value[0], value[1]) for key, value in told["vgpus"].items()}
@@ -36,13 +36,13 @@ class State:
         self.left: list[str] = told["left"]
 
     def stored(self) -> dict[str, tuple[str, str]]:
-        """The vGPUs that the boot would bring back, as `vgpus`."""
+        """Return the vGPUs that the next boot would restore, in the form of `vgpus`."""
         text = self.files.get("/etc/vgpuctl/layout.json")
         gpus = json.loads(text)["gpus"] if text is not None else []
         return {one["uuid"] or one["parent"]: (one["parent"], one["type"]) for gpu in gpus for one in gpu["vgpus"]}
 
     def definitions(self) -> dict[str, tuple[str, str]]:
-        """mdevctl's definitions: parent and number of the type by UUID."""
+        """Return mdevctl's definitions as {UUID: (parent, type number)}."""
         found = {}
         for path, text in self.files.items():
             if path.startswith("/etc/mdevctl.d/"):
@@ -52,13 +52,13 @@ class State:
 
 
 def _archive() -> bytes:
-    """What the process on the host needs: Ansible's module code, the collection's plugins, our server."""
+    """Return an archive with the code for the server process: Ansible's module code, the collection's plugins, and the server."""
     top = Path(ansible.__file__).parent
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name in ("__init__.py", "_vendor", "release.py", "module_utils"):
             archive.add(top / name, f"ansible/{name}", filter=_source)
-        # The mirror links to the files of the working tree.
+        # The archive must contain the files of the working tree instead of the links to them in the collections directory.
         archive.dereference = True
         archive.add(COLLECTIONS / "ansible_collections" / "vgpu" / "kvm" / "plugins", "ansible_collections/vgpu/kvm/plugins", filter=_source)
         for path in sorted((Path(__file__).parent / "on_host").glob("*.py")):
@@ -71,7 +71,7 @@ def _source(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 
 class Remote:
-    """The server on a twin. Ends with close(), or when the machine loses its power."""
+    """The server process on a twin. It ends with close(), or when the machine loses power."""
 
     def __init__(self, twin: Twin) -> None:
         self.twin = twin
@@ -86,47 +86,47 @@ class Remote:
         return subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def again(self) -> None:
-        """Start the server anew, after a boot."""
+        """Start the server again, after a boot."""
         self.close()
         self.process = self._start()
 
     def close(self) -> None:
-        """End the server."""
+        """End the server by killing its connection."""
         self.process.kill()
         self.process.wait()
 
     def send(self, request: dict) -> None:
-        """Ask, without waiting for the answer."""
+        """Send a request without waiting for the answer."""
         assert self.process.stdin
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> dict:
-        """The answer to what was sent."""
+        """Return the answer to the last request."""
         assert self.process.stdout
         line = self.process.stdout.readline()
         assert line, "the host does not answer any more"
         return json.loads(line)
 
     def ask(self, request: dict) -> dict:
-        """Ask and wait for the answer."""
+        """Send a request and return the answer."""
         self.send(request)
         return self.answer()
 
     def module(self, name: str, **arguments: object) -> dict:
-        """Run a module to its end; it must be good. Returns its result."""
+        """Run a module to its end, require success, and return its result."""
         answer = self.ask({"module": name, "arguments": arguments})
         result = answer.get("result") or {}
         assert answer["status"] == 0 and not result.get("failed"), f"{name} {arguments}: {answer['output'][-3000:]}"
         return result
 
     def shell(self, command: str) -> str:
-        """Run a shell line; it must be good."""
+        """Run a shell line, require success, and return its output."""
         answer = self.ask({"shell": command})
         assert answer["status"] == 0, f"{command}: {answer['output']}"
         return answer["output"]
 
 
 def read_state(remote: Remote) -> State:
-    """Read the host."""
+    """Read the state of the host."""
     return State(remote.ask({"state": True}))

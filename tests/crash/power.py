@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Cutting a twin's power at a moment, without the time that starting a command takes.
+"""Power cuts of a twin at a precise moment, without the start time of a command.
 
-QEMU is ended and started again: what the system in it had not yet written is lost.
+The functions end QEMU and start it again. Data that the guest system had not yet written is lost.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from harness import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "twin"))
 
-from twinlib import boot, qemu, ssh, state  # noqa: E402  (found through the line above)
+from twinlib import boot, qemu, ssh, state  # noqa: E402  (the line above extends sys.path)
 
 
 def cut(name: str) -> None:
-    """Cut the power now."""
+    """Cut the power immediately."""
     qemu.stop(state.load(name))
 
 
 def wait_until_up(name: str) -> None:
-    """Give the power back and wait for the boot."""
+    """Boot the machine and wait until it is up."""
     machine = state.load(name)
     ssh.forget_connections(machine)
     boot.boot(machine)

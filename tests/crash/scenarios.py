@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What is killed: each scenario goes between two states of a host, there and back."""
+"""The scenarios of the crash tests. Each moves a host back and forth between two states, and the tests kill the modules on the way."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ UUIDS = ("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f
 
 @dataclass(frozen=True)
 class Scenario:
-    """Two ways to go, in turn.
+    """Two ways between two states of a host, which the tests go in turn.
 
-    then: what the caller of the modules does after each. share: how much of all kills it gets. boots: whether the host is
-    rebooted after some of the kills, before the rerun. long: left out of the normal run.
-    end: what brings the host back to where other tests begin.
+    then: a shell line after each way. share: weight of the scenario in the number of kills. boots: the host reboots after some of the kills, before the
+    rerun. long: the normal run skips the scenario. end: ways back to the state in which other tests start.
     """
 
     name: str
@@ -47,12 +46,12 @@ def _vgpu(*pairs: tuple[str, str, int]) -> Way:
     return "nvidia_vgpu", {"layout": _layout(*pairs), "settle": 0.1}
 
 
-# The GPU e8 changes its types, e7 gains and loses one vGPU: the others there must live on.
+# The GPU e8 changes its types, and e7 gains and loses one vGPU. The other vGPUs on e7 must survive.
 ONE = _vgpu((GPU, "A40-24A", 2), (OTHER, "A40-1B", 2))
 TWO = _vgpu((GPU, "A40-8Q", 3), (OTHER, "A40-1B", 3))
 DEVICES = [{"uuid": UUIDS[0], "parent": "0000:e8:00.4", "type": "A40-8Q"}, {"uuid": UUIDS[1], "parent": "0000:e8:00.6", "type": "A40-8Q"}]
 GONE = [{"uuid": one, "state": "absent"} for one in UUIDS]
-# As a host that was set up for whole-GPU passthrough.
+# The state of a host that was set up for whole-GPU passthrough.
 TO_VFIO = (
     "modprobe vfio-pci; mkdir -p /etc/driverctl.d; printf 'options vfio-pci ids=10de:2235\\n' > /etc/modprobe.d/vfio.conf; "
     f"echo vfio-pci > /etc/driverctl.d/{GPU}; sync; cd /sys/bus/pci/drivers; "
@@ -61,7 +60,7 @@ TO_VFIO = (
 )
 
 TO_NVIDIA = "nvidia_pci_driver", {"driver": "nvidia"}
-# What is made from the files in modprobe.d is made by others, as role gpu_release has it done.
+# A new initramfs with the files of modprobe.d, which nvidia_pci_driver builds only with its option initramfs. The role gpu_release sets this option.
 NEW_INITRAMFS = "touch /boot/initrd.img-$(uname -r)"
 
 SCENARIOS = (

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The power fails right behind each write of the kernel's command line: the host boots, and the next run brings the flags."""
+"""The power fails right after each write of the kernel command line: the host boots, and the next run sets the flags."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from support import launcher
 MODULE = "nvidia_kernel_cmdline"
 FLAGS = ["intel_iommu=on", "iommu=pt"]
 LOADERS = ("bios", "grub-efi", "systemd-boot")
-# Behind these the next boot may find another file than before; what was written to a file that nobody names yet is no moment of its own.
+# System calls after which the next boot may find another file than before. Writes to a file that has no final name yet do not matter.
 NAMED = ("rename", "unlink", "truncate", "link", "symlink")
 
 
 @pytest.fixture(params=LOADERS)
 def bare(request) -> Iterator[Twin]:
-    """A bare twin with one GPU, whose first boot has the IOMMU off."""
+    """Yield a bare twin with one GPU, whose first boot has the IOMMU off."""
     twin = Twin(f"crash-{request.param}")
     try:
         twin.up("--gpus", "1", "--boot", request.param)
@@ -32,7 +32,7 @@ def bare(request) -> Iterator[Twin]:
 
 
 def moments(points: list[str]) -> list[int]:
-    """Numbers of the system calls that come right behind one that gave a file its name or took it."""
+    """Return the numbers of the system calls that directly follow a call that named, truncated or removed a file."""
     return [number + 2 for number, point in enumerate(points[:-1]) if any(word in point for word in NAMED)]
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The power fails while a module or the restore runs: what was not on the disk is lost, and nothing else."""
+"""The power fails while a module or the restore runs. Only unwritten data is lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ways import MARKS, THEIRS, go, lost, places, same
 
 
 def require_whole(states: list[State], after: State) -> None:
-    """Each of our files is as in one of the states. mdevctl's own may be damaged: they are mended by the rerun."""
+    """Assert that each file of the collection is as in one of the states. mdevctl's files may be damaged: a rerun repairs them."""
     for path, text in after.files.items():
         if not path.startswith((THEIRS, MARKS)):
             assert text in [state.files.get(path) for state in states], f"{path} is half there: {text!r}"
@@ -46,7 +46,7 @@ def test_power_cuts_while_modules_run(lab, chance, tally, request):
             expected = {"module": (TWO, ONE)[wish][0], "arguments": (TWO, ONE)[wish][1]}
         moment = chance.uniform(0, 4 if restoring else max(took) * 1.2)
         remote.send(expected)
-        time.sleep(moment)  # the moment of the cut, which is what is tested
+        time.sleep(moment)  # the test varies the moment of the power cut
         power.cut(lab.twin.name)
         power.wait_until_up(lab.twin.name)
         remote.again()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A module is killed in front of each of its writes: nothing that was there is lost, and a rerun, or the boot, brings what is expected."""
+"""A module is killed before each of its writes. Existing vGPUs and files survive, and a rerun or a boot reaches the requested state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ways import MARKS, THEIRS, Way, go, lost, places, same
 
 
 def require_whole(before: State, goal: State, after: State) -> None:
-    """After a kill each thing is as it was before, or as it is to be; what is in both is there."""
+    """Assert after a kill that each file and vGPU is as before or as requested, and that everything common to both states exists."""
     for path, text in after.files.items():
         if not path.startswith((THEIRS, MARKS)):
             assert text in (before.files.get(path), goal.files.get(path)), f"{path} is half there: {text!r}"
@@ -28,7 +28,7 @@ def require_whole(before: State, goal: State, after: State) -> None:
 
 
 def reboot(remote: Remote) -> None:
-    """What a boot does to vGPUs: they are gone, and the restore unit's command runs."""
+    """Simulate a boot: remove all vGPUs and VFs, and run the restore."""
     remote.shell(f"{NO_VGPUS}; for f in /sys/bus/pci/devices/*/nvidia/current_vgpu_type; do [ ! -e $f ] || echo 0 > $f; done; {NO_VFS}")
     assert read_state(remote).vgpus == {}
     answer = remote.ask({"command": ["restore", "--settle", "0.1"]})
@@ -36,7 +36,7 @@ def reboot(remote: Remote) -> None:
 
 
 def moments(points: int, kills: int, chance: random.Random) -> list[int]:
-    """Numbers of writes from 1 to *points*: all, or as many as asked for, evenly spread from a random one on."""
+    """Return numbers of writes from 1 to `points`: all of them, or `kills` numbers at even distances from a random start."""
     if kills >= points:
         return list(range(1, points + 1))
     offset = chance.random()
@@ -53,7 +53,7 @@ def test_a_kill_at_each_write(scenario: Scenario, lab, chance, tally, request):
     goals: list[State] = []
     points: list[int] = []
     for way in ways * 2:
-        # Once there and back, so that both states are those that come again; then counted.
+        # The first round trip reaches the states that later rounds repeat. The second round trip counts the writes.
         answer = remote.ask({"module": way[0], "arguments": way[1]}) if isinstance(way, tuple) else go(remote, way)
         assert not answer.get("status"), answer["output"][-3000:]
         remote.shell(scenario.then)
@@ -84,7 +84,7 @@ def test_a_kill_at_each_write(scenario: Scenario, lab, chance, tally, request):
 
 
 def kill(remote: Remote, scenario: Scenario, way: Way, number: int, turn: int, before: State, goal: State) -> bool:
-    """Kill one run in front of its *number*-th write, look, and go on; False if the run ended before."""
+    """Kill one run before its write number `number`, check the state, and rerun. Return False if the run ended before that write."""
     assert isinstance(way, tuple)
     whole_tree = turn % 3 != 2
     answer = remote.ask({"module": way[0], "arguments": way[1], "kill_at": number, "whole_tree": whole_tree})

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Two people run the playbook against one host at once, and the restore unit is started in the middle: real playbooks, a real systemd."""
+"""Two users run the playbook on one host at the same time, and the restore unit starts meanwhile: real playbooks and a real systemd."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ pytestmark = [pytest.mark.booted, pytest.mark.long]
 
 
 def layout(name: str, count: int) -> list[dict]:
-    """A layout for all GPUs."""
+    """Return a layout for all GPUs."""
     return [{"gpu": "all", "vgpus": [{"type": name, "count": count}]}]
 
 
 @pytest.fixture(scope="module")
 def ready() -> Iterator[Twin]:
-    """A host that has the driver, without VFs."""
+    """Yield a host with the driver and without VFs."""
     twin = Twin("crash-two")
     try:
         twin.up("--tier", "full", "--gpus", "2", "--start", "ready")
@@ -35,7 +35,7 @@ def ready() -> Iterator[Twin]:
 
 
 class Playbook:
-    """A run of vgpu.kvm.host that goes on in the background."""
+    """A run of vgpu.kvm.host in the background."""
 
     def __init__(self, twin: Twin, number: int, expected: list[dict]) -> None:
         extra = twin.folder / f"vars-{number}.json"
@@ -48,7 +48,7 @@ class Playbook:
             )
 
     def end(self) -> tuple[int, str]:
-        """Its exit status and what it printed."""
+        """Wait for the run; return its exit status and its output."""
         rc = self.process.wait(timeout=1200)
         return rc, self.out.read_text(encoding="utf-8")
 
@@ -58,7 +58,7 @@ def test_two_playbooks_with_one_layout_and_the_restore_between(ready):
     deadline = time.monotonic() + 600
     while "vgpu-restore" not in ready.sh("ls /etc/systemd/system"):
         assert time.monotonic() < deadline, [run.end() for run in runs]
-        time.sleep(1)  # looked at again after each second
+        time.sleep(1)  # poll every second
     ready.sh("systemctl restart vgpu-restore")
     for rc, out in [run.end() for run in runs]:
         assert rc == 0, out[-4000:]

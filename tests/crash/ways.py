@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Ways from one state of a host to another, and whether two states are the same."""
+"""Ways from one state of a host to another, and the comparison of states."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Union
 
 from harness import Remote, State
 
-# A module with its arguments, which may be killed, or a shell line, which is not.
+# A way is a module with its arguments, which tests may kill, or a shell line, which they do not kill.
 Way = Union[str, "tuple[str, dict]"]
 
-# Written by mdevctl, which empties a file before it writes it; a damaged one is mended by the rerun.
+# mdevctl truncates these files before it writes them. A rerun repairs a damaged file.
 THEIRS = "/etc/mdevctl.d/"
-# Marks of work that is not finished.
+# Directory with marks of unfinished work.
 MARKS = "/var/lib/vgpuctl/"
 
 
 def go(remote: Remote, way: Way) -> dict:
-    """Go a way to its end."""
+    """Run a way to its end and return the module's result, or an empty dict after a shell line."""
     if isinstance(way, str):
         remote.shell(way)
         return {}
@@ -26,7 +26,7 @@ def go(remote: Remote, way: Way) -> dict:
 
 
 def same(one: State, other: State) -> bool:
-    """Whether two states of the host are one and the same: vGPUs with their UUIDs, VFs, drivers, files."""
+    """Return whether two states of the host are equal in vGPUs with their UUIDs, VFs, drivers and files."""
 
     def files(state: State) -> dict[str, str]:
         return {path: text for path, text in state.files.items() if not path.startswith(MARKS)}
@@ -35,12 +35,12 @@ def same(one: State, other: State) -> bool:
 
 
 def places(vgpus: dict[str, tuple[str, str]]) -> dict[str, str]:
-    """The parent by key: in vendor VFIO the kernel tells a type's number, the layout its name."""
+    """Return the parent of each vGPU by key. Types are not comparable: vendor VFIO shows a type's number, and the layout has its name."""
     return {key: parent for key, (parent, dummy) in vgpus.items()}
 
 
 def lost(states: tuple[State, State], after: State) -> list[str]:
-    """Files that both states have and the third has not. A definition that mdevctl was to change is missing between its `undefine` and `define`."""
+    """Return the files of both states that `after` lacks, except definitions that mdevctl changes with `undefine` and `define`."""
     both = set(states[0].files) & set(states[1].files)
     changing = {path for path in both if path.startswith(THEIRS) and states[0].files[path] != states[1].files[path]}
     return sorted(both - changing - set(after.files))

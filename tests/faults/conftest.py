@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Machines, and the record of what each row came to, for the fault matrix."""
+"""Fixtures of the fault matrix: the machines, and the record of each row's result."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 
-from machines import Machines  # noqa: E402  (found through the line above)
+from machines import Machines  # noqa: E402  (the line above extends sys.path)
 from table import ROWS  # noqa: E402
 
-# What this run saw; the page is made of the copy in the repository (see page.py).
+# Results of this run. The page is built from the copy in the repository (see page.py).
 RECORD = HERE.parents[1] / ".build" / "faults" / "results.json"
 
 
 @pytest.fixture(scope="session")
 def machines() -> Iterator[Machines]:
-    """The machines of this run."""
+    """Yield the machines of this run."""
     found = Machines()
     try:
         yield found
@@ -34,13 +34,13 @@ def machines() -> Iterator[Machines]:
 
 
 class Results:
-    """What the rows came to, by key. Each row is written down at once; a part of the matrix leaves the others' records as they are."""
+    """The results of the rows by key. Each result is written at once. A run of some rows keeps the records of the others."""
 
     def __init__(self) -> None:
         self.kept = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
 
     def write(self, key: str, record: dict[str, str] | None) -> None:
-        """Put a row's record in place of the one before; None: it has none now."""
+        """Replace the record of a row; with None, remove it."""
         self.kept.pop(key, None)
         if record:
             self.kept[key] = record
@@ -51,12 +51,12 @@ class Results:
 
 @pytest.fixture(scope="session")
 def results() -> Results:
-    """The record of this run."""
+    """Return the record of this run."""
     return Results()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The matrix as a table."""
+    """Print the fault matrix as a table."""
     outcome = {}
     for word, name in (("passed", "ok"), ("failed", "FAILED"), ("error", "ERROR"), ("skipped", "skipped")):
         for report in terminalreporter.stats.get(word, []):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Takes one row through its life: make the fault, run, look, lift the fault, run twice more."""
+"""Runs one row of the fault matrix: make the fault, run the module or role, check the result, lift the fault, and run twice more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAY = Path(__file__).resolve().parent / "role.yml"
 
 
 class Outcome:
-    """What one run of a row's module or role came to."""
+    """The result of one run of a row's module or role."""
 
     def __init__(self, failed: bool, changed: bool, message: str, actions: list[str], not_done: list[str], stopped_midway: bool, errors: list[dict]) -> None:
         self.failed = failed
@@ -32,7 +32,7 @@ class Outcome:
 
     @classmethod
     def of_module(cls, result: dict) -> Outcome:
-        """From a module's result."""
+        """Create the outcome from a module's result."""
         return cls(
             bool(result["failed"]),
             bool(result.get("changed")),
@@ -45,7 +45,7 @@ class Outcome:
 
     @classmethod
     def of_role(cls, run: Run) -> Outcome:
-        """From a play's tasks; what a failed module had done counts as its actions."""
+        """Create the outcome from a play's tasks. The actions of a failed module count as done."""
         done: list[str] = []
         not_done: list[str] = []
         for line in run.lines:
@@ -59,14 +59,14 @@ class Outcome:
 
 
 def call(twin: Twin, row: Fault) -> Outcome:
-    """Run the row's module or role."""
+    """Run the row's module or role and return its outcome."""
     if isinstance(row.run, Module):
         return Outcome.of_module(twin.module(row.run.name, **row.run.arguments))
     return Outcome.of_role(twin.playbook(str(PLAY), dict(row.run.variables, fault_role=row.run.name)))
 
 
 def do(twin: Twin, lines: tuple[str, ...]) -> None:
-    """Make or lift a fault."""
+    """Make or lift a fault with the shell lines of its row."""
     for line in lines:
         if line.startswith("twin: "):
             launcher("fault", twin.name, *line[6:].split())
@@ -79,7 +79,7 @@ def do(twin: Twin, lines: tuple[str, ...]) -> None:
 
 
 def state(twin: Twin, row: Fault) -> str:
-    """What is on the machine now, in a sentence."""
+    """Return the current state of the machine as one sentence."""
     if row.left:
         return ", ".join(twin.sh(row.left).splitlines())
     text = twin.sh(
@@ -96,7 +96,7 @@ def state(twin: Twin, row: Fault) -> str:
 
 
 def until_settled(twin: Twin, row: Fault) -> None:
-    """Wait for a machine that is on its way somewhere after the failure; a look by ssh may fail meanwhile."""
+    """Wait until a machine has settled after the failure. ssh may fail meanwhile."""
     deadline = time.monotonic() + 600
     while row.settled and not twin.sh(f"{row.settled} && echo settled", check=False).endswith("settled"):
         assert time.monotonic() < deadline, f"{row.key}: {row.settled} did not become true"
@@ -104,7 +104,7 @@ def until_settled(twin: Twin, row: Fault) -> None:
 
 
 def take(machines: Machines, row: Fault) -> dict[str, str]:
-    """Take the row through its life; return what is to be recorded of it."""
+    """Run all steps of the row and return its record."""
     twin = machines.at(row.machine)
     do(twin, row.make)
     before = state(twin, row)

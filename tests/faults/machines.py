@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The machines that faults are made on: one is up at a time, set back to the row's start before each row."""
+"""The machines of the fault tests. One machine runs at a time, and is reset to the start state of each row."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bundles import PREPARE
 from matrix import GPU, NAME, OTHER_GPU
 from support import Twin, launcher
 
-# Somebody else's vGPU, on the GPU that no row is about: a process holds it, as a VM does.
+# The UUID of a foreign vGPU on the GPU that no fault concerns. A process holds it open, as a VM does.
 CANARY = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3aff"
 _CANARY_VF = "0000:e7:00.4"
 
 
 def _neighbour(twin: Twin) -> None:
-    """VFs and a vGPU in use on the other GPU."""
+    """Enable the VFs of the other GPU and create a vGPU in use there."""
     twin.sh(f"/usr/lib/nvidia/sriov-manage -e {OTHER_GPU}")
     twin.sh(f"echo {CANARY} > /sys/bus/pci/devices/{_CANARY_VF}/mdev_supported_types/nvidia-575/create")
     twin.sh(
@@ -32,7 +32,7 @@ def _vfs(twin: Twin) -> None:
 
 
 def _sysfs(twin: Twin) -> None:
-    """The driver as releases have it that take sriov_numvfs themselves."""
+    """Load the driver as in releases that accept writes to sriov_numvfs."""
     twin.sh("modprobe -r nvidia && modprobe nvidia sriov_sysfs=1")
     _neighbour_by_sysfs = f"echo 32 > /sys/bus/pci/devices/{OTHER_GPU}/sriov_numvfs"
     twin.sh(_neighbour_by_sysfs)
@@ -43,12 +43,12 @@ def _only_vfs(twin: Twin) -> None:
 
 
 def _no_driver(twin: Twin) -> None:
-    """As before the first run: all that the installer brought is gone."""
+    """Uninstall the driver and remove everything that the installer created, as before a first run."""
     twin.sh("modprobe -r nvidia; nvidia-uninstall --silent; depmod; rm -rf /var/cache/vgpuctl; ! modinfo nvidia 2>/dev/null")
     subprocess.run(PREPARE, shell=True, check=True)
 
 
-# start: (options of "twin up", what brings a fresh machine to the start)
+# Start states by name: (options of "twin up", the function that prepares a new machine)
 _QUICK = ("--tier", "quick", "--gpus", "2")
 STARTS: dict[str, tuple[tuple[str, ...], Callable[[Twin], None] | None]] = {
     "plain": (_QUICK, None),
@@ -65,7 +65,7 @@ STARTS: dict[str, tuple[tuple[str, ...], Callable[[Twin], None] | None]] = {
 
 
 class Machines:
-    """Brings a start up, from a snapshot where it was made before."""
+    """The machine in the requested start state, restored from a snapshot if one exists."""
 
     def __init__(self) -> None:
         self.options: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class Machines:
         self.twin: Twin | None = None
 
     def at(self, start: str) -> Twin:
-        """The machine at that start."""
+        """Return the machine in this start state."""
         options, prepare = STARTS[start]
         if self.twin is None or self.options != options:
             self.end()
@@ -94,14 +94,14 @@ class Machines:
         return self.twin
 
     def end(self) -> None:
-        """Stop what is up."""
+        """Stop the running machine."""
         if self.twin is not None:
             self.twin.down()
         self.twin, self.made = None, set()
 
 
 def neighbour(twin: Twin) -> str:
-    """What became of somebody else's vGPU: where there is one, it must stay and stay held."""
+    """Return a description of damage to the foreign vGPU, which must still exist and be held open. The text is empty without damage or vGPU."""
     return twin.sh(
         "[ -e /run/canary.pid ] || exit 0; p=$(cat /run/canary.pid); "
         f"[ -e /sys/bus/mdev/devices/{CANARY} ] || echo the vGPU of somebody else is gone; "

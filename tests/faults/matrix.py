@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What a row of the fault matrix is: one fault at one stage, as data."""
+"""The definition of a row of the fault matrix: one fault at one stage, as data."""
 
 from __future__ import annotations
 
 import dataclasses
 
-# The machine.
+# The machine's name.
 NAME = "faults"
-# The GPU that a fault meets, and the one that somebody else uses meanwhile.
+# The GPU with the fault, and the GPU that another user uses meanwhile.
 GPU = "0000:e8:00.0"
 OTHER_GPU = "0000:e7:00.0"
 
 
 def until(condition: str) -> str:
-    """A shell line that ends once the condition is true; it fails if that takes two minutes."""
+    """Return a shell line that waits until the condition holds and fails after two minutes."""
     return f"for i in $(seq 600); do {condition} && exit 0; sleep 0.2; done; exit 1"
 
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A module of the collection, run alone as root."""
+    """A module of the collection that the row runs alone, as root."""
 
     name: str
     arguments: dict = dataclasses.field(default_factory=dict)
@@ -31,7 +31,7 @@ class Module:
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """A role of the collection, as the only one of a play."""
+    """A role of the collection that the row runs as the only role of a play."""
 
     name: str
     variables: dict = dataclasses.field(default_factory=dict)
@@ -42,16 +42,16 @@ class Role:
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One row.
+    """One row of the fault matrix.
 
-    key names it. machine is the start (see machines.py). make and lift are shell lines that root runs on the machine, or
-    ``twin: KEY=NUMBER`` for the twin's own faults, or ``here: COMMAND`` on the controller. device, found, expected and remedy must
-    stand in the message, whatever the kernel or a tool adds; found may be several. done and not_done: words of the actions that were, or were not, done.
+    key: name of the row. machine: start state (see machines.py). make, lift: shell lines that root runs on the machine, ``twin: KEY=NUMBER`` for the
+    twin's own faults, or ``here: COMMAND`` on the controller. device, found, expected, remedy: texts that the message must contain, whatever the kernel
+    or a tool adds. done, not_done: parts of the actions that were, or were not, done.
 
-    heals: it is put right, or waited for, in the same run, which must succeed. unchanged: nothing is left to be done once the fault
-    is lifted. short: it belongs to the part that every test run has. left: a shell line of its own that tells the state left.
-    lifted_on: the start that stands for the machine after the fault was lifted, where a running one can't be changed.
-    settled: a shell line that is true once the machine has come to rest after the failure.
+    heals: the same run repairs the fault or waits for its end, and must succeed. unchanged: after the fault is lifted, the next run changes nothing.
+    short: the row belongs to the selection that every test run includes. left: a shell line that prints the remaining state. lifted_on: the start state
+    that replaces the machine with the lifted fault if a running machine cannot be changed. settled: a shell line that succeeds once the machine has
+    settled after the failure.
     """
 
     key: str

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What the page keeps of a row's run: the facts, and stand-ins for what depends on timing or on the machine.
+"""The record of a row for the page: facts, with placeholders for text that depends on timing or on the machine.
 
-This is the only place that changes recorded text. A row is checked against the whole message before anything is replaced here.
-Make a row deterministic first (let the fault wait for a state, not for a time); add a stand-in only for what no row can decide.
+Only this module changes recorded text. The tests check a row against the whole message before any replacement.
+Prefer a deterministic row (a fault that waits for a state instead of a time). Add a placeholder only for text that no row can control.
 """
 
 from __future__ import annotations
 
 import re
 
-# (why it varies, pattern, stand-in); applied in this order.
+# (reason of the variation, pattern, placeholder), applied in this order.
 _STAND_INS = (
     ("vGPUs are named at random", r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<UUID>"),
     ("the kernel numbers processes", r"\bpid \d+", "pid <n>"),
@@ -27,12 +27,12 @@ _STAND_INS = (
 
 
 def plain(text: str) -> str:
-    """The text with stand-ins for what varies."""
+    """Return the text with placeholders for its variable parts."""
     for _reason, pattern, stand_in in _STAND_INS:
         text = re.sub(pattern, stand_in, text, flags=re.DOTALL)
     return text.strip()
 
 
 def recorded(record: dict[str, str]) -> dict[str, str]:
-    """What is written down of a row: each of its texts with stand-ins."""
+    """Return the record of a row with placeholders in all texts."""
     return {name: plain(text) for name, text in record.items()}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Faults while vGPUs are made."""
+"""Faults while vGPUs are created."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rows_vfs import AGENT, TORN
 
 _UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 _VF = "0000:e8:00.4"
-# What nvidia_sriov does with VFs that somebody took, so that the module of the row can go on.
+# Bind the VFs that an agent took to nvidia again, as nvidia_sriov does. The row's module can then continue.
 _BACK = (
     f"for v in /sys/bus/pci/devices/{GPU}/virtfn*; do b=$(basename $(readlink $v)); echo > $v/driver_override; "
     "case $(readlink $v/driver) in */vfio-pci) echo $b > $v/driver/unbind; echo $b > /sys/bus/pci/drivers/nvidia/bind;; esac; done"
@@ -22,7 +22,7 @@ def _layout(count: int = 1, timeout: int = 5, **more: object) -> Module:
 
 
 def _create(name: str, text: str, fault: str, found: str, remedy: str, **more: object) -> Fault:
-    """A fault of the driver that each create meets."""
+    """Return a fault of the driver that every creation of a vGPU meets."""
     return Fault(
         f"create-{name}",
         text,

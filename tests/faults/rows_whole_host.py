@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Faults that only a whole host can have, with systemd and a boot through GRUB."""
+"""Faults that need a whole host with systemd and a boot through GRUB."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from matrix import GPU, NAME, OTHER_GPU, Fault, Role, until
 
 _LAYOUT = {"vgpu_layout": [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 1}]}]}
 _SERVICES = "for u in nvidia-vgpud nvidia-vgpu-mgr; do echo $u is $(systemctl is-enabled $u), $(systemctl show -p Result --value $u); done"
-# sshd does not answer for a while after a boot.
+# Directory for a systemd override that delays sshd after a boot.
 _SLOW = "/etc/systemd/system/ssh.service.d"
 
 ROWS = [
@@ -17,7 +17,7 @@ ROWS = [
         "nvidia-vgpud has not run since the boot, and is not enabled",
         "ready",
         Role("services"),
-        # ssh answers before the boot ends: without the wait the manager's start depends on timing.
+        # sshd answers before the boot has ended. Without this wait the start of nvidia-vgpu-mgr would depend on timing.
         (
             "systemctl disable nvidia-vgpud; sync",
             "twin-power-cut",

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The test bed: hosts on the fake kernel, reached by real playbooks through a connection plugin that asks the server here.
+"""The test bed: hosts on the fake kernel. Real playbooks reach them through a connection plugin that calls the server in this module.
 
-Each remote call of a host has a number, from 1. A fault makes one of them fail:
+Each remote call of a host has a number, from 1. A fault makes one call fail:
 
-* ``error``: the module ends with an error, and has done nothing
-* ``unreachable``: the connection is refused, nothing was done
-* ``cut``: the call did its work, and the connection ended before its answer
-* ``timeout``: the call did its work, and Ansible's own time limit ended the task
-* ``garbage``: the call did nothing, and what came back is no answer
-* ``slow``: the answer comes late
+* ``error``: the module ends with an error and does nothing
+* ``unreachable``: the connection is refused and the call does nothing
+* ``cut``: the call does its work, and the connection ends before its answer
+* ``timeout``: the call does its work, and Ansible's time limit ends the task
+* ``garbage``: the call does nothing and returns invalid output
+* ``slow``: the call answers late
 """
 
 from __future__ import annotations
@@ -34,19 +34,23 @@ from ansible_collections.vgpu.kvm.tests.unit import fake
 HERE = Path(__file__).resolve().parent
 COLLECTIONS = Path(list(fake.__path__)[0]).parents[5]
 KINDS = ("error", "unreachable", "cut", "timeout", "garbage", "slow")
-# Of the ansible-core that runs the playbooks; the hosts are always this process's.
+# Python of the ansible-core that runs the playbooks. The modules of the hosts always run in this process.
 PYTHON = os.environ.get("VGPU_FLEET_PYTHON", sys.executable)
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": PYTHON}
 FULL = os.environ.get("VGPU_FLEET") == "full"
 long = pytest.mark.skipif(not FULL, reason="takes minutes; set VGPU_FLEET=full")
 CONTROLLER = SimpleNamespace(root="", boot_id="")
-WORKS = ("cut", "timeout", "slow")  # the call does its work
+WORKS = ("cut", "timeout", "slow")  # faults whose call does its work
 PARAMS = re.compile(r"^(?: *ANSIBALLZ_PARAMS = |params=)('.*'|\".*\"),?$", re.MULTILINE)
 RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
 
 
 class Ended:
-    """A run. rc: its exit status; changed, bad: numbers by host, of changed tasks and of failed ones or broken connections; unreachable: hosts."""
+    """An ended run.
+
+    rc: exit status. changed: number of changed tasks by host. bad: number of failed tasks and broken connections by host.
+    unreachable: names of hosts.
+    """
 
     def __init__(self, rc: int, out: str) -> None:
         self.rc = rc
@@ -58,16 +62,16 @@ class Ended:
 
 
 class Bed:
-    """Hosts by name, and the calls of the last run as names by host.
+    """Hosts by name, and the names of the last run's calls by host.
 
-    Faults: by host the kinds by the numbers of calls, or (module, kind) for the next call of a module.
+    `faults` maps a host to {number of the call: kind of fault}. `fault_at` maps a host to (module, kind) for the next call of that module.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.hosts: dict[str, Machine] = {}
         self.variables: dict[str, dict] = {}
-        self.localhost: dict = LOCAL  # its variables; without them the bed answers for it, too
+        self.localhost: dict = LOCAL  # variables of localhost; with an empty dict the bed also answers for localhost
         self.groups: dict[str, list[str]] = {}
         self.faults: dict[str, dict[int, str]] = {}
         self.fault_at: dict[str, tuple[str, str]] = {}
@@ -76,13 +80,13 @@ class Bed:
         bed = self
 
         class Handler(socketserver.StreamRequestHandler):
-            """A call."""
+            """The handler of one call."""
 
             def handle(self) -> None:
                 self.wfile.write(json.dumps(bed.answer(json.loads(self.rfile.readline()))).encode())
 
         class Server(socketserver.ThreadingUnixStreamServer):
-            """Of a thread for each call."""
+            """A server with one thread per call."""
 
             daemon_threads = True
             request_queue_size = 128
@@ -92,12 +96,12 @@ class Bed:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Ends the server."""
+        """Stop the server."""
         self.server.shutdown()
         self.server.server_close()
 
     def add(self, name: str, group: str = "vgpu_hosts", kind: type[Machine] = Machine, **options: object) -> Machine:
-        """A new host, or a VM."""
+        """Add a host, or a VM."""
         root = self.folder / "hosts" / name
         root.mkdir(parents=True)
         self.hosts[name] = kind(root, **options)
@@ -105,10 +109,10 @@ class Bed:
         return self.hosts[name]
 
     def answer(self, request: dict) -> dict:
-        """What a call gets."""
+        """Return the answer to a call."""
         with self.lock:
             name = request["host"]
-            # What a role asks the controller for is about its real files.
+            # Roles query the controller for its real files.
             machine, calls = self.hosts.get(name, CONTROLLER), self.calls.setdefault(name, [])
             calls.append(self._name(request))
             kind = self.faults.get(name, {}).get(len(calls))
@@ -133,7 +137,7 @@ class Bed:
         return json.loads(ast.literal_eval(PARAMS.search(text).group(1)))["ANSIBLE_MODULE_ARGS"]
 
     def _name(self, request: dict) -> str:
-        """What kind of call it is."""
+        """Return the name of a call: its module, "file" or "command"."""
         if "module" in request:
             return self._args(request["module"])["_ansible_module_name"].rsplit(".", 1)[-1]
         return "file" if "file" in request else "command"
@@ -147,12 +151,12 @@ class Bed:
         given = {name: value for name, value in args.items() if not name.startswith("_ansible_")}
         try:
             result = modules.run(machine, args["_ansible_module_name"], given, args.get("_ansible_check_mode", False))
-        except Exception as exc:  # an error of the bed's own must reach the test, not end a thread
+        except Exception as exc:  # a defect of the bed must reach the test and not end a thread
             result = {"failed": True, "msg": "THE BED: %r in %s" % (exc, args["_ansible_module_name"])}
         return {"rc": int(bool(result.get("failed"))), "out": json.dumps(result)}
 
     def inventory(self) -> dict:
-        """Ansible's inventory."""
+        """Return Ansible's inventory."""
         everywhere = {
             "ansible_connection": "fleet", "ansible_become": False, "ansible_python_interpreter": "/usr/bin/python3",
             "ansible_remote_tmp": str(self.folder / "remote"),
@@ -161,13 +165,13 @@ class Bed:
         return {"all": {"vars": everywhere, "hosts": {"localhost": self.localhost}, "children": groups}}
 
     def write_inventory(self) -> Path:
-        """The file of the inventory."""
+        """Write the inventory and return its path."""
         path = self.folder / "hosts.json"
         path.write_text(json.dumps(self.inventory()), encoding="utf-8")
         return path
 
     def environment(self, **more: str) -> dict[str, str]:
-        """In which Ansible reaches the hosts."""
+        """Return the environment in which Ansible reaches the hosts."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
         env.update(
             ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS), ANSIBLE_CONNECTION_PLUGINS=str(HERE / "connection"), ANSIBLE_HOME=str(self.folder / "home"),
@@ -179,7 +183,7 @@ class Bed:
     def play(
         self, playbook: str, *options: str, strategy: str = "linear", python: str = PYTHON, forks: int = 10, config: str = "", **variables: object
     ) -> Ended:
-        """Runs a playbook of the collection, or a file. config: an ansible.cfg; without it Ansible has its own defaults."""
+        """Run a playbook of the collection, or a playbook file. config: path of an ansible.cfg; without it Ansible uses its defaults."""
         self.calls = {}
         inventory = self.write_inventory()
         none = self.folder / "none.cfg"
@@ -193,5 +197,5 @@ class Bed:
         return Ended(done.returncode, done.stdout)
 
     def states(self) -> dict[str, dict]:
-        """All hosts as they are."""
+        """Return the states of all hosts by name."""
         return {name: machine.state() for name, machine in self.hosts.items()}

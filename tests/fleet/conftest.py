@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Fixtures of the tests with a fleet."""
+"""Fixtures of the tests with several hosts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import machine  # noqa: E402  (beside this file)
 
 @pytest.fixture
 def bed():
-    """An empty test bed."""
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own are too long for the path of a socket
+    """Yield an empty test bed."""
+    with tempfile.TemporaryDirectory() as folder:  # the paths of pytest's temporary directories are too long for a socket
         one = beds.Bed(Path(folder))
         yield one
         one.close()
@@ -28,7 +28,7 @@ def bed():
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory):
-    """Paths of vGPU software packages, by the version of the host driver."""
+    """Return the paths of vGPU software packages by the version of the host driver."""
     folder, found = tmp_path_factory.mktemp("bundles"), {}
     for version in (machine.OLD, machine.NEW):
         path = folder / ("NVIDIA-GRID-Linux-KVM-%s-%s-553.74.zip" % (version, version))

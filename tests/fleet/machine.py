@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A host of the test bed: the fake host of the unit tests, with services, packages, an installer and a boot."""
+"""A host of the test bed: the fake host of the unit tests, extended by services, packages, an installer and a boot."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ RELEASES = {
     "redhat": 'ID="rhel"\nVERSION_ID="9.6"\nPRETTY_NAME="Red Hat Enterprise Linux 9.6"\nID_LIKE="fedora"\n',
     "suse": 'ID="sles"\nVERSION_ID="15.6"\nPRETTY_NAME="SUSE Linux Enterprise Server 15 SP6"\nID_LIKE="suse"\n',
 }
-BY_HAND = {"refind": "rEFInd 0.14.2", "unknown": None}  # boot loaders whose kernel flags the operator sets
+BY_HAND = {"refind": "rEFInd 0.14.2", "unknown": None}  # boot loaders for which the operator sets the kernel flags
 DEBIAN = 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID_LIKE=debian\n'
-DRIVERS = ("nvidia-vgpud", "nvidia-vgpu-mgr")  # services of the driver
+DRIVERS = ("nvidia-vgpud", "nvidia-vgpu-mgr")  # services of the host driver
 FLAGS = ["intel_iommu=on", "iommu=pt"]
 UNITS = "/etc/systemd/system/"
 
 
 class Machine(Host):
-    """A bare host, on Debian with GRUB unless loader is another. drained: whether it is out of service; failing: what its installer does wrong."""
+    """A bare host, by default on Debian with GRUB. drained: the host is out of service. failing: the error message of its installer, or None."""
 
     def __init__(self, root, gpus=(("0000:e8:00.0", A40),), loader="debian"):
         super().__init__(root, gpus, driver=None)
@@ -52,7 +52,7 @@ class Machine(Host):
         self.boot_id = str(uuid.uuid4())
         self.boots = 0
         self.drained = False
-        self.drains = []  # each "drain" and "undrain"
+        self.drains = []  # all "drain" and "undrain" calls, in order
         self.failing = None
         self.packages_there = set()
         self.enabled = set()
@@ -61,17 +61,17 @@ class Machine(Host):
         self.shutdown_fails = False
 
     def folder_of(self, path):
-        """A path of the host, as one of the controller."""
+        """Return the controller's path of a file on the fake host."""
         return Path(self.root + path)
 
     def has_text(self, text):
-        """Whether a file of the host has it."""
+        """Return whether a file of the host contains the text."""
         return any(text.encode() in path.read_bytes() for path in Path(self.root).rglob("*") if path.is_file() and not path.is_symlink())
 
     # --- services
 
     def exists(self, unit):
-        """Whether systemd knows the unit."""
+        """Return whether systemd has the unit."""
         if unit.split(".")[0] in DRIVERS:
             return os.path.exists(self.root + "/usr/bin/nvidia-vgpu-mgr")
         name = unit if "." in unit else unit + ".service"
@@ -94,7 +94,7 @@ class Machine(Host):
         return Result(0, "\n\n".join(blocks) + "\n")
 
     def set_service(self, name, word):
-        """start, stop, enable, disable; returns whether that changed something."""
+        """Start, restart, stop, enable or disable a service. Return whether the state changed; a restart always counts as a change."""
         which = self.started if word in ("start", "restart", "stop") else self.enabled
         there = name in which
         if word in ("start", "restart", "enable"):
@@ -106,7 +106,7 @@ class Machine(Host):
     # --- driver
 
     def _modinfo(self, argv, timeout):
-        return super()._modinfo(argv[2:] if argv[0] == "-k" else argv, timeout)  # all kernels have the same modules
+        return super()._modinfo(argv[2:] if argv[0] == "-k" else argv, timeout)  # the fake host has the same modules for all kernels
 
     def _installer(self, argv, timeout):
         if self.failing:
@@ -119,7 +119,7 @@ class Machine(Host):
         return done
 
     def uninstall(self):
-        """What the removal of the driver's package does."""
+        """Remove the driver as the removal of its package does."""
         self._uninstall([], 0)
 
     def _uninstall(self, argv, timeout):
@@ -130,10 +130,10 @@ class Machine(Host):
         self.enabled.difference_update(DRIVERS)
         return super()._uninstall(argv, timeout)
 
-    # --- the boot
+    # --- boot
 
     def update_initramfs(self):
-        """Rebuilds it; returns the status."""
+        """Rebuild the initramfs; return the exit status."""
         if self.initramfs_fails:
             return 1
         self.rebuilds += 1
@@ -142,13 +142,13 @@ class Machine(Host):
         return 0
 
     def _update_initramfs(self, argv, timeout):
-        """As a module starts it."""
+        """Simulate the initramfs command that a module starts."""
         status = self.update_initramfs()
         return Result(status, "no space left on device" if status else "")
 
     def _next_cmdline(self):
-        """As the boot loader has it; the present one where no file tells."""
-        esp = "/esp/" + boot.UUID  # Proxmox'
+        """Return the command line that the boot loader has for the next boot, or the current one if no file contains one."""
+        esp = "/esp/" + boot.UUID  # the fake host's path of a Proxmox EFI system partition
         for path in (esp + "/grub/grub.cfg", "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"):
             found = re.search(r"^\tlinux\t(.*)$", self.get(path) or "", re.MULTILINE)
             if found:
@@ -160,7 +160,7 @@ class Machine(Host):
         return self.kernel.cmdline
 
     def reboot(self):
-        """Files stay; enabled services run, and the restore does its work."""
+        """Reboot the host: files below /run vanish, enabled services start, and the restore runs."""
         self.boots += 1
         shutil.rmtree(self.folder_of("/run"), ignore_errors=True)
         self.boot_id = str(uuid.uuid4())
@@ -183,10 +183,10 @@ class Machine(Host):
         if "vgpu-restore" in self.started:
             restore.restore(self.ctx, 60, 1, lambda line: None)
 
-    # --- what it is now
+    # --- current state
 
     def state(self):
-        """All of it that a run may change, for comparisons."""
+        """Return everything that a run may change, for comparisons."""
         return {
             "driver": (self.on_disk, self.kernel.loaded.get("nvidia")), "vgpus": [list(one) for one in self.vgpus()], "cmdline": self.kernel.cmdline,
             "gpus": [(pf.address, pf.driver, len(pf.vfs), pf.override) for pf in self.kernel.pfs()], "boots": self.boots,
@@ -194,7 +194,7 @@ class Machine(Host):
         }
 
     def files(self):
-        """Files by path: mode and the sum of the content."""
+        """Return the files of the host as {path: (mode, checksum)}."""
         found = {}
         for folder, dummy, names in os.walk(self.root):
             for name in names:
@@ -206,21 +206,21 @@ class Machine(Host):
 
 
 class Vm(Machine, Guest):
-    """A VM with a vGPU and without a driver. It has a license while the driver's daemon runs and there is a token."""
+    """A VM with a vGPU and without a driver. It has a license if the driver's daemon runs and a token file exists."""
 
     def __init__(self, root):
         super().__init__(root, gpus=((ADDRESS, A40_24Q),))
 
     def exists(self, unit):
-        """Whether systemd knows the unit."""
+        """Return whether systemd has the unit."""
         return os.path.exists(self.root + "/usr/bin/nvidia-gridd") if unit.split(".")[0] == "nvidia-gridd" else super().exists(unit)
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Stands for system.command.run."""
+        """Replace system.command.run."""
         runs = "nvidia-gridd" in self.started
         self.daemon.update(ActiveState="active" if runs else "inactive", SubState="running" if runs else "dead")
         if os.path.basename(argv[0]) == "nvidia-smi" and self.on_disk:
-            self.kernel.load(self.on_disk)  # by nvidia-modprobe
+            self.kernel.load(self.on_disk)  # nvidia-smi loads the driver through nvidia-modprobe
             self.pf().driver = "nvidia"
         licensed = runs and list(self.folder_of(DIRECTORY).glob("*.tok"))
         self.status = ["Licensed (Expiry: 2027-11-25 7:29:4 GMT)" if licensed else "Unlicensed (Unrestricted)"]

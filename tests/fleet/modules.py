@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What modules answer on a host of the test bed: the collection's run on the fake kernel, those of Ansible have stand-ins here."""
+"""Answers of modules on a host of the test bed: the collection's modules run on the fake kernel; stand-ins replace Ansible's modules."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from machine import DRIVERS, FLAGS
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
 OURS = "vgpu.kvm."
-# Options of the collection's modules that are paths on the host, which the fake host has below its root.
+# Options of the collection's modules that are paths on the host. On the fake host these paths are below its root directory.
 PATHS = ("src", "dest", "tmpdir", "signing_key", "signing_certificate")
 
 
 def run(machine, name: str, args: dict, check: bool) -> dict:
-    """The module's result."""
+    """Run a module and return its result."""
     if name.startswith(OURS):
         return ours(machine, name[len(OURS) :], args, check)
     word = name.rsplit(".", 1)[-1]
@@ -31,7 +31,7 @@ def run(machine, name: str, args: dict, check: bool) -> dict:
 
 
 def ours(machine, name: str, args: dict, check: bool) -> dict:
-    """A module of the collection, on the fake kernel."""
+    """Run a module of the collection on the fake kernel and return its result."""
     module = importlib.import_module("ansible_collections.vgpu.kvm.plugins.modules." + name)
     given = {key: machine.root + value if key in PATHS and str(value).startswith("/") else value for key, value in args.items()}
     outcome = call(module, machine, check=check, **given)
@@ -40,7 +40,7 @@ def ours(machine, name: str, args: dict, check: bool) -> dict:
 
 
 def ready(machine, version: str, layout: list[dict]):
-    """The machine as the role host leaves it, with this driver."""
+    """Put the machine into the state that the role host leaves with this driver and layout."""
     for name in ("nvidia-vgpu-mgr", "nvidia-uninstall"):
         machine.put("/usr/bin/" + name, "", 0o755)
     machine.on_disk = version
@@ -57,7 +57,7 @@ def ready(machine, version: str, layout: list[dict]):
 
 
 def stat(machine, args, check):
-    """As ansible.builtin.stat."""
+    """Replace ansible.builtin.stat on the fake host."""
     path = machine.root + (args.get("path") or args.get("dest"))
     if not os.path.lexists(path):
         return {"stat": {"exists": False}}
@@ -73,7 +73,7 @@ def stat(machine, args, check):
 
 
 def file(machine, args, check):
-    """As ansible.builtin.file."""
+    """Replace ansible.builtin.file on the fake host."""
     name = args.get("path") or args.get("dest")
     path, state = machine.root + name, args.get("state") or "file"
     there = os.path.lexists(path)
@@ -92,7 +92,7 @@ def file(machine, args, check):
 
 
 def copy(machine, args, check):
-    """As ansible.builtin.copy: the file is in Ansible's scratch directory, which is the controller's here."""
+    """Replace ansible.builtin.copy on the fake host. The source is in Ansible's scratch directory, which is a directory of the controller here."""
     path = machine.root + args["dest"]
     before = stat(machine, {"path": args["dest"]}, check)["stat"].get("checksum")
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -102,7 +102,7 @@ def copy(machine, args, check):
 
 
 def systemd_service(machine, args, check):
-    """As ansible.builtin.systemd_service."""
+    """Replace ansible.builtin.systemd_service on the fake host."""
     name = (args.get("name") or "").replace(".service", "")
     if not name:
         return {"changed": False}
@@ -120,7 +120,7 @@ def systemd_service(machine, args, check):
 
 
 def command(machine, args, check):
-    """The few commands that roles start, and drain and undrain, which a cloud would have."""
+    """Simulate the few commands that roles start, and the drain and undrain commands of a cloud."""
     argv = args.get("argv") or (args.get("_raw_params") or "").split()
     if check:
         return {"changed": False, "skipped": True, "rc": 0, "stdout": "", "stderr": "", "msg": "skipped in check mode"}
@@ -135,9 +135,9 @@ def command(machine, args, check):
 
 
 def apt(machine, args, check):
-    """As ansible.builtin.apt and dnf."""
+    """Replace ansible.builtin.apt and ansible.builtin.dnf on the fake host."""
     names = args.get("name") or args.get("pkg") or []
-    names = {one.split("=")[0] for one in ([names] if isinstance(names, str) else names)}  # whatever version is asked for
+    names = {one.split("=")[0] for one in ([names] if isinstance(names, str) else names)}  # the stand-in ignores a requested version
     new = machine.packages_there - names if args.get("state") == "absent" else machine.packages_there | names
     changed = new != machine.packages_there
     if not check:
@@ -148,18 +148,18 @@ def apt(machine, args, check):
 
 
 def package_facts(machine, args, check):
-    """As ansible.builtin.package_facts."""
+    """Replace ansible.builtin.package_facts on the fake host."""
     return {"ansible_facts": {"packages": {name: [{"name": name, "version": "1"}] for name in machine.packages_there}}}
 
 
 def setup(machine, args, check):
-    """What the actions of reboot and dnf ask for."""
+    """Return the facts that the actions reboot and dnf read."""
     family, tool = ("RedHat", "dnf") if machine.dracut else ("Debian", "apt")
     return {"ansible_facts": {"ansible_distribution": family, "ansible_distribution_version": "9", "ansible_os_family": family, "ansible_pkg_mgr": tool}}
 
 
 def find(machine, args, check):
-    """What the action of reboot asks for."""
+    """Return the path of the shutdown command, for which the action reboot searches."""
     return {"files": [{"path": "/sbin/shutdown"}], "matched": 1, "examined": 1}
 
 
@@ -171,7 +171,7 @@ THEIRS["systemd"] = systemd_service
 
 
 def low_level(machine, text: str) -> dict | None:
-    """The answer to a command line that Ansible itself starts; None for those about its scratch directories."""
+    """Return the answer to a command line that Ansible itself starts, or None if it concerns Ansible's scratch directories."""
     if "boot_id" in text:
         return {"rc": 0, "out": machine.boot_id + "\n"}
     if "whoami" in text:

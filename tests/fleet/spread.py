@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs each test in a process of its own, many at a time: python spread.py --reports DIR [--jobs N] [--seconds N] [--shard I/N]
+"""Runs each test in a separate process, several in parallel: python spread.py --reports DIR [--jobs N] [--seconds N] [--shard I/N]
 [pytest's arguments].
 
-DIR gets a JUnit report of each test. After --seconds no other test starts. The exit status is 1 if a test failed or did not run.
+DIR receives a JUnit report for each test. After --seconds no further test starts. The exit status is 1 if a test failed or did not run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def collect(arguments: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """Run them; return the exit status."""
+    """Run the tests; return the exit status."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=1e9)
@@ -41,7 +41,7 @@ def main() -> int:
     begin = time.monotonic()
 
     def one(number: int, name: str) -> str:
-        """Run a test; return how it ended."""
+        """Run one test; return its outcome."""
         start = time.monotonic()
         if start - begin > given.seconds:
             how = "not run"

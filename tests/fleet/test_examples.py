@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The example with a host and its VMs, as it is, from bare machines on. The others: tests/roles/test_examples.py."""
+"""The unchanged example of a host and its VMs, starting on bare machines. tests/roles/test_examples.py covers the other examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DRIVERS = ("Host_Drivers/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "Guest_Dr
 
 
 def test_site_takes_a_host_and_its_vms_to_licensed_vgpus(bed):
-    """A second run changes nothing. The test gives the bundle, the token, and how the machines are reached; all else is the example's."""
+    """A second run changes nothing. The test supplies only the bundle, the token and the connections; the example supplies everything else."""
     bed.localhost = {}
     host = bed.add("gpu01")
     vms = [bed.add(name, "vgpu_guests", Vm) for name in ("web1", "web2")]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Playbook by remote call by kind of failure: one host for each call, which fails there in a first run; the same command again must end well.
+"""Every playbook with every kind of failure at every remote call. Each host fails at one call of the first run; a second run must succeed.
 
-A slice runs always. VGPU_FLEET=full runs each call of each playbook with each kind of failure; and once more under each strategy with a kind for each
-call in turn. VGPU_FLEET_PYTHON is the Python of another release of ansible-core. spread.py runs the cases side by side.
+A small selection of the tests always runs. VGPU_FLEET=full runs each call of each playbook with each kind of failure, and each strategy with the kinds
+in turn. VGPU_FLEET_PYTHON is the Python of another release of ansible-core. spread.py runs the cases in parallel.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ SECRET = "SECRETMARK-key"
 PLAYBOOKS = ("host", "site", "upgrade", "teardown", "validate", "report")
 READING = ("validate", "report")
 STRATEGIES = ("linear", "free", "host_pinned")
-PARTS = 8  # of a playbook's calls, so that cases are short and take about the same time
+PARTS = 8  # parts of a playbook's calls, which keep the cases short and of similar length
 IN_TURN = [kind for kind in KINDS if kind != "slow"]
 KINDS_OF = {"linear": (*KINDS, "in_turn"), "free": ("in_turn",), "host_pinned": ("in_turn",)}
 CASES = [(playbook, kind, strategy, part) for strategy in STRATEGIES for playbook in PLAYBOOKS for kind in KINDS_OF[strategy] for part in range(PARTS)]
 
 
 class Command:
-    """A playbook with its variables, and the hosts that it starts from."""
+    """A playbook with its variables, and the initial state of its hosts."""
 
     def __init__(self, bed, bundles, playbook):
         self.bed = bed
         self.playbook = playbook
         self.variables = {"vgpu_layout": LAYOUT, "vgpu_driver_dkms": False, "vgpu_driver_bundle": bundles[NEW]}
-        self.variables["vgpu_reboot_timeout"] = 60  # a connection that ends at the shutdown's call is a reboot to Ansible, whose end it waits for
+        self.variables["vgpu_reboot_timeout"] = 60  # Ansible regards a connection that ends during the shutdown command as a reboot and waits for it
         for option, name in (("key", "mok.key"), ("certificate", "mok.der")):
             (bed.folder / name).write_text(SECRET, encoding="utf-8")
             (bed.folder / name).chmod(0o600)
@@ -51,7 +51,7 @@ class Command:
             self.variables["report_path"] = str(bed.folder / "report.html")
 
     def add(self, name):
-        """A host: bare for host and site, else with an older driver."""
+        """Add a host: a bare one for host and site, otherwise one with an older driver."""
         machine = self.bed.add(name)
         if self.playbook in ("host", "site"):
             return debian(machine)
@@ -61,23 +61,23 @@ class Command:
         return machine
 
     def run(self, strategy="linear"):
-        """Once more."""
+        """Run the playbook and return the run."""
         return self.bed.play(self.playbook, strategy=strategy, **self.variables)
 
 
 def plain(machine):
-    """What must be the same on all hosts in the end: nothing below /run, which a reboot empties."""
+    """Return the state that must be equal on all hosts after the runs. It excludes the files below /run, which a reboot removes."""
     state = machine.state()
     return {**{key: value for key, value in state.items() if key != "boots"}, "files": sorted(path for path in state["files"] if not path.startswith("/run/"))}
 
 
 def secrets(bed):
-    """Hosts that have the signing key."""
+    """Return the names of the hosts that have the signing key."""
     return [name for name, machine in bed.hosts.items() if machine.has_text(SECRET)]
 
 
 def three_runs(bed, command, faults, strategy):
-    """The first run with faults, {host: (number of the call, kind)}; the second and the third without. Returns what is wrong, in words."""
+    """Run the playbook with the faults {host: (number of the call, kind)}, then twice without faults. Return descriptions of the errors."""
     calls = len(bed.calls["good"])
     for name, (number, kind) in faults.items():
         command.add(name)
@@ -86,7 +86,7 @@ def three_runs(bed, command, faults, strategy):
     wrong = ["first run: Traceback"] if "Traceback" in first.out else []
     wrong += ["first run: the signing key is shown"] if SECRET in first.out else []
     wrong += ["first run: the signing key stayed on %s" % name for name in secrets(bed) if name not in first.unreachable]
-    # Of the tasks that return a host to service, one may itself be the call that fails.
+    # The failing call may itself be a task that returns the host to service.
     out = [name for name, machine in bed.hosts.items() if machine.drained and name not in first.unreachable]
     wrong += ["first run: %s stayed out of service" % name for name in out if faults[name][0] < calls]
     second = command.run(strategy)
@@ -96,7 +96,7 @@ def three_runs(bed, command, faults, strategy):
     wrong += ["second run: the signing key stayed on %s" % name for name in secrets(bed)]
     third = command.run(strategy)
     wrong += ["third run: %s: %s" % (name, said(third, name)) for name, number in third.bad.items() if number]
-    # A third upgrade returns hosts to service once more.
+    # A third upgrade returns the hosts to service again, which counts as a change.
     wrong += ["third run: %s has %d changes" % (name, number) for name, number in third.changed.items() if number > (command.playbook == "upgrade")]
     wrong += ["third run: %s is %s" % (name, diff(plain(bed.hosts[name]), state)) for name, state in states.items() if plain(bed.hosts[name]) != state]
     assert not goal["drained"] and sorted(second.bad) == sorted(third.bad) == sorted(bed.hosts), second.out[-3000:]
@@ -104,13 +104,13 @@ def three_runs(bed, command, faults, strategy):
 
 
 def said(ended, name):
-    """What Ansible printed of a host that failed."""
+    """Return Ansible's output about a failed host."""
     lines = [line for line in ended.out.splitlines() if line.startswith(("fatal: [%s]" % name, "failed: [%s]" % name, "[ERROR]"))]
     return " ".join(lines)[-1500:]
 
 
 def diff(state, goal):
-    """What differs, of lists only the items that do."""
+    """Return the differences of two states; of lists, only the items that differ."""
     found = {}
     for key in goal:
         one, other = state[key], goal[key]
@@ -121,7 +121,7 @@ def diff(state, goal):
 
 
 def test_a_slice(bed, bundles):
-    """Of host: one call that did its work unseen, the driver's; one that did not, the layout's."""
+    """In the playbook host, the driver's call did its work although the connection ended, and the layout's call did nothing."""
     command = Command(bed, bundles, "host")
     command.add("good")
     command.run()
@@ -133,7 +133,7 @@ def test_a_slice(bed, bundles):
 @long
 @pytest.mark.parametrize("playbook, kind, strategy, part", [case for case in CASES if case[0] not in READING])
 def test_each_call(bed, bundles, playbook, kind, strategy, part):
-    """Of the calls every eighth, from part on: a host for each."""
+    """Each host fails at another call: at every eighth call, beginning with the call number `part`."""
     command = Command(bed, bundles, playbook)
     command.add("good")
     good = command.run(strategy)
@@ -148,7 +148,7 @@ def test_each_call(bed, bundles, playbook, kind, strategy, part):
 @long
 @pytest.mark.parametrize("playbook, kind, strategy, part", [case for case in CASES if case[0] in READING and case[3] == 0])
 def test_each_call_of_a_reading(bed, bundles, playbook, kind, strategy, part):
-    """The page, or the verdict, is written and names all hosts; nothing changes on them, and the next run is well."""
+    """The playbook writes its page or verdict with the names of all hosts and changes nothing on them. The next run succeeds."""
     command = Command(bed, bundles, playbook)
     command.add("good")
     assert command.run(strategy).rc == 0

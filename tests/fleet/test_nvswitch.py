@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The whole of site on an NVSwitch board: from bare to eight whole cards with CUDA, a power cut, and back."""
+"""site on an NVSwitch board: from a bare host to eight whole cards with CUDA, a power cut, and a teardown."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SERVICE = "vgpu-fabric"
 
 
 class BoardMachine(Machine):
-    """A machine with such a board. Fabric Manager comes and goes with its package, and starts with the machine."""
+    """A machine with an NVSwitch board. Fabric Manager is installed and removed with its package, and starts at boot."""
 
     def __init__(self, root, monkeypatch):
         super().__init__(root, gpus=[(pf, H200X) for pf in PFS])
-        self.board = None  # while the machine is built
+        self.board = None  # None during the machine's construction
         self.board = Board(self, MODULES, monkeypatch, installed=False)
         self.kernel.vendor_vfio = True
 
@@ -37,7 +37,7 @@ class BoardMachine(Machine):
                 self.board.version = None
 
     def reboot(self):
-        """Fabric Manager starts before the restore."""
+        """Reboot the machine: Fabric Manager starts before the restore."""
         if self.board:
             self.board.boot += "1"
             self.board.active = {}

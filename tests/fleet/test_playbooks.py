@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What whole playbooks do on hosts that are not as expected. VGPU_FLEET=full runs those that take minutes, too."""
+"""Playbooks on hosts in unexpected states. VGPU_FLEET=full also runs the tests that take minutes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DRAIN = "- ansible.builtin.command: {argv: [%s]}\n"
 
 
 def signing(bed, bundles):
-    """Variables of a run that installs a driver and signs its modules with the operator's key."""
+    """Return the variables of a run that installs a driver and signs its modules with the operator's key."""
     paths = []
     for name in ("mok.key", "mok.der"):
         (bed.folder / name).write_text(KEY, encoding="utf-8")
@@ -33,7 +33,7 @@ def signing(bed, bundles):
 
 @pytest.fixture
 def cloud(bed):
-    """Variables of an upgrade in a cloud that drains."""
+    """Return the variables of an upgrade in a cloud that drains hosts."""
     found = {}
     for word in ("drain", "undrain"):
         path = bed.folder / (word + ".yml")
@@ -43,18 +43,18 @@ def cloud(bed):
 
 
 def use(machine, vm="web1"):
-    """A VM takes the first vGPU."""
+    """Let a VM use the host's first vGPU; return the host."""
     machine.kernel.use(machine.vgpus()[0][0], name=vm)
     return machine
 
 
 def unchanged(bed, before):
-    """Whether nothing but readings happened."""
+    """Return whether the state of all hosts is unchanged."""
     return bed.states() == before
 
 
 def test_a_failed_installation_is_repaired_by_the_same_command(bed, bundles):
-    """By host and by upgrade; a third run changes nothing."""
+    """The playbooks host and upgrade repair an installation that failed in site. A third run changes nothing."""
     for name in ("host", "upgrade") if FULL else ("host",):
         ready(bed.add(name), OLD, LAYOUT).failing = "No space left on device"
     variables = {**BASE, "vgpu_driver_bundle": bundles[NEW]}
@@ -82,7 +82,7 @@ def test_a_guest_driver_on_a_host_is_replaced_on_request(bed, bundles):
 
 
 def test_a_wrong_bundle_drains_nobody(bed, bundles, cloud):
-    """The plan is refused before the drain, and the host is in service afterwards. Check mode reports what follows the drain."""
+    """The run refuses the plan before the drain, and the host is in service afterwards. Check mode reports the steps after the drain."""
     machine = use(ready(bed.add("old"), OLD, LAYOUT))
     before = bed.states()
     wrong = bed.play("upgrade", **BASE, **cloud, vgpu_driver_bundle="/nowhere/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip")
@@ -93,7 +93,7 @@ def test_a_wrong_bundle_drains_nobody(bed, bundles, cloud):
 
 @long
 def test_upgrade_drains_only_what_it_changes(bed, bundles, cloud):
-    """A host that is done stays in service, although it is in use."""
+    """An upgraded host stays in service although a VM uses it."""
     use(ready(bed.add("done"), NEW, LAYOUT))
     use(ready(bed.add("old"), OLD, LAYOUT))
     before = bed.states()
@@ -115,7 +115,7 @@ def test_upgrade_refuses_to_leave_the_reboot_to_somebody(bed, bundles, cloud):
 
 @long
 def test_an_idle_gpu_for_passthrough_is_not_this_collections_affair(bed, bundles):
-    """host settles, upgrade ends well."""
+    """The playbook host converges and upgrade succeeds although vfio-pci has a GPU outside vgpu_gpus."""
     machine = bed.add("one", gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)])
     bed.variables["one"] = {"vgpu_gpus": ["0000:e8:00.0"], "vgpu_layout": [{"gpu": "0000:e8:00.0", "vgpus": LAYOUT[0]["vgpus"]}]}
     variables = {"vgpu_driver_dkms": False, "vgpu_driver_bundle": bundles[OLD]}
@@ -137,7 +137,7 @@ def test_an_idle_gpu_for_passthrough_is_not_this_collections_affair(bed, bundles
 
 
 def test_a_gpu_that_a_vm_holds_whole_is_judged_once(bed):
-    """However many there are, by validate and report as by doctor and the metrics (test_health.py): no problem while it is held."""
+    """validate and report show no problem while VMs hold the GPUs, whatever the number of GPUs. test_health.py covers doctor and the metrics."""
     for name, gpus in (("one", 1), ("nine", 9)):
         machine = ready(bed.add(name, gpus=[("0000:%02x:00.0" % (0x10 + number), A40) for number in range(gpus)]), NEW, [])
         for number, pf in enumerate(machine.kernel.pfs()):
@@ -158,7 +158,7 @@ def test_a_gpu_that_a_vm_holds_whole_is_judged_once(bed):
 
 @long
 def test_teardown_on_other_machines(bed):
-    """Of other distributions and boot loaders, and by packages: it ends well, and a second run changes nothing. Flags set by hand stay."""
+    """Other distributions, boot loaders and package formats: the teardown succeeds, and a second run changes nothing. Manually set flags stay."""
     loaders = ("suse", "systemd-boot", "redhat", "proxmox-systemd-boot", "proxmox-grub", "refind", "unknown")
     for loader in loaders:
         machine = ready(bed.add(loader, loader=loader), OLD, LAYOUT)
@@ -180,7 +180,7 @@ def test_teardown_on_other_machines(bed):
 
 
 def test_teardown_refuses_what_it_can_not_remove_before_its_first_change(bed):
-    """a package of a distribution that no role knows; boot files of ours where the boot loader is no longer known."""
+    """Causes of the refusal: a package of a distribution that no role supports, and boot files of the collection without a known boot loader."""
     package = ready(bed.add("package", loader="suse"), OLD, LAYOUT)
     package.folder_of("/usr/bin/nvidia-uninstall").unlink()
     package.packages_there.add("nvidia-vgpu-sles-550")
@@ -194,7 +194,7 @@ def test_teardown_refuses_what_it_can_not_remove_before_its_first_change(bed):
 
 @long
 def test_a_signing_key_that_a_cut_connection_left_is_removed(bed, bundles):
-    """by the next run, also by one that has nothing to do, or that is refused."""
+    """The next run removes the key, even if the run has nothing to change or is refused."""
     variables = signing(bed, bundles)
     for name in ("idle", "done", "refused"):
         ready(bed.add(name), OLD, LAYOUT)
@@ -220,7 +220,7 @@ def test_the_role_twice_in_one_play_reboots_once(bed, bundles):
 
 
 def test_teardown_removes_what_an_interrupted_installation_left(bed):
-    """Which is no driver, until the mark goes that says so: then it would be a whole one."""
+    """An interrupted installation is no driver as long as its mark exists. Without the mark the remaining files would count as a complete driver."""
     machine = bed.add("one")
     machine.put("/var/lib/vgpuctl/driver-installation", "of other files\n")
     machine.put("/usr/bin/nvidia-uninstall", "", 0o755)
@@ -232,7 +232,7 @@ def test_teardown_removes_what_an_interrupted_installation_left(bed):
 
 @long
 def test_teardown_repeats_a_failed_initramfs(bed):
-    """And finds what the inventory has elsewhere."""
+    """The teardown also removes files from the paths that the inventory sets."""
     machine = ready(bed.add("one"), OLD, LAYOUT)
     path = "/etc/modprobe.d/ours.conf"
     bed.variables["one"] = {"vgpu_scheduler_path": path, "vgpu_driver_cache": "/srv/cache"}
@@ -260,7 +260,7 @@ def test_a_reboot_that_was_not_started_is_not_called_late(bed, bundles):
 def test_a_host_that_does_not_come_back_is_named_and_the_next_run_goes_on(bed, bundles, playbook, more):
     machine = ready(bed.add("one"), OLD, LAYOUT)
     boots, reboot = machine.boots, machine.reboot
-    machine.reboot = lambda: None  # the boot never changes
+    machine.reboot = lambda: None  # the boot id never changes
     first = bed.play(playbook, **BASE, **more, vgpu_driver_bundle=bundles[NEW], vgpu_reboot_timeout=5)
     words = " ".join(first.out.split())
     assert first.rc == 2 and "one: the host is not back 5 s after the request to reboot" in words, first.out[-3000:]
@@ -272,7 +272,7 @@ def test_a_host_that_does_not_come_back_is_named_and_the_next_run_goes_on(bed, b
 
 
 def test_a_scheduler_of_a_cut_run_comes_into_the_initramfs(bed):
-    """The file that was written is not there as it should be until the initramfs has it."""
+    """The written file does not count as applied until the initramfs contains it."""
     machine = ready(bed.add("one"), OLD, LAYOUT)
     role = {"name": "vgpu.kvm.driver", "tasks_from": "scheduler"}
     tasks = [{"vgpu.kvm.nvidia_gpu_info": {}, "register": "read"}, {"ansible.builtin.include_role": role, "vars": {"driver_info": "{{ read }}"}}]
@@ -301,7 +301,7 @@ ONE_BY_ONE = [
 
 @pytest.mark.parametrize("playbook, forks, more, strategy", ONE_BY_ONE)
 def test_a_vm_that_comes_while_other_hosts_reboot_is_not_interrupted(bed, bundles, playbook, forks, more, strategy):
-    """Who uses a host counts when its turn comes: not before the hosts that go first, nor before those that have all of Ansible's forks."""
+    """The run checks who uses a host right before that host's reboot, not before the reboots of other hosts that may occupy all of Ansible's forks."""
     machines = [ready(bed.add(name), OLD, LAYOUT) for name in ("h0", "h1")]
     boots, rebooted = machines[0].boots, []
 
@@ -324,7 +324,7 @@ def test_a_vm_that_comes_while_other_hosts_reboot_is_not_interrupted(bed, bundle
 
 
 def test_a_run_that_is_locked_out_leaves_the_key_of_the_one_that_installs(bed, bundles):
-    """Both have it in the same directory; the one that installs removes it."""
+    """Both runs use the same directory for the key. The run that installs the driver removes the key."""
     machine = ready(bed.add("one"), OLD, LAYOUT)
     variables = signing(bed, bundles)
     machine.put("/run/nvidia-vgpu.lock", "")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The playbook that reacts to an alert: what it mends, what it leaves to a person, and that it changes nothing unless it may."""
+"""The playbook react on an alert: the errors that it fixes, the errors that it leaves to an operator, and no change unless vgpu_react_apply is true."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 
 @pytest.fixture
 def fleet(bed):
-    """A bed with two hosts that are well; the layout and the way to set them up are variables of the hosts, as in an inventory."""
+    """A bed with two healthy hosts. Their layout and driver settings are host variables, as in an inventory."""
     for name in ("gpu1", "gpu2"):
         ready(bed.add(name), NEW, LAYOUT)
         bed.variables[name] = {"vgpu_layout": LAYOUT, "vgpu_host_driver_version": NEW, "vgpu_driver_dkms": False}
@@ -22,12 +22,12 @@ def fleet(bed):
 
 
 def lose(machine):
-    """A vGPU is gone."""
+    """Remove one vGPU of the host."""
     machine.kernel.remove(machine.kernel.mdevs[machine.vgpus()[0][0]])
 
 
 def react(bed, code="vgpus_missing", instance="gpu1:9100", **variables):
-    """Runs the playbook."""
+    """Run the playbook react and return the run."""
     return bed.play("react", vgpu_react_instance=instance, vgpu_react_code=code, **variables)
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The pages show what the playbooks print: site on a bare host, validate over a fleet, a teardown that is refused."""
+"""The documentation shows the output of the playbooks: site on a bare host, validate on several hosts, and a teardown that is refused."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ CONFIG = str(Path(__file__).resolve().parents[2] / "examples" / "ansible.cfg")
 TWO = [("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]
 LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 BASE = {"vgpu_layout": LAYOUT, "vgpu_driver_dkms": False}
-# Where a task stands in the collection, which newer releases of ansible-core show below an error.
+# The source position of a failed task, which newer releases of ansible-core print below an error.
 ORIGIN = re.compile(r"^Origin: .*\n\n(?:.+\n)+\n", re.MULTILINE)
-# Tasks of which nothing is shown but the hosts' names.
+# Tasks whose output consists of the hosts' names alone.
 SILENT = re.compile(r"^TASK .*\n(?:(?:ok|skipping|included): .*[^>{]\n)+\n", re.MULTILINE)
 
 pytestmark = pytest.mark.skipif(PYTHON != sys.executable, reason="the pages show the output of one release of ansible-core")
 
 
 def screen(command, ended):
-    """A run as a page shows it."""
+    """Return a run's command and output as a documentation page shows them."""
     text = ORIGIN.sub("", ended.out.strip("\n") + "\n")
     return "$ ansible-playbook -i inventory %s\n\n%s" % (command, re.sub(r" +$", "", text, flags=re.MULTILINE))
 
 
 def test_first_use_shows_the_first_run(bed, bundles):
-    """What is announced is what is counted at the end. A second run changes nothing."""
+    """The number of changes that the run announces equals the number at its end. A second run changes nothing."""
     bed.add("gpu01", gpus=TWO)
     variables = {**BASE, "vgpu_driver_bundle": bundles[NEW]}
     first = bed.play("site", config=CONFIG, **variables)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Eight hosts are upgraded three at a time, and one of them goes wrong: no other batch begins, and nobody is left out of service.
+"""An upgrade of eight hosts, three at a time, one of which fails: no further batch starts, and no other host stays out of service.
 
-A slice runs always. VGPU_FLEET=full runs each kind of failure in each position under each strategy; VGPU_FLEET_PYTHON is the Python of another
+A small selection of the tests always runs. VGPU_FLEET=full runs each failure in each position with each strategy. VGPU_FLEET_PYTHON is the Python of another
 release of ansible-core.
 """
 
@@ -17,12 +17,12 @@ LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 NAMES = ["h%d" % number for number in range(8)]
 SERIAL = 3
 BAD = [kind for kind in KINDS if kind != "slow"]
-# (strategy, kind, position) of the bad host.
+# The strategy, the kind of failure, and the failing host's position.
 EVERY = [(strategy, kind, position) for strategy in ("linear", "free", "host_pinned") for kind in BAD for position in range(len(NAMES))]
 
 
 def fleet(bed, names, done=()):
-    """Hosts in use, with an older driver unless they are done; returns the variables of their upgrade."""
+    """Add hosts in use with an older driver, or with the newer driver if listed in `done`. Return the variables of their upgrade."""
     for name in names:
         machine = ready(bed.add(name), NEW if name in done else OLD, LAYOUT)
         machine.kernel.use(machine.vgpus()[0][0])
@@ -36,7 +36,7 @@ def fleet(bed, names, done=()):
 
 @pytest.mark.parametrize("strategy, kind", [("free", "error"), ("linear", "unreachable")])
 def test_no_batch_starts_after_a_bad_host(bed, bundles, strategy, kind):
-    """Which is bad once it is drained; the other one of its batch is well."""
+    """The host "bad" fails after its drain; the other host of its batch succeeds."""
     variables = fleet(bed, ["bad", "done", "next"], ["done"])
     before = bed.states()
     bed.fault_at["bad"] = ("nvidia_gpu_info", kind)

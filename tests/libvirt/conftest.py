@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A real libvirtd of its own, in a mount namespace where its directories are those of a fake host: this machine's (Debian 12 where tests run), and
-Debian 13's in a root tree. This machine's libvirt is not touched."""
+"""Real libvirtd daemons in a mount namespace with the directories of a fake host: this machine's libvirtd (Debian 12 where tests run), and Debian 13's
+from a root tree. The libvirt service of this machine is not affected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
 
 TWIN = Path(__file__).parents[1] / "twin" / "twin"
 PACKAGES = ["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-system-x86", "qemu-utils"]
-# In the namespace these directories are the fake host's ($1). $2: the root tree that has the programs, empty for this machine's.
+# Bind-mount directories of the fake host ($1) in the namespace. $2: the root tree with the programs, empty for this machine's programs.
 START = """
 for name in run var/log var/cache var/lib etc; do mkdir -p "$1/$name"; mount --bind "$1/$name" "$2/$name" || exit 1; done
 [ -z "$2" ] || for name in dev proc sys tmp; do mount --rbind "/$name" "$2/$name" || exit 1; done
@@ -43,7 +43,7 @@ DOMAIN = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qe
 
 
 def missing():
-    """Why there can be no libvirtd here, or None."""
+    """Return the reason why libvirtd cannot run here, or None."""
     programs = [name for name in ("libvirtd", "virsh", "unshare", "qemu-system-x86_64", "qemu-img") if not shutil.which(name)]
     if programs:
         return "not installed: %s (Debian: %s)" % (", ".join(programs), " ".join(PACKAGES))
@@ -53,7 +53,7 @@ def missing():
 
 
 class Machine:
-    """A fake host with two A40-24Q, and a libvirtd for it. tree: the root tree that has libvirt and QEMU, empty for this machine."""
+    """A fake host with two A40-24Q, and a libvirtd for it. tree: the root tree with libvirt and QEMU, empty for this machine's programs."""
 
     uri = "qemu:///system"
 
@@ -80,41 +80,41 @@ class Machine:
             time.sleep(0.2)
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Stands for system.command.run: virsh is real."""
+        """Replace system.command.run, but run the real virsh."""
         if argv[0] == "virsh":
             return command.run([*self.inside, *argv], timeout, env, keeps_lock)
         return self._fake(argv, timeout, env, keeps_lock)
 
     def virsh(self, *words, check=True):
-        """Runs virsh."""
+        """Run virsh and return the process."""
         done = subprocess.run([*self.inside, "virsh", "-q", "-c", self.uri, *words], check=False, text=True, capture_output=True)
         assert not check or done.returncode == 0, done.stderr
         return done
 
     def define(self, name, devices="<graphics type='vnc'/>", more="", check=True):
-        """Defines a VM."""
+        """Define a VM."""
         path = self.root + "/domain.xml"
         with open(path, "w", encoding="utf-8") as handle:
             handle.write(DOMAIN % (name, devices, more))
         return self.virsh("define", path, check=check)
 
     def domain(self, name):
-        """A VM as our reader has it."""
+        """Return a VM as libvirt_xml reads it."""
         (one,) = [one for one in libvirt_xml.all_domains(self.host.ctx)[0] if one.name == name]
         return one
 
     def has(self, name):
-        """Keys of the devices in a VM's definition."""
+        """Return the keys of the devices in a VM's definition."""
         return [one.key for one in self.domain(name).defined]
 
     def clear(self):
-        """Removes all VMs."""
+        """Remove all VMs."""
         for uuid in self.virsh("list", "--all", "--uuid").stdout.split():
             self.virsh("destroy", uuid, check=False)
             self.virsh("undefine", uuid, "--managed-save", "--snapshots-metadata")
 
     def end(self):
-        """Ends the daemon."""
+        """Stop the daemon."""
         with contextlib.suppress(AssertionError):
             self.clear()
         self.daemon.terminate()
@@ -124,7 +124,7 @@ class Machine:
 
 @pytest.fixture(scope="session", params=["", "debian13"], ids=["libvirt of this machine", "libvirt of Debian 13"])
 def daemon(request):
-    """One libvirtd for all tests."""
+    """Yield one libvirtd for all tests."""
     reason = missing()
     if reason:
         pytest.skip(reason)
@@ -133,7 +133,7 @@ def daemon(request):
         made = subprocess.run([TWIN, "tree", "--os", request.param, *PACKAGES], check=False, stdout=subprocess.PIPE, text=True)
         assert made.returncode == 0, "a root tree of %s with libvirt could not be built: see above" % request.param
         tree = made.stdout.splitlines()[-1]
-    root = tempfile.mkdtemp(prefix="vgpu-")  # a socket's path has 107 bytes at most
+    root = tempfile.mkdtemp(prefix="vgpu-")  # a socket's path may have at most 107 bytes
     made = None
     try:
         made = Machine(root, tree)
@@ -147,6 +147,6 @@ def daemon(request):
 
 @pytest.fixture
 def machine(daemon):
-    """The libvirtd, without VMs."""
+    """Return the libvirtd without VMs."""
     daemon.clear()
     return daemon

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""vGPUs for VMs of a real libvirt: what it takes, what it refuses, and what its files look like."""
+"""vGPUs for VMs of a real libvirt: accepted requests, refused requests, and the resulting definitions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ONE, TWO = ("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a1%d" % number for number in (1, 2
 RICH = """<graphics type='vnc' passwd='wort'/>
 <hostdev mode='subsystem' type='mdev' managed='yes' model='vfio-pci' display='off'><source><address uuid='%s'/></source>
 <alias name='ua-gpu0'/><rom bar='off'/><address type='pci' domain='0x0000' bus='0x00' slot='0x09' function='0x0'/></hostdev>""" % ONE
-# In QEMU's arguments, and no device for QEMU: a VM that starts, and seems to have a VF.
+# A QEMU argument that names a VF but adds no device: the VM starts and appears to have the VF.
 PINNED = "<qemu:commandline><qemu:arg value='-fw_cfg'/><qemu:arg value='name=opt/vgpu,string=host=0000:e7:00.4'/></qemu:commandline>"
 
 
 def attach(machine, *domains, **words):
-    """The module's outcome."""
+    """Run nvidia_vgpu_attach and return its outcome."""
     return call(nvidia_vgpu_attach, machine.host, connect=machine.uri, domains=list(domains), **words)
 
 
@@ -34,7 +34,7 @@ def web(*vgpus, name="web1"):
 
 
 def elements(machine, name):
-    """The <hostdev>s of a definition."""
+    """Return the <hostdev> elements of a definition."""
     text = machine.virsh("dumpxml", "--inactive", "--security-info", name).stdout
     return ElementTree.fromstring(text).findall("devices/hostdev")
 
@@ -113,7 +113,7 @@ def test_a_managed_save_is_a_user(machine):
     machine.virsh("start", "--paused", "web1")
     machine.virsh("managedsave", "web1")
     uuid = machine.domain("web1").uuid
-    machine.define("web1", more="<uuid>%s</uuid>" % uuid)  # without the device, which the saved state has
+    machine.define("web1", more="<uuid>%s</uuid>" % uuid)  # the new definition lacks the device, which the saved state has
     one = machine.domain("web1")
     assert not one.running and one.defined == [] and one.fixed == [] and one.saved == {"0000:e7:00.4": "its managed save"}
     refused = attach(machine, web({"uuid": ONE}, name="web2"))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""How many worlds: VGPU_WORLDS of each suite, from VGPU_WORLDS_SEED millions on; without them a slice, the same in each run."""
+"""Settings of the worlds. VGPU_WORLDS: number of worlds per suite (default: 20). VGPU_WORLDS_SEED: millions to add to the first world's number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ settings.register_profile(
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
-    max_examples=2,  # the empty one, and a random one
+    max_examples=2,  # the empty example and a random one
     stateful_step_count=20,
     print_blob=False,
     phases=[Phase.generate, Phase.shrink] if not os.environ.get("VGPU_WORLDS_NOSHRINK") else [Phase.generate],

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""GPUs of the model's worlds: what NVIDIA calls them, how a layout may name them, and the fake model that stands for each."""
+"""GPUs of the model's worlds: NVIDIA's name, the spellings that a layout may use, and the fake model of each GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake import models
 
 from ansible_collections.vgpu.kvm.tests.model.rules import Board, Profile, Type
 
-# An RTX PRO 6000 with few VFs and types, so that a run is short.
+# An RTX PRO 6000 with few VFs and types, which keeps a run short.
 SMALL_RTX = models.FakeModel(
     "0x2bb5", models.RTXPRO6000.title, 96, 10,
     [one for one in models.RTXPRO6000.types if one.profile and one.gib in (3, 6, 12, 24, 48, 96) or not one.profile and one.gib >= 24],
@@ -19,14 +19,14 @@ SMALL_RTX = models.FakeModel(
 
 
 class Card(NamedTuple):
-    """model: how NVIDIA's lists and a layout call it. fake: the fake host's model."""
+    """A GPU model. model: its name in NVIDIA's lists and in layouts. fake: the fake host's model."""
 
     model: str
     fake: models.FakeModel
 
     @property
     def types(self) -> Dict[str, Type]:
-        """Types by short name."""
+        """Return the vGPU types by short name."""
         return {
             one.short: Type(one.short, one.name, one.id, one.gib, one.most, one.profile.name if one.profile else None, one.per_gi)
             for one in self.fake.types
@@ -34,23 +34,23 @@ class Card(NamedTuple):
 
     @property
     def board(self) -> Board:
-        """Where its GPU instances fit."""
+        """Return the board, which defines where GPU instances fit."""
         return Board([Profile(one.name, one.slices, one.memory, one.total) for one in self.fake.profiles])
 
     @property
     def on_pf(self) -> bool:
-        """Whether the PF holds the vGPUs."""
+        """Return whether the PF holds the vGPUs."""
         return not (self.fake.vfs and self.fake.vf_device)
 
     def spellings(self, address: str, uuid: str) -> List[List[str]]:
-        """How a layout may name the GPU at this address, the narrowest rank first."""
+        """Return the spellings of the GPU at this address, grouped by rank from the most specific to "all"."""
         domain, bus, rest = address.split(":")
         exact = [address, "%08x:%s:%s" % (int(domain, 16), bus.upper(), rest), "%x:%s:%s" % (int(domain, 16), bus, rest), uuid]
         if int(domain, 16) == 0:
             exact.append("%s:%s" % (bus, rest))
         device, subsystem = self.fake.device[2:], self.fake.subsystem[2:]
         product = self.fake.title
-        vendored = product.split(" ", 1)[1] == self.model  # "NVIDIA A40" is the model with its vendor, not a product
+        vendored = product.split(" ", 1)[1] == self.model  # "NVIDIA A40" is the model with its vendor, not a product name
         return [
             exact,
             ["10de:%s:%s" % (device, subsystem), "10DE:%s:%s" % (device.upper(), subsystem.upper())],
@@ -73,8 +73,8 @@ CARDS = {
     "rtxpro6000": Card("RTX PRO 6000 Blackwell SE", SMALL_RTX),
 }
 ADDRESSES = ["0000:3b:00.0", "0000:17:00.1", "0000:e7:00.0", "0000:e8:00.0", "10000:01:00.0"]
-# Known to NVIDIA's lists, in no world: such an entry is passed over.
+# GPUs of NVIDIA's lists that occur in no world. The module ignores such spellings.
 ELSEWHERE = ["B200", "M60", "10de:2901", "10de:3182"]
-# The same of cards that a world may lack, too.
+# All spellings of known models, including models that a world may lack.
 WORDS = {word for card in CARDS.values() for words in card.spellings("0000:00:00.0", "-")[1:-1] for word in words}.union(ELSEWHERE)
 UUIDS = ["3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a%02x" % number for number in range(5)]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Says of a layout on a host what the module must do: refuse, and why; or which vGPUs stay, go and come."""
+"""The model's judgment of a layout on a host: the module must refuse it, with reasons, or must keep, remove and create certain vGPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.vgpu.kvm.tests.model.world import GpuState, State, Vgpu
 
 
 class Judgement(NamedTuple):
-    """removals: how many vGPUs go, by GPU, as (least, most); None where it is left open. lost: listed GPUs that fell off the bus."""
+    """The judgment of a layout. removals: (least, most) number of vGPUs to remove by GPU, or None if open. lost: listed GPUs that fell off the bus."""
 
     verdict: Verdict
     removals: Dict[str, Tuple[int, int] | None]
@@ -21,17 +21,17 @@ class Judgement(NamedTuple):
 
 
 class Judge:
-    """One layout on one state."""
+    """The judge of one layout on one state of the host."""
 
     def __init__(self, world: World, state: State, meaning: Meaning) -> None:
         self.world, self.state, self.meaning = world, state, meaning
         self.reasons: List[str] = list(meaning.reasons)
         self.open: List[str] = list(meaning.open)
         self.removals: Dict[str, Tuple[int, int] | None] = {}
-        self.named: Dict[str, str] = {}  # UUIDs with the GPU that gets them
+        self.named: Dict[str, str] = {}  # {UUID: GPU} of the UUIDs that the layout assigns
 
     def judge(self) -> Judgement:
-        """The judgement."""
+        """Return the judgment of the layout."""
         listed = self.meaning.gpus
         lost = tuple(gpu for gpu in listed if self.state.gpus[gpu].off_bus)
         uuids: Set[str] = set()
@@ -56,19 +56,19 @@ class Judge:
         return Judgement(Verdict(tuple(self.reasons), tuple(self.open)), self.removals, lost)
 
     def protected(self, gpu: str) -> Set[int]:
-        """vGPUs that nobody may touch: used ones, and those that may be the used one that the driver reports without a name."""
+        """Return the serials of vGPUs that must not change: those in use, and those that may be the vGPU in use that the driver reports without a name."""
         if self.world.blind:
             return {one.serial for one in self.state.on(gpu)}
         found = {one.serial for one in self.state.on(gpu) if one.used}
         for key in sorted(self.world.hidden):
             mdev = self.world.kernel.mdevs.get(key)
             if mdev and mdev.parent.vendor and mdev.parent.vm_name is None and mdev.parent.gpu.address == gpu:
-                home = mdev.gi.id if mdev.gi else None  # nvidia-smi shows it, and sysfs that of each VF
+                home = mdev.gi.id if mdev.gi else None  # nvidia-smi shows the GPU instance of the vGPU, and sysfs shows it for each VF
                 found |= {one.serial for one in self.state.on(gpu) if one.type == mdev.type.short and one.gi == home}
         return found
 
     def ours(self, one: Vgpu) -> bool:
-        """Whether a layout had set this vGPU's parameters."""
+        """Return whether a layout has set the parameters of this vGPU."""
         return self.world.params.get(one.serial) == one.params or self.world.vf_params.get(one.key) == one.params
 
     def _unlisted(self, gpu: str) -> None:
@@ -88,7 +88,7 @@ class Judge:
             self.reasons.append("%s: a vGPU that must go is in use" % gpu)
 
     def _moved(self, lost: Tuple[str, ...]) -> None:
-        """UUIDs that exist on another GPU than the one that is to have them."""
+        """Judge UUIDs that exist on another GPU than the one that the layout assigns."""
         for one in self.state.vgpus:
             target = self.named.get(one.key)
             if target in (None, one.gpu) or one.gpu in self.meaning.gpus and one.gpu not in lost:
@@ -99,7 +99,7 @@ class Judge:
                 self.reasons.append("%s is another's, on a GPU that is not listed" % one.key)
 
     def _lost(self, gpu: str, want: GpuWant) -> None:
-        """What can't be true of the GPU in any state may be refused although it is off the bus."""
+        """Judge a GPU off the bus: the module may refuse a request that the GPU could not fulfill in any state."""
         refusals, self.reasons = self.reasons, []
         state = self.state.gpus[gpu]._replace(vfs=self.state.gpus[gpu].card.fake.vfs, usable=tuple(range(self.state.gpus[gpu].card.fake.vfs)))
         self._slots(gpu, want, state)
@@ -134,7 +134,7 @@ class Judge:
         self.removals[gpu] = self._least(gpu, want, state, types, stay)
 
     def _least(self, gpu: str, want: GpuWant, state: GpuState, types: List[Type], stay: Stay) -> Tuple[int, int]:
-        """How many vGPUs go. Where an idle mediated device lives is not known: then what must go wherever they may be is allowed."""
+        """Return the smallest and the largest acceptable number of removals. They differ because the GPU instance of an idle mediated device is unknown."""
         there = self.state.on(gpu)
         if not state.mig or not there or not want.wants or any(not one.profile for one in types):
             return (len(there) - stay.kept,) * 2
@@ -142,7 +142,7 @@ class Judge:
         return (least, least if self.world.vendor else self._gone(there, want, state, types, stay.kept, True))
 
     def _gone(self, there: List[Vgpu], want: GpuWant, state: GpuState, types: List[Type], most: int, spread: bool) -> int:
-        """How many must go for the rest to find room; never what nobody may touch."""
+        """Return how many vGPUs must be removed to make room for the others, without removing a protected vGPU."""
         protected = self.protected(there[0].gpu)
         for size in range(most, -1, -1):
             for kept in combinations(there, size):
@@ -154,7 +154,7 @@ class Judge:
         return len(there)
 
     def _room(self, state: GpuState, want: GpuWant, types: List[Type], kept: Sequence[Vgpu], spread: bool = False) -> bool:
-        """Whether all vGPUs find GPU instances while some stay where they are; spread: wherever idle ones may be, as that is not known."""
+        """Return whether all vGPUs find GPU instances while some stay. With `spread`, this must hold wherever the idle vGPUs live, because that is unknown."""
         homes = [(state.card.types[one.type], one.gi or 0) for one in kept if one.used or not spread]
         idle = [state.card.types[one.type] for one in kept if not one.used and spread]
         blind, held = {one.profile for one in idle}, {home for dummy, home in homes}
@@ -163,7 +163,7 @@ class Judge:
         return all(self._finds(state, want, instances_needed(types, homes + some, free), kept, pinned, spread) for some in spreads(idle, homes, free))
 
     def _finds(self, state: GpuState, want: GpuWant, new: List[str], kept: Sequence[Vgpu], pinned: Sequence[Instance], spread: bool) -> bool:
-        """Whether new GPU instances find places beside those that stay, and are listed if any are."""
+        """Return whether new GPU instances fit beside those that stay, and whether the layout lists all of them if it lists any."""
         if want.mig is not None:
             rest = list(want.mig)
             shown = {one.gi for one in kept if self.world.vendor or one.used and one.key not in self.world.hidden and not self.world.blind}
@@ -171,7 +171,7 @@ class Judge:
                 if instance.profile in rest:
                     rest.remove(instance.profile)
                 elif spread or instance.id in shown:
-                    return False  # else it stays beside the listed ones: nobody can tell in which of a profile a mediated device lives
+                    return False  # otherwise the instance stays: whether a mediated device lives in it is unknown
             if any(new.count(name) > rest.count(name) for name in new):
                 return False
             new = rest
@@ -209,14 +209,14 @@ class Judge:
             return
         protected = self.protected(gpu)
         used = [one for one in self.state.on(gpu) if one.serial in protected]
-        if any(not state.card.types[one.type].profile for one in used):  # as nvidia_mig asks: what would be, were MIG mode on
+        if any(not state.card.types[one.type].profile for one in used):  # nvidia_mig checks this as if MIG mode were enabled
             self.reasons.append("%s: a time-sliced vGPU is in use" % gpu)
         elif not self._room(state, want, types, used):
             self.reasons.append("%s: GPU instances find no place" % gpu)
 
 
 def wanted_params(before: Dict[int, Vgpu], judge: Judge, one: Vgpu, want: Want) -> bool:
-    """Whether the parameters of a vGPU are those that the layout asks for."""
+    """Return whether the parameters of a vGPU are those that the layout requests."""
     if want.params is not None:
         return one.params == want.params
     old = before.get(one.serial)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Layouts in every spelling that the documentation allows, each with what it means."""
+"""Random layouts in every spelling that the documentation allows, and the meaning of each layout."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from ansible_collections.vgpu.kvm.tests.model.rules import Type, Want, instances
 from ansible_collections.vgpu.kvm.tests.model.world import State, World
 
 T = TypeVar("T")
-# What layouts of a world may have more often than those of others, or never; wrong: what refuses them.
+# Features that a world's layouts use more often than those of other worlds, or never. "wrong" stands for errors that cause a refusal.
 HABITS = ("uuid", "vf", "vgpu_params", "mixed_sizes", "mig", "wrong")
 
 
 class Pick:
-    """Random choices in words."""
+    """A named interface to random choices."""
 
     def __init__(self, source: Random) -> None:
         self._random = source
 
     def one(self, choices: Sequence[T]) -> T:
-        """One of them."""
+        """Return one of the choices."""
         return self._random.choice(choices)
 
     def number(self, least: int, most: int) -> int:
-        """A number."""
+        """Return a number between two limits, both included."""
         return self._random.randint(least, most)
 
     def rarely(self, percent: int) -> bool:
-        """True in so many of a hundred cases."""
+        """Return True in the given percentage of cases."""
         return self._random.randrange(100) < percent
 
     def some(self, choices: Sequence[T], most: int) -> List[T]:
-        """Up to so many of them, none twice."""
+        """Return up to `most` of the choices, each at most once."""
         rest, found = list(choices), []
         for dummy in range(self.number(0, min(most, len(rest)))):
             found.append(rest.pop(self.number(0, len(rest) - 1)))
@@ -43,7 +43,7 @@ class Pick:
 
 
 class GpuWant(NamedTuple):
-    """What a layout means for one GPU. mig: GPU instances that it lists, None where they follow from the types."""
+    """The meaning of a layout for one GPU. mig: the GPU instances that the layout lists, or None if they follow from the types."""
 
     wants: Tuple[Want, ...]
     mixed: bool
@@ -51,30 +51,30 @@ class GpuWant(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """What a layout means on a host: by GPU; why it is refused by its words alone; what the documentation leaves open."""
+    """The meaning of a layout on a host. gpus: meaning by GPU. reasons: errors in the layout itself. open: cases that the documentation leaves open."""
 
     gpus: Dict[str, GpuWant]
     reasons: Tuple[str, ...]
     open: Tuple[str, ...]
 
     def wants(self) -> List[Want]:
-        """The vGPUs of all GPUs."""
+        """Return the requested vGPUs of all GPUs."""
         return [one for gpu in self.gpus.values() for one in gpu.wants]
 
 
 class _Writer:
-    """Writes one layout. other: how many of a hundred are for the other MIG mode than the GPU has."""
+    """Writer of one layout. other: percentage of cases in which the vGPU types need the other MIG mode than the GPU has."""
 
     def __init__(self, world: World, pick: Pick, mig: bool, other: int = 6) -> None:
         self.world, self.pick, self.mig, self.other = world, pick, mig, other
         self.state: State = world.state()
 
     def often(self, word: str, percent: int) -> bool:
-        """True in so many of a hundred cases, as often as this world has it."""
+        """Return True in the given percentage of cases, multiplied by the world's factor for the feature."""
         return self.pick.rarely(percent * self.world.habits.get(word, 1))
 
     def layout(self) -> List[Dict[str, Any]]:
-        """Entries: mostly one for each of some GPUs, now and then one for several."""
+        """Return entries: usually one for each of some GPUs, rarely one for several GPUs."""
         if self.pick.rarely(7):
             return []
         if self.pick.rarely(10) and not self.world.vendor and len(self.world.cards) > 1:
@@ -85,7 +85,7 @@ class _Writer:
         return entries
 
     def moved(self) -> List[Dict[str, Any]]:
-        """What is there once more, but a UUID on another GPU, also one that is only stored."""
+        """Return the current vGPUs with one UUID moved to another GPU. The UUID may exist only in the stored layout."""
         pick, world = self.pick, self.world
         named = [(one.gpu, one.type, one.key) for one in self.state.vgpus if one.key in UUIDS]
         named += [(gpu, one["type"], one["uuid"]) for gpu, vgpus in sorted(world.stored().items()) for one in vgpus if one["uuid"] in UUIDS]
@@ -102,7 +102,7 @@ class _Writer:
         return entries
 
     def entry(self, gpu: str) -> Dict[str, Any]:
-        """An entry that fits this GPU, more or less."""
+        """Return an entry that usually fits this GPU."""
         pick, card = self.pick, self.world.cards[gpu]
         ranks = card.spellings(gpu, self.world.host.pf(gpu).uuid)
         rank = pick.one([0, 0, 0, 0, 1, 2, 2, 3, 3, 4])
@@ -126,7 +126,7 @@ class _Writer:
         return entry
 
     def lines(self, gpu: str) -> List[Dict[str, Any]]:
-        """vGPUs: those that are there with a change, or other ones."""
+        """Return lines with the GPU's current vGPUs and a change, or with other vGPUs."""
         pick, goal = self.pick, self.world.goal.get(gpu)
         if (self.state.on(gpu) or goal and goal.facts) and pick.rarely(60):
             return self.changed(gpu)
@@ -135,7 +135,7 @@ class _Writer:
         first, room = pick.one(types), 1.0
         for number in range(pick.one([0, 1, 1, 2, 2, 3])):
             kin = [one for one in types if one.gib == first.gib] if pick.number(0, 7) else types
-            if first.profile and pick.number(0, 2):  # those that share its GPU instances, or could but for their size
+            if first.profile and pick.number(0, 2):  # prefer types that share the GPU instances of the first type, or that differ only in size
                 kin = [one for one in types if one.profile == first.profile and (one.gib == first.gib or not pick.number(0, 2))]
             one = first if number == 0 or not pick.number(0, 2) else pick.one(kin)
             most = min(4, max(0, int(room / self.share(gpu, one) + 0.01)))
@@ -147,21 +147,21 @@ class _Writer:
         return lines
 
     def share(self, gpu: str, one: Type) -> float:
-        """The part of the GPU that a vGPU of the type takes, more or less."""
+        """Return the approximate share of the GPU that a vGPU of this type takes."""
         card = self.world.cards[gpu]
         if not one.profile:
             return max(1 / one.most, one.gib / card.fake.gib)
         return card.board.profiles[one.profile].memory / max(profile.memory for profile in card.fake.profiles) / one.per_gi
 
     def pool(self, gpu: str) -> List[Type]:
-        """Types to choose from; mostly those that the mode of the GPU offers."""
+        """Return the types to choose from, usually those that the GPU's mode offers."""
         types = sorted(self.world.cards[gpu].types.values())
         mig = self.state.gpus[gpu].mig is not (self.mig and self.pick.rarely(self.other))
         found = [one for one in types if bool(one.profile) == mig]
         return found if found and not self.often("wrong", 2) else types
 
     def changed(self, gpu: str) -> List[Dict[str, Any]]:
-        """The vGPUs of a GPU, or those of its last layout, once more: with one more, one less or one of another type."""
+        """Return the current vGPUs of a GPU, or those of its last layout, with added, removed or replaced vGPUs."""
         pick, goal = self.pick, self.world.goal.get(gpu)
         there = [(one.type, one.key) for one in self.state.on(gpu)]
         if goal and goal.facts and (not there or pick.number(0, 1)):
@@ -178,7 +178,7 @@ class _Writer:
         return self.again(gpu, there)
 
     def moved_together(self, gpu: str, there: Sequence[Tuple[str, str]]) -> List[Tuple[str, str]]:
-        """Some of these MIG-backed vGPUs, and one for which there is room if the GPU instances of the others move together: a large one, or another size."""
+        """Return some of these MIG-backed vGPUs and a large or differently sized one that fits only after the GPU instances of the others move."""
         pick, card = self.pick, self.world.cards[gpu]
         rest = list(there)
         for dummy in range(pick.number(1, 3)):
@@ -193,7 +193,7 @@ class _Writer:
         return rest + [(pick.one(sorted(kin) or large if pick.number(0, 2) else large).short, "")]
 
     def again(self, gpu: str, there: Sequence[Tuple[str, str]]) -> List[Dict[str, Any]]:
-        """Lines for (type, key): mostly with the UUIDs that layouts give."""
+        """Return lines for (type, key), usually with the UUIDs that layouts have set."""
         counts: Dict[Tuple[str, str], int] = {}
         for short, key in there:
             word = key if key in UUIDS and self.pick.number(0, 4) else ""
@@ -201,7 +201,7 @@ class _Writer:
         return [self.line(gpu, self.world.cards[gpu].types[short], number, word) for (short, word), number in counts.items()]
 
     def line(self, gpu: str, one: Type, count: int, uuid: str = "") -> Dict[str, Any]:
-        """One line of an entry."""
+        """Return one line of an entry."""
         pick = self.pick
         spelling = pick.one([one.short, one.short, one.name, "nvidia-" + one.id, "vfio-pci-" + one.id, one.id])
         if self.often("wrong", 1):
@@ -223,30 +223,30 @@ class _Writer:
 
 
 def profiles(card: Card, pick: Pick) -> List[str]:
-    """Names of GPU instance profiles, now and then the same more than once."""
+    """Return names of GPU instance profiles, sometimes with repetitions."""
     names = [one.name for one in card.fake.profiles]
     found = [pick.one(names) for dummy in range(pick.number(0, 4))]
     return found + found[:1] * pick.one([0, 0, 1, 2])
 
 
 def write(world: World, pick: Pick, mig: bool = False, other: int = 6) -> List[Dict[str, Any]]:
-    """A layout for the host."""
+    """Return a random layout for the host."""
     return _Writer(world, pick, mig, other).layout()
 
 
 def moved(world: World, pick: Pick, mig: bool = False) -> List[Dict[str, Any]]:
-    """A layout that gives a UUID to another GPU."""
+    """Return a layout that moves a UUID to another GPU."""
     return _Writer(world, pick, mig).moved()
 
 
 def rank_of(world: World, gpu: str, spelling: str) -> Optional[int]:
-    """How narrowly a spelling names a GPU; None where it does not."""
+    """Return the rank of a spelling, where 0 is the most specific, or None if it does not match the GPU."""
     ranks = world.cards[gpu].spellings(gpu, world.host.pf(gpu).uuid)
     return next((rank for rank, found in enumerate(ranks) if spelling in found), None)
 
 
 def means(world: World, layout: Sequence[Dict[str, Any]]) -> Meaning:
-    """What the documentation says that a layout means."""
+    """Return the meaning of a layout according to the documentation."""
     reasons, unclear = [], []
     best: Dict[str, Tuple[int, List[Dict[str, Any]]]] = {}
     absent = False
@@ -291,7 +291,7 @@ def means(world: World, layout: Sequence[Dict[str, Any]]) -> Meaning:
 
 
 def _line(world: World, gpu: str, line: Dict[str, Any], reasons: List[str]) -> List[Want]:
-    """The vGPUs of a line on a GPU."""
+    """Return the vGPUs of one line on a GPU."""
     card = world.cards[gpu]
     word = line["type"].rsplit("-", 1)[-1]
     types = card.types
@@ -304,7 +304,7 @@ def _line(world: World, gpu: str, line: Dict[str, Any], reasons: List[str]) -> L
     number = None
     if "vf" in line:
         pf = world.host.pf(gpu)
-        addresses = [pf._vf_address(index) for index in range(card.fake.vfs)]  # as the kernel reckons: offset and stride
+        addresses = [pf._vf_address(index) for index in range(card.fake.vfs)]  # as the kernel computes addresses from offset and stride
         if card.on_pf:
             reasons.append("%s has no VFs" % gpu)
         elif line["vf"] in addresses:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The operations of a world, each held against the model."""
+"""The operations of a world, each checked against the model."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from ansible_collections.vgpu.kvm.tests.model.layouts import HABITS, Pick, means
 from ansible_collections.vgpu.kvm.tests.model.rules import Vgpu, instances_needed, satisfied, time_sliced_fit
 from ansible_collections.vgpu.kvm.tests.model.world import Goal, State, World, agree
 
-# What each operation draws from. One number below 2**24, all as likely as any other; larger ranges hypothesis prefers small ones of. 0 does nothing, so
-# that an example shrinks to fewer operations and each of the rest stays what it was.
+# Each operation draws its choices from one number. hypothesis prefers small numbers in ranges above 2**24; in smaller ranges, all are equally likely. The
+# number 0 does nothing, which lets an example shrink to fewer operations without changing the others.
 NUMBERS = st.integers(0, 2**24 - 1)
-STRANDED = (None, "pci-pf-stub")  # drivers of a PF whose VFs somebody was about to enable
+STRANDED = (None, "pci-pf-stub")  # drivers of a PF while another program enables its VFs
 Fact = Tuple[str, str, Optional[int], str, Optional[str]]
 
 
 class Worlds(RuleBasedStateMachine):
-    """One world. cards: what its GPUs may be."""
+    """One world as a state machine. cards: the possible models of its GPUs."""
 
     cards: Sequence[str] = ()
     mig = False
@@ -39,12 +39,12 @@ class Worlds(RuleBasedStateMachine):
         super().__init__()
         self.world: World = None  # type: ignore[assignment]
         self.last: Optional[List[Dict[str, Any]]] = None
-        self.names: List[str] = []  # of operations, each as often as it is likely
-        self.swapped: Set[str] = set()  # GPUs that are other cards than the stored layout knows
+        self.names: List[str] = []  # names of the operations, repeated according to their weights
+        self.swapped: Set[str] = set()  # GPUs whose card differs from the card in the stored layout
 
     @initialize(number=NUMBERS)
     def begin(self, number: int) -> None:
-        """A host is built."""
+        """Build a host."""
         if not number:
             return
         pick = Pick(Random(number))
@@ -53,7 +53,7 @@ class Worlds(RuleBasedStateMachine):
         vendor = bool(pick.number(0, 1))
         self.world = World(gpus, vendor, bool(pick.number(0, 1)), pick.some(["short list", "cdevs", "spreads", "side by side"], 3))
         self.world.habits = {word: pick.one([0, 1, 1, 3]) for word in HABITS}
-        # Not all worlds are alike: what is rare in most is frequent in some.
+        # Worlds differ: an operation that is rare in most worlds is frequent in some.
         self.names = [name for name, weight in self.weights for dummy in range(weight * pick.one([0, 1, 1, 3]))] + ["apply"]
         self.built(pick)
         if pick.number(0, 9):
@@ -61,7 +61,7 @@ class Worlds(RuleBasedStateMachine):
             self.world.say("world.host.vfs_on()")
 
     def built(self, pick: Pick) -> None:
-        """More of the host, before its VFs are on."""
+        """Prepare the host further before its VFs are enabled."""
 
     def teardown(self) -> None:
         if self.world is not None:
@@ -77,7 +77,7 @@ class Worlds(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def operation(self, number: int) -> None:
-        """One operation, the frequent ones more often."""
+        """Run one random operation according to the weights."""
         if number and self.world is not None:
             data = Random(number)
             getattr(self, Pick(data).one(self.names))(data)
@@ -85,19 +85,19 @@ class Worlds(RuleBasedStateMachine):
     # --- layouts
 
     def apply(self, data: Random) -> None:
-        """A layout is applied, mostly once VFs are on."""
+        """Apply a layout, usually after enabling the VFs."""
         for gpu, state in self.world.state().gpus.items():
             if state.driver == "nvidia" and not state.vfs and not state.card.on_pf and not state.off_bus and data.randrange(8):
                 self.world.cycle(gpu)
         self.applied(write(self.world, Pick(data), self.mig), Pick(data).one(["fail", "warn"]))
 
     def apply_once_more(self, data: Random) -> None:
-        """The last layout is applied again."""
+        """Apply the last layout again."""
         if self.last is not None:
             self.applied(self.last, "warn")
 
     def apply_killed(self, data: Random) -> None:
-        """A module is killed midway, then run again."""
+        """Kill a module during its run, then run it again."""
         pick, world = Pick(data), self.world
         layout = write(world, pick, self.mig) if self.last is None or pick.number(0, 1) else self.last
         number, fails = pick.number(1, 12), pick.number(0, 3) == 3
@@ -108,7 +108,7 @@ class Worlds(RuleBasedStateMachine):
         self.applied(layout, "warn")
 
     def apply_raced(self, data: Random) -> None:
-        """While a layout is applied, a VM starts with one of the vGPUs."""
+        """Start a VM with one of the vGPUs while a layout is applied."""
         pick, world = Pick(data), self.world
         before = world.state()
         idle = [one.key for one in before.vgpus if not one.used]
@@ -129,12 +129,12 @@ class Worlds(RuleBasedStateMachine):
         self.unsure(before, layout)
 
     def apply_blind(self, data: Random) -> None:
-        """A layout is applied while nvidia-smi does not say who uses vGPUs: each may be in use."""
+        """Apply a layout while nvidia-smi does not list the users of vGPUs. Every vGPU then counts as in use."""
         with self.world.blinded():
             self.applied(write(self.world, Pick(data), self.mig), "warn")
 
     def preflight(self, data: Random) -> None:
-        """Before VFs are on, check mode says what the layout will come to with them."""
+        """Check a layout before the VFs are enabled: check mode predicts the result with enabled VFs."""
         pick, world = Pick(data), self.world
         for gpu, state in world.state().gpus.items():
             if state.driver != "nvidia" or state.off_bus:
@@ -150,10 +150,10 @@ class Worlds(RuleBasedStateMachine):
         outcome = world.call(nvidia_vgpu, check=True, layout=layout, check_mode_assume=["vfs"])
         if outcome.failed:
             agree(bool(judged.verdict.reasons or judged.verdict.open), "refused before VFs are on", lambda: outcome.result["msg"])
-        # What it can't know of types before the VFs are on, it need not refuse.
+        # Check mode may accept a layout whose types are unknown until the VFs are enabled.
 
     def unsure(self, before: State, layout: Sequence[Dict[str, Any]]) -> None:
-        """A run ended midway: what it made is ours, what the boot restores is not known."""
+        """Record an interrupted run: its vGPUs belong to the modules, and the result of the next restore is unknown."""
         self.world.mig_layouts.update(self.world.cards)
         listed = means(self.world, layout).gpus
         self.world.adopted.update(one.serial for one in before.vgpus if one.gpu in listed and one.serial not in self.world.created)
@@ -166,7 +166,7 @@ class Worlds(RuleBasedStateMachine):
         self.world.goal = {gpu: None for gpu in self.world.cards}
 
     def remember_params(self, one: Vgpu) -> None:
-        """The parameters of this vGPU are a layout's; others write other ones, so they can be told apart."""
+        """Record that a layout set the parameters of this vGPU. Others write distinct parameters ("foreign=1")."""
         world = self.world
         world.params.pop(one.serial, None)
         if one.params and one.params != "foreign=1":
@@ -177,7 +177,7 @@ class Worlds(RuleBasedStateMachine):
                 world.vf_params[one.key] = one.params
 
     def applied(self, layout: List[Dict[str, Any]], unresponsive: str) -> None:
-        """Check mode, the real run and a second run, each against the model."""
+        """Apply a layout in check mode, for real and a second time, and check each run against the model."""
         world = self.world
         arguments = {"layout": layout, "settle": 0, "unresponsive_gpus": unresponsive}
         world.say("world.call(nvidia_vgpu, **%r)" % arguments)
@@ -189,7 +189,7 @@ class Worlds(RuleBasedStateMachine):
         check = world.call(nvidia_vgpu, check=True, **arguments)
         outcome = world.call(nvidia_vgpu, **arguments)
         if judged.lost and check.failed and outcome.failed and not refused(outcome):
-            check.result.update(steps=steps(check))  # not said: whether a check that must fail lists its steps as done or as not done
+            check.result.update(steps=steps(check))  # the documentation does not define whether a check that must fail lists its steps as done or as not done
             outcome.result.update(steps=steps(outcome))
             same_answer(check, outcome, "steps", "errors")
         else:
@@ -207,7 +207,7 @@ class Worlds(RuleBasedStateMachine):
         agree(again.writes == 0, "second run writes", lambda: str(world.host.writes[-again.writes:]))
 
     def verdict(self, judged: Judgement, outcome: Outcome, unresponsive: str, before: State) -> None:
-        """It is refused exactly when the model refuses."""
+        """Check that the module refuses exactly if the model refuses."""
         verdict = judged.verdict
         if refused(outcome):
             agree(bool(verdict.reasons or verdict.open), "refused", lambda: outcome.result["msg"])
@@ -220,7 +220,7 @@ class Worlds(RuleBasedStateMachine):
             agree(not outcome.failed, "failed midway", lambda: str(outcome.result))
 
     def result(self, before: State, judge: Judge, judged: Judgement, outcome: Outcome) -> None:
-        """The host is as the layout says, and no more was done for it than needed."""
+        """Check that the host matches the layout and that the module changed no more than needed."""
         world, after = self.world, self.world.state()
         old = {one.serial: one for one in before.vgpus}
         listed = {gpu: want for gpu, want in judge.meaning.gpus.items() if gpu not in judged.lost}
@@ -252,7 +252,7 @@ class Worlds(RuleBasedStateMachine):
         self.check_store(before, after, listed)
 
     def mixed(self, before: State, after: State, gpu: str, want: Any) -> None:
-        """Mixed sizes are on where asked for, and off again where the GPU was empty on the way."""
+        """Check that mixed sizes are enabled where requested, and disabled again on a GPU whose vGPUs were all removed."""
         kept = {one.serial for one in before.on(gpu)} & {one.serial for one in after.on(gpu)}
         if want.wants and want.mixed:
             agree(after.gpus[gpu].mixed, "mixed sizes are off", lambda: gpu)
@@ -260,7 +260,7 @@ class Worlds(RuleBasedStateMachine):
             agree(not after.gpus[gpu].mixed, "mixed sizes stay on", lambda: gpu)
 
     def come_back(self, before: State, after: State, gpu: str, want: Any, judge: Judge) -> None:
-        """vGPUs that vanished come back on their VFs, with their UUIDs; no other type gets these first. A derived UUID stands for one VF."""
+        """Check that vanished vGPUs return to their VFs with their UUIDs before other types take these VFs. A derived UUID always belongs to the same VF."""
         world, old = self.world, {one.serial for one in before.vgpus}
         new = [one for one in after.on(gpu) if one.serial not in old]
         for one in new:
@@ -276,7 +276,7 @@ class Worlds(RuleBasedStateMachine):
         keys = {one.key for one in before.vgpus} | {one.key for one in after.vgpus if one.gpu != gpu}
         recreated = {(one.key, one.vf) for one in before.on(gpu)}
         missing = [fact for fact in goal.facts if fact[2] not in there | pinned and fact[1] not in keys and fact[2] in before.gpus[gpu].usable]
-        # What comes back where others' surplus was is back, too.
+        # A vGPU also counts as returned if it replaces the surplus vGPU of another.
         recreated |= {fact[1:3] for fact in goal.facts if fact not in missing}
         made = [one for one in new if one.vf not in pinned and (one.key, one.vf) not in recreated]
         for short in sorted({one.type for one in made}):
@@ -297,14 +297,14 @@ class Worlds(RuleBasedStateMachine):
             agree(others == free[:len(others)], "free VFs out of order", lambda: "%s, free: %s" % (new, free))
 
     def instances(self, before: State, after: State, gpu: str, want: Any) -> None:
-        """GPU instances are the listed ones, or those that vGPUs live in; a GPU that is emptied keeps those that no layout had. What matches stays."""
+        """Check the GPU instances: listed or used ones exist, an emptied GPU keeps those that no layout had, and matching ones stay."""
         if not after.gpus[gpu].mig:
             return
         old, there = before.gpus[gpu].instances, after.gpus[gpu].instances
         goal = self.world.goal.get(gpu)
         if want.mig is not None:
             profiles = [one.profile for one in there]
-            more = {name for name in profiles if profiles.count(name) > want.mig.count(name)}  # an idle mediated device may live in any of its profile
+            more = {name for name in profiles if profiles.count(name) > want.mig.count(name)}  # an idle mediated device may live in any instance of its profile
             listed = all(profiles.count(name) >= want.mig.count(name) for name in want.mig) and more <= self.blind(after, gpu)
             agree(listed, "GPU instances", lambda: "%s, listed: %s" % (there, want.mig))
         elif want.wants:
@@ -323,11 +323,11 @@ class Worlds(RuleBasedStateMachine):
             agree(found >= most, "GPU instances destroyed", lambda: "%s became %s, %d can stay" % (old, there, most))
 
     def blind(self, after: State, gpu: str) -> Set[Optional[str]]:
-        """Profiles of GPU instances of which nobody can tell whether a mediated device lives in them."""
+        """Return the profiles of GPU instances that may hold a mediated device without showing it."""
         return set() if self.world.vendor else {self.world.cards[gpu].types[one.type].profile for one in after.on(gpu)}
 
     def remember(self, before: State, after: State, judge: Judge, listed: Dict[str, Any]) -> None:
-        """What the model knows of the host from now on."""
+        """Update the model's record of the host after a run."""
         world = self.world
         old = {one.serial for one in before.vgpus}
         for one in after.vgpus:
@@ -351,7 +351,7 @@ class Worlds(RuleBasedStateMachine):
             world.goal[gpu] = Goal(facts, mixed, after.gpus[gpu].vfs, after.gpus[gpu].mig, profiles, asked)  # type: ignore[arg-type]
 
     def check_store(self, before: State, after: State, listed: Dict[str, Any]) -> None:
-        """What is stored for the boot is what is there."""
+        """Check that the layout stored for the boot matches the vGPUs on the host."""
         world = self.world
         stored, earlier = world.stored(), world.stored(before.stored)
         uuids = [one["uuid"] for vgpus in stored.values() for one in vgpus if one["uuid"]]
@@ -372,7 +372,7 @@ class Worlds(RuleBasedStateMachine):
     # --- users
 
     def vm_starts(self, data: Random) -> None:
-        """A VM starts with one or two vGPUs."""
+        """Start a VM with one or two vGPUs."""
         pick = Pick(data)
         free = [one.key for one in self.world.state().vgpus if not one.used and not self.world.host.pf(one.gpu).off_bus]
         keys = pick.some(free, 2)
@@ -380,11 +380,11 @@ class Worlds(RuleBasedStateMachine):
             self.world.start_vm(keys, pick.number(0, 3) == 3, bool(pick.number(0, 1)))
 
     def vms_stop(self, data: Random) -> None:
-        """All VMs stop; those with a whole GPU, too."""
+        """Stop all VMs, including those with a whole GPU."""
         self.world.stop_vms()
 
     def foreign_vgpu(self, data: Random) -> None:
-        """Somebody else creates a vGPU."""
+        """Create a vGPU as another user of the host."""
         pick, world = Pick(data), self.world
         gpu = pick.one(sorted(world.cards))
         card, pf = world.cards[gpu], world.host.pf(gpu)
@@ -396,39 +396,39 @@ class Worlds(RuleBasedStateMachine):
             world.create(parent.address, short, pick.one(UUIDS), pick.one(["", "", "foreign=1"]))
 
     def vgpu_vanishes(self, data: Random) -> None:
-        """Somebody else removes one or more vGPUs that nobody uses."""
+        """Remove one or more unused vGPUs as another user of the host."""
         for one in Pick(data).some([one for one in self.world.state().vgpus if not one.used], 3):
             self.world.remove(one.key)
 
     # --- mishaps
 
     def idle(self, gpu: str) -> bool:
-        """Nobody uses the GPU or a vGPU of it."""
+        """Return whether neither the GPU nor any of its vGPUs is in use."""
         state = self.world.state()
         return state.gpus[gpu].driver == "nvidia" and not any(one.used for one in state.on(gpu))
 
     def vf_cycle(self, data: Random) -> None:
-        """Somebody turns VFs off, and on again or not."""
+        """Disable the VFs of a GPU as another user of the host, and possibly enable them again."""
         pick = Pick(data)
         gpu = pick.one(sorted(self.world.cards))
         if self.idle(gpu) and not self.world.cards[gpu].on_pf:
             self.world.cycle(gpu, bool(pick.number(0, 2)))
 
     def vf_taken(self, data: Random) -> None:
-        """A VM gets a plain VF without a vGPU."""
+        """Give a plain VF without a vGPU to a VM."""
         pick, world = Pick(data), self.world
         free = [vf.address for pf in world.kernel.pfs() for vf in pf.vfs if vf.prefix and not vf.mdevs()]
         if free:
             world.take_vf(pick.one(free))
 
     def off_the_bus(self, data: Random) -> None:
-        """A GPU falls off the bus, or comes back."""
+        """Let a GPU fall off the bus, or let it return."""
         pf = self.world.host.pf(Pick(data).one(sorted(self.world.cards)))
         pf.off_bus = not pf.off_bus
         self.world.say("world.host.pf(%r).off_bus = %r" % (pf.address, pf.off_bus))
 
     def whole_gpu(self, data: Random) -> None:
-        """A GPU goes to vfio-pci and a VM, or comes back."""
+        """Bind a GPU to vfio-pci for a VM, or bind it to nvidia again."""
         pick = Pick(data)
         gpu = pick.one(sorted(self.world.cards))
         if self.world.host.pf(gpu).driver == "vfio-pci":
@@ -437,7 +437,7 @@ class Worlds(RuleBasedStateMachine):
             self.world.to_vfio(gpu, bool(pick.number(0, 1)))
 
     def vfs_by_module(self, data: Random) -> None:
-        """The VFs of all GPUs are enabled by the module."""
+        """Enable the VFs of all GPUs with nvidia_sriov."""
         world = self.world
         before = world.state()
         wanted = [gpu for gpu, state in before.gpus.items() if state.driver == "nvidia" and not state.off_bus and not state.card.on_pf]
@@ -448,17 +448,17 @@ class Worlds(RuleBasedStateMachine):
         outcome = world.call(nvidia_sriov, gpus=wanted)
         same_answer(check, outcome, "changed", "actions", "msg")
         if any(before.gpus[gpu].vfs and len(before.gpus[gpu].usable) < before.gpus[gpu].vfs for gpu in wanted):
-            return  # a VF that another driver has: in use, or an error
+            return  # a VF is bound to another driver: it is in use, or the module reports an error
         agree(not outcome.failed, "enabling VFs failed", lambda: outcome.result["msg"])
         after = world.state()
         agree(all(after.gpus[gpu].vfs == world.cards[gpu].fake.vfs for gpu in wanted), "VFs are off", lambda: str(outcome.result))
         agree(after.vgpus == before.vgpus, "enabling VFs changed vGPUs", lambda: str(after.vgpus))
         agree(world.call(nvidia_sriov, gpus=wanted).writes == 0, "second run of nvidia_sriov", lambda: "")
 
-    # --- several of these, one after another
+    # --- sequences of operations
 
     def comes_back(self, data: Random) -> None:
-        """vGPUs vanish, and a layout is applied: the last one, or another."""
+        """Let vGPUs vanish and apply the last layout or another one."""
         self.vgpu_vanishes(data)
         if Pick(data).number(0, 1):
             self.apply_once_more(data)
@@ -466,12 +466,12 @@ class Worlds(RuleBasedStateMachine):
             self.apply(data)
 
     def beside_a_vm(self, data: Random) -> None:
-        """A VM starts, and a layout is applied."""
+        """Start a VM and apply a layout."""
         self.vm_starts(data)
         self.apply(data)
 
     def beside_others(self, data: Random) -> None:
-        """A VM starts with a vGPU of somebody else, and the host is restored."""
+        """Start a VM with a foreign vGPU and run the restore."""
         world = self.world
         before = {one.serial for one in world.state().vgpus}
         self.foreign_vgpu(data)
@@ -481,7 +481,7 @@ class Worlds(RuleBasedStateMachine):
         self.restores(None)
 
     def without_a_gpu(self, data: Random) -> None:
-        """A GPU falls off the bus, a layout is applied, and the GPU comes back or not."""
+        """Let a GPU fall off the bus, apply a layout, and possibly let the GPU return."""
         pick, world = Pick(data), self.world
         pf = world.host.pf(pick.one(sorted(world.cards)))
         pf.off_bus = True
@@ -494,7 +494,7 @@ class Worlds(RuleBasedStateMachine):
         world.say("world.host.pf(%r).off_bus = %r" % (pf.address, pf.off_bus))
 
     def moves_from_a_lost_gpu(self, data: Random) -> None:
-        """The host reboots without a GPU that had vGPUs with named UUIDs, and the layout gives one of these to another GPU."""
+        """Reboot the host without a GPU that had vGPUs with explicit UUIDs, and apply a layout that moves one of these UUIDs to another GPU."""
         pick, world = Pick(data), self.world
         lost = [gpu for gpu, vgpus in sorted(world.stored().items()) if gpu in world.cards and any(one["uuid"] in UUIDS for one in vgpus)]
         if not lost or len(world.cards) < 2:
@@ -507,7 +507,7 @@ class Worlds(RuleBasedStateMachine):
         self.applied(moved(world, pick, self.mig), "warn")
 
     def stranded(self, data: Random) -> None:
-        """At the boot something broke off what enables a GPU's VFs: neither nvidia nor vfio-pci has the PF when the restore begins."""
+        """Interrupt the program that enables a GPU's VFs at boot: neither nvidia nor vfio-pci has the PF when the restore starts."""
         pick, world = Pick(data), self.world
         world.reboot()
         gpus = [gpu for gpu, state in world.state().gpus.items() if state.driver == "nvidia" and not state.card.on_pf and not state.vfs]
@@ -521,24 +521,24 @@ class Worlds(RuleBasedStateMachine):
     # --- the boot
 
     def reboot(self, data: Random) -> None:
-        """The host reboots and restores; the restore may be killed once."""
+        """Reboot the host and run the restore, which may be killed once."""
         pick, world = Pick(data), self.world
         if pick.rarely(10):
             gpu = pick.one(sorted(world.cards))
             world.swap(gpu, pick.one(self.cards))
             goal = world.goal.get(gpu)
-            self.swapped.discard(gpu)  # it may be the former card again
+            self.swapped.discard(gpu)  # the slot may hold the original card again
             if goal and not {fact[3] for fact in goal.facts} & set(world.cards[gpu].types):
                 self.swapped.add(gpu)
         world.reboot(back=bool(pick.number(0, 1)))
         self.restores(pick.number(1, 12) if pick.rarely(35) else None)
 
     def restore_now(self, data: Random) -> None:
-        """Somebody restores on a running host."""
+        """Run the restore on a running host."""
         self.restores(Pick(data).number(1, 12) if Pick(data).rarely(20) else None)
 
     def restores(self, kill: Optional[int]) -> None:
-        """The restore, killed before or not, against what the model owes the host."""
+        """Run the restore, possibly after a killed restore, and check the host against the goals."""
         world = self.world
         if not world.goal:
             return
@@ -567,7 +567,7 @@ class Worlds(RuleBasedStateMachine):
         for one in after.vgpus:
             if one.serial not in old:
                 world.created.add(one.serial)
-            if one.serial not in old or old[one.serial].params != one.params:  # the restore gives an idle vGPU the stored ones
+            if one.serial not in old or old[one.serial].params != one.params:  # the restore gives an idle vGPU its stored parameters
                 self.remember_params(one)
         world.say("world.restored()")
         writes = len(world.host.writes)
@@ -576,17 +576,17 @@ class Worlds(RuleBasedStateMachine):
         agree(world.state() == after or unsure, "second restore changes the host", lambda: "%s became %s" % (after, world.state()))
 
     def restorable(self, before: State, gpu: str, goal: Goal) -> Optional[bool]:
-        """Whether the restore can do for this GPU what it owes; None where the documentation does not say."""
+        """Return whether the restore can reach the goal of this GPU, or None if the documentation does not define it."""
         state, there = before.gpus[gpu], before.on(gpu)
         if gpu in self.swapped:
             return False if goal.facts else None
         lost = [fact[2] for fact in goal.facts if fact[2] is not None and state.vfs and fact[2] not in state.usable]
-        if lost:  # not said: whether the restore frees a VF that vfio-pci has and nobody uses
+        if lost:  # the documentation does not define whether the restore frees an unused VF that is bound to vfio-pci
             vfs = self.world.host.pf(gpu).vfs
             return False if any(self.world.kernel.users(vfs[number].group) for number in lost) else None
         if state.off_bus or state.driver not in ("nvidia", *STRANDED) or state.driver in STRANDED and state.card.on_pf:
             if goal.profiles and not goal.facts:
-                return None  # not said: whether GPU instances alone are missed
+                return None  # the documentation does not define whether missing GPU instances alone are an error
             return False if goal.facts else (True if state.driver != "nvidia" else None)
         if goal.mixed and not state.mixed and there:
             return None
@@ -594,7 +594,7 @@ class Worlds(RuleBasedStateMachine):
             return True
         if goal.mig != state.mig:
             return True if not there and not state.vfs and goal.mig else None
-        keys = {(one.key, one.type) for one in there}  # a VM names a mediated device by its UUID, whichever VF it is on
+        keys = {(one.key, one.type) for one in there}  # a VM refers to a mediated device by its UUID, on whichever VF it is
         missing = [fact for fact in goal.facts if (fact[1], fact[3]) not in keys]
         taken = {one.key for one in before.vgpus} & {fact[1] for fact in missing}
         vfs = {one.vf for one in there} & {fact[2] for fact in missing if fact[2] is not None}
@@ -612,14 +612,14 @@ class Worlds(RuleBasedStateMachine):
         return True
 
     def check_restored(self, before: State, after: State, gpu: str, goal: Goal, errors: Any) -> None:
-        """All that is owed is there, beside what was there."""
+        """Check that the goal's vGPUs exist beside the vGPUs that existed before."""
         if after.gpus[gpu].driver != "nvidia":
             return
         agree(after.gpus[gpu].vfs == (before.gpus[gpu].vfs or goal.vfs), "VFs after the restore", lambda: "%s: %s" % (gpu, after.gpus[gpu].vfs))
         there, old = after.on(gpu), {one.serial for one in before.on(gpu)}
         for fact in goal.facts:
             found = [one for one in there if (one.key, one.type) == (fact[1], fact[3]) and (one.vf == fact[2] or one.serial in old)]
-            # Where none are stored, those that another wrote stay, as in a layout that leaves them out.
+            # Without stored parameters, the parameters that another user wrote stay, as with a layout that does not set them.
             written = [one for one in found if one.serial in old and one.params == "foreign=1" and not fact[4]]
             found = [one for one in found if one.used or fact[4] in (None, one.params) or one in written]
             agree(bool(found), "not restored", lambda fact=fact: "%s; there: %s; errors: %s" % (fact, there, errors))
@@ -628,7 +628,7 @@ class Worlds(RuleBasedStateMachine):
         if not before.on(gpu) and goal.mig:
             found = sorted(one.profile for one in after.gpus[gpu].instances)
             agree(after.gpus[gpu].mig or not goal.facts, "MIG mode after the restore", lambda: gpu)
-            old = [one.profile for one in before.gpus[gpu].instances]  # the restore removes none
+            old = [one.profile for one in before.gpus[gpu].instances]  # the restore removes no GPU instance
             right = all(found.count(name) == goal.profiles.count(name) or found.count(name) == max(old.count(name), goal.profiles.count(name))
                         for name in {*found, *goal.profiles})
             agree(right or not goal.facts, "GPU instances after the restore", lambda: "%s, expected %s" % (found, goal.profiles))
@@ -637,7 +637,7 @@ class Worlds(RuleBasedStateMachine):
 
 
 def staying(board: Any, old: Sequence[Any], wanted: Sequence[str], must: Sequence[Any] = ()) -> int:
-    """How many of the old GPU instances can stay at the most where the wanted profiles are to be."""
+    """Return how many of the old GPU instances can stay at most beside new instances of the requested profiles."""
     most = 0
     for bits in range(2 ** len(old)):
         stay = [one for number, one in enumerate(old) if bits >> number & 1]
@@ -653,22 +653,22 @@ def staying(board: Any, old: Sequence[Any], wanted: Sequence[str], must: Sequenc
 
 
 def goal_fact(one: Vgpu) -> Fact:
-    """What the restore owes for a vGPU; parameters that others wrote are nobody's word."""
+    """Return the properties of a vGPU that the restore must reach. Foreign parameters are not part of them."""
     return one.facts()[:4] + (None if one.params == "foreign=1" else one.params,)
 
 
 def refused(outcome: Outcome) -> bool:
-    """Whether the module refused, before any change."""
+    """Return whether the module refused before any change."""
     return outcome.failed and not outcome.result.get("actions") and not outcome.result.get("not_done")
 
 
 def steps(outcome: Outcome) -> List[str]:
-    """All steps of a run that failed midway."""
+    """Return all steps of a run that failed after some changes."""
     return sorted(outcome.result.get("actions", []) + outcome.result.get("not_done", []))
 
 
 def same_answer(check: Outcome, real: Outcome, *only: str) -> None:
-    """Check mode says what the real run says."""
+    """Check that check mode and the real run return the same values."""
     keys = only or sorted(set(check.result) | set(real.result))
     differ = [key for key in keys if check.result.get(key) != real.result.get(key) and key not in ("diff", "invocation")]
     agree(check.failed == real.failed and not differ, "check differs",
@@ -676,28 +676,28 @@ def same_answer(check: Outcome, real: Outcome, *only: str) -> None:
 
 
 def returned(outcome: Outcome) -> List[Tuple[Any, ...]]:
-    """The module's own list of vGPUs."""
+    """Return the module's list of vGPUs in a comparable form."""
     rows = outcome["vgpus"]
     return sorted((one["gpu"], one["vf"], -1 if one["vf_index"] is None else one["vf_index"], one["type"], one["uuid"] or "") for one in rows)
 
 
 def shown(world: World, one: Vgpu) -> Tuple[Any, ...]:
-    """A vGPU as the module should list it."""
+    """Return a vGPU in the form in which the module should list it."""
     parent = world.host.pf(one.gpu).vfs[one.vf].address if one.vf is not None else one.gpu
     return (one.gpu, parent, one.vf if one.vf is not None else -1, one.type, "" if one.key == parent else one.key)
 
 
 def worlds(machine: Any) -> Callable[[int], None]:
-    """The test of worlds of this machine, one for each number.
+    """Return a test of this machine with one parameter for each world.
 
-    Hypothesis varies what it has run: most of its examples differ from the one before in little. So each world is a run of its own, with one example
-    beside that in which nothing happens.
+    hypothesis varies earlier examples, and most of its examples differ little from the one before. Each world is therefore a separate run with one random
+    example, after the empty example in which no operation runs.
     """
     first = int(os.environ.get("VGPU_WORLDS_SEED") or 0) * 1000000
 
     @pytest.mark.parametrize("number", range(first, first + int(os.environ.get("VGPU_WORLDS") or 20)))
     def test(number: int) -> None:
-        """Model and modules agree."""
+        """Check that model and modules agree in one world."""
         run_state_machine_as_test(seed(number)(machine))
 
     return test

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Plants defects in the planner, one at a time, each in a copy of the collection, and says which of them the model finds.
+"""Plants defects in the planner, one at a time, each in a copy of the collection, and prints which of them the model finds.
 
-Run by hand, from a folder ``ansible_collections/vgpu/kvm``, with pytest and hypothesis:
+Run it by hand, from a directory ``ansible_collections/vgpu/kvm``, with pytest and hypothesis:
 
     python3 tests/model/mutants.py --seconds 300 --jobs 16
 """
@@ -27,7 +27,7 @@ ENGINE = ROOT / "plugins" / "module_utils" / "engine"
 
 
 class Mutant(NamedTuple):
-    """suite: the worlds that can show it. file: below the engine; old, which is there once, becomes new."""
+    """A planted defect. suite: the worlds that can reveal it. file: a file of the engine, in which `old` occurs once and is replaced with `new`."""
 
     title: str
     suite: str
@@ -81,7 +81,7 @@ MUTANTS = (
 
 
 def plant(mutant: Mutant, engine: Path) -> None:
-    """Changes the engine; raises ValueError where the text is not there once."""
+    """Plant the defect in the engine. Raise ValueError unless the old text occurs exactly once."""
     path = engine / mutant.file
     text = path.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
@@ -90,7 +90,7 @@ def plant(mutant: Mutant, engine: Path) -> None:
 
 
 def run(copy: Path, mutant: Mutant, seed: int, until: float, world: str = "") -> tuple[bool, str]:
-    """Runs worlds of that seed, or one of them, with the collection in that folder, until one deviates: (whether one did, what pytest printed)."""
+    """Run the worlds of a seed, or one of them, with a copy of the collection until one deviates. Return (whether one deviated, pytest's output)."""
     path = os.pathsep.join([str(copy.parents[2])] + [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one])
     settings = {"VGPU_WORLDS": "1000", "VGPU_WORLDS_SEED": str(seed), "VGPU_WORLDS_NOSHRINK": "1", "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider", "tests/model/test_%s_worlds.py%s" % (mutant.suite, world)]
@@ -103,7 +103,7 @@ def run(copy: Path, mutant: Mutant, seed: int, until: float, world: str = "") ->
 
 
 def worlds_until_found(mutant: Mutant, seed: int, until: float) -> tuple[int, str]:
-    """Runs worlds until one deviates that the planner as it is passes, or the time is over: (how many were run, the deviation or an empty text)."""
+    """Run worlds until only the mutated planner deviates in one, or the time is over. Return (number of worlds, the deviation or an empty text)."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "ansible_collections" / "vgpu" / "kvm"
         for name in ("plugins", "tests/unit/fake", "tests/model"):
@@ -120,12 +120,12 @@ def worlds_until_found(mutant: Mutant, seed: int, until: float) -> tuple[int, st
                 return number, "" if number and not ended else text[-300:]
             if not run(ROOT, mutant, seed, until, world.group(1))[0]:
                 return number, (kind.group(1) or kind.group(2)).replace("_", " ")
-            seed += 1000  # the planner as it is deviates there, too
+            seed += 1000  # the unchanged planner deviates in the same world
         return number, ""
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the program."""
     parser = argparse.ArgumentParser(description="Plant defects in the planner, and count which of them the model finds.")
     parser.add_argument("--seconds", type=int, default=300, help="for all of them (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
@@ -133,11 +133,11 @@ def main() -> int:
     parser.add_argument("--only", help="part of a title")
     arguments = parser.parse_args()
     chosen = [one for one in MUTANTS if not arguments.only or arguments.only in one.title]
-    compileall.compile_dir(str(ROOT / "plugins"), quiet=2)  # the copies take the files along
+    compileall.compile_dir(str(ROOT / "plugins"), quiet=2)  # the copies include the compiled files
     compileall.compile_dir(str(ROOT / "tests" / "unit" / "fake"), quiet=2)
     until = time.monotonic() + arguments.seconds
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        share = arguments.seconds * arguments.jobs / max(len(chosen), arguments.jobs)  # of the time, for each
+        share = arguments.seconds * arguments.jobs / max(len(chosen), arguments.jobs)  # time limit for each defect
         results = list(pool.map(lambda one: worlds_until_found(one, arguments.seed, min(until, time.monotonic() + share)), chosen))
     for mutant, (number, kind) in zip(chosen, results):
         print("| %s | %s | %s%d | %s |" % (mutant.title, mutant.suite, "" if kind else "not in ", number, kind))

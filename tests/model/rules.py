@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""NVIDIA's rules for vGPUs, as simple as they can be said: what fits, what must go, where GPU instances lie.
+"""NVIDIA's rules for vGPUs in their simplest form: which vGPUs fit, which must go, and where GPU instances may lie.
 
-Written from the facts about NVIDIA's driver and from the documentation of the modules alone. Nothing of the engine was read for it and nothing is
-imported: a rule that both got wrong in the same way is the one thing that this model can't find.
+The rules come from facts about NVIDIA's driver and from the documentation of the modules. They share no code with the engine and were written without
+reading it. The model therefore misses only errors that the model and the engine have in common.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 
 
 class Vgpu(NamedTuple):
-    """A vGPU that is there. key: its UUID, or its VF's address where it has none; serial: another one for each that is created."""
+    """An existing vGPU. key: its UUID, or its VF's address if it has no UUID. serial: a unique number for each created vGPU."""
 
     serial: int
     key: str
     gpu: str
-    vf: Optional[int]  # None on a PF
+    vf: Optional[int]  # None if the vGPU is on a PF
     type: str
     params: str
     used: bool
     gi: Optional[int]
 
     def facts(self) -> Tuple[str, str, Optional[int], str, str]:
-        """What a vGPU is to its VM."""
+        """Return the properties of the vGPU that its VM depends on."""
         return (self.gpu, self.key, self.vf, self.type, self.params)
 
 
 class Want(NamedTuple):
-    """One vGPU of a layout, by its meaning."""
+    """One requested vGPU of a layout."""
 
     type: str
     uuid: Optional[str] = None
     vf: Optional[int] = None
-    params: Optional[str] = None  # None: left out
+    params: Optional[str] = None  # None: the layout sets no parameters
 
 
 class Verdict(NamedTuple):
-    """reasons: why it must be refused; open: why the documentation leaves it open whether it is refused."""
+    """The model's verdict. reasons: causes of a refusal. open: causes for which the documentation does not define whether the module refuses."""
 
     reasons: Tuple[str, ...] = ()
     open: Tuple[str, ...] = ()
 
 
 def cover(left: Sequence[int], rights: Callable[[int], Iterable[int]]) -> Dict[int, int]:
-    """The largest matching {left: right}; those of *left* that come first are preferred: each that can be matched with those before it, is."""
+    """Return the largest matching {left: right}. Earlier elements of `left` take precedence over later ones."""
     owner: Dict[int, int] = {}
 
     def place(one: int, seen: Set[int]) -> bool:
@@ -65,7 +65,7 @@ def cover(left: Sequence[int], rights: Callable[[int], Iterable[int]]) -> Dict[i
 
 
 class Stay(NamedTuple):
-    """kept: how many vGPUs stay at most; stuck: those that must stay and can't."""
+    """The result of may_stay. kept: the largest number of vGPUs that can stay. stuck: protected vGPUs that cannot stay."""
 
     kept: int
     stuck: Tuple[Vgpu, ...]
@@ -74,9 +74,9 @@ class Stay(NamedTuple):
 def may_stay(
     existing: Sequence[Vgpu], wants: Sequence[Want], named: Dict[str, str], protected: Set[int], but: Sequence[Vgpu] = ()
 ) -> Stay:
-    """How many of a GPU's vGPUs a plan can keep.
+    """Return how many of a GPU's vGPUs a plan can keep.
 
-    named: UUIDs that the layout names, with their GPU. protected: serials that nobody may touch. but: those that go.
+    named: {UUID: GPU} of the UUIDs in the layout. protected: serials of vGPUs that must not change. but: vGPUs that will be removed.
     """
     pinned = {want.vf for want in wants if want.vf is not None}
 
@@ -89,7 +89,7 @@ def may_stay(
             return False
         if one.serial not in protected:
             return True
-        return want.params in (None, one.params)  # what a vGPU in use has, it keeps, unless the layout says another word
+        return want.params in (None, one.params)  # a vGPU in use keeps its parameters, unless the layout sets others
 
     order = sorted((number for number, one in enumerate(existing) if one not in but), key=lambda number: existing[number].serial not in protected)
     found = cover(order, lambda one: [other for other, want in enumerate(wants) if fits(existing[one], want)])
@@ -97,7 +97,7 @@ def may_stay(
 
 
 def satisfied(final: Sequence[Vgpu], wants: Sequence[Want], params: Callable[[Vgpu, Want], bool]) -> bool:
-    """Whether the vGPUs of a GPU are exactly the wanted ones."""
+    """Return whether the vGPUs of a GPU are exactly the requested ones."""
     if len(final) != len(wants):
         return False
 
@@ -113,7 +113,7 @@ def satisfied(final: Sequence[Vgpu], wants: Sequence[Want], params: Callable[[Vg
 
 
 class Type(NamedTuple):
-    """A vGPU type. profile: of MIG; per_gi: how many share a GPU instance."""
+    """A vGPU type. profile: its MIG profile, or None. per_gi: how many vGPUs of the type share a GPU instance."""
 
     short: str
     name: str
@@ -125,7 +125,7 @@ class Type(NamedTuple):
 
 
 def time_sliced_fit(types: Sequence[Type], gib: int, slots: Optional[int], mixed: bool, can_mix: bool) -> List[str]:
-    """Why vGPUs of these types do not share a GPU of so much framebuffer. slots: its VFs, None where the PF holds them."""
+    """Return the reasons why vGPUs of these types cannot share a GPU. gib: the GPU's framebuffer. slots: number of VFs, or None if the PF holds the vGPUs."""
     found = []
     if slots is not None and len(types) > slots:
         found.append("more vGPUs than VFs")
@@ -147,7 +147,7 @@ def time_sliced_fit(types: Sequence[Type], gib: int, slots: Optional[int], mixed
 
 
 class Profile(NamedTuple):
-    """A GPU instance profile: compute slices, memory slices, how many there may be."""
+    """A GPU instance profile: its compute slices, its memory slices, and the largest number of its instances."""
 
     name: str
     slices: int
@@ -156,7 +156,7 @@ class Profile(NamedTuple):
 
 
 class Instance(NamedTuple):
-    """A GPU instance at a place."""
+    """A GPU instance and the memory slice at which it starts."""
 
     id: int
     profile: str
@@ -164,7 +164,7 @@ class Instance(NamedTuple):
 
 
 class Board:
-    """Where GPU instances fit: at multiples of their memory slices, none overlapping, no more of a profile than the driver has."""
+    """The positions of GPU instances: at multiples of their memory slices, without overlap, and at most as many per profile as the driver allows."""
 
     def __init__(self, profiles: Sequence[Profile]) -> None:
         self.profiles = {one.name: one for one in profiles}
@@ -172,12 +172,12 @@ class Board:
         self._memory = max([one.memory for one in profiles] or [0])
 
     def starts(self, name: str) -> List[int]:
-        """Where an instance of a profile may begin."""
+        """Return the memory slices at which an instance of a profile may start."""
         one = self.profiles[name]
         return [at for at in range(0, self._memory - one.memory + 1, one.memory) if at + one.slices <= self._compute]
 
     def fits(self, wanted: Sequence[str], pinned: Sequence[Instance] = ()) -> bool:
-        """Whether new instances of the wanted profiles find places beside the pinned ones."""
+        """Return whether new instances of the requested profiles fit beside the pinned ones."""
         if not set(wanted) <= set(self.profiles):
             return False
         for name in self.profiles:
@@ -203,16 +203,16 @@ Size = Tuple[str, int, int]
 
 
 def _size(one: Type) -> Size:
-    """What vGPUs share a GPU instance by."""
+    """Return the properties that vGPUs in one GPU instance have in common."""
     assert one.profile is not None
     return (one.profile, one.gib, one.per_gi)
 
 
 def instances_needed(types: Sequence[Type], kept: Sequence[Tuple[Type, int]] = (), stay: Sequence[Instance] = ()) -> List[str]:
-    """Profiles of the GPU instances that vGPUs need beside those that stay: one framebuffer size in each, of any series.
+    """Return the profiles of the GPU instances that must be created for the vGPUs. A GPU instance holds one framebuffer size, of any series.
 
-    types: of all vGPUs, those that stay included. kept: type and GPU instance of each that stays; what room it leaves is used first. stay: GPU
-    instances that stay, whether one of these lives in them or not.
+    types: types of all vGPUs, including those that stay. kept: type and GPU instance of each vGPU that stays; free room there is used first.
+    stay: GPU instances that stay, with or without a vGPU.
     """
     rooms: Dict[Size, Set[int]] = {}
     for one, instance in kept:
@@ -227,9 +227,9 @@ def instances_needed(types: Sequence[Type], kept: Sequence[Tuple[Type, int]] = (
 
 
 def spreads(idle: Sequence[Type], known: Sequence[Tuple[Type, int]], free: Sequence[Instance]) -> Iterator[List[Tuple[Type, int]]]:
-    """All ways in which vGPUs may live in GPU instances: type and GPU instance, once for each instance in which that size lives.
+    """Yield all possible distributions of vGPUs over GPU instances: one (type, GPU instance) for each instance that holds the size.
 
-    known: type and GPU instance of others. free: GPU instances in which none of these lives.
+    known: type and GPU instance of the other vGPUs. free: GPU instances that hold none of the other vGPUs.
     """
     if not idle:
         yield []

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Layouts on time-sliced GPUs: worlds of twenty operations."""
+"""Worlds of twenty operations with layouts on time-sliced GPUs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ansible_collections.vgpu.kvm.tests.model.machine import Worlds, worlds
 
 
 class LayoutWorlds(Worlds):
-    """mdev on VFs and PFs, vendor-specific VFIO, mixed models."""
+    """Worlds of mediated devices on VFs and PFs, of vendor-specific VFIO, and of mixed GPU models."""
 
     cards = ("a40", "a40", "l40s", "t4", "v100", "a2", "a100", "p40")
 

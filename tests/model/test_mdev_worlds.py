@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Single mediated devices, beside layouts and what others create, in worlds of twenty operations."""
+"""Worlds of twenty operations with single mediated devices, beside layouts and foreign vGPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.vgpu.kvm.tests.model.world import State, agree
 
 
 class Device(NamedTuple):
-    """One of nvidia_mdev's devices by its meaning. vf: None where any free VF of the GPU will do, or the PF holds vGPUs."""
+    """The meaning of one of nvidia_mdev's devices. vf: None if any free VF of the GPU is acceptable or the PF holds the vGPUs."""
 
     present: bool
     uuid: Optional[str]
@@ -26,7 +26,7 @@ class Device(NamedTuple):
 
 
 class MdevWorlds(Worlds):
-    """Hosts whose vGPUs are mediated devices, now and then others."""
+    """Worlds of hosts whose vGPUs are mediated devices, sometimes of hosts with another framework."""
 
     cards = ("a40", "a40", "l40s", "t4", "v100", "p40", "a100", "a2")
     weights = (
@@ -36,7 +36,7 @@ class MdevWorlds(Worlds):
     )
 
     def draw(self, pick: Pick) -> List[Dict[str, Any]]:
-        """Up to four devices in any spelling."""
+        """Return one to four devices in any spelling."""
         world = self.world
         found = []
         there = [one.key for one in world.state().vgpus]
@@ -60,7 +60,7 @@ class MdevWorlds(Worlds):
         return found
 
     def means(self, device: Dict[str, Any], reasons: List[str]) -> Optional[Device]:
-        """What a device means."""
+        """Return the meaning of a device."""
         world = self.world
         present = device.get("state") != "absent"
         if ":" in device.get("uuid", ""):
@@ -83,7 +83,7 @@ class MdevWorlds(Worlds):
         raise AssertionError("a parent that is nowhere")
 
     def devices(self, data: Random) -> None:
-        """Devices are ensured: in check mode, for real, once more."""
+        """Run nvidia_mdev for some devices in check mode, for real, and a second time."""
         world, devices = self.world, self.draw(Pick(data))
         before = world.state()
         reasons: List[str] = []
@@ -115,13 +115,13 @@ class MdevWorlds(Worlds):
         agree(not again.failed and not again["changed"] and not again.writes, "second run of nvidia_mdev", lambda: str(again.result))
 
     def remember_devices(self, before: State) -> None:
-        """Devices of this module are no layout's."""
+        """Record that the devices of nvidia_mdev belong to no layout."""
         old = {one.serial for one in before.vgpus}
         self.world.adopted.update(one.serial for one in self.world.state().vgpus if one.serial not in old)
         self.world.by_hand = True
 
     def check_devices(self, meant: List[Device], after: State, outcome: Any) -> None:
-        """Each device is as it was asked for, and the module says so."""
+        """Check that each device is in the requested state and that the module returns it."""
         there = {one.key: one for one in after.vgpus}
         for one in meant:
             if not one.present:
@@ -137,7 +137,7 @@ class MdevWorlds(Worlds):
         agree(len(outcome["devices"]) == sum(one.present for one in meant), "returned devices", lambda: str(outcome["devices"]))
 
     def judge(self, before: State, meant: List[Device], reasons: List[str], unclear: List[str]) -> List[Any]:
-        """(GPU, type) of all vGPUs afterwards; why it is refused."""
+        """Return (GPU, type) of all vGPUs after the run, and collect the reasons for a refusal."""
         uuids = [one.uuid for one in meant if one.uuid]
         if len(set(uuids)) < len(uuids):
             reasons.append("a UUID twice")
@@ -170,11 +170,11 @@ class MdevWorlds(Worlds):
 
     @staticmethod
     def same(device: Device, one: Vgpu) -> bool:
-        """Whether a vGPU is the device, its UUID apart."""
+        """Return whether a vGPU matches the device, apart from the UUID."""
         return device.gpu == one.gpu and device.type is not None and device.type.short == one.type and device.vf in (None, one.vf)
 
     def place(self, before: State, meant: List[Device], final: List[Vgpu], reasons: List[str], unclear: List[str]) -> List[Any]:
-        """(GPU, type) of what must be created."""
+        """Return (GPU, type) of the vGPUs that must be created."""
         created: List[Any] = []
         free = [one for one in final if one.key not in [device.uuid for device in meant]]
         for device in sorted((one for one in meant if one.present), key=lambda one: one.vf is None):
@@ -210,7 +210,7 @@ class MdevWorlds(Worlds):
 
     @staticmethod
     def fit(before: State, meant: List[Device], final: List[Vgpu], created: List[Any], reasons: List[str]) -> None:
-        """Whether all find room, on each GPU that gets a new one."""
+        """Collect reasons for a refusal: the vGPUs do not fit on a GPU that gets a new one."""
         for gpu in sorted({gpu for gpu, short in created}):
             state = before.gpus[gpu]
             types = [state.card.types[short] for other, short in [(one.gpu, one.type) for one in final] + created if other == gpu]
@@ -221,7 +221,7 @@ class MdevWorlds(Worlds):
             reasons += time_sliced_fit(types, state.card.fake.gib, slots, state.mixed, state.card.fake.mixed)
 
     def devices_killed(self, data: Random) -> None:
-        """The module is killed midway; what it did so far is a beginning."""
+        """Kill nvidia_mdev during its run. The world continues with the incomplete result."""
         pick, world = Pick(data), self.world
         devices, number = self.draw(pick), pick.number(1, 6)
         world.say("world.killed(nvidia_mdev, %d, devices=%r, settle=0)" % (number, devices))

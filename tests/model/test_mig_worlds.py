@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""MIG: modes, GPU instances, and layouts of MIG-backed vGPUs, in worlds of twenty operations."""
+"""Worlds of twenty operations with MIG: modes, GPU instances, and layouts of MIG-backed vGPUs."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ansible_collections.vgpu.kvm.tests.model.world import GpuState, State, agre
 
 
 class MigWorlds(Worlds):
-    """GPUs with MIG, now and then one without."""
+    """Worlds of GPUs with MIG, sometimes with a GPU without MIG."""
 
     cards = ("a100", "a30", "h100", "rtxpro6000", "a100", "h100", "rtxpro6000", "a40")
     mig = True
     weights = Worlds.weights + (("mode", 3), ("mode_of_layout", 3), ("gpu_instances", 2), ("foreign_instance", 2), ("another_size", 3))
 
     def built(self, pick: Pick) -> None:
-        """Some GPUs are in MIG mode already."""
+        """Put some GPUs into MIG mode from the start."""
         for gpu, card in self.world.cards.items():
             if card.fake.profiles and pick.number(0, 3):
                 self.world.say("world.mig(%r)" % gpu)
                 self.world.mig(gpu)
 
     def another_size(self, data: Random) -> None:
-        """More vGPUs than one GPU instance holds; then fewer, and one of another size beside them."""
+        """Apply more vGPUs than one GPU instance holds, then fewer vGPUs together with one of another size."""
         pick, world = Pick(data), self.world
         state = world.state()
         shared = [(gpu, one) for gpu, card in sorted(world.cards.items()) if state.gpus[gpu].mig for one in sorted(card.types.values()) if one.per_gi > 1]
@@ -43,7 +43,7 @@ class MigWorlds(Worlds):
         self.applied([{"gpu": [gpu], "vgpus": [fewer, {"type": pick.one(others).short, "count": 1}]}], "warn")
 
     def mode(self, data: Random) -> None:
-        """The module sets the mode of some GPUs."""
+        """Set the mode of some GPUs with nvidia_mig."""
         pick = Pick(data)
         gpus = pick.some(sorted(self.world.cards), 2) or sorted(self.world.cards)[:1]
         enabled = bool(pick.number(0, 1))
@@ -51,7 +51,7 @@ class MigWorlds(Worlds):
         self.set({gpu: enabled for gpu in gpus}, arguments, [], [])
 
     def mode_of_layout(self, data: Random) -> None:
-        """The module sets the modes that a layout needs."""
+        """Set the modes that a layout needs with nvidia_mig."""
         pick, world = Pick(data), self.world
         layout = write(world, pick, True, 50)
         meaning = means(world, layout)
@@ -61,10 +61,10 @@ class MigWorlds(Worlds):
         modes: Dict[str, Optional[bool]] = {}
         for gpu, want in meaning.gpus.items():
             kinds = {bool(world.cards[gpu].types[one.type].profile) for one in want.wants} | ({True} if want.mig else set())
-            if len(kinds) > 1:  # a type's number is the driver's word, and a GPU off the bus lists none
+            if len(kinds) > 1:  # the driver assigns type numbers, and a GPU off the bus lists none
                 (unclear if before.gpus[gpu].off_bus else reasons).append("%s: MIG-backed and time-sliced at once" % gpu)
             modes[gpu] = True in kinds if kinds and want.mig != () else None
-        # Not said: how much of a layout nvidia_mig checks beyond the modes. What is legal once they are set, it never refuses.
+        # The documentation does not define which parts of a layout nvidia_mig checks besides the modes. It accepts any layout that is valid with the new modes.
         there = {gpu: self.then(state, modes.get(gpu)) for gpu, state in before.gpus.items()}
         judged = Judge(world, before._replace(gpus=there), meaning).judge()
         cycle = bool(pick.number(0, 1))
@@ -72,12 +72,12 @@ class MigWorlds(Worlds):
 
     @staticmethod
     def then(state: GpuState, mode: Optional[bool]) -> GpuState:
-        """The GPU once its mode is set and its VFs are on."""
+        """Return the state of the GPU after its mode is set and its VFs are enabled."""
         on = state._replace(vfs=state.card.fake.vfs, usable=tuple(range(state.card.fake.vfs)))
         return on if mode in (None, state.mig) else on._replace(mig=bool(mode), instances=(), mixed=False)
 
     def set(self, modes: Dict[str, Optional[bool]], arguments: Dict[str, Any], reasons: List[str], unclear: List[str]) -> None:
-        """A change of modes, in check mode, for real and once more."""
+        """Change modes in check mode, for real, and a second time."""
         world = self.world
         before = world.state()
         for gpu, mode in modes.items():
@@ -108,11 +108,11 @@ class MigWorlds(Worlds):
 
     @staticmethod
     def changes(state: GpuState, mode: Optional[bool]) -> bool:
-        """Whether the mode is another one."""
+        """Return whether the requested mode differs from the current one."""
         return mode is not None and state.mig != mode and bool(state.card.fake.profiles)
 
     def may_change(self, gpu: str, mode: Optional[bool], before: State, cycle: bool, reasons: List[str], unclear: List[str]) -> None:
-        """Why a mode can't be set."""
+        """Collect the reasons why a mode cannot be set."""
         state = before.gpus[gpu]
         if state.off_bus:
             if mode and not state.card.fake.profiles:
@@ -133,7 +133,7 @@ class MigWorlds(Worlds):
             reasons.append("%s: a VM has a VF" % gpu)
 
     def judged(self, outcome: Any, reasons: Sequence[str], unclear: Sequence[str], before: State) -> None:
-        """It is refused exactly when the model refuses."""
+        """Check that the module refuses exactly if the model refuses."""
         if refused(outcome):
             agree(bool(reasons or unclear), "nvidia_mig refused", lambda: outcome.result["msg"])
             agree(self.world.state() == before and outcome.writes == 0, "refusal of nvidia_mig that writes", lambda: outcome.result["msg"])
@@ -141,7 +141,7 @@ class MigWorlds(Worlds):
             agree(not reasons, "nvidia_mig did not refuse", lambda: "%s; the module: %s" % (list(reasons), outcome.result))
 
     def gpu_instances(self, data: Random) -> None:
-        """The module makes the GPU instances of one GPU."""
+        """Create the GPU instances of one GPU with nvidia_mig."""
         pick, world = Pick(data), self.world
         gpus = [gpu for gpu, card in sorted(world.cards.items()) if card.fake.profiles]
         if not gpus:
@@ -192,14 +192,14 @@ class MigWorlds(Worlds):
 
     @staticmethod
     def kept(before: State, after: State, gpu: str, wanted: Sequence[str]) -> None:
-        """No more GPU instances went than had to."""
+        """Check that no GPU instance was destroyed without need."""
         old = before.gpus[gpu].instances
         most = staying(before.gpus[gpu].card.board, old, wanted)
         found = len([one for one in old if one in after.gpus[gpu].instances])
         agree(found >= most, "GPU instances destroyed", lambda: "%s became %s, %d can stay" % (old, after.gpus[gpu].instances, most))
 
     def foreign_instance(self, data: Random) -> None:
-        """Somebody creates a GPU instance by hand, or destroys one that holds no vGPU."""
+        """Create a GPU instance by hand as another user of the host, or destroy one that holds no vGPU."""
         pick, world = Pick(data), self.world
         state = world.state()
         gpus = [gpu for gpu in sorted(world.cards) if state.gpus[gpu].mig and state.gpus[gpu].driver == "nvidia" and not state.gpus[gpu].off_bus]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The planted defects of mutants.py are still ones of the planner as it is. Whether the model finds them is run by hand."""
+"""Each planted defect of mutants.py still applies to the current planner. A manual run of mutants.py shows whether the model finds the defects."""
 
 from __future__ import annotations
 

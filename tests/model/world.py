@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A world: a fake host, what everybody did to it, and what the model remembers of it."""
+"""A world: a fake host, all operations on it, and the model's record of the host."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ LAYOUT_FILE = "/etc/vgpuctl/layout.json"
 
 
 class Deviation(AssertionError):
-    """Model and module differ."""
+    """The error that is raised if the model and a module disagree."""
 
 
 _KINDS: Dict[str, Class[Deviation]] = {}
 
 
 def deviation(kind: str, text: str) -> Deviation:
-    """A deviation; each kind is an exception of its own, so that hypothesis reports each."""
+    """Return a deviation. Each kind has its own exception class, which makes hypothesis report each kind."""
     return _KINDS.setdefault(kind, type("Deviation_" + kind.replace(" ", "_"), (Deviation,), {}))(kind + ": " + text)
 
 
 def agree(holds: bool, kind: str, text: Callable[[], str]) -> None:
-    """Raises the deviation of that kind unless it holds."""
+    """Raise a deviation of this kind if the condition does not hold."""
     if not holds:
         raise deviation(kind, text())
 
 
 class GpuState(NamedTuple):
-    """A GPU as the kernel has it. free: numbers of VFs that offer types or hold a vGPU; held: a process has the whole GPU or a plain VF."""
+    """A GPU as the kernel shows it. usable: numbers of the VFs that offer types or hold a vGPU. off_bus: the GPU fell off the bus."""
 
     card: Card
     driver: Optional[str]
@@ -56,7 +56,7 @@ class GpuState(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that counts of a host at one moment."""
+    """The observable state of a host at one moment."""
 
     gpus: Dict[str, GpuState]
     vgpus: Tuple[Vgpu, ...]
@@ -64,12 +64,12 @@ class State(NamedTuple):
     defined: Tuple[str, ...]
 
     def on(self, gpu: str) -> List[Vgpu]:
-        """The vGPUs of a GPU."""
+        """Return the vGPUs on a GPU."""
         return [one for one in self.vgpus if one.gpu == gpu]
 
 
 class Goal(NamedTuple):
-    """What the restore owes a GPU. asked: whether the last layout had MIG-backed vGPUs or GPU instances on it."""
+    """The state that the restore must reach on a GPU. asked: the last layout had MIG-backed vGPUs or GPU instances on the GPU."""
 
     facts: Tuple[Tuple[str, str, Optional[int], str, str], ...]
     mixed: bool
@@ -80,7 +80,7 @@ class Goal(NamedTuple):
 
 
 class World:
-    """gpus: (address, name of a card) each. goal: what the last layout left on each GPU; None where that is not known."""
+    """A host and the model's record of it. gpus: (address, name of a card) of each GPU. goal: the last layout's result by GPU, or None if it is unknown."""
 
     def __init__(self, gpus: Sequence[Tuple[str, str]], vendor: bool, mdevctl: bool, options: Sequence[str]) -> None:
         self.directory = tempfile.mkdtemp(prefix="model-")
@@ -98,34 +98,34 @@ class World:
         self.kernel.used = lambda mdev: mdev.uuid in self.hidden or self._used(mdev)
         self._serials: Dict[int, Tuple[Any, int]] = {}
         self._pid = 4000
-        self.created: Set[int] = set()  # by the modules
-        self.adopted: Set[int] = set()  # of others, part of a layout since
-        self.params: Dict[int, str] = {}  # that a layout set, by serial
-        self.vf_params: Dict[str, str] = {}  # the same by VF, on the vendor-specific framework
+        self.created: Set[int] = set()  # serials of the vGPUs that the modules created
+        self.adopted: Set[int] = set()  # serials of foreign vGPUs that a layout has included since
+        self.params: Dict[int, str] = {}  # parameters that a layout set, by serial
+        self.vf_params: Dict[str, str] = {}  # parameters that a layout set, by VF, on the vendor-specific framework
         self.goal: Dict[str, Optional[Goal]] = {}
         self.boot_vfio: Set[str] = set()
-        self.mig_layouts: Set[str] = set()  # GPUs on which some layout had MIG-backed vGPUs or GPU instances
-        self.homes: Dict[str, Tuple[str, int]] = {}  # of derived UUIDs
-        self.blind = False  # nvidia-smi does not say who uses vGPUs
-        self.habits: Dict[str, int] = {}  # how many times as often as elsewhere a layout has something
-        self.by_hand = False  # nvidia_mdev has defined devices of its own
+        self.mig_layouts: Set[str] = set()  # GPUs on which a layout had MIG-backed vGPUs or GPU instances
+        self.homes: Dict[str, Tuple[str, int]] = {}  # GPU and VF of each derived UUID
+        self.blind = False  # whether nvidia-smi currently fails to list the users of vGPUs
+        self.habits: Dict[str, int] = {}  # factor by which this world's layouts use a feature more often than the default
+        self.by_hand = False  # whether nvidia_mdev has defined devices
 
     def close(self) -> None:
-        """Removes the host's directory."""
+        """Remove the host's directory."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def say(self, text: str) -> None:
-        """Writes an operation down, as code for a world by hand."""
+        """Record an operation as code that reproduces the world."""
         self.log.append(text)
 
-    # --- what is there
+    # --- the state of the host
 
     def serial(self, mdev: Any) -> int:
-        """The number of a vGPU, which no other one ever gets."""
+        """Return the unique number of a vGPU, which no other vGPU ever gets."""
         return self._serials.setdefault(id(mdev), (mdev, len(self._serials)))[1]
 
     def vgpu(self, mdev: Any) -> Vgpu:
-        """A vGPU of the kernel."""
+        """Return the model's description of a vGPU in the fake kernel."""
         parent = mdev.parent
         instance = mdev.gi.id if mdev.gi else None
         return Vgpu(
@@ -133,7 +133,7 @@ class World:
         )
 
     def state(self) -> State:
-        """The host now."""
+        """Return the current state of the host."""
         self.host.clock.pause(0)
         gpus = {}
         for pf in self.kernel.pfs():
@@ -146,14 +146,14 @@ class World:
         return State(gpus, vgpus, self.host.get(LAYOUT_FILE) or "", tuple(defined))
 
     def stored(self, text: Optional[str] = None) -> Dict[str, List[Dict[str, Any]]]:
-        """vGPUs by GPU, as the layout is stored for the boot, or was in that text."""
+        """Return the vGPUs by GPU in the layout that is stored for the boot, or in the given text of the layout file."""
         text = self.host.get(LAYOUT_FILE) if text is None else text
         return {one["address"]: one["vgpus"] for one in json.loads(text)["gpus"]} if text else {}
 
-    # --- what modules do
+    # --- operations of the modules
 
     def call(self, module: Any, check: bool = False, **arguments: Any) -> Outcome:
-        """Runs a module, and looks after what nobody may ever do."""
+        """Run a module, and check the rules that hold for every run."""
         before = self.state()
         outcome = call(module, self.host, check=check, **arguments)
         self.unharmed(before)
@@ -164,7 +164,7 @@ class World:
         return outcome
 
     def killed(self, module: Any, number: int, fails: bool = False, **arguments: Any) -> None:
-        """Runs a module that is killed before its change of that number, or whose change of that number fails with EIO."""
+        """Run a module that is killed right before the change with the given number. With `fails`, the change fails with EIO instead."""
         before = self.state()
         with self.ending(number, fails):
             call(module, self.host, **arguments)
@@ -172,7 +172,7 @@ class World:
 
     @contextlib.contextmanager
     def ending(self, number: Optional[int], fails: bool = False) -> Iterator[None]:
-        """What runs within it is killed before its change of that number, or meets an error there."""
+        """Kill the code in this context right before the change with the given number, or make that change fail with EIO."""
         setattr(self.host, "fail_at" if fails else "die_at", len(self.host.writes) + number if number else None)
         together, self.host.ctx.side_by_side = self.host.ctx.side_by_side, False
         try:
@@ -184,7 +184,7 @@ class World:
             self.host.ctx.side_by_side = together
 
     def raced(self, module: Any, number: int, event: Callable[[], None], **arguments: Any) -> None:
-        """Runs a module beside which something happens, right after its change of that number."""
+        """Run a module and trigger an event right after the module's change with the given number."""
         before, sysfs, count = self.state(), self.host.sysfs.write, self.host._count
         left = [number]
 
@@ -207,7 +207,7 @@ class World:
         self.unharmed(before)
 
     def restored(self, kill: Optional[int] = None) -> Optional[List[str]]:
-        """Runs the restore; the texts of its errors, or None when it was killed."""
+        """Run the restore. Return the texts of its errors, or None if it was killed."""
         before, errors = self.state(), None
         with self.ending(kill) if kill else contextlib.nullcontext(), self.host.counting_files():
             errors = [str(one) for one in restore.restore(self.host.ctx, 60, 0.5, lambda words: None).errors]
@@ -215,17 +215,17 @@ class World:
         return errors
 
     def unharmed(self, before: State) -> None:
-        """What is used is as it was, and nothing was tried on it."""
+        """Check that vGPUs in use are unchanged and that no operation on them was attempted."""
         agree(not self.kernel.harm, "harm", lambda: "; ".join(self.kernel.harm))
         after = {one.serial: one.facts() for one in self.state().vgpus}
         for one in before.vgpus:
             if one.used:
                 agree(after.get(one.serial) == one.facts(), "used vGPU changed", lambda one=one: "%s became %s" % (one, after.get(one.serial)))
 
-    # --- what others do
+    # --- operations of others
 
     def start_vm(self, keys: Sequence[str], out_of_sight: bool, named: bool = True) -> None:
-        """A VM opens vGPUs."""
+        """Start a VM that opens vGPUs."""
         self.say("world.start_vm(%r, out_of_sight=%r, named=%r)" % (list(keys), out_of_sight, named))
         self._pid += 1
         if out_of_sight:
@@ -242,7 +242,7 @@ class World:
         self.kernel.add_process(self._pid, "qemu-system-x86", argv, ["/dev/kvm", "/dev/vfio/vfio"] + opened)
 
     def stop_vms(self) -> None:
-        """All VMs stop."""
+        """Stop all VMs."""
         self.say("world.stop_vms()")
         self.kernel.processes.clear()
         for key in sorted(self.hidden):
@@ -251,7 +251,7 @@ class World:
         self.hidden.clear()
 
     def create(self, parent: str, short: str, uuid: str, params: str = "") -> bool:
-        """Somebody else creates a vGPU; whether the driver lets him."""
+        """Create a vGPU as another user of the host. Return whether the driver accepts it."""
         self.say("world.create(%r, %r, %r, %r)" % (parent, short, uuid, params))
         try:
             self.host.add(parent, short, uuid)
@@ -263,13 +263,13 @@ class World:
             self.vf_params.pop(parent, None)
         made = self.kernel.mdevs[parent if device.vendor else uuid]
         made.params = params
-        # What has the UUID, or the VF where there is none, and the type of a stored one, can't be told from that one.
+        # The modules cannot distinguish this vGPU from a stored one with the same type and the same UUID (or the same VF without UUIDs).
         if any((one["uuid"] or one["parent"], one["type"]) == (made.uuid, short) for one in self.stored().get(made.parent.gpu.address, ())):
             self.adopted.add(self.serial(made))
         return True
 
     def remove(self, key: str) -> None:
-        """Somebody else removes a vGPU that nobody uses."""
+        """Remove an unused vGPU as another user of the host."""
         self.say("world.remove(%r)" % key)
         one = self.kernel.mdevs[key]
         if one.parent.vendor:
@@ -278,7 +278,7 @@ class World:
             self.kernel.remove(one)
 
     def cycle(self, gpu: str, on: bool = True) -> None:
-        """Somebody else disables the VFs of a GPU that nobody uses, and enables them again or not."""
+        """Disable the VFs of an unused GPU as another user of the host; with `on`, enable them again."""
         self.say("world.cycle(%r, on=%r)" % (gpu, on))
         pf = self.host.pf(gpu)
         pf.set_vfs(0)
@@ -288,7 +288,7 @@ class World:
             pf.set_vfs(pf.model.vfs)
 
     def take_vf(self, address: str) -> None:
-        """A VM gets a plain VF."""
+        """Give a plain VF to a VM."""
         self.say("world.take_vf(%r)" % address)
         vf = self.kernel.devices[address]
         self.kernel.unregister(vf)
@@ -297,7 +297,7 @@ class World:
         self.kernel.add_process(self._pid, "qemu-system-x86", ["qemu-system-x86_64", "-name", "guest=plain"], ["/dev/kvm", "/dev/vfio/" + vf.group])
 
     def swap(self, gpu: str, name: str) -> None:
-        """While the host is off, another card comes into the slot."""
+        """Replace the card in a slot while the host is off."""
         self.stop_vms()
         self.say("world.swap(%r, %r)" % (gpu, name))
         self.host.pf(gpu).set_vfs(0)
@@ -308,7 +308,7 @@ class World:
 
     @contextlib.contextmanager
     def blinded(self) -> Iterator[None]:
-        """Within it nvidia-smi fails to say who uses vGPUs."""
+        """Make nvidia-smi fail to list the users of vGPUs inside this context."""
         self.say("# with world.blinded():")
 
         def run(argv: List[str], timeout: float) -> Any:
@@ -325,7 +325,7 @@ class World:
             del self.host.programs["nvidia-smi"]
 
     def to_vfio(self, gpu: str, at_boot: bool) -> None:
-        """Somebody gives a GPU that nobody uses to vfio-pci, for a VM that gets it as a whole."""
+        """Bind an unused GPU to vfio-pci as another user of the host, for a VM that gets the whole GPU."""
         self.say("world.to_vfio(%r, at_boot=%r)" % (gpu, at_boot))
         pf = self.host.pf(gpu)
         pf.set_vfs(0)
@@ -337,7 +337,7 @@ class World:
         self.kernel.add_process(self._pid, "qemu-system-x86", ["qemu-system-x86_64", "-name", "guest=whole"], ["/dev/kvm", "/dev/vfio/" + pf.group])
 
     def to_nvidia(self, gpu: str) -> None:
-        """The GPU comes back."""
+        """Bind the GPU to nvidia again."""
         self.say("world.to_nvidia(%r)" % gpu)
         pf = self.host.pf(gpu)
         self.boot_vfio.discard(gpu)
@@ -347,23 +347,23 @@ class World:
         self.kernel.bind("nvidia", pf)
 
     def strand(self, gpu: str, driver: Optional[str]) -> None:
-        """What enables the VFs of a GPU ends before the GPU is back."""
+        """Leave the PF on another driver or on none, as if the program that enables VFs ended too early."""
         self.say("world.strand(%r, %r)" % (gpu, driver))
         pf = self.host.pf(gpu)
         self.kernel.unregister(pf)
         pf.driver = driver
 
     def mig(self, gpu: str) -> None:
-        """The GPU is in MIG mode from the beginning."""
+        """Put the GPU into MIG mode from the start."""
         self.host.pf(gpu).mig = self.host.pf(gpu).mig_pending = True
 
     def smi(self, *argv: str) -> None:
-        """Somebody runs nvidia-smi."""
+        """Run nvidia-smi as another user of the host."""
         self.say("world.smi(%s)" % ", ".join(map(repr, argv)))
         self.host.command(["nvidia-smi", *argv], 60)
 
     def reboot(self, back: bool = True) -> None:
-        """The host reboots; GPUs that fell off the bus come back or not."""
+        """Reboot the host. With `back`, GPUs that fell off the bus are present again."""
         self.say("world.reboot(back=%r)" % back)
         self.hidden.clear()
         for pf in self.kernel.pfs():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs of the playbooks over hosts that are not there: what the modules print there is a file for each host.
+"""Runs of the playbooks on simulated hosts: a file for each host contains the output of its modules.
 
-Ansible has its own defaults: no ansible.cfg, no setting of the user's.
+Ansible runs with its defaults: without an ansible.cfg and without the user's settings.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ sys.path.insert(0, str(SIMULATED))
 
 import hosts as simulated  # noqa: E402  (simulated/hosts.py)
 
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_host_plan  # noqa: E402  (after the path)
-from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call  # noqa: E402  (after the path)
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_host_plan  # noqa: E402  (needs the changed sys.path)
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call  # noqa: E402  (needs the changed sys.path)
 
 STAGES = ["gpu_release", "iommu", "driver", "reboot", "services", "fabric", "mig", "sriov", "vgpus", "verify", "libvirt_attach"]
 DRIVER = {"kind": "host", "supply": {"given": "", "path": "", "scheme": ""}, "version": "550.163.02"}
 
 
 def planned(host, layout: list, **more) -> dict:
-    """What nvidia_host_plan prints on a host for the stages of role host."""
+    """Return the result of nvidia_host_plan on a host for the stages of the role host."""
     return call(nvidia_host_plan, host, stages=STAGES, driver=DRIVER, layout=layout, unresponsive_gpus="warn", **more).ok.result
 
 
 def converged(folder: Path, vgpus: int = 16) -> dict:
-    """What nvidia_host_plan prints on a host with eight GPUs that is as its layout says."""
+    """Return the result of nvidia_host_plan on a converged host with eight GPUs."""
     os.environ["PATH"] = f"{simulated.BIN}:{os.environ['PATH']}"
     return planned(simulated.healthy(folder, vgpus), simulated.layout(vgpus))
 
 
 def inventory(answers: dict[str, Path], layout: list, group: str = "vgpu_hosts") -> dict:
-    """An inventory of hosts whose modules print the files."""
+    """Return an inventory of hosts whose modules print the given files."""
     hosts = {
         name: {
             "ansible_connection": "recorded", "recorded_answer": str(path), "ansible_become": False, "ansible_python_interpreter": "/usr/bin/python3",
@@ -51,7 +51,7 @@ def inventory(answers: dict[str, Path], layout: list, group: str = "vgpu_hosts")
 
 
 def play(folder: Path, *words: str, config: Path | None = None, program: str = "") -> subprocess.CompletedProcess:
-    """ansible-playbook with Ansible's own defaults, or those of a file; its output has no colors."""
+    """Run ansible-playbook, or another program, with Ansible's defaults or a configuration file. The output has no colors."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_") or name == "ANSIBLE_COLLECTIONS_PATH"}
     (folder / "empty.cfg").touch()
     env.update(
@@ -63,7 +63,7 @@ def play(folder: Path, *words: str, config: Path | None = None, program: str = "
 
 
 def put(folder: Path, name: str, content: object) -> Path:
-    """A file with the content as YAML, or JSON where its name says so."""
+    """Write the content to a file, as JSON if the name ends in .json, otherwise as YAML. Return the path."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content) if name.endswith(".json") else yaml.safe_dump(content), encoding="utf-8")

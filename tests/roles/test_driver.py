@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What the role driver finds of a bundle before anything is changed. All cases are hosts of one run of ansible-playbook.
+"""The plan of the role driver for a bundle before any change. All cases are hosts of one run of ansible-playbook.
 
-Each host is a directory with the files that the modules read, and an answer of modinfo.
+Each host is a directory with the files that the modules read, and a stand-in for modinfo.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ UBUNTU_22 = 'ID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"\nPRETTY_NAME="Ubuntu 
 ROCKY = 'ID=rocky\nID_LIKE="rhel centos fedora"\nVERSION_ID="%s"\nPRETTY_NAME="Rocky Linux %s"\n'
 ROCKY_8, ROCKY_9 = ROCKY % ("8.10", "8.10"), ROCKY % ("9.4", "9.4")
 KERNEL = "5.15.0-91-generic"
-# The vGPU of a VM.
+# The vGPU in a VM.
 _AT = "sys/bus/pci/devices/0000:06:00.0/"
 VGPU = {_AT + "vendor": "0x10de\n", _AT + "device": "0x2235\n", _AT + "class": "0x030000\n", _AT + "config": "\xde\x10", _AT + "revision": "0xa1\n"}
-# Kernels from 7.0 on have no package of extra modules.
+# Kernels since 7.0 have no package of extra modules.
 APT_CACHE = """#!/bin/sh
 case $2 in
 *-7.*) echo "E: No packages found" >&2; exit 100;;
 *) echo "Package: $2";;
 esac
 """
-# The version of NVIDIA's driver on disk, if the case has one.
+# A stand-in for modinfo that prints the version of NVIDIA's driver on disk, if the case has one.
 MODINFO = """#!/bin/sh
 [ -n "$FAKE_DRIVER" ] && [ "$2" = version ] && echo "$FAKE_DRIVER"
 """
 UBUNTU_ZIP = "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip"
 RENAMED_ZIP = "NVIDIA-GRID-RHEL-8.8-KVM-1.zip"
 RHEL_ZIP = "NVIDIA-GRID-RHEL-8.8-KVM-525.125.03-525.125.06-529.11.zip"
-# By the name of a host: the role's variables, and with a leading "on_" what the machine has.
+# By host name: the role's variables. Names with the prefix "on_" describe the machine.
 CASES = {
     "host": {"driver_bundle": UBUNTU_ZIP, "driver_format": "deb"},
     "guest": {"driver_bundle": UBUNTU_ZIP, "driver_format": "deb", "driver_kind": "guest"},
@@ -66,14 +66,14 @@ CASES = {
     "damaged": {"driver_bundle": UBUNTU_ZIP, "driver_checksum": "sha256:" + "0" * 64},
     "installed": {"on_driver": "525.85.07", "on_manager": True, "driver_bundle": UBUNTU_ZIP, "driver_checksum": "sha256:" + "0" * 64},
     "two-errors": {"driver_bundle": "missing.zip", "driver_version": "525.85.07", "driver_mok_key": "missing.key"},
-    # The same by the collection's public names.
+    # Cases that use the collection's public names.
     "public": {"vgpu_driver_bundle": UBUNTU_ZIP, "vgpu_driver_format": "deb", "vgpu_driver_dkms": False},
     "public-guest": {"vgpu_driver_bundle": UBUNTU_ZIP, "vgpu_driver_format": "run", "vgpu_guest_driver_format": "deb", "driver_kind": "guest"},
 }
 
 MARK = "SECRETMARK-31c7"
 NAME = "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
-# Links that somebody copied badly.
+# Links with typical copy errors.
 LINKS = {
     "leading-space": " https://example.com/x/%s?autho=%s" % (NAME, MARK),
     "quotes-inside": "'https://example.com/x/%s?autho=%s'" % (NAME, MARK),
@@ -87,12 +87,12 @@ LINKS = {
     "without-tls": "http://example.com/x/%s?autho=%s" % (NAME, MARK),
 }
 CASES.update({"link-" + name: {"driver_bundle": link, "driver_checksum": "sha256:" + "0" * 64} for name, link in LINKS.items()})
-# Those of which the packages are looked at.
+# Cases whose packages the tests check.
 PACKAGES = ["host", "guest", "kernel-7", "rhel-8-on-8"]
 
 
 def machine(root, variables):
-    """The path of a directory with the files of a machine."""
+    """Create a directory with the files of a machine and return its path."""
     files = {
         "etc/os-release": variables.get("on_release", UBUNTU_22),
         "proc/sys/kernel/osrelease": variables.get("on_kernel", KERNEL) + "\n",
@@ -109,7 +109,7 @@ def machine(root, variables):
 
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory):
-    """The plan of each case, by its name."""
+    """Return the plan of each case by its name."""
     directory = tmp_path_factory.mktemp("plans")
     for name, members in BUNDLES.items():
         with zipfile.ZipFile(directory / name, "w") as handle:
@@ -202,7 +202,7 @@ def test_packages_for_another_distribution_are_refused_beforehand(plans):
 
 
 def test_packages_are_installed_as_the_run_is():
-    """Behind nvidia_driver, which asks who uses the driver; older ones if allowed, and again where the module alone is missing."""
+    """nvidia_driver checks the users of the driver first. Older packages need permission, and a missing module alone causes a reinstallation."""
     tasks = yaml.safe_load((ROLES / "driver/tasks/install_package.yml").read_text(encoding="utf-8"))
     guard, options = tasks[0], tasks[0]["vgpu.kvm.nvidia_driver"]
     assert not {"check_mode", "failed_when", "when"} & set(guard), "it also removes what is in the way"
@@ -215,7 +215,7 @@ def test_packages_are_installed_as_the_run_is():
 
 
 def test_the_operators_directory_is_neither_changed_nor_removed():
-    """Files of others may lie in it; ours is below."""
+    """The operator's directory may contain foreign files. The role uses a subdirectory."""
     paths = set()
     for path in sorted((ROLES / "driver/tasks").glob("*.yml")):
         found = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Each inventory of examples/ works as it is: on simulated hosts its layouts are applied, and vgpu.kvm.site finds the hosts as expected then."""
+"""Each inventory in examples/ works unchanged: its layouts apply to simulated hosts, and vgpu.kvm.host then finds the hosts converged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100, L40S
 
 EXAMPLES = fleet_runs.ROOT / "examples"
-# The GPUs that the hosts of an example have, by its directory and the beginning of a host's name.
+# GPUs of the example hosts, by the example's directory and the beginning of the host's name.
 GPUS = {
     ("one-host", "gpu"): [("0000:e7:00.0", A40), ("0000:e8:00.0", A40)],
     ("fleet", "desk"): [("0000:e7:00.0", A40), ("0000:e8:00.0", A40)],
@@ -32,7 +32,7 @@ INVENTORIES = sorted(path.name for path in EXAMPLES.iterdir() if (path / "hosts.
 
 
 def variables(path) -> tuple[dict, dict]:
-    """(groups, variables by host) of an inventory, as Ansible reads it."""
+    """Return (groups, variables by host) of an inventory, as Ansible reads it."""
     argv = [sys.executable, "-m", "ansible", "inventory", "-i", str(path), "--list"]
     done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "ANSIBLE_LOCALHOST_WARNING": "false"})
     found = json.loads(done.stdout)
@@ -40,18 +40,18 @@ def variables(path) -> tuple[dict, dict]:
 
 
 def members(groups: dict, name: str) -> list[str]:
-    """Hosts of a group and of those below it."""
+    """Return the hosts of a group and of its child groups."""
     group = groups.get(name, {})
     return [*group.get("hosts", []), *(one for child in group.get("children", []) for one in members(groups, child))]
 
 
 def gpus_of(example: str, name: str) -> list:
-    """The GPUs of a host of an example."""
+    """Return the GPUs of an example's host."""
     return next(gpus for (directory, begin), gpus in GPUS.items() if directory == example and name.startswith(begin))
 
 
 def prepared(folder, example: str, name: str):
-    """A simulated host with the GPUs that the example is about, whose driver and services are there."""
+    """Return a simulated host with the example's GPUs, the installed driver and its services."""
     folder.mkdir()
     host = fleet_runs.simulated.Serving(folder, gpus=gpus_of(example, name), vendor_vfio=example == "vendor-vfio")
     host.put("/etc/os-release", 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID_LIKE=debian\n')
@@ -68,7 +68,7 @@ def test_each_example_is_in_the_list_and_has_a_test():
 
 @pytest.mark.parametrize("example", INVENTORIES)
 def test_its_settings_are_settings_of_the_roles(example):
-    """Of hosts and of guests: each name is one that a role or a playbook reads, each value of its kind."""
+    """For hosts and guests, each name is a setting of a role or playbook, and each value has the right type."""
     groups, found = variables(EXAMPLES / example)
     assert members(groups, "vgpu_hosts") and set(members(groups, "vgpu_hosts") + members(groups, "vgpu_guests")) == set(found)
     assert [text for one in found.values() for text in pages.wrong(one)] == []
@@ -88,7 +88,7 @@ def test_site_makes_its_hosts_and_finds_them_so(tmp_path, monkeypatch, example):
         more = {"gpus": mine["vgpu_gpus"]} if "vgpu_gpus" in mine else {}
         answer = fleet_runs.put(tmp_path, f"{name}.json", fleet_runs.planned(host, mine["vgpu_layout"], **more))
         overlay.update(fleet_runs.inventory({name: answer}, [])["vgpu_hosts"]["hosts"])
-    # An inventory beside the example's: how the hosts are reached. There is no bundle here, and none is needed: the driver is there.
+    # A second inventory defines the connections. The hosts have the driver already and need no bundle.
     over = fleet_runs.put(tmp_path, "overlay.json", {"all": {"hosts": overlay}})
     extra = json.dumps({"vgpu_driver_bundle": "", "vgpu_driver_version": "550.163.02", "ansible_become": False})
     done = fleet_runs.play(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Which packages role fabric installs, asked of its own templates."""
+"""The packages that the role fabric installs, read from the role's templates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fuzz.test_fuzz_roles import Role
 
 
 def wanted(name, family, version, nvlsm=False, **more):
-    """A variable of the role, on a host where this version is missing."""
+    """Return a variable of the role on a host where this version of Fabric Manager is missing."""
     known = {
         "__fabric_plan": {"installs": version, "fabric": {"nvlsm": nvlsm}}, "__fabric_info": {"host": {"distribution": {"family": family}}},
         "fabric_packages": [], "fabric_files": [], **more,

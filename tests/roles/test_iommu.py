@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What the role iommu finds of a host's flags. All cases are hosts of one run of ansible-playbook."""
+"""The plan of the role iommu for a host's flags. All cases are hosts of one run of ansible-playbook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 FLAGS = ["intel_iommu=on", "iommu=pt"]
-# By the name of a host: the running command line, that of the next boot, and the plan's lists.
+# By host name: the running command line, the command line of the next boot, and the lists in the plan.
 CASES = {
     "bare": (["quiet"], ["quiet"], FLAGS, FLAGS),
     "there": ([*FLAGS, "quiet"], FLAGS, [], []),
@@ -25,7 +25,7 @@ CASES = {
 
 
 def play(directory, tasks, hosts):
-    """The outcome of a play, and the fact plan of each host."""
+    """Return the output of a play, and the fact iommu_plan of each host."""
     last = {
         "ansible.builtin.copy": {
             "content": "{{ dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, 'iommu_plan'))) | to_json }}",
@@ -43,7 +43,7 @@ def play(directory, tasks, hosts):
 
 
 def host(running, coming):
-    """What nvidia_gpu_info returns of a host, as far as the role reads it."""
+    """Return the parts of nvidia_gpu_info's result for a host that the role reads."""
     return {
         "cmdline": running, "cpu_vendor": "GenuineIntel", "iommu": {"kind": "intel", "default_flags": FLAGS}, "bootloader": "grub",
         "distribution": {"family": "debian", "name": "Debian 12"}, "next_kernel": {"release": None, "driver": None, "cmdline": coming},
@@ -52,7 +52,7 @@ def host(running, coming):
 
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory):
-    """The plan of each case, by its name."""
+    """Return the plan of each case by its name."""
     hosts = {name: {"iommu_info": {"host": host(running, coming)}} for name, (running, coming, dummy, dummy2) in CASES.items()}
     return play(tmp_path_factory.mktemp("iommu"), [{"ansible.builtin.include_role": {"name": "vgpu.kvm.iommu", "tasks_from": "check"}}], hosts)[1]
 
@@ -64,7 +64,7 @@ def test_what_is_missing_now_and_at_the_next_boot(plans, name):
 
 
 def test_flags_in_force_start_no_module(tmp_path):
-    """The whole role, on a machine that it must not touch."""
+    """The test runs the whole role on the controller, which the role must not change."""
     hosts = {name: {"iommu_info": {"host": host(*CASES[name][:2])}} for name in ("there", "in-other-words", "next-boot-unknown")}
     out = play(tmp_path, [{"ansible.builtin.include_role": {"name": "vgpu.kvm.iommu"}}], hosts)[0]
-    assert out.count("skipping: [") == 3 * len(hosts), out  # reading the host, removing the flags, writing them
+    assert out.count("skipping: [") == 3 * len(hosts), out  # skipped tasks: read the host, remove the flags, write the flags

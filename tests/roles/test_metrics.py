@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The role metrics up to its first write: check mode on this machine, which renders both units."""
+"""The role metrics up to its first write: check mode on the controller, which renders both units."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 
 @pytest.fixture
 def check(tmp_path):
-    """Runs the role in check mode; returns its exit status and what it printed."""
+    """Return a function that runs the role in check mode and returns its exit status and output."""
 
     def run(entry="main", **variables):
         role = {"ansible.builtin.include_role": {"name": "vgpu.kvm.metrics", "tasks_from": entry}, "vars": variables}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A list that is given as one word, as -e on the command line always does: Ansible's check of a role's arguments takes it, and changes nothing."""
+"""A list variable with a single word, as -e on the command line sets it. Ansible's argument validation accepts the word and does not convert it to a list."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 USED = {"gpus": [{"in_use_by": [{"pid": 7, "command": "/usr/bin/python3 train.py", "vm": None}]}]}
 MACHINE = {"host": {"distribution": {"family": "debian", "id": "debian"}, "kernel": "6.1.0", "driver": {}}}
-# By the name of a host: the expression, what it becomes, and the variables.
+# By host name: the expression, its expected value, and the variables.
 CASES = {
     "in-a-word": ("__guest_users | map(attribute='pid')", [7], {"guest_reboot_allow": "install-job"}),
     "in-a-list": ("__guest_users | map(attribute='pid')", [7], {"guest_reboot_allow": ["install-job"]}),
@@ -32,7 +32,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def values(tmp_path_factory):
-    """What each expression becomes, by the case's name."""
+    """Return the value of each expression by the case's name."""
     directory = tmp_path_factory.mktemp("values")
     hosts = {
         name: {**variables, "ansible_connection": "local", "__guest_before": USED, "expression": "{{ %s }}" % expression}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What the role preflight reports of a first module that gave no answer. All cases are hosts of one run of ansible-playbook."""
+"""The report of the role preflight on a first module that returned no result. All cases are hosts of one run of ansible-playbook."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "preflight"
-# By the name of a host: the module's result as Ansible returns it.
+# By host name: the module's result as Ansible returns it.
 NO_RIGHTS = {
     "password": {"failed": True, "msg": "Missing sudo password"},
     "no-password": {"failed": True, "rc": 1, "module_stdout": "", "module_stderr": "sudo: a password is required\n", "msg": "MODULE FAILURE"},
@@ -43,7 +43,7 @@ OTHERS = {
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
-    """The report of each case, by its name."""
+    """Return the report of each case by its name."""
     directory = tmp_path_factory.mktemp("texts")
     cases = {**NO_RIGHTS, **{name: result for name, (result, dummy) in OTHERS.items()}}
     tasks = [

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A reboot waits for nobody and interrupts nobody: it is refused while another run or an installation changes the machine."""
+"""The roles refuse a reboot while another run or a package installation changes the machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 
 ROLES_DIRECTORY = Path(__file__).resolve().parents[2] / "roles"
 BUSY = "pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"
-# What the reading of the machine returns. Extra variables win over what the tasks register.
+# Results of reading the machine. Extra variables override the variables that the tasks register.
 KERNELS = {"kernel": "6.1.0-50-amd64", "next_kernel": {"release": None, "driver": None}, "driver": {"on_disk": None}}
 HOST = {"in_use": [], "in_the_way": [], "busy": [BUSY], "host": KERNELS}
 ROLES = {
@@ -27,7 +27,7 @@ ROLES = {
 
 
 def run(directory, role, variables, hosts="one,", *options, tasks="reboot"):
-    """What ansible-playbook prints of the role's reboot. A connection without ssh: no reboot can happen."""
+    """Run the role's reboot and return the process with its output. The connection is local, over which no reboot can happen."""
     tasks = [{"ansible.builtin.include_role": {"name": "vgpu.kvm.%s" % role, "tasks_from": tasks}}]
     (directory / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     (directory / "variables.json").write_text(json.dumps({**variables, "ansible_connection": "local", "ansible_become": False}))
@@ -51,7 +51,7 @@ def test_a_machine_that_nobody_changes_is_rebooted(tmp_path, role):
 
 
 def test_each_vm_is_asked_when_it_is_its_turn(tmp_path):
-    """The first one's reboot may take minutes: what was true of the others before it may be no longer. Hosts are read by their reboot: tests/fleet."""
+    """The reboot of the first VM may take minutes, and the state of the other VMs may change meanwhile. The tests in tests/fleet cover hosts."""
     idle = {**ROLES["guest"], "__guest_before": {"gpus": [], "busy": []}}
     ended = run(tmp_path, "guest", idle, "one,two", "--forks", "1")
     tasks = re.findall(r"^TASK \[.*: (.*?)\]", ended.stdout, re.MULTILINE)
@@ -70,7 +70,7 @@ def test_the_drivers_package_stays_while_somebody_came_meanwhile(tmp_path):
 
 
 def test_teardown_removes_what_names_the_operators_key(tmp_path):
-    """DKMS reads it for every module that it builds, and the key may be gone."""
+    """DKMS reads the settings file for every module that it builds, and the key that the file names may be gone."""
     path = tmp_path / "vgpu-kvm.conf"
     path.write_text("mok_signing_key=/root/mok.key\n")
     run(tmp_path, "teardown", {"__teardown_dkms_settings": str(path)}, "one,", "--check", tasks="dkms")
@@ -82,7 +82,7 @@ def test_teardown_removes_what_names_the_operators_key(tmp_path):
 
 
 def test_the_enablement_of_the_restore_is_on_the_disk(tmp_path):
-    """systemctl writes a link and syncs nothing: a reset a moment after a green run would boot without vGPUs."""
+    """systemctl creates a link and does not sync it: after a reset right after a successful run the host would boot without vGPUs."""
     tasks = yaml.safe_load((ROLES_DIRECTORY / "vgpus" / "tasks" / "main.yml").read_text(encoding="utf-8"))
     names = [task["name"] for task in tasks]
     enables, syncs = tasks[names.index("Enable the restore at boot")], tasks[names.index("Sync the enablement to disk")]

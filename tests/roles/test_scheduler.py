@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The file that sets the scheduler, and how often the initramfs is rebuilt for it. A real run on this machine, with a module that only counts."""
+"""The file that sets the scheduler, and the number of initramfs rebuilds. The role runs on the controller, with a module that only counts rebuilds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = "RmPVMRL=0x01"
 PENDING = "# The initramfs does not have it yet.\n"
 MODULE = "nvidia_pci_driver"
-# In place of the module that rebuilds the initramfs.
+# A replacement for the module that rebuilds the initramfs.
 COUNTS = """
 import json, pathlib
 from ansible.module_utils.basic import AnsibleModule
@@ -28,7 +28,7 @@ module.exit_json(changed=True) if not {fails!r} and module.params["initramfs_sta
 
 
 class Machine:
-    """A directory with the scheduler's file, a list of rebuilds, and the collection with the module in place of the real one."""
+    """A directory with the scheduler's file, a log of rebuilds, and the collection with the replacement module."""
 
     def __init__(self, directory):
         self.directory, self.path, self.log = directory, directory / "scheduler.conf", directory / "rebuilds"
@@ -42,11 +42,11 @@ class Machine:
 
     @property
     def rebuilds(self):
-        """What the file was at each rebuild."""
+        """Return the content of the scheduler's file at each rebuild."""
         return self.log.read_text().split("--\n")[1:]
 
     def run(self, *entries, rebuilt=False, fails=False):
-        """Runs entry points of the role; returns the exit status and what was printed."""
+        """Run entry points of the role; return the exit status and the output."""
         self.module.write_text(COUNTS.format(log=str(self.log), path=str(self.path), fails=fails))
         known = {
             "driver_info": {"host": {"initramfs_command": ["update-initramfs", "-u"]}}, "vgpu_scheduler": "equal_share",
@@ -57,7 +57,7 @@ class Machine:
         (self.directory / "play.json").write_text(json.dumps(play))
         settings = {**os.environ, "ANSIBLE_HOME": str(self.directory / "ansible"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
         settings["ANSIBLE_COLLECTIONS_PATH"] = str(self.directory)
-        # The file is root's.
+        # The role creates the file as root.
         root = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
         argv = [*root, sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", str(self.directory / "play.json")]
         ended = subprocess.run(argv, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What vgpu.kvm.site prints, with Ansible's own defaults and with the ansible.cfg of the examples; and which hosts it takes at a time."""
+"""The output of vgpu.kvm.site with Ansible's defaults and with the examples' ansible.cfg, and the batches of hosts that it runs on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAYOUT = fleet_runs.simulated.layout(16)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Answers of a host that is as its layout says, and of one that lost its vGPUs at a reboot."""
+    """Return a directory with the answers of a converged host ("well") and of a host without its vGPUs after a reboot ("lost")."""
     path = tmp_path_factory.mktemp("site")
     fleet_runs.put(path, "well.json", fleet_runs.converged(path / "well"))
     fleet_runs.put(path, "lost.json", fleet_runs.planned(fleet_runs.simulated.rebooted(path / "lost", 16), LAYOUT))
@@ -24,19 +24,19 @@ def folder(tmp_path_factory):
 
 
 def site(folder, answers, *words, playbook="vgpu.kvm.site", config=None, **variables):
-    """A run over hosts with these answers."""
+    """Run a playbook on hosts with these answers."""
     hosts = fleet_runs.inventory({name: folder / f"{answer}.json" for name, answer in answers.items()}, LAYOUT)
     hosts["vgpu_hosts"]["vars"].update(variables)
     return fleet_runs.play(folder, "-i", str(fleet_runs.put(folder, "inventory.yml", hosts)), playbook, *words, config=config)
 
 
 def headers(text):
-    """The headers of tasks, as they are printed."""
+    """Return the task headers in the output."""
     return re.findall(r"^TASK \[(.*)\] \**$", text, re.MULTILINE)
 
 
 def test_a_second_run(folder):
-    """24 headers and 80 lines stood there for one task on the host."""
+    """A converged host runs one task. The output once had 24 headers and 80 lines for this task."""
     done = site(folder, {"gpu01": "well"})
     assert done.returncode == 0, done.stdout
     assert len(headers(done.stdout)) <= MOST_HEADERS, done.stdout
@@ -50,7 +50,7 @@ def test_a_second_run_with_the_configuration_of_the_examples(folder):
 
 
 def test_a_host_with_changes(folder):
-    """One block with what changes, before the first change, and one line at the end."""
+    """The output lists all changes in one block before the first change, and ends with one line per host."""
     done = site(folder, {"gpu01": "lost", "gpu02": "well"}, "--check")
     assert done.returncode == 0, done.stdout
     assert '"gpu01: to do",\n        "0000:17:00.4: create A40-1Q (' in done.stdout
@@ -67,7 +67,7 @@ def test_a_layout_is_required(folder):
 
 
 def test_skipping_one_stage_skips_no_other(folder):
-    """The stages after the reboot were one include with the tags of all: to skip one was to skip them all."""
+    """The stages after the reboot were once a single include with all tags: skipping one stage skipped all of them."""
     done = site(folder, {"gpu01": "lost"}, "--check", "--skip-tags", "verify,libvirt_attach")
     assert done.returncode == 0 and "vgpu.kvm.vgpus : Apply the layout" in headers(done.stdout), done.stdout
 
@@ -76,7 +76,7 @@ def test_skipping_one_stage_skips_no_other(folder):
 
 
 def batches(done):
-    """Hosts of each batch of the play that configures them, by the reading of the host."""
+    """Return the hosts of each batch in the play that configures vGPU hosts."""
     assert done.returncode == 0, done.stdout
     plays = done.stdout.split("PLAY [Configure vGPU hosts]")[1:]
     return [sorted(set(re.findall(r"^ok: \[(\w+)\]", text.split("PLAY [Read the settings of the guests]")[0], re.MULTILINE))) for text in plays]
@@ -90,7 +90,7 @@ FLEET = {"gpu01": "well", "gpu02": "well", "gpu03": "well"}
     [("60%", [["gpu01"], ["gpu02"], ["gpu03"]]), ([1, 2], [["gpu01"], ["gpu02", "gpu03"]])],
 )
 def test_vgpu_serial_of_the_inventory(folder, value, expected):
-    """It was ignored silently, and took away the limit of one reboot at a time."""
+    """The play once ignored vgpu_serial from the inventory without a warning and lost the limit of one reboot at a time."""
     assert batches(site(folder, FLEET, "--tags", "libvirt_attach", vgpu_serial=value)) == expected
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What role host and role preflight make of --tags and --skip-tags, asked of their own templates."""
+"""The effect of --tags and --skip-tags on the roles host and preflight, read from the roles' templates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INFO = {
         (["vgpus", "driver"], [], ["driver", "vgpus"]),
         (["all"], ["driver", "reboot"], [one for one in ALL if one not in ("driver", "reboot")]),
         (["vgpus"], ["vgpus"], []),
-        # Tags of somebody's own play may select every stage, so all are checked.
+        # Tags of a user's play may select any stage, so preflight checks all stages.
         (["mine"], [], ALL),
         (["vgpus", "mine"], [], ALL),
         (["tagged"], [], ALL),
@@ -44,7 +44,7 @@ def test_the_stages_of_a_run(run, skip, stages):
 
 
 def refusal(stages, install=True, **changes):
-    """(reasons for a reboot, users that stand against it) of a host with a newer bundle and a running VM."""
+    """Return (reasons for a reboot, users that prevent it) for a host with a newer bundle and a running VM."""
     known = {
         "__preflight_read": {"info": INFO, "plans": {}, "selected": []}, "preflight_stages": stages,
         "driver_plan": {"install": install, "version": "570.86.01", "problems": []},
@@ -79,7 +79,7 @@ def test_flags_that_no_stage_writes_are_no_reason_to_reboot():
 
 
 def test_each_stage_runs_only_if_it_was_checked():
-    """A tag that selects a stage's tasks is not enough: preflight must have reckoned with the stage."""
+    """A tag that selects a stage's tasks is not sufficient: preflight must have checked the stage."""
     for task in yaml.safe_load((ROLES / "host" / "tasks" / "main.yml").read_text(encoding="utf-8")):
         assert len(task["tags"]) == 1, "a task of several stages would go with each of them that --skip-tags names"
         if task["tags"] != ["always"]:
@@ -96,7 +96,7 @@ def test_no_role_uses_what_is_another_roles_alone():
 
 
 def test_the_boot_restores_from_the_first_vgpu_on():
-    """A power cut while the first layout is applied: the layout is stored, so the unit must be enabled, which a boot goes by."""
+    """A power cut may happen while the first layout is applied. The layout is already stored, and a boot restores it only if the unit is enabled."""
     tasks = yaml.safe_load((ROLES / "vgpus" / "tasks" / "main.yml").read_text(encoding="utf-8"))
     order = [next(key for key in task if "." in key) for task in tasks]
     enables = next(number for number, task in enumerate(tasks) if task.get("ansible.builtin.systemd_service", {}).get("enabled"))
@@ -105,7 +105,7 @@ def test_the_boot_restores_from_the_first_vgpu_on():
 
 @pytest.mark.parametrize("flavour, mark, removes", [("vgpu", False, True), ("none", True, True), ("none", False, False), ("datacenter", False, False)])
 def test_a_teardown_removes_what_an_interrupted_installation_left(flavour, mark, removes):
-    """It counts as no driver; without the mark, which goes with the records, it would count as a whole one."""
+    """An interrupted installation is no driver as long as its mark exists. Without the mark the remaining files would count as a complete driver."""
     known = {
         "__teardown_info": {"host": {"driver": {**DRIVER, "flavour": flavour}}}, "teardown_driver": True,
         "__teardown_mark": {"results": [{"stat": {"exists": mark}}, {"stat": {"exists": False}}]},

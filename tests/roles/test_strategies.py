@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A role that does something once for several hosts needs all of them at the same task, whatever strategy ansible.cfg has."""
+"""Plays that use run_once or ansible_play_batch for several hosts set the strategy linear, whatever strategy ansible.cfg sets."""
 
 from __future__ import annotations
 

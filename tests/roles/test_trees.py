@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Hosts as trees of files, over which the bench measures modules on real processors: what the fake kernel shows lies there, too."""
+"""Hosts as file trees, on which the bench measures modules on real processors: a tree contains what the fake kernel shows."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A setting has the same effect by its public name (vgpu_*) and by the name that its role gives it.
+"""A setting has the same effect under its public name (vgpu_*) and under the name of its role variable.
 
-The entry roles run on hosts that differ only in the names: all settings by their public names, or all by the roles' own. No module runs:
-callback/stage_arguments.py writes down what each would get.
+The entry roles run on hosts that differ only in the names: public names for all settings, or role variables for all settings. No module runs:
+callback/stage_arguments.py records the arguments that each module would get.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _SPEC.loader.exec_module(role_readmes)
 
 ROLES = {role.name: role for role in role_readmes.read_roles()}
 PLAYBOOKS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "playbooks").glob("*.yml"))}
-# Of playbooks alone: no role has them.
+# Public names that only playbooks use: no role has them.
 OF_PLAYBOOKS = set(re.findall(r"\bvgpu_\w+(?= \| default|', default=)", "".join(PLAYBOOKS.values())))
 ENTRIES = sorted({name for text in PLAYBOOKS.values() for name in re.findall(r"role: vgpu\.kvm\.(\w+)", text)})
 
-# Role variables without a public name, by a pattern, each with its reason.
+# Patterns of role variables without a public name, each with the reason.
 WITHOUT_PUBLIC_NAME = {
     r".*_(info|check_mode_assume|unresponsive_gpus)": "a role that includes this one hands it over: what it read, and what its other stages do",
     r"(gpu_release|iommu|fabric)_state|gpu_release_initramfs_stale": "the role teardown sets it",
@@ -49,7 +49,7 @@ WITHOUT_PUBLIC_NAME = {
     r"report_(results|time)": "results that were kept are arguments of the entry point render",
     r"driver_(kind|load|host_version|reboots_after|read)": "a role that includes this one hands it over, as it knows the machine and its stages",
 }
-# Settings whose value is in no module's arguments as it was given.
+# Settings whose value does not appear in a module's arguments as it was set, each with the reason.
 UNSEEN = {
     "guest_host": "it is where facts of another host are looked for",
     "guest_license_token_file": "a file that is not there; a problem that both names report",
@@ -58,13 +58,13 @@ UNSEEN = {
     **dict.fromkeys(("metrics_rules_file", "metrics_dashboard_file", "metrics_prometheus_service"), "of the entry point server: see test_metrics.py"),
     "upgrade_drain_timeout": "it becomes a number of retries, which are compared",
 }
-# What leaves out stages, or ends the run for a host: these settings are given to hosts of their own.
+# Settings that skip stages or end the run for a host. The test sets them on separate hosts.
 STOPS = re.compile(r".*_state|.*_reboot|guest_license|guest_license_wait|teardown_driver|vgpus_restore|cloudpods_restart|validate_guest|sriov_bind")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A role's variable with its public name, and its description."""
+    """A role variable, its public name, and its option in the argument specs."""
 
     role: str
     name: str
@@ -72,25 +72,25 @@ class Setting:
 
     @property
     def option(self) -> dict:
-        """The variable's description."""
+        """Return the variable's option in the argument specs."""
         return ROLES[self.role].options[self.name]
 
 
 SETTINGS = [Setting(role.name, name, public) for role in ROLES.values() for name, public in role.public.items()]
-# The driver of VMs has public names of its own.
+# Settings of the driver in VMs, which have separate public names.
 OF_GUESTS = [Setting(role.name, name, public) for role in ROLES.values() for name, public in role.of_guests.items()]
 SETTINGS += OF_GUESTS
 PUBLIC = sorted({one.public for one in SETTINGS})
 
 
 def excepted(name: str, exceptions: dict[str, str]) -> bool:
-    """Whether a pattern of the exceptions matches the whole name."""
+    """Return whether a pattern of the exceptions matches the whole name."""
     return any(re.fullmatch(pattern, name) for pattern in exceptions)
 
 
 def value(setting: Setting, option: dict) -> object:
-    """A value of the option's type, found again in what a module gets: a text with the public name, a number that no other setting has."""
-    # A link, which has more settings than a file has.
+    """Return a value of the option's type that is recognizable in a module's arguments: a text with the public name, or a number unique to the setting."""
+    # driver_bundle is a link, because a link uses more settings than a file does.
     text = ("https://two-names/" if setting.name == "driver_bundle" else "/two-names/") + setting.public
     if "choices" in option:
         (chosen, *dummy) = [one for one in option["choices"] if one not in ("", default_of(setting))]
@@ -104,16 +104,16 @@ def value(setting: Setting, option: dict) -> object:
 
 
 def default_of(setting: Setting) -> object:
-    """What the role takes without the setting, if that is a constant."""
+    """Return the role's default for the setting if it is a constant, otherwise None."""
     found = re.search(r"default\(('[^']*'|\w+)(?:, true)?\)", ROLES[setting.role].defaults[setting.name])
     return yaml.safe_load(found.group(1)) if found else None
 
 
-# --- which roles a setting can reach
+# --- the roles that a setting can reach
 
 
 def text_of(role: str) -> str:
-    """All files of a role that Ansible reads."""
+    """Return the text of all files in a role that Ansible reads."""
     folders = [ROOT / "roles" / role / name for name in ("defaults", "vars", "tasks", "templates")]
     return "\n".join(path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.glob("*")))
 
@@ -122,7 +122,7 @@ TEXTS = {role: text_of(role) for role in ROLES}
 
 
 def closure(entry: str) -> set[str]:
-    """The role and those that it includes."""
+    """Return the role and all roles that it includes."""
     found, pending = set(), [entry]
     while pending:
         role = pending.pop()
@@ -132,13 +132,13 @@ def closure(entry: str) -> set[str]:
     return found
 
 
-# The roles of playbooks, but those that another one includes; and what only teardown reaches, which removes it, or none.
+# STARTED has the roles of playbooks that no other such role includes, and the roles that only teardown or no playbook reaches.
 REACHED = {role for entry in ENTRIES if entry != "teardown" for role in closure(entry)}
 STARTED = sorted({*ENTRIES, *(set(ROLES) - REACHED)} - {role for entry in ENTRIES for role in closure(entry) - {entry} if role in ENTRIES})
 
 
 def reading(entry: str) -> list[Setting]:
-    """The settings of which a started role, or one that it includes, reads a name."""
+    """Return the settings whose names occur in a started role or in a role that it includes."""
     text = "\n".join(TEXTS[role] for role in sorted(closure(entry)))
     others = OF_GUESTS if entry != "guest" else [one for one in SETTINGS if ROLES[one.role].of_guests.get(one.name, one.public) != one.public]
     return [one for one in SETTINGS if one not in others and re.search(r"\b(%s|%s)\b" % (one.name, one.public), text)]
@@ -146,7 +146,7 @@ def reading(entry: str) -> list[Setting]:
 
 # --- the runs
 
-# How a host has its settings: by which name, and what the host's own name ends in. Names of one length, for tables.
+# The two ways to set a variable, and the suffix of the host's name for each. Both suffixes have the same length, which keeps tables equal.
 WAYS = {"public": "public", "name": "by-own"}
 LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A100-4C", "count": 1}]}]
 BASE = {
@@ -156,7 +156,7 @@ BASE = {
 
 
 def answers(folder: Path) -> dict[str, dict]:
-    """What each module answers: a host on which each stage has something to do."""
+    """Return the answer of each module for a host on which every stage has work to do."""
     host = Host(folder, gpus=[("0000:e8:00.0", A100)])
     host.put("/etc/os-release", 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n')
     host.vfs_on()
@@ -195,7 +195,7 @@ def answers(folder: Path) -> dict[str, dict]:
 
 
 def hosts(tasks: Path) -> dict[str, dict[str, dict]]:
-    """By started role, by name of a host: its variables."""
+    """Return the variables of each host by started role and host name."""
     found: dict[str, dict[str, dict]] = {entry: {} for entry in STARTED}
     for entry in STARTED:
         for stops in (False, True):
@@ -208,7 +208,7 @@ def hosts(tasks: Path) -> dict[str, dict[str, dict]]:
 
 
 def run(folder: Path, *options: str) -> list[dict]:
-    """Runs play.yml over hosts.yml: what each module got, a line for each task on a host."""
+    """Run play.yml on the hosts of hosts.yml. Return one line with a module's arguments for each task on a host."""
     settings = {
         **{name: text for name, text in os.environ.items() if not name.startswith("ANSIBLE_") or name == "ANSIBLE_COLLECTIONS_PATH"},
         "ANSIBLE_HOME": str(folder / "ansible"), "ANSIBLE_CALLBACKS_ENABLED": "stage_arguments", "ANSIBLE_NOCOLOR": "1",
@@ -223,12 +223,12 @@ def run(folder: Path, *options: str) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory):
-    """What the modules got, by host."""
+    """Return the recorded module arguments by host."""
     folder = tmp_path_factory.mktemp("names")
     tasks = folder / "tasks.yml"
     tasks.write_text(yaml.safe_dump([{"ansible.builtin.debug": {"msg": "drained"}}]), encoding="utf-8")
     made = hosts(tasks)
-    # What runs once a play, for all of its hosts, runs for each of these hosts in a play of its own.
+    # A role with tasks that run once per play needs a separate play for each host.
     alone = [entry for entry in STARTED if "run_once" in TEXTS[entry] or "ansible_play_" in TEXTS[entry]]
     plays = [
         {"hosts": one, "gather_facts": False, "roles": [{"role": "vgpu.kvm." + entry}]}
@@ -246,7 +246,7 @@ def stages(tmp_path_factory):
 
 
 def differences(first: list[dict], second: list[dict]) -> list[str]:
-    """What two hosts do not have in common, a line for each of them."""
+    """Return one line for each difference between two hosts."""
     texts = [[json.dumps(line, sort_keys=True) for line in lines] for lines in (first, second)]
     return ["%s %s" % (sign, text) for sign, mine, other in zip("-+", texts, texts[::-1]) for text in mine if text not in other]
 
@@ -259,7 +259,7 @@ def test_both_names_have_the_same_effect_everywhere(stages, entry):
 
 
 def test_each_setting_reaches_a_module(stages):
-    """Of those that have a value of their own: a text or a number."""
+    """The test covers settings whose value is a recognizable text or number."""
     text = json.dumps(list(stages.values()))
     told = {one.name: re.findall(r"/two-names/\w+|7\d\d\d", json.dumps(value(one, one.option))) for one in SETTINGS}
     unseen = {name for name, values in told.items() if values and not any(re.search(re.escape(one) + r"(?![0-9_])", text) for one in values)}
@@ -274,13 +274,13 @@ def test_each_role_variable_has_a_public_name():
 
 
 def test_each_role_describes_its_variables_by_both_names():
-    """What argument_specs does not have is refused as a role's parameter."""
+    """Ansible refuses a role parameter that argument_specs does not list."""
     known = [(one, entry["options"]) for one in SETTINGS for entry in ROLES[one.role].entries.values() if one.name in entry.get("options", {})]
     assert sorted({one.name for one, options in known if one.public not in options}) == []
 
 
 def test_each_public_name_has_one_role_variable_in_a_playbook():
-    """Of two, one would be left behind where an operator sets the other."""
+    """With two role variables for one public name, an operator who sets one of them would miss the other."""
     for entry in STARTED:
         own = [one for one in SETTINGS if one.role in closure(entry)]
         assert sorted(one.name for one in own if [two.public for two in own].count(one.public) > 1) == [], entry
@@ -293,7 +293,7 @@ def test_each_documented_public_name_has_a_role_variable():
 
 @pytest.mark.parametrize("manager, setup", [("vgpu_manager_service", "vgpu_setup_service"), ("services_manager", "services_setup")])
 def test_each_way_to_set_a_variable(tmp_path, manager, setup):
-    """By the parameter of a role, in group_vars, and on the command line."""
+    """The variable is set as a role parameter, in group_vars, and on the command line."""
     roles = [{"role": "vgpu.kvm.services", manager: "by-parameter"}], [{"role": "vgpu.kvm.services"}]
     (tmp_path / "group_vars").mkdir()
     plays = [{"hosts": "all", "gather_facts": False, "roles": one} for one in roles]
@@ -310,5 +310,5 @@ def test_the_page_of_variables_has_each_public_name_once():
     rows = re.findall(r"^\| `(vgpu_\w+)` \|", (ROOT / "docs/variables.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(rows) == len(set(rows)) and {one.public for one in SETTINGS} <= set(rows)
     read = set(re.findall(r"\bvgpu_\w+(?= \| default\b| is defined)", "\n".join([*TEXTS.values(), *PLAYBOOKS.values()])))
-    # site.yml sets vgpu_guests_optional for guest.yml.
+    # site.yml sets vgpu_guests_optional for guest.yml, and the page does not list it.
     assert sorted(read - set(rows) - {"vgpu_guests_optional"}) == []

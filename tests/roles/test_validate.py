@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The playbooks validate and report over several hosts that misbehave: whose row fails, what the recap and the exit status say, what is written.
+"""The playbooks validate and report on several failing hosts: the failed rows, the recap, the exit status, and the written files.
 
-Hosts answer with a file (tests/bench/simulated/connection); the controller does all that it does for real ones.
+A file answers for each host (tests/bench/simulated/connection). The controller works as it does for real hosts.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ PF = "0000:e8:00.0"
 BAD = {"code": "vfs_missing", "device": PF, "gpu": PF, "found": "its VFs are off", "expected": "32 VFs", "remedy": "Enable them.", "severity": "error"}
 MILD = {**BAD, "code": "boot_cause", "severity": "warning"}
 WHY = {"code": "refused", "device": "nvidia-gridd.service", "found": "the server refuses", "expected": "a license", "remedy": "Ask for more."}
-TIMED_OUT = re.compile(r"Timed out after 15 second|time frame \(15\)")  # ansible-core from 2.19 on, and before
+TIMED_OUT = re.compile(r"Timed out after 15 second|time frame \(15\)")  # the text since ansible-core 2.19, and the text of earlier releases
 RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+) +skipped=(\d+) +rescued=(\d+) +ignored=(\d+)", re.MULTILINE)
 
 
 def reading(*problems):
-    """What both modules that read a host return, and a guest's two."""
+    """Return a result that has the keys of both modules that read a host and of both modules that read a guest."""
     gpu = {"address": PF, "vgpu_counts": [], "in_use_by": []}
     info = {"host": {}, "gpus": [gpu], "problems": list(problems), "problems_left_out": {}, "reboot_required": False, "reboot_reasons": []}
     return {"changed": False, "info": info, "plans": {}, **info}
 
 
 class Fleet:
-    """Hosts with their answers. After run: status, out, failed (hosts that the recap has as failed or unreachable) and verdict."""
+    """Hosts with their answers. run() sets status, out, failed (hosts that failed or were unreachable in the recap) and verdict."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -41,14 +41,14 @@ class Fleet:
         self.guests = []
 
     def add(self, name, answer=None, **variables):
-        """A host; without an answer it can't be reached."""
+        """Add a host. A host without an answer is unreachable."""
         path = self.directory / (name + ".json")
         path.write_text(json.dumps(answer))
         self.hosts[name] = {"recorded_answer": str(path) if answer is not None else "", **variables}
         return self
 
     def run(self, playbook, *words, **variables):
-        """Runs it over all of them."""
+        """Run a playbook on all hosts."""
         common = {"ansible_connection": "recorded", "ansible_become": False, "ansible_python_interpreter": sys.executable}
         members = {"vgpu_hosts": [name for name in self.hosts if name not in self.guests], "vgpu_guests": self.guests}
         inventory = {group: {"hosts": {name: self.hosts[name] for name in names}, "vars": common} for group, names in members.items()}
@@ -70,13 +70,13 @@ class Fleet:
         return self
 
     def states(self):
-        """The verdict's state of each host."""
+        """Return the state of each host in the verdict."""
         return {name: one["state"] for name, one in self.verdict.items()}
 
 
 @pytest.fixture
 def fleet(tmp_path):
-    """No host yet."""
+    """Return a fleet without hosts."""
     return Fleet(tmp_path)
 
 

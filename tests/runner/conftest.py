@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What the tests of jobs share: secrets that are marked, and a way to a job that has them."""
+"""Fixtures of the tests of jobs: marked secrets, and a job that has them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 
-from job import Job  # noqa: E402  (found through the line above)
+from job import Job  # noqa: E402  (the line above extends sys.path)
 
 LINK_MARK = "MARK-of-the-signed-link-81"
 TOKEN_MARK = "MARK-of-the-licence-token-82"
@@ -25,20 +25,20 @@ BUNDLE = "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
 
 
 def token() -> str:
-    """A client configuration token that is whole and valid, with a mark in its last part."""
+    """Return a complete and valid client configuration token with a mark in its last part."""
     now = int(time.time())
     parts = [{"typ": "JWT", "alg": "none"}, {"iat": now, "nbf": now, "exp": now + 86400 * 365}]
     return ".".join([base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts] + [TOKEN_MARK])
 
 
 def middle(key: str) -> str:
-    """A line of a private key that no other key has."""
+    """Return a line of a private key that occurs in no other key."""
     return key.strip().splitlines()[-2]
 
 
 @pytest.fixture(scope="session")
 def some_key(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A private key that opens nothing."""
+    """Return a private key that gives access to nothing."""
     path = tmp_path_factory.mktemp("key") / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
     return path.read_text(encoding="ascii")
@@ -46,7 +46,7 @@ def some_key(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Callable[[str, str], tuple[Job, list[str]]]:
-    """Makes a job with the three credentials of awx/; (the job, the marks of its secrets)."""
+    """Return a function that creates a job with the three credentials of awx/ and returns (the job, the marks of its secrets)."""
 
     def make(user: str, key: str) -> tuple[Job, list[str]]:
         made = Job(tmp_path / "job")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""One job as AWX runs it: a private data folder, credentials put into it by their types, ansible-runner, artifacts.
+"""One job as AWX runs it: a private data directory, credentials injected by their types, ansible-runner, and artifacts.
 
-AWX itself writes this folder and calls ansible-runner in a container of the execution environment. Here it is called without the container.
+AWX writes this directory and calls ansible-runner in a container of the execution environment. The tests call ansible-runner without the container.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from jinja2 import Environment, StrictUndefined
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / ".build" / "collections"
-# Ansible's loader knows the tag !unsafe; by way of JSON its own kinds of text become plain ones.
+# Ansible's loader supports the tag !unsafe. The conversion to JSON and back turns Ansible's text types into plain strings.
 TYPES = json.loads(json.dumps(DataLoader().load_from_file(str(ROOT / "awx" / "vars" / "credential_types.yml"))))["awx_credential_types"]
 
 
 class Job:
-    """A job and what came of it."""
+    """A job, from its private data directory to its result."""
 
     def __init__(self, folder: Path) -> None:
-        """Start with an empty private data folder."""
+        """Create an empty private data directory with a copy of the playbooks."""
         self.folder = folder
         self.arguments: list[str] = []
         for name in ("project", "inventory", "env", "artifacts"):
@@ -39,26 +39,26 @@ class Job:
         shutil.copytree(ROOT / "playbooks", folder / "project" / "playbooks")
 
     def secret(self, name: str, text: str) -> Path:
-        """A file of the folder env for its owner alone."""
+        """Write a file of the directory env that only its owner can read."""
         path = self.folder / "env" / name
         path.touch(mode=0o600)
         path.write_text(text, encoding="utf-8")
         return path
 
     def inventory(self, groups: dict[str, list[str]], hosts: dict[str, dict]) -> None:
-        """AWX hands the inventory over as a program that prints it."""
+        """Write the inventory as a program that prints it, as AWX does."""
         content = {**{name: {"hosts": members} for name, members in groups.items()}, "_meta": {"hostvars": hosts}}
         path = self.folder / "inventory" / "hosts"
         path.write_text(f"#! /usr/bin/env python3\nprint(r'''{json.dumps(content)}''')\n", encoding="utf-8")
         path.chmod(0o700)
 
     def machine(self, user: str, key: str) -> None:
-        """The machine credential: the key comes by an ssh-agent of the job's own."""
+        """Add the machine credential. The job's own ssh-agent supplies the key."""
         self.secret("ssh_key", key)
         self.arguments += ["-u", user]
 
     def credential(self, kind: str, inputs: dict[str, str]) -> None:
-        """A credential of awx/vars/credential_types.yml, injected as AWX injects it."""
+        """Add a credential of awx/vars/credential_types.yml, injected as AWX does."""
         (found,) = [one for one in TYPES if one["name"].endswith(kind)]
         assert set(found["inputs"]["required"]) <= set(inputs) <= {field["id"] for field in found["inputs"]["fields"]}
         known: dict = dict(inputs)
@@ -71,7 +71,7 @@ class Job:
         self.arguments += ["-e", f"@{path}"]
 
     def run(self, playbook: str, variables: dict, *options: str, timeout: int = 1500) -> Result:
-        """Run a playbook of the project; *variables*: what the template and the survey's answers say."""
+        """Run a playbook of the project. variables: the extra variables of the template and the answers of the survey."""
         self.secret("extravars", yaml.safe_dump({"awx_job_id": 7, "awx_job_launch_type": "manual", **variables}))
         self.secret("cmdline", shlex.join([*self.arguments, *options]))
         self.secret("settings", yaml.safe_dump({"idle_timeout": 0, "job_timeout": 0, "pexpect_timeout": 5}))
@@ -107,7 +107,7 @@ class Job:
 
 
 class Result:
-    """The artifacts of a job; nothing else is left of it in AWX."""
+    """The artifacts of a job, which are all that AWX keeps of it."""
 
     def __init__(self, folder: Path, said: str) -> None:
         self.folder = folder
@@ -120,17 +120,17 @@ class Result:
 
     @property
     def stats(self) -> dict:
-        """The last event: numbers by host, and artifact_data, which AWX keeps and hands to the jobs that follow in a workflow."""
+        """Return the last event: numbers by host, and artifact_data, which AWX stores and passes to the next jobs of a workflow."""
         (found,) = [event["event_data"] for event in self.events if event["event"] == "playbook_on_stats"]
         return found
 
     @property
     def reasons(self) -> list[str]:
-        """Messages of the tasks that failed."""
+        """Return the messages of the failed tasks."""
         return [event["event_data"]["res"].get("msg", "") for event in self.events if event["event"] == "runner_on_failed"]
 
     def files_with(self, marks: list[str]) -> list[str]:
-        """Artifacts that have one of the marks."""
+        """Return the artifacts that contain one of the marks."""
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         assert files
         return [str(path) for path in files if any(mark.encode() in path.read_bytes() for mark in marks)]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Keys and certificates for tests: an authority with a server of its own, and a machine owner's key."""
+"""Keys and certificates for tests: a certificate authority with a server certificate, and a machine owner key (MOK)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _signed(name: str, key: rsa.RSAPrivateKey, issuer: str, by: rsa.RSAPrivateKe
     def named(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
-    # The machine's clock may be some way from this one's.
+    # The machine's clock may differ from the controller's clock.
     now = datetime.datetime.now(datetime.timezone.utc)
     builder = x509.CertificateBuilder().subject_name(named(name)).issuer_name(named(issuer)).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=3))
@@ -43,7 +43,7 @@ def _signed(name: str, key: rsa.RSAPrivateKey, issuer: str, by: rsa.RSAPrivateKe
 
 
 def server(folder: Path, address: str) -> tuple[Path, Path]:
-    """Write an authority's certificate, and the chain and key of a server at that address; return both files."""
+    """Write an authority's certificate, and the chain and key of a server at this address; return both paths."""
     authority, key = _key(), _key()
     root = _signed("test authority", authority, "test authority", authority, x509.BasicConstraints(ca=True, path_length=0))
     leaf = _signed("test server", key, "test authority", authority, x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]))
@@ -53,7 +53,7 @@ def server(folder: Path, address: str) -> tuple[Path, Path]:
 
 
 def owner_key(folder: Path, name: str, before: str) -> tuple[Path, Path]:
-    """Write a key, with a line of text before it (which PEM allows), and its certificate in DER form; return both files."""
+    """Write a key after a line of text (which PEM allows), and its certificate in DER form; return both paths."""
     key = _key()
     public = _signed(name, key, name, key, x509.BasicConstraints(ca=False, path_length=None))
     paths = folder / f"{name}.priv", folder / f"{name}.der"
@@ -63,12 +63,12 @@ def owner_key(folder: Path, name: str, before: str) -> tuple[Path, Path]:
 
 
 def firmware_list(certificate: Path) -> bytes:
-    """A variable of the firmware that trusts the certificate: four bytes of attributes and an EFI_SIGNATURE_LIST."""
+    """Return an EFI variable that trusts the certificate: four bytes of attributes and an EFI_SIGNATURE_LIST."""
     der = certificate.read_bytes()
     kind = uuid.UUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072").bytes_le
     return b"\7\0\0\0" + kind + struct.pack("<III", 28 + 16 + len(der), 0, 16 + len(der)) + uuid.uuid4().bytes_le + der
 
 
 def digest(path: Path) -> str:
-    """sha256:… of a file."""
+    """Return a file's checksum as sha256:…."""
     return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Twins for the system tests: a quick one that is set back before each test."""
+"""Twins for the system tests: a quick twin that is restored from a snapshot before each test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from support import Twin, launcher  # noqa: E402  (found through the line above)
+from support import Twin, launcher  # noqa: E402  (the line above extends sys.path)
 
 GPU = "0000:e8:00.0"
 OTHER_GPU = "0000:e7:00.0"
@@ -22,7 +22,7 @@ OTHER_GPU = "0000:e7:00.0"
 
 @pytest.fixture(scope="session")
 def quick_machine() -> Iterator[Twin]:
-    """A quick twin with two GPUs and their VFs on, with a snapshot before and after the VFs."""
+    """Yield a quick twin with two GPUs and all VFs enabled, with one snapshot from before and one from after the VFs were enabled."""
     twin = Twin("system-quick")
     try:
         twin.up("--tier", "quick", "--gpus", "2")
@@ -39,20 +39,20 @@ def quick_machine() -> Iterator[Twin]:
 
 @pytest.fixture
 def bare(quick_machine: Twin) -> Twin:
-    """The quick twin before its VFs were turned on."""
+    """Return the quick twin without enabled VFs."""
     launcher("restore", quick_machine.name, "no-vfs")
     return quick_machine
 
 
 @pytest.fixture
 def host(quick_machine: Twin) -> Twin:
-    """The quick twin with all VFs on and no vGPU."""
+    """Return the quick twin with all VFs enabled and no vGPU."""
     launcher("restore", quick_machine.name, "vfs")
     return quick_machine
 
 
 class Client:
-    """A process on the machine that holds files open, as a VM holds its vGPU."""
+    """A process on the machine that holds a file open, as a VM holds its vGPU."""
 
     def __init__(self, twin: Twin, path: str) -> None:
         self.twin = twin
@@ -60,21 +60,21 @@ class Client:
         self.pid = int(twin.sh("cat /run/client.pid"))
 
     def end(self) -> None:
-        """End it."""
+        """Kill the process."""
         self.twin.sh(f"kill {self.pid}")
 
 
 @pytest.fixture
 def hold() -> type[Client]:
-    """Opens a file on a twin and keeps it open."""
+    """Return the class whose instances open a file on a twin and keep it open."""
     return Client
 
 
 def vfio_group(twin: Twin, uuid: str) -> str:
-    """The VFIO group's file of a vGPU."""
+    """Return the path of a vGPU's VFIO group."""
     return "/dev/vfio/" + twin.sh(f"basename $(readlink /sys/bus/mdev/devices/{uuid}/iommu_group)")
 
 
 def pretty(result: dict) -> str:
-    """A result for an assertion's message."""
+    """Format a result for an assertion's message."""
     return json.dumps(result, indent=1, default=str)

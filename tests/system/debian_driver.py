@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Packages as Debian 12 has them for its own NVIDIA driver (non-free, 535.261.03), made on a twin around a module that it can load.
+"""Packages with the names of Debian 12's own NVIDIA driver (non-free, 535.261.03), built on a twin around a module that the twin can load.
 
 Names, versions, dependencies, the module's name, the lines for modprobe and the file that stops NVIDIA's installer are Debian's. The content of the
-files is ours: Debian's module would not find an emulated GPU.
+files is a stand-in: Debian's module would not find an emulated GPU.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ ALTERNATE = "/usr/lib/nvidia/alternate-install-present"
 
 @dataclass
 class Package:
-    """One package. files: texts by path; None: the module. depends: on packages of the same version, by name; others: on any version."""
+    """A package to build.
+
+    files: file contents by path; None stands for the kernel module. depends: names of packages that must have the same version.
+    others: names of packages in any version.
+    """
 
     name: str
     files: dict[str, str | None]
@@ -30,7 +34,7 @@ class Package:
 
 @dataclass
 class Driver:
-    """The packages of one version of the driver, for one kernel."""
+    """The packages of one driver version for one kernel."""
 
     version: str
     kernel: str
@@ -49,18 +53,18 @@ class Driver:
                     ("nvidia-installer-cleanup",)),
             Package("libnvidia-ml1", {"/usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so.1": "no library\n"}),
             Package("nvidia-driver", {"/usr/share/bug/nvidia-driver/control": ""}, ("nvidia-kernel-dkms", "libnvidia-ml1")),
-            # Of others, and needs a library of the driver.
+            # A foreign package that needs a library of the driver.
             Package("nvtop", {"/usr/share/nvtop/README": ""}, others=("libnvidia-ml1",), version="3.0.1-1"),
         ]
 
     @property
     def names(self) -> list[str]:
-        """Of all that a removal of the driver removes."""
+        """Return the names of all packages that a removal of the driver removes."""
         return sorted(one.name for one in self.packages)
 
 
 def build(twin: Twin, driver: Driver, module: str) -> None:
-    """Makes the packages in FOLDER on the machine. module: the kernel module's path there."""
+    """Build the packages in FOLDER on the machine. module: path of the kernel module on the machine."""
     lines = [f"rm -rf {FOLDER}; mkdir -p {FOLDER}"]
     for one in driver.packages:
         version = one.version or f"{driver.version}-1"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A server for one file behind a signed link: with ranges, with links that have expired, with connections that break off."""
+"""A server for one file behind a signed link, with range requests, expired links and connections that break."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class SignedFile:
-    """Serves the file over TLS on a port of its own, to links with the right token alone."""
+    """A server that offers the file over TLS on its own port, only to links with the right token."""
 
     def __init__(self, file: Path, chain: Path, token: str) -> None:
         self.content = file.read_bytes()
         self.token = token
-        self.breaks: list[int] = []  # bytes of the next answers; 0: all
+        self.breaks: list[int] = []  # numbers of bytes that the next answers send before the connection breaks; 0: the whole answer
         self.requests: list[tuple[int, str | None]] = []
         outer = self
 
@@ -26,7 +26,7 @@ class SignedFile:
                 outer.answer(self)
 
             def log_message(self, *arguments: object) -> None:
-                """Links are secrets here too."""
+                """Log nothing, because the links are secrets."""
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -37,7 +37,7 @@ class SignedFile:
         self.thread.start()
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        """Answer one request."""
+        """Answer one request: the file or a part of it, or 403 for a link with a wrong token."""
         expected = request.headers.get("Range")
         good = parse_qs(urlsplit(request.path).query).get("autho") == [self.token]
         status = (206 if expected else 200) if good else 403
@@ -54,9 +54,9 @@ class SignedFile:
         try:
             request.wfile.write(body[:cut] if cut else body)
         except OSError:
-            return  # the other side has hung up, as it does where it only wants to know whether the link is good
+            return  # the client has closed the connection, as it does after a probe of the link
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop the server."""
         self.server.shutdown()
         self.server.server_close()

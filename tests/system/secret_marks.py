@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Looks for marked secrets wherever a run may have left or shown them."""
+"""Search for marked secrets wherever a run may have stored or shown them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from support import Twin
 
 SEEN = "/root/seen-by-all"
 CACHE = "/var/cache/vgpuctl"
-# On the machine, while the run lasts: every command line, every file of the cache, and which of them others than root could have opened.
-# A file's folder is looked at after the file: it is narrowed before a file comes into it, and never widened.
+# While a run lasts, the watcher on the machine notes every command line, every file of the cache, and the files that other users could have opened.
+# It checks a file before the file's directory: the role restricts a directory before it puts a file there, and never widens it again.
 WATCHER = f"""
 import os, time
 seen = set()
@@ -45,12 +45,12 @@ while not os.path.exists({SEEN!r} + ".end"):
             note(("%s %s" % ("OPEN" if is_open else "FILE", path)).encode())
     time.sleep(0.05)
 """
-# Where a secret could lie on the machine afterwards.
+# Directories on the machine that may contain a secret after a run.
 PLACES = "/etc /run /var /tmp /home /root /usr/local /usr/src /usr/lib/nvidia /boot/grub /dev/shm"
 
 
 class Watch:
-    """From start to end it notes all command lines, there and here."""
+    """A watch that notes all command lines on the machine and on the controller from its start to its end."""
 
     def __init__(self, twin: Twin) -> None:
         self.twin = twin
@@ -79,22 +79,22 @@ class Watch:
                     continue
 
     def there(self) -> str:
-        """What was seen on the machine, one line each."""
+        """Return the watcher's notes on the machine, one per line."""
         return self.twin.sh(f"cat {SEEN}")
 
     def files(self, kind: str) -> list[str]:
-        """Files of the cache: "FILE" for those that only root could open, "OPEN" for the others."""
+        """Return the files of the cache: "FILE" for those that only root could open, "OPEN" for the others."""
         return re.findall(rf"^{kind} (\S+)$", self.there(), re.MULTILINE)
 
 
 def on_machine(twin: Twin, marks: list[str]) -> str:
-    """Files, and lines of the journal, that have a mark; empty if none has."""
-    # sudo logs the search, and a pattern with its last letter in brackets does not match itself.
+    """Return the files and the journal lines that contain a mark, or an empty string."""
+    # sudo logs the search command itself. The brackets around the last letter keep the pattern from matching that log line.
     patterns = " ".join(f"-e '{mark[:-1]}[{mark[-1]}]'" for mark in marks)
     return twin.sh(f"grep -rla {patterns} {PLACES} 2>/dev/null; journalctl --no-pager -a -o verbose | grep -a {patterns}; true")
 
 
 def in_folders(folders: list[Path], marks: list[str]) -> list[str]:
-    """Files below the folders that have a mark."""
+    """Return the files below the directories that contain a mark."""
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     return [str(path) for path in files if any(mark.encode() in path.read_bytes() for mark in marks)]

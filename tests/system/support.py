@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A booted twin in the hands of a test: its launcher, ssh, and Ansible against it."""
+"""A booted twin for a test: its launcher, ssh, and Ansible against it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LAUNCHER = ROOT / "tests" / "twin" / "twin"
 COLLECTIONS = ROOT / ".build" / "collections"
 sys.path.insert(0, str(LAUNCHER.parent))
 
-from twinlib import ssh, state  # noqa: E402  (found through the line above)
+from twinlib import ssh, state  # noqa: E402  (the line above extends sys.path)
 
 
 def launcher(*arguments: str, check: bool = True, timeout: int = 1500) -> str:
-    """Call the twin's launcher and return what it prints. An error has what it printed on stderr."""
+    """Call the twin's launcher and return what it prints. The error of a failed call contains the launcher's stderr."""
     done = subprocess.run([str(LAUNCHER), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
     sys.stderr.write(done.stderr)
     if check and done.returncode:
@@ -41,48 +41,48 @@ class Run:
 
     @property
     def changed(self) -> list[str]:
-        """Names of the tasks that reported a change."""
+        """Return the names of the tasks that reported a change."""
         return [line["task"] for line in self.lines if line["result"].get("changed") and line["outcome"] == "ok"]
 
     @property
     def remote_tasks(self) -> list[str]:
-        """Names of the tasks that ran on the managed host."""
+        """Return the names of the tasks that ran on the managed host."""
         return [line["task"] for line in self.lines if line["remote"]]
 
     def actions(self, module: str) -> list[str]:
-        """What the results of a module say was done (or would be), in tasks that are not plans alone."""
+        """Return the actions of all results of a module that report a change. In check mode these are the predicted actions."""
         return [text for line in self.lines if line["action"] == module and line["result"].get("changed") for text in line["result"].get("actions", [])]
 
     @property
     def failure(self) -> str:
-        """The last failed task's message."""
+        """Return the message of the last failed task."""
         failed = [line["result"].get("msg", "") for line in self.lines if line["outcome"] == "failed"]
         return str(failed[-1]) if failed else ""
 
 
 class Twin:
-    """One twin by name."""
+    """A twin, identified by its name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.folder = Path(tempfile.mkdtemp(prefix=f"vgpu-{name}-"))
         self.inventory = self.folder / "inventory.yml"
         self.tasks_of_the_second_run: list[str] = []
-        self.settings: dict[str, str] = {}  # more of Ansible's environment
-        self.programs = Path(sys.executable).parent  # Ansible's
+        self.settings: dict[str, str] = {}  # additional environment variables for Ansible
+        self.programs = Path(sys.executable).parent  # directory of Ansible's commands
 
     def up(self, *options: str) -> None:
-        """Boot it, fresh."""
+        """Create the twin again and boot it."""
         launcher("down", self.name, check=False)
         launcher("up", self.name, *options)
         self.inventory.write_text(launcher("inventory", self.name), encoding="utf-8")
 
     def warm_up(self) -> None:
-        """Let the machine compile what the modules share (see twin_compiled.py), so that snapshots have it; nothing is changed."""
+        """Compile the module code that the machine reuses (see twin_compiled.py), which later snapshots then contain. The module runs in check mode."""
         self.module("nvidia_vgpu", check=True, layout=[])
 
     def down(self) -> None:
-        """Stop it and remove what it left."""
+        """Stop the twin and remove its files."""
         launcher("down", self.name, check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -102,7 +102,7 @@ class Twin:
         return done.stdout.strip()
 
     def environment(self, log: Path) -> dict[str, str]:
-        """The environment of an Ansible run that no setting of the user's reaches."""
+        """Return the environment of an Ansible run, free of the user's Ansible settings."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         own = {
             "ANSIBLE_CONFIG": str(ROOT / "tests" / "system" / "ansible.cfg"),
@@ -133,7 +133,7 @@ class Twin:
         return Run(done.returncode, done.stdout, lines)
 
     def module(self, module: str, check: bool = False, **arguments: object) -> dict:
-        """Run one module of the collection as root; return its result (with failed: true if it failed)."""
+        """Run one module of the collection as root and return its result. `failed` is true if the module failed."""
         argv = ["ansible", "-i", str(self.inventory), "all", "--become", "-m", f"vgpu.kvm.{module}"]
         argv += ["-a", json.dumps(arguments)] if arguments else []
         run = self._ansible(argv + (["--check"] if check else []))
@@ -147,7 +147,7 @@ class Twin:
         return self._ansible(["ansible-playbook", "-i", str(self.inventory), name, "-e", f"@{extra}", *options])
 
     def mdevs(self) -> dict[str, tuple[str, str]]:
-        """The vGPUs as the kernel has them: (parent, type name) by UUID."""
+        """Return the vGPUs in the kernel as {UUID: (parent, type name)}."""
         text = self.sh(
             "cd /sys/bus/mdev/devices 2>/dev/null && for u in *; do [ -e $u ] || continue; "
             "p=$(readlink -f $u); p=${p%/*}; echo $u ${p##*/} $(cat $u/mdev_type/name); done; true"

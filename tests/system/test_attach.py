@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""vGPUs handed to real libvirt's VMs on both frameworks: defined, started, in use by a real QEMU, guarded, taken away again."""
+"""The module nvidia_vgpu_attach with real libvirt on both frameworks: VMs are defined, started, used by a real QEMU, guarded, and detached from vGPUs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOMAIN = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory
 
 
 class Machine:
-    """A twin with a running libvirt and two VMs, web1 and web2, without devices. address: how libvirt's XML names a vGPU of it."""
+    """A twin with a running libvirt and the VMs web1 and web2, both without devices, and with two vGPUs of one type on each GPU."""
 
     def __init__(self, twin: Twin, kind: str, gpu: str, short: str) -> None:
         self.twin = twin
@@ -39,23 +39,23 @@ class Machine:
         assert not made["failed"], pretty(made)
 
     def poll(self, command: str, expected: str) -> None:
-        """Wait until a command prints that."""
+        """Wait until a command prints the expected output."""
         end = time.monotonic() + 60
         while self.twin.sh(command, check=False) != expected:
             assert time.monotonic() < end, f"{command} does not print {expected}"
 
     def attach(self, *domains: dict, check: bool = False, **arguments: object) -> dict:
-        """Run the module."""
+        """Run the module nvidia_vgpu_attach and return its result."""
         return self.twin.module("nvidia_vgpu_attach", check=check, domains=list(domains), **arguments)
 
     def hostdevs(self, name: str) -> str:
-        """The devices in a VM's definition, as libvirt has them."""
+        """Return the host devices in a VM's persistent definition, as libvirt prints them."""
         return self.twin.sh(f"virsh dumpxml --inactive {name} | grep -A3 '<hostdev' || true")
 
 
 @pytest.fixture(scope="module", params=["mdev", "vendor_vfio"])
 def machine(request) -> Iterator[Machine]:
-    """One machine of each framework."""
+    """Yield one machine for each framework."""
     mdev = request.param == "mdev"
     twin = Twin(f"attach-{'mdev' if mdev else 'vendor'}")
     system = ["--os", "debian12"] if mdev else ["--os", "debian13", "--model", "l40s"]
@@ -105,7 +105,7 @@ def test_a_running_vm_loses_it_at_its_next_start_or_live(machine):
 
 
 def test_a_ramfb_without_a_display_does_not_start(machine):
-    """So the module refuses it, and takes ramfb away with the display."""
+    """The module therefore refuses ramfb without a display, and removes ramfb together with the display."""
     if machine.kind != "mdev":
         pytest.skip("only mediated devices have a display")
     vgpu = {"uuid": machine.attach({"name": "web1", "vgpus": [{"type": machine.type}]})["attached"][0]["device"]}

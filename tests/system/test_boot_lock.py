@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A boot during which one GPU of eight is kept open for ten minutes."""
+"""A boot during which one GPU of eight stays locked for ten minutes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support import ROOT, Twin, launcher
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
 
-from boot import LOCK, UNIT, await_unit, journal, kernel_moments, last_by_gpu, moment  # noqa: E402  (found through the line above)
+from boot import LOCK, UNIT, await_unit, journal, kernel_moments, last_by_gpu, moment  # noqa: E402  (the line above extends sys.path)
 
 pytestmark = pytest.mark.long
 
@@ -22,7 +22,7 @@ LOCKED, EACH, SECONDS = "0000:67", 8, 600.0
 
 @pytest.fixture(scope="module")
 def racked():
-    """A machine with eight GPUs and eight vGPUs on each, restored at each boot."""
+    """Yield a machine with eight GPUs and eight vGPUs on each, which the unit restores at each boot."""
     twin = Twin("boot-lock")
     twin.up("--tier", "full", "--start", "ready")
     bundle = launcher("bundle").strip().splitlines()[-1]
@@ -37,7 +37,7 @@ def racked():
 
 
 def reboot(twin):
-    """Shuts the machine down and boots it from its disk."""
+    """Shut the machine down and boot it from its disk."""
     twin.sh("sync; systemctl poweroff", check=False)
     deadline = time.monotonic() + 300
     while f"{twin.name}\tup" in launcher("list"):
@@ -47,7 +47,7 @@ def reboot(twin):
 
 
 def lasts(twin, mdevs):
-    """Seconds from the unit's start to the last vGPU of each GPU, by the kernel's clock."""
+    """Return the seconds from the unit's start to the last vGPU of each GPU, by the kernel's clock."""
     came = kernel_moments(journal(twin, "-k"), set(mdevs))[1]
     begun = moment(twin, UNIT, "ExecMainStartTimestamp")
     return {bus: when - begun for bus, when in last_by_gpu(came, mdevs).items()}
@@ -61,7 +61,7 @@ def test_a_locked_gpu_does_not_hold_up_the_other_seven(racked):
     free = lasts(racked, racked.mdevs())
     assert racked.mdevs() == goal and len(free) == 8
 
-    racked.sh(f"echo options nvidia fault_unbind_lock=1 > {LOCK}")  # the GPU whose minor number is 0
+    racked.sh(f"echo options nvidia fault_unbind_lock=1 > {LOCK}")  # the fault locks the GPU whose minor number is 0
     reboot(racked)
     begun = moment(racked, UNIT, "ExecMainStartTimestamp")
     while float(racked.sh("cut -d' ' -f1 /proc/uptime")) < begun + SECONDS:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The role cloudpods, run by ansible-playbook on prepared trees of a host's files, with a kubectl that notes what it is asked.
+"""The role cloudpods, run by ansible-playbook on prepared trees of a host's files, with a kubectl that records its calls.
 
-No machine is booted: the role needs a host's files and kubectl alone.
+The tests boot no machine: the role needs only a host's files and kubectl.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ PLAY = """
 
 
 class Tree:
-    """A host's files: one A40 with some VFs, each of the first of which has a vGPU."""
+    """The files of a host with one A40: the first VFs of the GPU have a vGPU each."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -65,18 +65,18 @@ class Tree:
         self.conf = root / "etc" / "yunion" / "host.conf"
         self.mark = root / "var" / "lib" / "vgpuctl" / "cloudpods-restart-due"
         self.put("etc/yunion/host.conf", CONF)
-        # One process, which holds nothing: where none can be read, a guard takes every GPU for used.
+        # One process that holds no file open: without any readable process the guard counts every GPU as in use.
         (root / "proc" / "1" / "fd").mkdir(parents=True)
         self.put("proc/1/comm", "systemd\n")
         self.put("proc/devices", "Character devices:\n195 nvidia\n")
 
     def put(self, path: str, text: str) -> None:
-        """Write a file."""
+        """Write a file of the host."""
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text, encoding="utf-8")
 
     def gpu(self, pf: str, vfs: int, vgpus: int) -> None:
-        """A GPU as the kernel shows it."""
+        """Write the sysfs files of a GPU, its VFs and its vGPUs."""
         files = {"vendor": "0x10de", "device": "0x2235", "class": "0x030200", "subsystem_device": "0x145a", "sriov_totalvfs": "32"}
         files.update({"sriov_numvfs": str(vfs), "sriov_vf_device": "2235", "sriov_offset": "4", "sriov_stride": "1"})
         devices = "sys/bus/pci/devices/"
@@ -99,7 +99,7 @@ class Tree:
 
 
 class Pods:
-    """Hosts with Cloudpods, as trees, and the controller's kubectl."""
+    """Hosts with Cloudpods as file trees, and the controller's kubectl."""
 
     def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
         self.folder = folder
@@ -115,14 +115,14 @@ class Pods:
 
     @property
     def asked(self) -> list[str]:
-        """What kubectl was asked since this was last read."""
+        """Return the arguments of kubectl's calls since the last read."""
         path = self.bin / "asked"
         found = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         path.unlink(missing_ok=True)
         return found
 
     def run(self, *options: str, **variables: object) -> subprocess.CompletedProcess:
-        """Run the role on all hosts. Nobody becomes anybody: the trees are the tester's own."""
+        """Run the role on all hosts. Ansible does not change the user: the trees belong to the user who runs the tests."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         env = dict(
             kept,
@@ -141,7 +141,7 @@ class Pods:
 
 @pytest.fixture
 def pod(tmp_path: Path) -> Pods:
-    """One host with an A40 of four VFs and two vGPUs."""
+    """Return one host that has an A40 with four VFs and two vGPUs."""
     pods = Pods(tmp_path, ("pod1",))
     pods.trees["pod1"].gpu("0000:e8:00.0", 4, 2)
     return pods
@@ -149,7 +149,7 @@ def pod(tmp_path: Path) -> Pods:
 
 @pytest.fixture
 def pods(tmp_path: Path) -> Pods:
-    """Three such hosts."""
+    """Return three hosts that each have an A40 with four VFs and two vGPUs."""
     made = Pods(tmp_path, ("pod1", "pod2", "pod3"))
     for tree in made.trees.values():
         tree.gpu("0000:e8:00.0", 4, 2)
@@ -184,7 +184,7 @@ def test_a_restart_that_failed_is_made_up_for(pod: Pods) -> None:
 
 
 def test_a_run_that_died_behind_the_file_is_finished(pod: Pods) -> None:
-    """Without the restart the state is that of a run that was killed in between."""
+    """Without the restart, the state equals that of a run that was killed between the edit of the file and the restart."""
     assert pod.run(cloudpods_restart=False).returncode == 0
     assert pod.asked == [] and pod.trees["pod1"].mark.exists() and "nvidia_vgpu_pfs" in pod.trees["pod1"].conf.read_text()
     assert pod.run().returncode == 0 and pod.asked == [RESTART, STATUS]
@@ -226,7 +226,7 @@ def test_only_hosts_that_changed_take_part(pods: Pods) -> None:
 
 
 def test_a_host_without_the_yaml_library_gets_it(pod: Pods) -> None:
-    """A Python of its own, without PyYAML, and a package manager that brings it there."""
+    """The host's Python has no PyYAML, and a fake package manager installs it."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(pod.folder / "python")], check=True)
     (pod.folder / "library").mkdir()
     source = repr(str(Path(yaml.__file__).parent))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""From one driver to another on one host: without and with the installer's flag, what is refused, installers that fail, die or lose power, and Debian's own
-packages. The tests go on from each other, in their order."""
+"""Changes of the host driver: installers with and without the flag for a running driver, refusals, installers that fail, die or lose power, and
+Debian's own packages. The tests run in order and build on each other."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from support import ROOT, Run, Twin, launcher
 
 sys.path.insert(0, str(ROOT / "tests" / "twin" / "bundle"))
 
-import other_version  # noqa: E402  (found through the line above)
+import other_version  # noqa: E402  (the line above extends sys.path)
 
 pytestmark = pytest.mark.drivers
 
 OLDEST, MIDDLE, NEWEST = "535.161.05", "550.163.02", "580.105.02"
-# The archive checks itself first. Of what it runs then nothing keeps the output open.
+# The archive verifies itself first. None of the programs that it then starts may keep the output open.
 HANGS = "cat > /dev/null; exec sleep 600 2> /dev/null"
 RUNS = "pgrep -f '[v]gpu-kvm.run --silent'"
 FLAG = "--allow-installation-with-running-driver"
@@ -34,18 +34,18 @@ WORD = {"vgpu_driver_replace_datacenter": True}
 
 
 class Host(Twin):
-    """A host, and the driver's releases by version."""
+    """A host, and the driver bundles by version."""
 
     bundles: dict[str, str]
     packages: dict[str, str]
 
     def run(self, version: str, *options: str, **variables: object) -> Run:
-        """The playbook of hosts."""
+        """Run the host playbook with the bundle of this version."""
         given = {"vgpu_driver_bundle": self.bundles[version], "vgpu_driver_dkms": False, "vgpu_layout": LAYOUT}
         return self.playbook("vgpu.kvm.host", {**given, **variables}, *options)
 
     def install(self, version: str, check: bool = False, load: bool = True) -> dict:
-        """The module alone, which loads the new driver at once if load is true."""
+        """Run the module nvidia_driver alone; with `load` it loads the new driver at once."""
         name = f"NVIDIA-Linux-x86_64-{version}-vgpu-kvm.run"
         copy = {"src": self.packages[version], "dest": f"/root/{name}"}
         argv = ["ansible", "-i", str(self.inventory), "all", "--become", "-m", "ansible.builtin.copy", "-a", json.dumps(copy)]
@@ -54,38 +54,38 @@ class Host(Twin):
         return self.module("nvidia_driver", check=check, src=f"/root/{name}", dkms=False, load=load)
 
     def loaded(self) -> str:
-        """The version of the loaded module."""
+        """Return the version of the loaded module."""
         return self.sh("cat /sys/module/nvidia/version")
 
     def on_disk(self) -> str:
-        """The version of the module on disk; empty without one."""
+        """Return the version of the module on disk, or an empty string without one."""
         return self.sh("modinfo -F version nvidia 2>/dev/null; true")
 
     def boot(self) -> str:
-        """Which boot it is."""
+        """Return the boot id."""
         return self.sh("cat /proc/sys/kernel/random/boot_id")
 
     def used(self) -> None:
-        """A program has the driver open until end_use."""
+        """Start a program that has the driver open until end_use."""
         self.sh("exec 9<>/dev/nvidiactl; (exec -a pretend-cuda sleep 900) >/dev/null 2>&1 </dev/null & echo $! > /run/cuda.pid")
 
     def end_use(self) -> None:
-        """That program ends."""
+        """End the program that has the driver open."""
         self.sh("kill $(cat /run/cuda.pid)")
 
     def instead(self, program: str, script: str) -> None:
-        """A script in place of a program, until the next boot; the real one is REAL for it."""
+        """Replace a program with a script until the next boot. The script calls the real program as REAL."""
         fault = f"/root/fault-{Path(program).name}"
         text = shlex.quote(f"#!/bin/sh\n{script.replace('REAL', fault + '.real')}\n")
         self.sh(f"cp {program} {fault}.real; printf %s {text} > {fault}; chmod 755 {fault}; mount --bind {fault} {program}")
 
     def power_cut(self) -> None:
-        """Cut the power, and wait until the boot has restored what it can."""
+        """Cut the power, boot the machine and wait until the restore unit has ended."""
         launcher("power-cut", self.name)
         self.sh("systemctl start vgpu-restore; true")
 
     def cut_while(self, condition: str, version: str) -> None:
-        """Cut the power once the condition (a shell's) is met on the machine during a run."""
+        """Cut the power as soon as a shell condition holds on the machine during a run."""
         runs: list[Run] = []
         thread = threading.Thread(target=lambda: runs.append(self.run(version)))
         thread.start()
@@ -99,9 +99,9 @@ class Host(Twin):
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """A host with the oldest release and two vGPUs."""
+    """Yield a host with the oldest release and two vGPUs."""
     twin = Host("drivers")
-    twin.settings["ANSIBLE_SSH_RETRIES"] = "0"  # as Ansible's default: a run that loses its host ends
+    twin.settings["ANSIBLE_SSH_RETRIES"] = "0"  # as Ansible's default: a run that loses the connection to its host ends
     try:
         twin.up("--start", "ready", "--gpus", "1", "--memory", "1024")
         bundle = launcher("bundle").strip().splitlines()[-1]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A VM with a vGPU, from bare to licensed: what is refused beforehand, the driver, each state of the licence, and the token that nobody sees."""
+"""A VM with a vGPU, from bare to licensed: requests that the roles refuse, the driver, each state of the license, and the token, which no output shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support import COLLECTIONS, ROOT, Run, Twin, launcher
 
 sys.path[:0] = [str(ROOT / "tests" / "twin" / "licence"), str(ROOT / "tests" / "twin" / "bundle")]
 
-import other_version  # noqa: E402  (found through the line above)
+import other_version  # noqa: E402  (the line above extends sys.path)
 import service as licences  # noqa: E402
 
 pytestmark = pytest.mark.guest
@@ -26,7 +26,7 @@ CONF = "/etc/nvidia/gridd.conf"
 
 
 class Guest:
-    """A VM, its licence service, and the variables of a user."""
+    """A VM, its license service, and a user's variables."""
 
     def __init__(self, twin: Twin) -> None:
         self.twin = twin
@@ -35,7 +35,7 @@ class Guest:
         self.secret = self.service.token()
         self.variables = {
             "vgpu_driver_bundle": str(self.bundle),
-            # The package has a module for the machine's kernel; a compiler under emulation takes minutes.
+            # The package has a prebuilt module for the machine's kernel. A compilation under emulation would take minutes.
             "vgpu_guest_driver_dkms": False,
             "vgpu_guest_type": "A40-24Q",
             "vgpu_host_driver_version": "550.163.02",
@@ -43,12 +43,12 @@ class Guest:
         }
 
     def run(self, *options: str, **changes: object) -> Run:
-        """Run the guests' playbook; a variable that is None is left out."""
+        """Run the guest playbook without the variables whose value is None."""
         variables = {name: value for name, value in dict(self.variables, **changes).items() if value is not None}
         return self.twin.playbook("vgpu.kvm.guest", variables, *options)
 
     def file(self, name: str, text: str, mode: int = 0o600) -> str:
-        """A file on the controller."""
+        """Write a file on the controller and return its path."""
         path = self.twin.folder / name
         path.touch(mode=0o600)
         path.write_text(text, encoding="utf-8")
@@ -56,17 +56,17 @@ class Guest:
         return str(path)
 
     def package(self, ending: str) -> str:
-        """A package out of the bundle."""
+        """Extract the package with this file name ending from the bundle and return its path."""
         with zipfile.ZipFile(self.bundle) as archive:
             (member,) = [one for one in archive.namelist() if one.endswith(ending)]
             return archive.extract(member, self.twin.folder)
 
     def newer_package(self, version: str) -> str:
-        """The guest driver's .run of another version."""
+        """Return the path of a guest driver .run file of another version."""
         return str(other_version.make(self.bundle, "guest", version, self.twin.folder))
 
     def license(self, **arguments: object) -> dict:
-        """Set the licensing up and let the daemon begin anew; what the licence is then, after a wait that ends early."""
+        """Configure the license, restart the daemon, and return the state of the license after at most 25 seconds."""
         made = self.twin.module("nvidia_grid_license", **arguments)
         assert not made["failed"], made
         self.twin.sh("systemctl restart nvidia-gridd")
@@ -75,7 +75,7 @@ class Guest:
 
 @pytest.fixture(scope="module")
 def guest() -> Iterator[Guest]:
-    """A VM of an A40-24Q without a driver."""
+    """Yield a VM with an A40-24Q vGPU and without a driver."""
     twin = Twin("system-guest")
     try:
         twin.up("--guest", "A40-24Q", "--memory", "1024")
@@ -196,7 +196,7 @@ def test_a_deadline_holds_and_its_end_names_the_reason(guest):
     run = guest.run(guest_license_timeout=10)
     assert run.rc and licences.REFUSAL in run.failure and "free licenses" in run.failure, run.failure
     waited = next(line["ended"] - line["begun"] for line in run.lines if line["outcome"] == "failed")
-    assert waited < 120, waited  # of the task alone: how long a whole run takes depends on what else this machine does
+    assert waited < 120, waited  # measures the task alone: the length of a whole run depends on the controller's load
     guest.service.mode = "grant"
 
 
@@ -239,7 +239,7 @@ def test_a_loaded_nouveau_gives_way_by_a_reboot(guest):
 
 
 def test_nouveau_gives_way_to_the_package_with_one_reboot(guest):
-    """As to the .run. The package's own manager removes it again."""
+    """The .run file also needs exactly one reboot to replace nouveau. The package manager removes the package again."""
     twin, package = guest.twin, {"vgpu_guest_driver_format": "deb"}
     assert not twin.module("nvidia_driver", kind="guest", state="absent")["failed"]
     twin.sh("rm -f /etc/modprobe.d/nvidia-vgpu-nouveau.conf; rmmod nvidia; modprobe nouveau")
@@ -255,7 +255,7 @@ def test_nouveau_gives_way_to_the_package_with_one_reboot(guest):
 
 
 def test_missing_headers_are_named(guest):
-    """The package sources have them no more, as after some updates of the kernel."""
+    """The package sources no longer have the headers, as after some kernel updates."""
     assert not guest.twin.module("nvidia_driver", kind="guest", state="absent")["failed"]
     kernel = guest.twin.sh("uname -r")
     guest.twin.sh(

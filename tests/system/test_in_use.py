@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A VM with a whole GPU and a VM with a vGPU live through every playbook of the collection. The tests build on each other.
+"""A VM with a whole GPU and a VM with a vGPU keep running through every playbook of the collection. The tests build on each other.
 
-The VMs are processes that have their device open through VFIO, as QEMU has it: container, group and device.
+The VMs are processes that have their device open through VFIO, as QEMU does: container, group and device.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from support import ROOT, Twin
 
 FRAMEWORKS = ["mdev", "vendor_vfio"]
 GUESTS_ALONE = "vgpu.kvm.guest"
-LAYOUT = ["vgpu.kvm.host", "vgpu.kvm.site"]  # bring the layout
-WHOLE = ["vgpu.kvm.teardown", "vgpu.kvm.upgrade"]  # are for hosts that nobody uses
+LAYOUT = ["vgpu.kvm.host", "vgpu.kvm.site"]  # playbooks that apply the layout
+WHOLE = ["vgpu.kvm.teardown", "vgpu.kvm.upgrade"]  # playbooks for hosts without running VMs
 READING = ["vgpu.kvm.report", "vgpu.kvm.validate"]
 AGENT = "vgpu.kvm.cloudpods"
 REACTION = "vgpu.kvm.react"
 VF = "0000:e8:00.4"
 
-# Opens a device as QEMU does and answers each SIGUSR1 with a line, after asking the device.
+# A script that opens a device as QEMU does. For each SIGUSR1 it queries the device and writes an answer.
 GUEST = """
 import fcntl, os, signal, struct, sys
 name, group, answer = sys.argv[1:4]
@@ -48,7 +48,7 @@ while True:
 
 
 class Guest:
-    """A "VM" on the twin: libvirt's name for it, and the device that it has."""
+    """A simulated VM on the twin, with libvirt's name for it and the device that it has open."""
 
     def __init__(self, twin: Twin, name: str, device: str, folder: str) -> None:
         self.twin = twin
@@ -61,7 +61,7 @@ class Guest:
         self.must_answer()
 
     def must_answer(self) -> None:
-        """It lives, and its device answers it. It has answered once when it has opened the device."""
+        """Assert that the VM runs and that its device answers. The first answer follows the opening of the device."""
         text = self.twin.sh(
             f"for i in $(seq 100); do [ -s {self.answer} ] && break; kill -0 {self.pid} || break; sleep 0.1; done; "
             f"cat {self.answer} /run/{self.name}.log; rm -f {self.answer}; kill -USR1 {self.pid}",
@@ -72,7 +72,7 @@ class Guest:
 
 @pytest.fixture(scope="module", params=[pytest.param(one, marks=pytest.mark.in_use) for one in FRAMEWORKS])
 def twin(request) -> Iterator[Twin]:
-    """A host as after a first run's reboot; one of its two GPUs belongs to a VM as a whole."""
+    """Yield a host in the state after the reboot of a first run. One of the host's two GPUs belongs to a VM as a whole."""
     machine = Twin("system-in-use")
     try:
         system = "debian12" if request.param == "mdev" else "debian13"
@@ -88,19 +88,19 @@ def twin(request) -> Iterator[Twin]:
 
 
 def play(twin: Twin, playbook: str, layout: list, *options: str, **variables: object):
-    """Run a playbook for the GPU that has vGPUs, unless told otherwise."""
+    """Run a playbook, by default for the GPU that has vGPUs."""
     return twin.playbook(playbook, dict({"vgpu_gpus": [GPU], "vgpu_layout": layout}, **variables), *options)
 
 
 def all_live(twin: Twin) -> None:
-    """Every VM answers, and the whole GPU is where its VM wants it."""
+    """Assert that every VM answers and that the whole GPU is still bound to vfio-pci."""
     for guest in twin.guests:
         guest.must_answer()
     assert twin.sh(f"basename $(readlink /sys/bus/pci/devices/{OTHER_GPU}/driver)") == "vfio-pci"
 
 
 def made(twin: Twin) -> dict[str, str]:
-    """The vGPUs as the kernel has them: by VF, their UUID, or their type's number where they have none."""
+    """Return the vGPUs in the kernel: by VF the UUID, or the type number where the vGPU has no UUID."""
     text = twin.sh("cd /sys/bus/pci/devices; for f in */nvidia/current_vgpu_type; do [ -e $f ] && echo ${f%%/*} $(cat $f); done; true")
     there = dict(line.split() for line in text.splitlines())
     there.update({parent: uuid for uuid, (parent, dummy) in twin.mdevs().items()})
@@ -108,7 +108,7 @@ def made(twin: Twin) -> dict[str, str]:
 
 
 def vgpus(*pairs: tuple[str, int]) -> list[dict]:
-    """A layout of the GPU that has vGPUs."""
+    """Return a layout for the GPU that has vGPUs."""
     return [{"gpu": GPU, "vgpus": [{"type": name, "count": count} for name, count in pairs]}]
 
 
@@ -121,7 +121,7 @@ def test_the_host_is_brought_up_beside_a_vm_with_a_whole_gpu(twin):
     all_live(twin)
 
 
-# Where each mark goes. The kernel's log and the journal of a service of ours are read as they are; the other words are of no log.
+# Marked secrets by kind. No collected file may contain one, including the kernel's log and the journals of the collection's services.
 MARKS = {
     "token": "eyJtYXJrZWRfaGVhZGVy.eyJtYXJrZWQ.c2lnbmF0dXJl", "password": "markpassword", "serial": "MARK0123456789", "address": "10.203.77.5",
     "host": "markneighbor", "user": "markuser", "vm": "markvm-payroll", "mac": "52:54:00:6d:61:72", "uuid": "deadbeef-1111-4222-8333-abcdefabcdef",
@@ -134,10 +134,10 @@ echo 'NVRM: a board of nvidia, serial: {serial} mac {mac} of {host} uuid {uuid} 
 systemd-run --quiet --wait --unit=vgpu-metrics echo 'Bearer {token} {uuid} https://{user}:{password}@{host}/x from {address} VM {vm}'
 journalctl --sync
 """
-# With another name of the machine meanwhile.
+# Collect while the machine has another host name.
 COLLECT = "cd /root; old=$(cat /proc/sys/kernel/hostname); echo markhost > /proc/sys/kernel/hostname; vgpuctl collect %s; echo $old > /proc/sys/kernel/hostname"
 UPROOT = "sed -i /{host}/d /etc/hosts; sed -i /{user}:/d /etc/passwd; rm -f /etc/modprobe.d/mark.conf /root/report.tar.gz"
-# What the machine itself has of the kinds that are masked, one a line.
+# The machine's own values of the masked kinds, one per line.
 OWN = (
     "cat /etc/machine-id /proc/sys/kernel/random/boot_id /sys/class/net/*/address; ls /sys/bus/mdev/devices 2>/dev/null; "
     "nvidia-smi -q | sed -n 's/.*\\(Serial Number\\|GPU UUID\\) *: //p'"
@@ -146,7 +146,7 @@ PLAIN = {"", "00:00:00:00:00:00", "N/A"}
 
 
 def test_collect_has_no_secret_of_the_host(twin):
-    """An archive of a host with vGPUs and VMs: what is listed before is what is in it, and no mark is."""
+    """The archive of a host with vGPUs and VMs contains exactly the files that --list names, and none of the marks."""
     free = sorted(made(twin).items())[1]
     device, folder = (free[1], f"/sys/bus/mdev/devices/{free[1]}") if "-" in free[1] else (free[0], f"/sys/bus/pci/devices/{free[0]}")
     vm = Guest(twin, MARKS["vm"], device, folder)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The whole life of a host under vgpu.kvm.site, on a twin that boots through GRUB. The tests build on each other.
+"""The life cycle of a host under vgpu.kvm.site, on a twin that boots through GRUB. The tests build on each other.
 
-The first part is the test sequence of molecule's scenario `default`, step by step, with tests of what each step reports.
+The first part is the test sequence of the Molecule scenario `default`, step by step, with tests of each step's report.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.life
 SITE = "vgpu.kvm.site"
 MAX_TASKS = 30
 
-# What the machine would boot with and what runs: nothing of it may change under --check.
+# The boot configuration and the runtime state of the machine, which a run with --check must not change.
 FINGERPRINT = (
     "find /etc /boot -xdev -type f -not -path '/etc/.pwd.lock' -exec md5sum {} + | sort -k2; "
     "find /usr/local /usr/lib/nvidia /lib/modules -xdev -type f -printf '%p %s %T@\\n' 2>/dev/null | sort; "
@@ -29,13 +29,13 @@ FINGERPRINT = (
 )
 
 
-# The layout of the demo, which molecule's scenario `default` brings up.
+# The layout of the demo, which the Molecule scenario `default` also applies.
 LAYOUT = yaml.safe_load((ROOT / "tests" / "demo" / "group_vars" / "all.yml").read_text(encoding="utf-8"))["vgpu_layout"]
 VGPUS = sum(vgpus.get("count", 1) for line in LAYOUT for vgpus in line["vgpus"])
 
 
 class Life(Twin):
-    """The machine of molecule's scenario `default`: a full twin in its start state, with IOMMU off, no driver, GPUs meant for vfio-pci."""
+    """The machine of the Molecule scenario `default`: a full twin in its initial state, with the IOMMU off, no driver, and GPUs set up for vfio-pci."""
 
     def molecule(self, step: str, **environment: str) -> Run:
         """Run one step of the scenario's test sequence."""
@@ -48,7 +48,7 @@ class Life(Twin):
 
 @pytest.fixture(scope="module")
 def life() -> Iterator[Life]:
-    """The scenario's machine, created and prepared; destroyed in the end."""
+    """Create and prepare the scenario's machine; destroy it after the tests."""
     life = Life("molecule-default")
     try:
         for step in ("destroy", "create", "prepare"):
@@ -63,31 +63,31 @@ def life() -> Iterator[Life]:
 
 @pytest.fixture(scope="module")
 def variables() -> dict:
-    """What a user's inventory would say."""
+    """Return the variables of a user's inventory."""
     bundle = launcher("bundle").strip().splitlines()[-1]
     with open(bundle, "rb") as handle:
         digest = hashlib.sha256(handle.read()).hexdigest()
     return {
         "vgpu_driver_bundle": bundle,
         "vgpu_driver_checksum": f"sha256:{digest}",
-        # The bundle has a module for the twin's kernel; a compiler under emulation takes minutes.
+        # The bundle has a prebuilt module for the twin's kernel. A compilation under emulation would take minutes.
         "vgpu_driver_dkms": False,
         "vgpu_layout": LAYOUT,
     }
 
 
 def site(life: Twin, variables: dict, *options: str, **changes: object) -> Run:
-    """Run the site playbook."""
+    """Run the site playbook and return the run."""
     return life.playbook(SITE, dict(variables, **changes), *options)
 
 
 def boots(life: Twin) -> int:
-    """How often the machine was booted, by its journal."""
+    """Return the number of the machine's boots, counted in its journal."""
     return int(life.sh("journalctl --list-boots --no-pager | grep -cE '^ *-?[0-9]+ '"))
 
 
 def test_the_machine_waits_for_a_network_card_that_it_finds_late(life: Life) -> None:
-    # systemd's 90 seconds pass on a busy machine, and one without a network never comes up.
+    # systemd's default of 90 seconds is too short on a busy machine, and a machine without a network interface never becomes reachable.
     assert life.sh("systemctl show --property JobRunningTimeoutUSec --value sys-subsystem-net-devices-enp0s5.device") == "15min"
 
 
@@ -168,7 +168,7 @@ def test_vgpus_in_use_stop_removal_and_reboot(life, variables, hold):
 
 def test_a_changed_layout_takes_only_the_needed_steps(life, variables):
     before = life.mdevs()
-    # one more cannot be: 6b is full; another type on e8, one less on e7, e6 and e5 emptied
+    # The layout changes the type on e8 and empties all other GPUs.
     wish = [
         {"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-24Q", "count": 1}]},
         {"gpu": "0000:e7:00.0", "vgpus": []},

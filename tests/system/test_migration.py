@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A host that the release before set up under its own names: read, restored at each boot, renamed, and taken back."""
+"""A host that the previous release set up under its former names. The tests read, restore, rename and remove this setup."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from test_teardown import FILES, LEFT, STATE
 
 pytestmark = pytest.mark.operations
 
-# The last commit with the former names.
+# The last commit in which the collection used its former names.
 RELEASE_BEFORE = "e1843a0965aef83c1077b10f10db093c11abaa84"
 ETC, VAR, COMMAND = "/etc/nvidia-vgpu", "/var/lib/nvidia-vgpu", "/usr/local/sbin/nvidia-vgpu"
 UNIT, LINK = (f"/etc/systemd/system/{place}nvidia-vgpu-restore.service" for place in ("", "multi-user.target.wants/"))
@@ -24,7 +24,7 @@ TREE = (
     f"find {PLACES} -xdev -printf '%p %M %u %l\\n' 2>/dev/null | sort; "
     f"find {PLACES} -xdev -type f -exec md5sum {{}} + 2>/dev/null | sort -k2"
 )
-# NVIDIA's own services and modules, and files of modprobe.d, have names that begin like ours did. The command and its unit know the former names.
+# NVIDIA's own services, modules and modprobe.d files also begin with nvidia-vgpu. vgpuctl and its unit refer to the former names.
 OLD_FILES = (
     "find /etc /usr/local /var/lib /var/cache -xdev -name '*nvidia-vgpu*' "
     "-not -name 'nvidia-vgpu-mgr*' -not -name 'nvidia-vgpud*' -not -path '/etc/modprobe.d/*' -not -path '/var/lib/dkms/*' -not -path '/var/lib/dpkg/*'"
@@ -42,7 +42,7 @@ RENAMING = "vgpu.kvm.vgpus : Install the restore unit"
 
 @pytest.fixture(scope="module")
 def release_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where Ansible finds the collection of the release before."""
+    """Return the directory in which Ansible finds the previous release of the collection."""
     known = subprocess.run(["git", "-C", str(ROOT), "cat-file", "-e", RELEASE_BEFORE + "^{commit}"], capture_output=True, check=False)
     if known.returncode:
         pytest.skip(f"this clone has no commit {RELEASE_BEFORE[:7]}, the release before: 'git fetch --unshallow' brings it")
@@ -55,9 +55,9 @@ def release_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Old(Twin):
-    """A twin that either release works on.
+    """A twin that either release manages.
 
-    before: the release before. bare, running: the host's files, and what ran, before anything was done to it.
+    before: path of the previous release. bare, running: the host's files and its runtime state before the first run.
     """
 
     before: Path
@@ -66,7 +66,7 @@ class Old(Twin):
 
     @contextlib.contextmanager
     def by_release_before(self) -> Iterator[None]:
-        """Within it Ansible runs the release before."""
+        """Make Ansible run the previous release inside this context."""
         self.settings = {"ANSIBLE_COLLECTIONS_PATH": str(self.before)}
         try:
             yield
@@ -74,26 +74,26 @@ class Old(Twin):
             self.settings = {}
 
     def metrics(self, *options: str) -> Run:
-        """Run the role metrics."""
+        """Run the role metrics and return the run."""
         play = self.folder / "metrics.yml"
         play.write_text(METRICS, encoding="utf-8")
         return self.playbook(str(play), {"metrics_interval": "5s"}, *options)
 
     def power_cut(self, *units: str) -> None:
-        """Cut the power and wait until the units that restore vGPUs have ended."""
+        """Cut the power, boot the machine and wait until the units that restore vGPUs have ended."""
         launcher("power-cut", self.name)
         for unit in units:
             assert self.sh(f"systemctl start {unit}; systemctl show --value -p Result {unit}") == "success", self.sh(f"journalctl -b -u {unit}")
 
     def written(self) -> str:
-        """The metrics that are written after this call began, by whichever timer."""
+        """Return the metrics that a timer, old or new, writes after this call began."""
         newer = f"[ -n \"$(find {PROM} -newer /run/asked)\" ]"
         return self.sh(f"touch /run/asked; for i in $(seq 60); do {newer} && break; sleep 1; done; {newer} && cat {PROM}")
 
 
 @pytest.fixture(scope="module")
 def host(release_before: Path) -> Iterator[Old]:
-    """A bare twin with two GPUs that are meant for vfio-pci."""
+    """Yield a bare twin with two GPUs that are set up for vfio-pci."""
     twin = Old("system-migration")
     twin.before = release_before
     try:
@@ -106,7 +106,7 @@ def host(release_before: Path) -> Iterator[Old]:
 
 @pytest.fixture(scope="module")
 def variables() -> dict:
-    """What a user's inventory would say."""
+    """Return the variables of a user's inventory."""
     return {
         "vgpu_driver_bundle": launcher("bundle").strip().splitlines()[-1],
         "vgpu_driver_dkms": False,
@@ -115,7 +115,7 @@ def variables() -> dict:
 
 
 def set_up_by_release_before(host: Old, variables: dict) -> dict:
-    """The vGPUs of the host, which has the former names from then on."""
+    """Set the host up with the previous release, under the former names, and return the host's vGPUs."""
     with host.by_release_before():
         run = host.playbook("vgpu.kvm.site", variables)
     vgpus = host.mdevs()
@@ -125,12 +125,12 @@ def set_up_by_release_before(host: Old, variables: dict) -> dict:
     return vgpus
 
 
-# What tasks before it have removed in a real run: the one that disables the unit, and the vGPUs' own.
+# Files that earlier tasks have already removed in a real run: the link of the enabled unit, and the stored layout.
 REMOVED_BEFORE = ("/etc/systemd/system/multi-user.target.wants/vgpu-restore.service:", "/etc/vgpuctl/layout.json:")
 
 
 def torn_down(host: Old, variables: dict) -> None:
-    """Take all back, after a check that changes nothing; what is left differs from the bare host in named files alone."""
+    """Tear the host down, after a check that changes nothing. Only the files in LEFT may differ from the bare host."""
     confirmed = dict(variables, vgpu_teardown_confirm=True)
     before, vgpus = host.sh(TREE), host.mdevs()
     check = host.playbook("vgpu.kvm.teardown", confirmed, "--check", "--diff")
@@ -155,7 +155,7 @@ def test_a_run_renames_what_the_release_before_set_up(host, variables):
         assert host.metrics().rc == 0
     layout, originals = host.sh(f"cat {ETC}/layout.json"), host.sh(f"cat {VAR}/originals.json")
 
-    # Whatever reads takes the host as it is, and writes nothing.
+    # Playbooks that only read accept the former names and write nothing.
     before = host.sh(TREE)
     seen = host.playbook("vgpu.kvm.validate", dict(variables, vgpu_validate_fail_on="warning"))
     assert seen.rc == 0, seen.out[-3000:]
@@ -168,7 +168,7 @@ def test_a_run_renames_what_the_release_before_set_up(host, variables):
     host.power_cut("nvidia-vgpu-restore")
     assert host.mdevs() == vgpus
 
-    # As after a kill when the new unit was enabled and the old one was still there: both run at the next boot.
+    # The state after a kill between enabling the new unit and removing the old one: both units run at the next boot.
     host.sh(f"mkdir /root/saved && cp -a {COMMAND} /root/saved/command && cp -a {UNIT} /root/saved/unit")
     renamed = host.module("nvidia_vgpu_restore")
     assert not renamed["failed"] and renamed["actions"] == steps, renamed
@@ -181,7 +181,7 @@ def test_a_run_renames_what_the_release_before_set_up(host, variables):
     assert " steps done, 0 failed" in done and "nvidia-vgpu: 0 steps done" not in done, done
     assert "vgpuctl: 0 steps done, 0 failed" in host.sh("journalctl -b -o cat -u vgpu-restore"), "the second unit finds nothing to do"
 
-    # The run, and the power fails at its end.
+    # The power fails right after the run.
     run = host.playbook("vgpu.kvm.site", variables)
     assert run.rc == 0 and run.changed == [RENAMING] and host.mdevs() == vgpus, (run.changed, run.out[-4000:])
     host.power_cut("vgpu-restore")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A board with NVSwitches and eight H200, from bare to vGPUs of whole cards whose VMs can start CUDA. The tests build on each other.
+"""A board with NVSwitches and eight H200: from a bare host to whole-card vGPUs whose VMs can start CUDA. The tests build on each other.
 
-What is active is read from the driver and from Fabric Manager itself, not through the collection. A VM is a process that has its VF open through
-VFIO and sees in its configuration space whether CUDA could start: 0, or 802 without an active partition.
+The tests read the active partitions from the driver and from Fabric Manager, not through the collection. A VM is a process that has its VF open
+through VFIO and reads from the VF's configuration space whether CUDA could start: 0, or 802 without an active partition.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ pytestmark = pytest.mark.nvswitch
 
 TWIN = ROOT / "tests" / "twin"
 BUSES = ("67", "68", "6a", "6b", "e5", "e6", "e7", "e8")
-MODULES = dict(zip(BUSES, (7, 2, 5, 4, 3, 8, 1, 6)))  # as tests/twin/models/h200.ini has them
-SINGLE = {bus: 6 + module for bus, module in MODULES.items()}  # NVIDIA's guide: partitions 7 to 14 are of the modules 1 to 8
-FOUR = [bus for bus in BUSES if MODULES[bus] in (5, 6, 7, 8)]  # partition 2
+MODULES = dict(zip(BUSES, (7, 2, 5, 4, 3, 8, 1, 6)))  # the same values as in tests/twin/models/h200.ini
+SINGLE = {bus: 6 + module for bus, module in MODULES.items()}  # NVIDIA's guide: partitions 7 to 14 belong to the modules 1 to 8
+FOUR = [bus for bus in BUSES if MODULES[bus] in (5, 6, 7, 8)]  # the GPUs whose modules form partition 2
 REST = [bus for bus in BUSES if bus not in FOUR]
 WHOLE, SMALL = "H200X-141C", "H200X-1-18C"
 CONFIG = "/usr/share/nvidia/nvswitch/fabricmanager.cfg"
 UNIT = "nvidia-fabricmanager"
-VM = "67"  # the card of the VM that runs
+VM = "67"  # the card of the running VM
 READING = ("vgpu.kvm.validate", "vgpu.kvm.report")
-LAYOUT = ("vgpu.kvm.site", "vgpu.kvm.host", "vgpu.kvm.upgrade")  # upgrade has nothing to do
+LAYOUT = ("vgpu.kvm.site", "vgpu.kvm.host", "vgpu.kvm.upgrade")  # upgrade finds nothing to change
 REFUSED = ("vgpu.kvm.teardown",)
 
-# Fabric Manager asked through its library: "list" prints the ids of active partitions, "deactivate" its return code.
+# A client that calls Fabric Manager's library: "list" prints the ids of active partitions, "deactivate" prints the return code.
 CLIENT = """
 import sys
 sys.path.insert(0, "/root")
@@ -53,12 +53,12 @@ else:
 
 
 def gpu(bus: str) -> str:
-    """Address of a GPU."""
+    """Return the PCI address of a GPU."""
     return f"0000:{bus}:00.0"
 
 
 def card(*buses: str, **more: object) -> dict:
-    """Whole cards in a layout."""
+    """Return a layout entry for whole cards."""
     return {"gpu": [gpu(bus) for bus in buses], "vgpus": [{"type": WHOLE, **more}]}
 
 
@@ -69,19 +69,19 @@ HALF_IN_MIG = [{"gpu": [gpu(bus) for bus in REST], "vgpus": [{"type": SMALL, "co
 
 
 class Board:
-    """The machine, and what is true on it."""
+    """The machine with the NVSwitch board, and queries of its state."""
 
     def __init__(self, twin: Twin) -> None:
         self.twin = twin
         self.variables = {"vgpu_driver_bundle": launcher("bundle", "--os", "debian13").strip().splitlines()[-1], "vgpu_driver_dkms": False}
 
     def send(self, path: Path, name: str = "") -> None:
-        """A file to /root."""
+        """Copy a file to /root on the machine."""
         command = [*ssh.argv(state.load(self.twin.name)), f"sudo sh -c 'cat > /root/{name or path.name}'"]
         subprocess.run(command, input=path.read_bytes(), check=True, timeout=300)
 
     def offer(self, version: str, folder: str) -> None:
-        """Make packages of Fabric Manager of that version a package source of the machine."""
+        """Add a package source with this version of Fabric Manager to the machine."""
         self.twin.sh(f"rm -rf {folder}; mkdir -p {folder}")
         for path in Path(launcher("fabric", "--os", "debian13", "--version", version).strip().splitlines()[-1]).iterdir():
             self.send(path)
@@ -91,53 +91,53 @@ class Board:
         self.twin.sh(f"echo 'deb [trusted=yes] file:{folder} ./' > {source}; apt-get -qq update {only}")
 
     def play(self, layout: list, playbook: str = "vgpu.kvm.site", *options: str, **more: object) -> Run:
-        """Run a playbook with a layout."""
+        """Run a playbook with a layout and return the run."""
         return self.twin.playbook(playbook, {**self.variables, "vgpu_layout": layout, **more}, *options)
 
     def fabric_manager(self, *words: str) -> str:
-        """Ask Fabric Manager."""
+        """Call Fabric Manager through its library and return the output."""
         return self.twin.sh(f"python3 /root/client.py {' '.join(words)}")
 
     def active(self) -> set[int]:
-        """The partitions that Fabric Manager has as active."""
+        """Return the ids of the partitions that Fabric Manager lists as active."""
         return {int(word) for word in self.fabric_manager("list").split()}
 
     def vfs(self) -> dict[str, tuple[str, int]]:
-        """(bus, partition) of each VF that has one, as the driver has it."""
+        """Return {VF: (bus, partition)} for each VF with a partition, as the driver shows it."""
         lines = self.twin.sh("grep -H '^partition ' /proc/driver/nvidia/gpus/*/twin || true").splitlines()
         rows = [line.split(":partition ") for line in lines]
         return {row.split()[0]: (path.split(":")[1], int(row.split()[1])) for path, row in rows}
 
     def types(self) -> dict[str, str]:
-        """Type ids of the VFs that have one."""
+        """Return {VF: type id} for each VF with a vGPU."""
         text = self.twin.sh("cd /sys/bus/pci/devices; grep -H . */nvidia/current_vgpu_type | grep -v ':0$' || true")
         return dict(line.replace("/nvidia/current_vgpu_type:", " ").split() for line in text.splitlines())
 
     def assert_partitions(self, expected: dict[str, int]) -> None:
-        """Each of these cards has its partition active, on the VF with the vGPU; no other card has one. expected: partition by bus."""
+        """Assert that exactly these partitions are active, each on the VF that has the vGPU of its card. expected: partition by bus."""
         assert self.active() == set(expected.values())
         vfs = self.vfs()
         assert sorted(vfs.values()) == sorted(expected.items()), vfs
         assert set(vfs) <= set(self.types()), "on VFs that have a vGPU"
 
     def power_cut(self) -> None:
-        """Cut the power; wait until all that runs at a boot has ended."""
+        """Cut the power, boot the machine and wait until the restore units have ended."""
         launcher("power-cut", self.twin.name)
         self.twin.sh("systemctl start vgpu-restore; systemctl start vgpu-fabric")
         results = self.twin.sh("systemctl show --value -p Result vgpu-restore vgpu-fabric").split()
         assert results == ["success", "success"], self.twin.sh("journalctl -b -u vgpu-restore -u vgpu-fabric -u nvidia-fabricmanager")
 
     def fault(self, **faults: int) -> None:
-        """Set faults of Fabric Manager; 0 resets."""
+        """Set faults of Fabric Manager; 0 resets a fault."""
         launcher("fault", self.twin.name, *[f"fault_fm_{name}={number}" for name, number in faults.items()])
 
     def see(self, vf: str) -> str:
-        """What a VM with that VF would get from cuInit."""
+        """Return the status that cuInit would return in a VM with this VF."""
         return self.twin.sh(f"modprobe vfio_iommu_type1; timeout 20 python3 /root/twin-sees {vf} | head -1")
 
 
 class Guest:
-    """A running VM with a VF."""
+    """A running VM that has a VF open."""
 
     def __init__(self, board: Board, vf: str) -> None:
         self.board, self.vf = board, vf
@@ -148,18 +148,18 @@ class Guest:
         self.must_have_cuda()
 
     def must_have_cuda(self) -> None:
-        """CUDA never stopped in it: it lives, and has seen nothing but 0."""
+        """Assert that the VM runs and that CUDA was available during its whole life: its log contains only 0."""
         seen = self.board.twin.sh(f"kill -0 {self.pid} && cat /run/train.log", check=False)
         assert seen == "0", seen
 
     def end(self) -> None:
-        """Shut it down."""
+        """Shut the VM down."""
         self.board.twin.sh(f"kill {self.pid}; while kill -0 {self.pid} 2>/dev/null; do sleep 0.1; done", check=False)
 
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory) -> Iterator[Board]:
-    """A bare host; its package sources have Fabric Manager in the driver's version and in an older one."""
+    """Yield a bare host. Its package sources have Fabric Manager in the driver's version and in an older version."""
     twin = Twin("system-nvswitch")
     try:
         twin.up("--os", "debian13", "--model", "h200", "--board", "hgx", "--start", "bare")
@@ -176,12 +176,12 @@ def board(tmp_path_factory) -> Iterator[Board]:
 
 
 def codes(run: Run) -> set[str]:
-    """Codes of the errors of a failed run."""
+    """Return the error codes of a failed run."""
     return {one["code"] for line in run.lines for one in line["result"].get("errors") or []}
 
 
 def converge(board: Board, expected: dict[str, int], layout: list) -> None:
-    """A rerun brings the partitions, and another one changes nothing."""
+    """Assert that one run activates the expected partitions and that a second run changes nothing."""
     run = board.play(layout)
     assert run.rc == 0, run.out[-6000:]
     board.assert_partitions(expected)
@@ -220,7 +220,7 @@ def test_modules_show_the_board(board):
     assert not [one for one in found["problems"] if one["code"].startswith("fabric")], found["problems"]
 
 
-# ------------------------------------------------------------------------------------------------- a VM that runs
+# ------------------------------------------------------------------------------------------------- a running VM
 def test_a_running_vm_keeps_its_partition_through_every_playbook(board):
     (vf,) = [one for one, (bus, _number) in board.vfs().items() if bus == VM]
     guest = Guest(board, vf)
@@ -228,7 +228,7 @@ def test_a_running_vm_keeps_its_partition_through_every_playbook(board):
     try:
         for playbook in (*READING, *LAYOUT):
             run = board.play(ALONE, playbook)
-            written = ["vgpu.kvm.report : Write the page"] if playbook == "vgpu.kvm.report" else []  # on the controller
+            written = ["vgpu.kvm.report : Write the page"] if playbook == "vgpu.kvm.report" else []  # the task writes the page on the controller
             assert run.rc == 0 and run.changed == written, (playbook, run.out[-4000:])
             guest.must_have_cuda()
         for playbook in REFUSED:
@@ -236,7 +236,7 @@ def test_a_running_vm_keeps_its_partition_through_every_playbook(board):
             assert run.rc and f"pid {guest.pid}" in run.failure, (playbook, run.out[-4000:])
             guest.must_have_cuda()
             assert board.vfs() == before, playbook
-        for layout in ([], TOGETHER):  # its card is in that partition of four
+        for layout in ([], TOGETHER):  # TOGETHER puts the VM's card into a partition of four cards
             run = board.play(layout)
             assert run.rc and f"pid {guest.pid}" in run.out, run.out[-4000:]
             guest.must_have_cuda()
@@ -282,7 +282,7 @@ def test_four_cards_get_the_partition_of_these_four(board):
 # --------------------------------------------------------------------------------------------------------- faults
 @pytest.mark.parametrize("fault, code", [({"activate": -7}, "fabric_in_use"), ({"activate": -1}, "fabric_bad_parameter"), ({"crash": 2}, "fabric_not_running")])
 def test_an_activation_that_fails_is_named_and_a_rerun_converges(board, fault, code):
-    """In use, one VF too many, a crash in the middle."""
+    """Fabric Manager returns "in use", rejects a parameter, or crashes during the activation."""
     assert board.fabric_manager("deactivate", str(SINGLE[VM])) == "0"
     board.fault(**fault)
     run = board.play(ALONE)
@@ -292,7 +292,7 @@ def test_an_activation_that_fails_is_named_and_a_rerun_converges(board, fault, c
 
 
 def test_a_library_of_another_version_is_named_and_a_rerun_converges(board):
-    """Without the list nobody knows what is active: for cards alone that is a warning, for cards together a refusal."""
+    """Without the list of partitions their state is unknown: the collection warns for cards alone and refuses cards together."""
     assert board.fabric_manager("deactivate", str(SINGLE[VM])) == "0"
     board.fault(query=-6)
     words = " ".join(board.play(ALONE).out.split())
@@ -305,7 +305,7 @@ def test_a_library_of_another_version_is_named_and_a_rerun_converges(board):
 
 def test_one_that_starts_for_20_seconds_is_waited_for(board):
     board.fault(configure_ms=20000)
-    board.twin.sh(f"systemctl restart {UNIT}")  # it answers from now on, and has nothing to say yet
+    board.twin.sh(f"systemctl restart {UNIT}")  # Fabric Manager accepts connections at once, but is not configured for another 20 seconds
     try:
         converge(board, SINGLE, ALONE)
     finally:
@@ -341,7 +341,7 @@ def test_cards_in_mig_mode_are_left_alone(board):
     board.assert_partitions(expected)
 
 
-# ------------------------------------------------------------------------------------------------------------ end
+# ------------------------------------------------------------------------------------------------------- teardown
 def test_teardown_takes_it_back(board):
     run = board.play(ALONE, "vgpu.kvm.teardown", vgpu_teardown_confirm=True)
     assert run.rc == 0, run.out[-6000:]

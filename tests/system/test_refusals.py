@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Wrong wishes and hosts that are not ready: one clear message, and nothing is changed."""
+"""Wrong layouts and hosts that are not ready: the module returns one clear message and changes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conftest import GPU, OTHER_GPU, pretty
 from support import Twin
 
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
-# What a module could change on the host.
+# The state of the host that a module could change.
 STATE = (
     "for d in /sys/bus/pci/devices/*; do echo $d $(readlink $d/driver) $(cat $d/driver_override $d/sriov_numvfs 2>/dev/null); done; "
     "ls /sys/bus/mdev/devices; find /etc -xdev -type f -exec cksum {} + | sort -k3"
@@ -19,7 +19,7 @@ STATE = (
 
 
 def refused(twin: Twin, *words: str, **arguments: object) -> None:
-    """The layout is refused with all the words, and the host is as before."""
+    """Assert that the module refuses the layout with all these words in its message and leaves the host unchanged."""
     before = twin.sh(STATE)
     for check in (True, False):
         result = twin.module("nvidia_vgpu", check=check, **arguments)
@@ -30,7 +30,7 @@ def refused(twin: Twin, *words: str, **arguments: object) -> None:
 
 
 def one(name: str, gpu: str = GPU, **more: object) -> dict:
-    """An entry with one vGPU."""
+    """Return a layout entry with one vGPU."""
     return {"gpu": gpu, "vgpus": [dict({"type": name}, **more)]}
 
 
@@ -47,7 +47,7 @@ WISHES = {
 
 
 def test_wrong_wishes_are_all_told_at_once(host):
-    """Each kind of wrong wish has its sentence; together they make one message (each alone: see the unit tests)."""
+    """Each kind of wrong layout has its own sentence, and one message contains them all. The unit tests cover each kind alone."""
     wrong = ["an unknown GPU", "a bad UUID", "a UUID twice"]
     refused(host, *[word for name in wrong for word in WISHES[name][1][:1]], layout=[item for name in wrong for item in WISHES[name][0]])
 
@@ -64,7 +64,7 @@ def test_a_uuid_that_exists_elsewhere(host):
 
 
 def test_a_host_with_the_ordinary_driver(bare):
-    """It has no vGPU manager; that is how it is told from the vGPU host driver."""
+    """The data center driver has no vGPU manager, which is how the module distinguishes it from the vGPU host driver."""
     bare.sh("rm /usr/bin/nvidia-vgpu-mgr /usr/bin/nvidia-vgpud")
     refused(bare, "data center driver", "550.163.02", layout=[one("A40-24A")])
 
@@ -76,7 +76,7 @@ def test_a_host_without_the_driver(bare):
 
 @pytest.fixture
 def other_machine() -> Iterator[Twin]:
-    """A quick twin of its own, for hardware that the common one has not."""
+    """Yield a separate quick twin for hardware that the shared twin does not have."""
     twin = Twin("system-other")
     try:
         yield twin

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""One run of site for a host and a guest in the same inventory: the guest's driver is held against what the host has just been given."""
+"""One run of site for a host and a guest: it checks the guest's driver against the driver that it has just installed on the host."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from support import ROOT, Twin, launcher
 
 sys.path.insert(0, str(ROOT / "tests" / "twin" / "licence"))
 
-import service as licences  # noqa: E402  (found through the line above)
+import service as licences  # noqa: E402  (the line above extends sys.path)
 
 pytestmark = pytest.mark.guest
 
 
 @pytest.fixture(scope="module")
 def host_and_guest() -> Iterator[tuple[Twin, Twin, dict]]:
-    """A bare host with one GPU, a bare VM, and the variables of both; the host's inventory has the VM in it."""
+    """Yield a bare host with one GPU, a bare VM, and the variables of both. The host's inventory contains the VM."""
     host, guest = Twin("site-host"), Twin("site-guest")
     service = licences.Service(guest.folder / "service")
     try:

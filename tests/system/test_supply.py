@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The driver's way to the host: signed link, Secure Boot, a user with few rights. What is secret is seen nowhere."""
+"""Delivery of the driver to the host: a signed link, Secure Boot, and a user with few rights. No output or file shows a secret."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.long
 
 MARK = "SECRETMARK"
 TOKEN = f"{MARK}-of-the-link"
-CONTROLLER = "10.0.2.2"  # as the machine sees this one
+CONTROLLER = "10.0.2.2"  # the controller's address as the machine reaches it
 STATE = "find /etc /boot /var/cache /var/lib -xdev -type f -not -path '*/.pwd.lock' -exec cksum {} + | sort -k3; lsmod | cut -d' ' -f1 | sort"
-# A BIOS machine shows no variables of a firmware. These are what a kernel with EFI shows; the rest of the folder stays.
+# A BIOS machine has no EFI variables. These commands create the ones that a kernel with EFI shows, and keep /sys/firmware/acpi.
 EFI = """
 mkdir -p /mnt/acpi && mount --bind /sys/firmware/acpi /mnt/acpi && mount -t tmpfs none /sys/firmware &&
 mkdir -p /sys/firmware/acpi /sys/firmware/efi/efivars && mount --bind /mnt/acpi /sys/firmware/acpi && cd /sys/firmware/efi/efivars &&
@@ -30,7 +30,7 @@ TRUSTED = "/sys/firmware/efi/efivars/MokListRT-605dab50-e046-4300-abb6-3dd810dd8
 
 
 class Supply:
-    """A bare machine, a server with the bundle, and keys."""
+    """A bare machine, a server that offers the bundle, and keys."""
 
     def __init__(self, twin: Twin) -> None:
         self.twin = twin
@@ -50,7 +50,7 @@ class Supply:
             "vgpu_driver_bundle": self.link(TOKEN, bundle.name),
             "vgpu_driver_checksum": certificates.digest(bundle),
             "vgpu_driver_ca_path": "/etc/ssl/mirror.pem",
-            # The bundle has a module for the machine's kernel; a compiler under emulation takes minutes.
+            # The bundle has a prebuilt module for the machine's kernel. A compilation under emulation would take minutes.
             "vgpu_driver_dkms": False,
             "vgpu_driver_mok_key": str(self.key),
             "vgpu_driver_mok_certificate": str(self.certificate),
@@ -66,16 +66,16 @@ class Supply:
         self.put(TRUSTED, certificates.firmware_list(self.certificate))
 
     def link(self, token: str, name: str) -> str:
-        """A signed link."""
+        """Return a signed link."""
         return f"https://{CONTROLLER}:{self.server.port}/bundles/{name}?autho={token}"
 
     def put(self, path: str, content: bytes) -> None:
-        """Write a file of the machine."""
+        """Write a file on the machine."""
         escaped = "".join(f"\\x{byte:02x}" for byte in content)
         self.twin.sh(f"printf '{escaped}' > {path}")
 
     def run(self, playbook: str, *options: str, **changes: object) -> Run:
-        """Run a playbook as talkative as can be, and see to it that what is secret is not in what was said."""
+        """Run a playbook with -vvv and --diff, and assert that its output contains no secret."""
         run = self.twin.playbook(playbook, dict(self.variables, **changes), "-vvv", "--diff", *options)
         assert MARK not in run.out, [line for line in run.out.splitlines() if MARK in line]
         return run
@@ -83,7 +83,7 @@ class Supply:
 
 @pytest.fixture(scope="module")
 def supply() -> Iterator[Supply]:
-    """A machine that boots through GRUB, with one GPU and no driver."""
+    """Yield a machine that boots through GRUB, with one GPU and no driver."""
     twin = Twin("system-supply")
     try:
         twin.up("--tier", "full", "--gpus", "1")
@@ -138,7 +138,7 @@ def test_a_check_of_the_whole_site_shows_no_secret(supply):
 
 
 def test_a_key_that_does_not_fit_is_taken_away_again(supply):
-    """The installation fails when the key is on the host already. (nouveau has the GPU until the reboot: nothing is loaded.)"""
+    """The installation fails after the role has copied the key to the host. nouveau keeps the GPU until the reboot: no driver is loaded."""
     run = supply.run(str(supply.role), vgpu_driver_mok_key=str(supply.other_key), driver_load=False)
     assert run.rc and "cannot be signed" in run.failure, run.out[-3000:]
     assert secret_marks.on_machine(supply.twin, supply.marks) == ""
@@ -149,7 +149,7 @@ def test_a_resumed_download_and_a_signed_module_leave_no_trace_of_the_secrets(su
     twin.sh("rm -rf /var/cache/vgpuctl")
     supply.server.requests.clear()
     with secret_marks.Watch(twin) as watch:
-        # The first answer is to the question whether the link is good; of the second a part arrives.
+        # The server answers the probe of the link in full. It breaks the connection of the download after 90,000 bytes.
         supply.server.breaks = [0, 90000]
         run = supply.run(str(supply.role), driver_load=False)
     assert run.rc == 0, run.out[-4000:]
@@ -174,7 +174,7 @@ def test_a_resumed_download_and_a_signed_module_leave_no_trace_of_the_secrets(su
 
 
 def test_the_search_for_secrets_finds_one(supply):
-    """A test that looks for nothing would pass too."""
+    """Prove that the search finds a planted secret: a search that never finds one would also pass."""
     supply.twin.sh("printf 'SECRET%s' MARK-planted > /var/tmp/planted; printf 'SECRET%s' MARK-said | logger")
     found = secret_marks.on_machine(supply.twin, supply.marks)
     assert "/var/tmp/planted" in found and "MARK-said" in found

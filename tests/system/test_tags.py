@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""One stage at a time, by its tag: nothing else of the host changes, and no reboot comes for what was left out."""
+"""One stage at a time, selected by its tag: the run changes nothing else on the host, and a skipped stage causes no reboot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATE = (
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Twin]:
-    """A bare twin with a GPU."""
+    """Yield a bare twin with one GPU."""
     twin = Twin("system-tags")
     try:
         twin.up("--gpus", "1")
@@ -37,7 +37,7 @@ def test_each_stage_alone(host):
     }
 
     def run(*options: str) -> list[str]:
-        """State of the host after it."""
+        """Run the host playbook with these options and return the host's state afterwards."""
         done = host.playbook("vgpu.kvm.host", variables, *options)
         assert done.rc == 0, done.out[-4000:]
         return host.sh(STATE).splitlines()

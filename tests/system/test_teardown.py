@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A host that was taken from bare to running vGPUs, and back: what is left differs from before in named files alone."""
+"""A host that goes from bare to running vGPUs and back: after the teardown only the files in LEFT differ from before."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ STATE = (
     "for d in /sys/bus/pci/devices/*; do echo $d $(readlink $d/driver) $(cat $d/sriov_numvfs 2>/dev/null); done; "
     "lsmod | cut -d' ' -f1 | sort; cat /proc/cmdline"
 )
-# What a teardown leaves otherwise than it was, and why.
+# Files that a teardown leaves changed, and the reasons.
 LEFT = (
-    "/boot/initrd.img-",  # made anew, of the same files
-    "/boot/grub/grubenv",  # GRUB's own
+    "/boot/initrd.img-",  # rebuilt from the same files
+    "/boot/grub/grubenv",  # GRUB writes this file itself
     "/etc/ld.so.cache",
-    "/lib/modules/",  # depmod's indexes
+    "/lib/modules/",  # depmod writes its indexes here
     "/etc/udev/hwdb.bin",
 )
 
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Twin]:
-    """A bare twin with two GPUs that are meant for vfio-pci."""
+    """Yield a bare twin with two GPUs that are set up for vfio-pci."""
     twin = Twin("system-teardown")
     try:
         twin.up("--gpus", "2")
@@ -43,7 +43,7 @@ def host() -> Iterator[Twin]:
 
 @pytest.fixture(scope="module")
 def variables() -> dict:
-    """What a user's inventory would say."""
+    """Return the variables of a user's inventory."""
     return {
         "vgpu_driver_bundle": launcher("bundle").strip().splitlines()[-1],
         "vgpu_driver_dkms": False,
@@ -54,7 +54,7 @@ def variables() -> dict:
 
 
 def metrics_by_a_timer(host):
-    """Role metrics: refused without the collector's folder; then written again and again, readable for node_exporter."""
+    """The role metrics refuses a host without the collector's directory. Afterwards its timer writes the metrics repeatedly, readable for node_exporter."""
     play = host.folder / "metrics.yml"
     play.write_text("- hosts: all\n  gather_facts: false\n  roles:\n    - vgpu.kvm.metrics\n", encoding="utf-8")
     refused = host.playbook(str(play), {})
@@ -96,12 +96,12 @@ def test_there_and_back(host, variables):
     boot = host.sh("cat /proc/sys/kernel/random/boot_id")
     left = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown_confirm=True, vgpu_reboot="never"))
     assert left.rc == 0 and "reboot the host manually" in left.out and host.sh("cat /proc/sys/kernel/random/boot_id") == boot, left.out[-4000:]
-    # As after a run that was broken off before its end: this one has only the reboot to do.
+    # As after an interrupted run: this run has only the reboot left to do.
     run = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown_confirm=True))
     assert run.rc == 0 and len(run.changed) == 1 and host.sh("cat /proc/sys/kernel/random/boot_id") != boot, (run.changed, run.out[-4000:])
     assert host.sh("ls /var/lib/prometheus/node-exporter") == "", "the metrics went, too"
     after = host.sh(FILES)
-    # (a changed file has two lines that differ)
+    # A changed file appears in two lines that differ.
     differing = sorted({line.split()[-1] if line[0] != "/" else line.split()[0] for line in set(before.splitlines()) ^ set(after.splitlines())})
     assert [path for path in differing if not path.startswith(LEFT)] == [], differing
     assert host.sh(STATE) == state

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A fleet of three gets a newer driver, one host after the other; one of them goes wrong."""
+"""Three hosts get a newer driver, one host after the other; the upgrade of one host fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support import ROOT, Run, Twin, launcher
 
 sys.path.insert(0, str(ROOT / "tests" / "twin" / "bundle"))
 
-import other_version  # noqa: E402  (found through the line above)
+import other_version  # noqa: E402  (the line above extends sys.path)
 
 pytestmark = pytest.mark.operations
 
@@ -25,7 +25,7 @@ FAULT = "/etc/modprobe.d/zz-fault.conf"
 
 
 class Fleet:
-    """Three hosts in one inventory, in the order in which they are upgraded."""
+    """Three hosts in one inventory, in the order of their upgrade."""
 
     def __init__(self, twins: list[Twin]) -> None:
         self.twins = twins
@@ -35,21 +35,21 @@ class Fleet:
         self.variables = {"vgpu_driver_dkms": False, "vgpu_layout": LAYOUT}
 
     def run(self, name: str, *options: str, **variables: object) -> Run:
-        """A playbook over all of them."""
+        """Run a playbook on all hosts of the fleet."""
         return self.first.playbook(f"vgpu.kvm.{name}", dict(self.variables, **variables), *options)
 
     def versions(self) -> list[str]:
-        """What each has loaded."""
+        """Return the version of the loaded driver of each host."""
         return [twin.sh("cat /sys/module/nvidia/version") for twin in self.twins]
 
     def boots(self) -> list[str]:
-        """The boot that each is in."""
+        """Return the boot id of each host."""
         return [twin.sh("cat /proc/sys/kernel/random/boot_id") for twin in self.twins]
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory) -> Iterator[Fleet]:
-    """Three hosts with the older driver and two vGPUs each."""
+    """Yield three hosts with the older driver and two vGPUs each."""
     twins = [Twin(f"upgrade-{number}") for number in (1, 2, 3)]
     try:
         for twin in twins:
@@ -131,7 +131,7 @@ def test_a_kernel_update_without_the_driver_is_not_booted(fleet, tmp_path):
 
 
 def test_a_release_that_does_not_install_beside_a_loaded_driver(fleet, tmp_path):
-    """535: idle vGPUs, services and modules make way, and the reboot restores all of them."""
+    """The role removes idle vGPUs, stops services and unloads modules before it installs release 535, and the reboot restores all of them."""
     one = fleet.first
     vgpus, bundle = one.mdevs(), Path(fleet.variables["vgpu_driver_bundle"])
     oldest = other_version.make(bundle, "host", "535.161.05", tmp_path)
@@ -149,7 +149,7 @@ def test_a_release_that_does_not_install_beside_a_loaded_driver(fleet, tmp_path)
 
 
 def test_an_installer_that_failed_in_site_is_repaired_by_the_same_command(fleet):
-    """It has written all files but the modules. Mended, the same command ends well, and a third run changes nothing."""
+    """The installer has written all files except the modules. After the repair the same command succeeds, and a third run changes nothing."""
     one, video = fleet.first, "/lib/modules/$(uname -r)/kernel/drivers/video"
     vgpus, boot = one.mdevs(), fleet.boots()[0]
     one.sh(f"mkdir -p {video} && mount -t tmpfs -o size=1m none {video} && dd if=/dev/zero of={video}/full bs=1k status=none 2>/dev/null || true")

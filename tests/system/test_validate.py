@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""vgpu.kvm.validate and vgpuctl doctor on a booted host: what is wrong is told, by a table, by JSON, by the exit status."""
+"""vgpu.kvm.validate and vgpuctl doctor on a booted host: they report each problem in a table, in JSON and by the exit status."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOBODY = "vgpu_hosts:\n  hosts:\n    gone:\n      ansible_host: 127.0.0.1\n     
 
 
 def validate(host, **variables):
-    """Runs the playbook; (Run, the verdict as a dict)."""
+    """Run the playbook validate and return (Run, its verdict as a dict)."""
     path = host.folder / "verdict.json"
     path.unlink(missing_ok=True)
     run = host.playbook("vgpu.kvm.validate", dict(variables, vgpu_validate_json=str(path)))
@@ -22,7 +22,7 @@ def validate(host, **variables):
 
 
 def of_state(problems):
-    """Without findings of logs: the machine's log has what earlier tests of this boot did to it."""
+    """Return the problems without findings from logs, because earlier tests of the same boot have left errors in the machine's log."""
     return [one for one in problems if not one["code"].startswith("log_")]
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A real Prometheus and Alertmanager on loopback, for as long as a test runs."""
+"""A real Prometheus and Alertmanager on the loopback interface for the duration of a test."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ HERE = Path(__file__).resolve().parent
 for _folder in ("watch", "metrics", "tools", "fleet"):
     sys.path.insert(0, str(HERE.parent / _folder))
 
-from programs import program  # noqa: E402  (found through the lines above)
+from programs import program  # noqa: E402  (the lines above extend sys.path)
 
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory) -> dict[str, str]:
-    """Paths of prometheus and prometheus-alertmanager."""
+    """Return the paths of prometheus and prometheus-alertmanager."""
     folder = tmp_path_factory.mktemp("programs")
     return {name: program(name, name, folder) for name in ("prometheus", "prometheus-alertmanager")}
 
 
 @pytest.fixture
 def start(programs, tmp_path):
-    """Starts servers (see servers.py); all end with the test."""
+    """Return a function that starts servers (see servers.py). All servers stop after the test."""
     running = []
 
     def begin(kind, *words, **options):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Draws the dashboard's panels as one SVG: the queries of the dashboard, answered by a real Prometheus over six hours of made-up work on fake hosts.
+"""Draws the dashboard's panels as one SVG: a real Prometheus answers the dashboard's queries over six hours of generated metrics of fake hosts.
 
-As a program: picture.py FILE. It needs prometheus and promtool; the collection must be importable.
+Usage: picture.py FILE. The program needs prometheus and promtool, and the collection must be importable.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("metrics", "tools")]
 
-import states  # noqa: E402  (found through the line above)
+import states  # noqa: E402  (the line above extends sys.path)
 from dashboard import ROWS, Panel  # noqa: E402
 from programs import program  # noqa: E402
 from servers import LOOPBACK, Program, free_port, get  # noqa: E402
 
 BEGIN, STEP, POINTS = 1764115200, 300, 73
 COLUMN, LINE, GAP, SIDE = 50, 20, 8, 1200
-MOST = 10  # lines of a panel
+MOST = 10  # largest number of lines in a panel
 COLORS = ("#3274d9", "#e0752d", "#37872d", "#c4162a", "#8f3bb8", "#0f9dad", "#b0921d", "#5a5a5a")
 VARIED = {"utilization_ratio": 1.0, "framebuffer_used_bytes": 0.6, "gpu_utilization_ratio": 0.8, "gpu_power_watts": 0.5, "gpu_temperature_celsius": 0.2}
 SAMPLE = re.compile(r"^nvidia_vgpu_(\w+?)(?:\{(.*)\})? (\S+)$")
 
 
 def wave(name: str, labels: str, point: int) -> float:
-    """A factor from 0.2 to 1 that moves in the course of a day, for each series in another way."""
+    """Return a factor from 0.2 to 1 that varies over time, differently for each series."""
     shift = sum(map(ord, name + labels)) % 100
     turn = math.sin((point + shift) / (9 + shift % 7)) * math.cos((point + 3 * shift) / 23)
     return 0.6 + 0.4 * turn
 
 
 def written(folder: Path) -> dict[str, tuple[str, str, range]]:
-    """By host: its metrics when it is well, those in another state, and when that is."""
+    """Return for each host its healthy metrics, its metrics in another state, and the points in time of that state."""
     found = {}
     for name, state, when in (("gpu01", states.well, range(0)), ("gpu02", states.missing, range(30, 42)), ("gpu03", states.unlicensed, range(50, 73))):
         one = states.host(folder / name)
@@ -51,7 +51,7 @@ def written(folder: Path) -> dict[str, tuple[str, str, range]]:
 
 
 def history(folder: Path) -> str:
-    """All samples of all hosts, in OpenMetrics' format with times."""
+    """Return all samples of all hosts in the OpenMetrics format with timestamps."""
     lines = []
     for name, (well, other, when) in written(folder).items():
         for point in range(POINTS):
@@ -70,7 +70,7 @@ def history(folder: Path) -> str:
 
 
 class Store(Program):
-    """A Prometheus that has these samples."""
+    """A Prometheus that contains the generated samples."""
 
     def __init__(self, folder: Path) -> None:
         promtool, prometheus = (program(name, "prometheus", folder) for name in ("promtool", "prometheus"))
@@ -83,7 +83,7 @@ class Store(Program):
         super().__init__([prometheus, *paths, f"--web.listen-address={LOOPBACK}:{port}", "--log.level=warn"], folder, "/-/ready", port)
 
     def series(self, query: str) -> list[tuple[dict, list[tuple[float, float]]]]:
-        """(labels, [(time, value)]) of each series of a query."""
+        """Return (labels, [(time, value)]) for each series of a query."""
         words = urllib.parse.urlencode({"query": query, "start": BEGIN, "end": BEGIN + (POINTS - 1) * STEP, "step": STEP})
         body = get(f"http://{LOOPBACK}:{self.port}/api/v1/query_range?{words}")
         assert body and body["status"] == "success", (query, body)
@@ -91,12 +91,12 @@ class Store(Program):
 
 
 def legend(text: str, labels: dict) -> str:
-    """A legend with its labels filled in."""
+    """Return a legend with its labels filled in."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: labels.get(match[1], ""), text)
 
 
 def amount(value: float, unit: str) -> str:
-    """A value with its unit."""
+    """Return a value with its unit."""
     if unit == "percentunit":
         return "%d %%" % round(100 * value)
     if unit == "bytes":
@@ -107,13 +107,13 @@ def amount(value: float, unit: str) -> str:
 
 
 def text(x: float, y: float, words: str, size: int = 10, **more: str) -> str:
-    """A text of the picture."""
+    """Return an SVG text element."""
     attributes = "".join(' %s="%s"' % (name.replace("_", "-"), value) for name, value in more.items())
     return '<text x="%.0f" y="%.0f" font-size="%d"%s>%s</text>' % (x, y, size, attributes, html.escape(words))
 
 
 def drawn(panel: Panel, store: Store, x: float, y: float, height: float) -> list[str]:
-    """A panel."""
+    """Return the SVG elements of a panel."""
     width = panel.width * COLUMN - GAP
     found = [
         (legend(words, labels), values)
@@ -133,7 +133,7 @@ def drawn(panel: Panel, store: Store, x: float, y: float, height: float) -> list
         level = bottom - share * (bottom - top)
         out.append('<line x1="%.0f" y1="%.0f" x2="%.0f" y2="%.0f" stroke="#e6e9ed"/>' % (left, level, right, level))
         out.append(text(left - 4, level + 3, amount(share * most, panel.unit), 8, text_anchor="end", fill="#666"))
-    busiest = sorted(found, key=lambda one: -sum(value for _when, value in one[1]))  # more lines than these tell nothing
+    busiest = sorted(found, key=lambda one: -sum(value for _when, value in one[1]))  # more lines in a panel would be illegible
     for number, (words, values) in enumerate(busiest[:MOST]):
         color = COLORS[number % len(COLORS)]
         points = " ".join(
@@ -150,7 +150,7 @@ def drawn(panel: Panel, store: Store, x: float, y: float, height: float) -> list
 
 
 def picture(store: Store) -> str:
-    """All of it."""
+    """Return the whole SVG."""
     out, y = [], 10.0
     for title, row in ROWS.items():
         out.append(text(10, y + 16, title, 14, font_weight="bold"))
@@ -168,7 +168,7 @@ def picture(store: Store) -> str:
 
 
 def main() -> None:
-    """Run as a program."""
+    """Run the program."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         try:

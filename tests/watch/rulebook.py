@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""ansible-rulebook with the collection's rulebook, as its docs say to start it."""
+"""ansible-rulebook with the collection's rulebook, started as the documentation describes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TOKEN = "token-of-a-test"
 
 
 def executable() -> str | None:
-    """Where ansible-rulebook is: VGPU_RULEBOOK, beside this Python, or on PATH."""
+    """Return the path of ansible-rulebook: VGPU_RULEBOOK, beside this Python, or on PATH."""
     beside = Path(sys.executable).with_name("ansible-rulebook")
     return os.environ.get("VGPU_RULEBOOK") or (str(beside) if beside.exists() else shutil.which("ansible-rulebook"))
 
 
 class Rulebook:
-    """A running one. environment: in which Ansible reaches the hosts of the inventory."""
+    """A running ansible-rulebook. environment: the environment in which Ansible reaches the hosts of the inventory."""
 
     def __init__(self, _programs: dict[str, str], folder: Path, inventory: Path, environment: dict[str, str], apply: bool = False) -> None:
         self.port, self.log = free_port(), folder / "rulebook.log"
@@ -48,16 +48,16 @@ class Rulebook:
 
     @property
     def url(self) -> str:
-        """Where Alertmanager sends alerts to."""
+        """Return the URL that receives Alertmanager's alerts."""
         return f"http://{LOOPBACK}:{self.port}/alerts"
 
     @property
     def text(self) -> str:
-        """What it has printed."""
+        """Return the output of ansible-rulebook so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def close(self) -> None:
-        """Ends it."""
+        """Stop ansible-rulebook."""
         self.process.terminate()
         try:
             self.process.wait(30)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Servers of a test, on loopback: the hosts' node_exporters as one small server, Prometheus, and Alertmanager."""
+"""Servers of a test on the loopback interface: one small server for all hosts' node_exporters, Prometheus, and Alertmanager."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_port() -> int:
-    """A port that nobody has at this moment."""
+    """Return a currently unused port."""
     with socket.socket() as one:
         one.bind((LOOPBACK, 0))
         return one.getsockname()[1]
 
 
 def wait(probe, seconds: float, what: str):
-    """What probe returns as soon as it is true; a failure after some seconds."""
+    """Return the first true result of probe. Raise an AssertionError after the given number of seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = probe()
@@ -39,7 +39,7 @@ def wait(probe, seconds: float, what: str):
 
 
 def get(url: str) -> object | None:
-    """The JSON at a URL, or None as long as there is none."""
+    """Return the JSON at a URL, or None if the request fails."""
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
             return json.loads(answer.read() or b"null")
@@ -48,19 +48,19 @@ def get(url: str) -> object | None:
 
 
 class Exporters:
-    """Serves /HOST/metrics. texts: by host's name, what 'vgpuctl metrics' wrote, or a function that returns it."""
+    """A server of /HOST/metrics. texts: by host name, the output of 'vgpuctl metrics' or a function that returns it."""
 
     def __init__(self, _programs: dict[str, str], _folder: Path, texts: dict) -> None:
         self.texts = texts
         exporters = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            """A scrape."""
+            """The handler of one scrape."""
 
             def do_GET(self) -> None:  # noqa: N802  (http.server's name)
                 found = exporters.texts[self.path.split("/")[1]]
                 body = (found() if callable(found) else found).encode()
-                with contextlib.suppress(ConnectionError):  # a scrape that took too long was given up
+                with contextlib.suppress(ConnectionError):  # Prometheus closes the connection of a scrape that takes too long
                     self.send_response(200)
                     self.send_header("Content-Type", "text/plain; version=0.0.4")
                     self.send_header("Content-Length", str(len(body)))
@@ -68,24 +68,24 @@ class Exporters:
                     self.wfile.write(body)
 
             def log_message(self, *words) -> None:
-                """Nothing."""
+                """Log nothing."""
 
         self.server = http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def targets(self) -> list[dict]:
-        """For Prometheus: an address each, with the host's own name as its instance."""
+        """Return Prometheus' targets: one address for all hosts, with the host name as the instance."""
         return [{"targets": [f"{LOOPBACK}:{self.port}"], "labels": {"instance": name, "__metrics_path__": f"/{name}/metrics"}} for name in self.texts]
 
     def close(self) -> None:
-        """Ends it."""
+        """Stop the server."""
         self.server.shutdown()
         self.server.server_close()
 
 
 class Program:
-    """A program that serves HTTP."""
+    """A program that serves HTTP on the loopback interface."""
 
     def __init__(self, argv: list[str], folder: Path, ready: str, port: int) -> None:
         self.log = folder / (Path(argv[0]).name + ".log")
@@ -107,7 +107,7 @@ class Program:
             return False
 
     def close(self) -> None:
-        """Ends it."""
+        """Stop the program."""
         self.process.terminate()
         try:
             self.process.wait(20)
@@ -117,7 +117,7 @@ class Program:
 
 
 class Prometheus(Program):
-    """Scrapes exporters; rules: a file of them; alertmanager: its port."""
+    """A Prometheus that scrapes exporters. rules: a file with alert rules. alertmanager: the port of Alertmanager."""
 
     def __init__(self, programs: dict[str, str], folder: Path, exporters: Exporters, *, interval: str = "1s", rules: Path | None = None,
                  alertmanager: int | None = None) -> None:
@@ -134,18 +134,18 @@ class Prometheus(Program):
         super().__init__([programs["prometheus"], *words], folder, "/-/ready", port)
 
     def query(self, expression: str) -> list[dict]:
-        """The result of a query at this moment."""
+        """Return the current result of a query."""
         body = self.ask("query", query=expression)
         assert body and body["status"] == "success", (expression, body)
         return body["data"]["result"]
 
     def ask(self, what: str, **words: str) -> dict | None:
-        """An answer of its API."""
+        """Return an answer of Prometheus' API, or None if the request fails."""
         return get(f"http://{LOOPBACK}:{self.port}/api/v1/{what}?{urllib.parse.urlencode(words)}")
 
 
 class Alertmanager(Program):
-    """Sends alerts to a webhook, a group for each host and code, as docs/metrics.md shows."""
+    """An Alertmanager that sends alerts to a webhook, in one group per host and code, as docs/metrics.md shows."""
 
     def __init__(self, programs: dict[str, str], folder: Path, hook: str, token: str) -> None:
         path, port = folder / "alertmanager.yml", free_port()

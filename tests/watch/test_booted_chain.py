@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The whole chain with a machine: a booted host loses a vGPU -> alert -> run -> vGPU back, without a person."""
+"""The whole chain with a booted machine and without an operator: lost vGPU -> alert -> run -> restored vGPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from servers import Alertmanager, Exporters, Prometheus, wait
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
 
-from support import Twin  # noqa: E402  (found through the line above)
+from support import Twin  # noqa: E402  (the line above extends sys.path)
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "roles" / "metrics" / "files" / "vgpu-alerts.yml"
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.booted, pytest.mark.skipif(not executable(), reason="a
 
 @pytest.fixture
 def twin() -> Iterator[Twin]:
-    """A full twin with the driver installed and the IOMMU on, no VFs yet."""
+    """Yield a full twin with the driver installed and the IOMMU on, without enabled VFs."""
     one = Twin("watch")
     try:
         one.up("--tier", "full", "--start", "ready", "--gpus", "1")
@@ -41,12 +41,12 @@ def twin() -> Iterator[Twin]:
 
 
 def metrics(twin: Twin) -> str:
-    """What 'vgpuctl metrics' writes there."""
+    """Return the output of 'vgpuctl metrics' on the twin."""
     return twin.sh("vgpuctl metrics") + "\n"
 
 
 def test_alert_run_and_the_vgpu_is_back_without_a_person(twin, start, tmp_path):
-    """The rules are those of the role, but for the times that an alert waits."""
+    """The alert rules are those of the role, with shorter waiting times."""
     inventory = yaml.safe_load(twin.inventory.read_text(encoding="utf-8"))
     hosts = inventory["all"]["hosts"]
     grouped = {"all": {"children": {"vgpu_hosts": {"hosts": hosts, "vars": {"vgpu_layout": LAYOUT}}}}}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The whole chain without a machine: metrics of a host on the fake kernel -> Prometheus -> Alertmanager -> ansible-rulebook -> vGPU back."""
+"""The whole chain without a machine: metrics of a host on the fake kernel -> Prometheus -> Alertmanager -> ansible-rulebook -> restored vGPU."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not executable(), reason="ansible-rulebook is no
 
 @pytest.fixture
 def bed():
-    """One host that is well."""
+    """Yield a test bed with one healthy host."""
     with tempfile.TemporaryDirectory() as folder:
         one = beds.Bed(Path(folder))
         ready(one.add("gpu1"), NEW, LAYOUT)
@@ -39,20 +39,20 @@ def bed():
 
 
 def text(bed) -> str:
-    """What 'vgpuctl metrics' writes on the host."""
+    """Return the output of 'vgpuctl metrics' on the host."""
     with bed.lock:
         return metrics.render(metrics.scrape(bed.hosts["gpu1"].ctx))
 
 
 def lose(bed) -> None:
-    """A vGPU is gone."""
+    """Remove one vGPU of the host."""
     machine = bed.hosts["gpu1"]
     with bed.lock:
         machine.kernel.remove(machine.kernel.mdevs[machine.vgpus()[0][0]])
 
 
 def send(rulebook, code: str, instance: str = "gpu1", token: str = TOKEN, status: str = "firing") -> int:
-    """An alert as Alertmanager sends it; the status of the answer."""
+    """Send an alert as Alertmanager does; return the HTTP status of the answer."""
     labels = {"alertname": "VgpusMissing", "instance": instance, "code": code}
     body = {"version": "4", "status": status, "receiver": "vgpu", "groupLabels": labels, "commonLabels": labels, "alerts": [{"labels": labels}]}
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
@@ -64,7 +64,7 @@ def send(rulebook, code: str, instance: str = "gpu1", token: str = TOKEN, status
 
 
 def test_alert_run_and_the_vgpu_is_back_without_a_person(bed, start, tmp_path):
-    """The rules are those of the role, but for the times that an alert waits."""
+    """The alert rules are those of the role, with shorter waiting times."""
     quick = tmp_path / "rules.yml"
     quick.write_text(re.sub(r"^( +for: ).*$", r"\g<1>2s", RULES.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
     rulebook = start(Rulebook, bed.write_inventory(), bed.environment(), apply=True)
@@ -87,7 +87,7 @@ def test_a_dry_run_by_default_and_nothing_for_others(bed, start):
     lose(bed)
     before = bed.states()
     assert send(rulebook, "vgpus_missing", token="another") == 401
-    # Neither of these runs a playbook: a template, and an alert that is over.
+    # Two alerts that run no playbook: one whose instance is a template, and a resolved one.
     assert send(rulebook, "vgpus_missing", instance="{{ lookup('pipe', 'id') }}") == 200
     assert send(rulebook, "vgpus_missing", status="resolved") == 200
     assert send(rulebook, "gpu_off_bus") == 200

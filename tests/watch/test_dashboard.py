@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The dashboard's queries before a real Prometheus that scraped hosts: each panel has a result, also over a thousand hosts.
+"""The dashboard's queries on a real Prometheus that scraped hosts: each panel has a result, and queries stay fast with a thousand hosts.
 
-VGPU_WATCH_HOSTS=1000 runs the large one; VGPU_WATCH_RESULTS names the file that gets its numbers, for docs/metrics.md.
+VGPU_WATCH_HOSTS=1000 runs the large test. VGPU_WATCH_RESULTS names the file that receives its results, for docs/metrics.md.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ UUID = re.compile(r'(?<=vgpu=")[0-9a-f-]{36}(?=")')
 
 
 def chosen(query: str, host: str = ".*") -> str:
-    """A query with its variables filled in, as Grafana does."""
+    """Return a query with its variables replaced, as Grafana does."""
     found = query.replace("$host", host).replace("$gpu", ".*").replace("$vgpu", ".*")
     assert "$" not in found, query
     return found
 
 
 def scraped(prometheus: Prometheus, hosts: int, seconds: float) -> None:
-    """Waits until all hosts were scraped. On a busy machine there may be no answer at all for a while."""
+    """Wait until Prometheus has scraped all hosts. On a busy machine Prometheus may not answer for a while."""
 
     def there() -> bool:
         answer = prometheus.ask("query", query="count(nvidia_vgpu_metrics_timestamp_seconds)")
@@ -55,7 +55,7 @@ def test_every_panel_has_a_result(start, tmp_path):
     empty = [(title, query) for title, query in QUERIES if not prometheus.query(chosen(query))]
     assert empty == [] and len(QUERIES) > 30
     assert [one["value"][1] for one in prometheus.query(chosen("sum(clamp_min(nvidia_vgpu_expected - nvidia_vgpu_present, 0))"))] == ["1"]
-    # One host alone, and the variables' own values.
+    # Query a single host, and the values of the variables.
     assert not [title for title, query in QUERIES if not prometheus.query(chosen(query, "well"))]
     for variable in BOARD["templating"]["list"][1:]:
         metric, label = re.match(r"label_values\((.*), (\w+)\)$", variable["definition"]).groups()
@@ -65,7 +65,7 @@ def test_every_panel_has_a_result(start, tmp_path):
 
 
 def simulated(texts: list[str], number: int) -> dict[str, str]:
-    """Hosts with vGPUs of their own, that repeat the texts."""
+    """Return metrics of this number of hosts that repeat the texts, each host with its own vGPU UUIDs."""
     found = {}
     for place in range(number):
         name = "gpu%04d" % place
@@ -76,7 +76,7 @@ def simulated(texts: list[str], number: int) -> dict[str, str]:
 
 @pytest.mark.skipif(not HOSTS, reason="takes minutes and some GiB of memory; set VGPU_WATCH_HOSTS=1000")
 def test_a_large_fleet(start, tmp_path):
-    """Queries over hosts with two GPUs and 24 vGPUs each take less than two seconds: of the fleet, and of the host that is chosen."""
+    """Each host has two GPUs and 24 vGPUs. Every query, of the fleet and of one selected host, takes less than two seconds."""
     one = states.host(tmp_path / "hosts" / "one", count=12)
     texts = [states.text(one)]
     states.hot(one)
@@ -87,7 +87,7 @@ def test_a_large_fleet(start, tmp_path):
     times = []
     for title, query in QUERIES:
         best = None
-        for _turn in range(3):  # the machine does other work, too
+        for _turn in range(3):  # the machine also runs other processes; the fastest time counts
             began = time.monotonic()
             assert prometheus.query(chosen(query, "gpu0007")), title
             taken = time.monotonic() - began

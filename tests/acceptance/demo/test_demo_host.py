@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What a host of the demo's layout must show, read from the machine itself, never through our modules.
+"""The expected state of a host with the demo's layout, read from the machine without the collection's modules.
 
-Run by molecule (verify) and by the demo's session; testinfra gives ``host``.
+Molecule (verify) and the demo's session run these tests. testinfra supplies ``host``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LAYOUT = {
     "0000:6b": ("A40-2Q", 24),
 }
 
-# One look at the machine for all tests: each command costs seconds under emulation.
+# One command reads the state for all tests, because each command takes seconds under emulation.
 LOOK = r"""
 echo "cmdline: $(cat /proc/cmdline)"
 for p in /sys/bus/pci/devices/*; do
@@ -45,7 +45,7 @@ echo "order: $(systemctl show -p Before --value vgpu-restore)"
 
 @pytest.fixture(scope="module")
 def seen(host):
-    """The machine's own words: a list of the rest of each line, by its first word."""
+    """Return the output of the machine: for each key the list of its values."""
     with host.sudo():
         answer = host.run("bash -c %s", LOOK)
     assert answer.rc == 0, answer.stderr

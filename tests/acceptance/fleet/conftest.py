@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What the machines of molecule's scenario "fleet" show: read from the kernel and NVIDIA's tool, never through our modules."""
+"""The state of the machines of the Molecule scenario "fleet", read from the kernel and NVIDIA's tool without the collection's modules."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "twin"))
 
-from twinlib import models  # noqa: E402  (found through the line above)
+from twinlib import models  # noqa: E402  (the line above extends sys.path)
 
-# One look at the machine for all tests: each command costs seconds under emulation.
+# One command reads the state for all tests, because each command takes seconds under emulation.
 LOOK = r"""
 for p in /sys/bus/pci/devices/*; do
   [ "$(cat $p/vendor)" = 0x10de ] || continue
@@ -35,7 +35,7 @@ echo "boots: $(journalctl --list-boots --no-pager | grep -cE '^ *-?[0-9]+ ')"
 
 
 class Seen:
-    """One machine: its name in the inventory and its own words, as lists of lines by their first word."""
+    """One machine: its name in the inventory, and its output as a list of values for each key."""
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
@@ -46,7 +46,7 @@ class Seen:
 
     @property
     def vgpus(self) -> dict[str, list[str]]:
-        """Short names of the types on each GPU, sorted; of mdevs and of VFs that are vGPUs."""
+        """Return the sorted short names of the types on each GPU, for mdevs and for VFs with a vGPU."""
         names = {one.id: one.name for key in models.names() for one in models.load(key).types}
         found: dict[str, list[str]] = collections.defaultdict(list)
         for line in self.lines["mdev"]:
@@ -58,23 +58,23 @@ class Seen:
 
     @property
     def places(self) -> list[str]:
-        """Where vGPUs live: VFs, or a PF once for each of its vGPUs."""
+        """Return the parents of the vGPUs: VFs, or a PF once for each of its vGPUs."""
         return [line.split()[1] for line in self.lines["mdev"] + self.lines["vf"]]
 
     @property
     def instances(self) -> list[str]:
-        """Profiles of the GPU instances, sorted."""
+        """Return the sorted profiles of the GPU instances."""
         return [line.replace("MIG ", "") for line in self.lines["instance"]]
 
     @property
     def mig(self) -> dict[str, str]:
-        """MIG mode of each GPU by its bus."""
+        """Return the MIG mode of each GPU by its bus."""
         return {line.split(",")[0].split(":")[1].lower(): line.split(",")[1].strip() for line in self.lines["mode"]}
 
 
 @pytest.fixture(scope="module")
 def seen(host):
-    """What the machine shows."""
+    """Return the state of the machine."""
     with host.sudo():
         answer = host.run("bash -c %s", LOOK)
     assert answer.rc == 0, answer.stderr

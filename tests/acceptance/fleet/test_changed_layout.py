@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""After another layout: exactly its vGPUs, and the GPU instances that they need."""
+"""The state after another layout: exactly its vGPUs, and the GPU instances that they need."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_exactly_the_expected_vgpus_exist(seen):
 
 
 def test_the_gpu_instances_that_they_need_exist(seen):
-    """One that is left over may stay where the driver does not tell whether a vGPU lives in it."""
+    """One surplus GPU instance may stay if the driver does not show whether a vGPU lives in it."""
     left = list(seen.instances)
     for profile in NEEDED.get(seen.name, []):
         assert profile in left, seen.instances

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""After converge and a power cut: the first layout, brought back by the machines themselves."""
+"""The state after converge and a power cut: the machines have restored the first layout by themselves."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What there is in a VM after site, and after a reboot: the driver, the vGPU, the licence."""
+"""The state of a VM after site and after a reboot: the driver, the vGPU and the license."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 
 def licence(host):
-    """The licence's status."""
+    """Return the status of the license."""
     text = host.check_output("nvidia-smi -q")
     return re.search(r"License Status\s*: (.*)", text).group(1)
 
@@ -32,7 +32,7 @@ def test_the_daemon_runs_and_brings_the_licence_back_after_a_boot(host):
     deadline = time.monotonic() + 120
     while not licence(host).startswith("Licensed"):
         assert time.monotonic() < deadline, licence(host)
-        time.sleep(1)  # looked at again after each second
+        time.sleep(1)  # poll every second
 
 
 def test_the_token_is_for_root_alone(host):

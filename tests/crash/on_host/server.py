@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs modules of the collection on a host, again and again, without starting Python each time.
+"""Runs modules of the collection on a host repeatedly without starting Python each time.
 
-Reads one request a line (JSON) from its standard input and answers each with one line. Called with the folders that Python
-shall look into. Each module runs in a child of its own, as the user runs it.
+The server reads one JSON request per line from its standard input and answers each with one line. Its arguments are directories for sys.path.
+Each module runs in a separate child process, as in a real run.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Callable
 sys.path[:0] = sys.argv[1:]
 sys.dont_write_bytecode = True
 
-import state  # noqa: E402  (found through the line above)
-import tracer  # noqa: E402  (found through the line above)
+import state  # noqa: E402  (the line above extends sys.path)
+import tracer  # noqa: E402  (the line above extends sys.path)
 from ansible.module_utils import basic  # noqa: E402
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli  # noqa: E402
 
@@ -30,7 +30,7 @@ MODULES = "ansible_collections.vgpu.kvm.plugins.modules."
 
 
 def _into_output(function: Callable[[], int]) -> Callable[[], int]:
-    """The function with its standard output and errors in a file."""
+    """Return the function with its standard output and standard error redirected to a file."""
 
     def run() -> int:
         number = os.open(OUTPUT, os.O_WRONLY | os.O_APPEND)
@@ -47,7 +47,7 @@ def _into_output(function: Callable[[], int]) -> Callable[[], int]:
 
 
 def _module(name: str, arguments: dict, check: bool) -> Callable[[], int]:
-    """A module's main with its arguments."""
+    """Return a function that runs a module's main with these arguments."""
     module = importlib.import_module(MODULES + name)
 
     def run() -> int:
@@ -61,7 +61,7 @@ def _module(name: str, arguments: dict, check: bool) -> Callable[[], int]:
 
 
 def _run(function: Callable[[], int], request: dict) -> dict:
-    """Run it, counted and killed as asked for; the answer has its output and its points."""
+    """Run a function, counting its changes and killing it as requested. The answer contains its output and its changes."""
     with open(OUTPUT, "w", encoding="utf-8"):
         pass
     outcome = tracer.run(_into_output(function), request.get("kill_at", 0), request.get("whole_tree", True))
@@ -74,7 +74,7 @@ def _run(function: Callable[[], int], request: dict) -> dict:
 
 
 def answer_to(request: dict) -> dict:
-    """Do what a request asks for."""
+    """Execute a request and return the answer."""
     if "module" in request:
         return _run(_module(request["module"], request.get("arguments", {}), request.get("check", False)), request)
     if "command" in request:
@@ -86,7 +86,7 @@ def answer_to(request: dict) -> dict:
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Answer requests until the input ends."""
     for name in ("nvidia_vgpu", "nvidia_sriov", "nvidia_mdev", "nvidia_pci_driver", "nvidia_vgpu_restore"):
         importlib.import_module(MODULES + name)
     for line in sys.stdin:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A connection to a host of the test bed: each call goes to its server (bed.py), which answers for the host, or fails as the test asks for."""
+"""A connection to a host of the test bed. Each call goes to the bed's server (bed.py), which answers for the host or fails as the test requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ options:
 
 
 def ask(request: dict) -> dict:
-    """The server's answer."""
+    """Return the answer of the bed's server."""
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(os.environ["FLEET_SOCKET"])
         line.sendall(json.dumps(request).encode() + b"\n")
@@ -44,57 +44,57 @@ def ask(request: dict) -> dict:
 
 
 class Connection(ConnectionBase):
-    """The connection."""
+    """The connection plugin."""
 
     transport = "fleet"
     has_pipelining = True
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        # The server has the modules, and needs their arguments alone: what they import would be collected for nothing, a second for each module and
-        # run. Here, in the process of one task: modules on localhost are real ones.
+        # The server has the modules and needs only their arguments. Without this change, Ansible would collect each module's imports, which takes a
+        # second per module and run. The change affects the process of one task, and modules on localhost run in other processes.
         module_common.ModuleDepFinder.visit = lambda self, node: None
 
     def set_become_plugin(self, plugin):
-        """The user of a host of the bed is root already, whatever an inventory says of sudo."""
+        """Do nothing: the user is already root on a host of the bed, whatever the inventory sets for sudo."""
 
     def _connect(self):
         self._connected = True
         return self
 
     def _ask(self, **request):
-        """The answer to a call; a call that fails ends here as it does over ssh."""
+        """Return the answer to a call; a failing call raises the same errors as over ssh."""
         answer = ask({"host": self.get_option("name"), **request})
         time.sleep(answer.get("seconds", 0))
         if answer.get("fault") == "unreachable":
             raise AnsibleConnectionFailure("ssh: connect to host %s port 22: Connection timed out" % self.get_option("name"))
         if answer.get("fault") == "timeout":
-            signal.raise_signal(signal.SIGALRM)  # Ansible's own, of the task's keyword timeout
+            signal.raise_signal(signal.SIGALRM)  # the signal that Ansible uses for the task keyword timeout
         return answer
 
     def exec_command(self, cmd, in_data=None, sudoable=True):
-        """(status, output, errors) of a module, whose program is in_data, or of a command line."""
+        """Return (status, output, errors) of a module, whose program is in_data, or of a command line."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         answer = self._ask(module=in_data.decode()) if in_data else self._ask(command=cmd)
         if answer.get("really"):
-            done = subprocess.run(cmd, shell=True, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # Ansible's scratch directories
+            done = subprocess.run(cmd, shell=True, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # commands for Ansible's scratch directories
             return done.returncode, done.stdout, done.stderr
         return answer["rc"], answer["out"].encode(), answer.get("err", "").encode()
 
     def put_file(self, in_path, out_path):
-        """A file for Ansible's scratch directory, which is one of the test's."""
+        """Write a file into Ansible's scratch directory, which is a directory of the test."""
         super().put_file(in_path, out_path)
         if self._ask(file=out_path).get("rc"):
             raise AnsibleError("failed to transfer file to %s" % out_path)
         shutil.copyfile(in_path, out_path)
 
     def fetch_file(self, in_path, out_path):
-        """No role fetches a file."""
+        """Fail: no role fetches a file."""
         raise AnsibleConnectionFailure("%s can't be fetched" % in_path)
 
     def close(self):
-        """Nothing is open."""
+        """Do nothing except note the end: no connection is open."""
         self._connected = False
 
     def reset(self):
-        """Nothing is open."""
+        """Do nothing: no connection is open."""

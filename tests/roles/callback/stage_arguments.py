@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Callback for tests: no module runs. Writes what each module would get as one JSON line to $STAGE_ARGUMENTS; its answer is from $STAGE_ANSWERS.
+"""Callback plugin for tests that runs no module. It appends each module's arguments as a JSON line to $STAGE_ARGUMENTS and answers from $STAGE_ANSWERS.
 
-What Ansible does on the controller (variables, templates, facts, includes, argument specs) is done for real. An assertion that does not hold is written
-down, and the run goes on: what a later stage gets is wanted too.
+Ansible's work on the controller (variables, templates, facts, includes, argument specs) is real. The callback records a failed assertion and continues
+the run, because the tests also need the arguments of later stages.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ short_description: Arguments of modules, for the tests of vgpu.kvm
 description: Writes the arguments of each module to the file that the environment variable STAGE_ARGUMENTS names. Answers come from STAGE_ANSWERS.
 """
 
-# What only computes on the controller. A template is filled in there, and handed to the action of copy.
+# Actions that only compute on the controller. The action template renders its file there and passes it to the action copy.
 REAL = {"set_fact", "debug", "assert", "fail", "set_stats", "validate_argument_spec", "template"}
 KEYWORDS = ("become", "delegate_to", "retries", "delay", "timeout", "throttle", "environment")
 
 
 def write(task, host: str, **what) -> None:
-    """A line of the log."""
+    """Append a line to the log."""
     line = {"host": host, "task": task.get_name(), "action": task.action, **{word: getattr(task, word) for word in KEYWORDS}, **what}
     with open(os.environ["STAGE_ARGUMENTS"], "a", encoding="utf-8") as log:
         log.write(json.dumps(line, default=str, sort_keys=True) + "\n")
 
 
 class Recorded(ActionBase):
-    """In place of a module."""
+    """A replacement for the action of a module."""
 
     def run(self, tmp=None, task_vars=None):
-        """The answer of the file for this module, or nothing but success."""
+        """Return the answer for this module from the file, or only changed: true."""
         args = dict(self._task.args)
         if self._task.action.endswith("template"):
             with open(args["src"], encoding="utf-8") as handle:
@@ -50,7 +50,7 @@ class Recorded(ActionBase):
 
 
 def going_on(handler):
-    """The handler of an action that runs; what it would have ended with is written down."""
+    """Change an action's handler to record its result and to continue after failed assertions."""
     run = handler.run
 
     def recorded(tmp=None, task_vars=None):
@@ -68,7 +68,7 @@ def going_on(handler):
 
 
 def instead(original):
-    """TaskExecutor's choice of a handler, changed."""
+    """Wrap TaskExecutor's choice of a handler."""
 
     def choose(self, *args, **kwargs):
         handler, context = original(self, *args, **kwargs)
@@ -81,7 +81,7 @@ def instead(original):
 
 
 class CallbackModule(CallbackBase):
-    """Ansible's workers are forks of this process, so they have the change."""
+    """The callback that patches TaskExecutor. Ansible's workers are forks of this process and inherit the patch."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
