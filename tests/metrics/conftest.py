@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Prometheus' own tool."""
+"""Provides promtool, Prometheus's own checker."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ from programs import program  # noqa: E402  (beside this file)
 
 @pytest.fixture(scope="session")
 def promtool(tmp_path_factory) -> str:
-    """The linter."""
+    """Return the path of promtool."""
     return program("promtool", "prometheus", tmp_path_factory.mktemp("prometheus"))

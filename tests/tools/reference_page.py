@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Writes docs/reference.md: all playbooks, roles and modules, each with its own first line; ``--check`` fails if it differs."""
+"""Writes docs/reference.md: all playbooks, roles and modules with a short description of each. ``--check`` fails if the page is out of date."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ all modules. All settings: [variables](variables.md). The command on a host: [vg
 
 
 def table(kind: str, rows: list[tuple[str, str]]) -> list[str]:
-    """Return a table of names and what each of them does."""
+    """Return a table of names and their descriptions."""
     return ["", f"## {kind}s", "", f"| {kind.lower()} | does |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)]
 
 
 def playbooks() -> list[tuple[str, str]]:
-    """Return each playbook with the names of its plays, without those that only read settings."""
+    """Return each playbook with the names of its plays, except plays that only read settings."""
     found = []
     for path in sorted((ROOT / "playbooks").glob("*.yml")):
         names = [play["name"] for play in yaml.safe_load(path.read_text(encoding="utf-8"))]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Writes the table of docs/testing.md: each session, what it does, and whether `make test` runs it; ``--check`` fails if it differs."""
+"""Writes the table of docs/testing.md: each session, its purpose, and whether `make test` runs it. ``--check`` fails if the page is out of date."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BEGIN, END = "<!-- Begin: sessions, written by tests/tools/testing_page.py -->\n
 
 
 def decided() -> dict[str, str]:
-    """Return the sessions of noxfile.py itself: what each of them does, by its name, with … for a release of ansible-core."""
+    """Return the descriptions of the sessions in noxfile.py by name, with … in place of a release of ansible-core."""
     found = {}
     for node in ast.walk(ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))):
         for one in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
@@ -40,7 +40,7 @@ def cores() -> list[str]:
 
 
 def table() -> str:
-    """Return the table."""
+    """Return the table of sessions."""
     rows = {**decided(), **{one.name: one.does + "." for one in SESSIONS}}
     plain = set(run_tests.SESSIONS)
     lines = ["| session | does | machines | `make test` |", "|---|---|---|---|"]
