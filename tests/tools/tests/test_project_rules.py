@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The rules must be able to fail: each is shown a breach and a harmless neighbor."""
+"""Each rule can fail: the tests check a breach of it, and a similar text that is allowed."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def test_breach_is_found(name: str, text: str) -> None:
     ],
 )
 def test_harmless_text_passes(name: str, text: str) -> None:
-    """A neighbor of each breach is let through."""
+    """Texts that are similar to a breach, but allowed, pass."""
     assert project_rules.breaches(name, text) == []
