@@ -28,8 +28,8 @@ from nox.command import CommandFailed
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-import mirror  # noqa: E402  (a script of this repository, found through the line above)
-import page_ages  # noqa: E402  (likewise)
+import mirror  # noqa: E402  (a script of this repository; the line above extends sys.path)
+import page_ages  # noqa: E402  (the line above extends sys.path)
 import pythons  # noqa: E402
 from sessions import SESSIONS, Session  # noqa: E402
 

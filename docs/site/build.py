@@ -152,7 +152,7 @@ def check_links(html: Path) -> tuple[list[str], set[str]]:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     source, html = SITE / "source", SITE / "html"
     try:
         assemble(source)

@@ -14,8 +14,8 @@ from ansible.parsing.dataloader import DataLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from applying import AWX, PLAYBOOKS, apply  # noqa: E402  (found through the line above)
-from fake_awx import FakeAwx  # noqa: E402  (likewise)
+from applying import AWX, PLAYBOOKS, apply  # noqa: E402  (the line above extends sys.path)
+from fake_awx import FakeAwx  # noqa: E402  (the line above extends sys.path)
 
 # None of these secrets may appear in the output or in an answer.
 SECRETS = {

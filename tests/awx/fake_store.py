@@ -36,7 +36,7 @@ class Store:
         ):
             self.create(endpoint, item)
 
-    # --- finding
+    # --- reading objects
 
     def endpoint(self, number: int) -> str:
         """Return the endpoint that lists an object."""
@@ -80,7 +80,7 @@ class Store:
             out["summary_fields"]["current_update"] = {"id": item["_update"]}
         return out
 
-    # --- writing
+    # --- changing objects
 
     def create(self, endpoint: str, data: dict) -> dict:
         """Create an object."""

@@ -38,7 +38,7 @@ def write(told: dict, sections: list[Section], folder: Path) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure (default: {' '.join(PARTS)})")
     parser.add_argument("--full", action="store_true", help="measure what is reckoned otherwise; an hour and more without KVM")

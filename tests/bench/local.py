@@ -18,10 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "simulated"))
 
-import runs as simulated  # noqa: E402  (simulated/runs.py)
-from machines import HERE, ROOT, Bench, say  # noqa: E402  (beside this file)
-from rows import Ratio, Row, Section  # noqa: E402  (beside this file)
-from single_module import imports  # noqa: E402  (beside this file)
+import runs as simulated  # noqa: E402  (the module simulated/runs.py)
+from machines import HERE, ROOT, Bench, say  # noqa: E402  (a module of this directory)
+from rows import Ratio, Row, Section  # noqa: E402  (a module of this directory)
+from single_module import imports  # noqa: E402  (a module of this directory)
 
 ABOUT = (
     "No machine is booted. The host is a tree of files with eight A40 and 128 vGPUs, with a VM on each; the connection is local. *Task* is what the controller "

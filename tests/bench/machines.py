@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 
-from settings import Settings  # noqa: E402  (beside this file)
-from support import LAUNCHER, Run, Twin, launcher  # noqa: E402  (found through the line above)
+from settings import Settings  # noqa: E402  (a module of this directory)
+from support import LAUNCHER, Run, Twin, launcher  # noqa: E402  (the line above extends sys.path)
 
 TOOLS = "/root/bench/on_host"  # directory of the programs of on_host/ on the machine
 

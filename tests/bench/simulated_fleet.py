@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "simulated"))
 
-import runs as simulated  # noqa: E402  (simulated/runs.py)
-from machines import Bench, say  # noqa: E402  (beside this file)
-from rows import Ratio, Row, Section  # noqa: E402  (beside this file)
+import runs as simulated  # noqa: E402  (the module simulated/runs.py)
+from machines import Bench, say  # noqa: E402  (a module of this directory)
+from rows import Ratio, Row, Section  # noqa: E402  (a module of this directory)
 
 ABOUT = (
     "A simulated fleet: each host has eight A40 and up to 128 vGPUs with a VM on each; eight of a hundred have faults, two can't be reached. For `site` "

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from programs import program  # noqa: E402  (beside this file)
+from programs import program  # noqa: E402  (a module of this directory)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def text(one: Host) -> str:
     return metrics.render(metrics.scrape(one.ctx))
 
 
-# --- the states
+# --- states of a host
 
 
 def well(one: Host) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import make  # noqa: E402  (found through the line above)
+import make  # noqa: E402  (the line above extends sys.path)
 from installed import Installed  # noqa: E402
 
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RELEASE = ROOT / ".build" / "release"
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-import mirror  # noqa: E402  (found through the line above)
+import mirror  # noqa: E402  (the line above extends sys.path)
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s#;]+)", re.MULTILINE)
 

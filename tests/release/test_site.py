@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Turns a bare host into a vGPU host with only the artifact and the newest ansible-core.
 
-The tests build on each other.
+The tests run in order: each test starts from the state that the previous one left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from installed import Installed
 
 sys.path.insert(0, str(make.ROOT / "tests" / "system"))
 
-from support import Run, Twin, launcher  # noqa: E402  (found through the line above)
+from support import Run, Twin, launcher  # noqa: E402  (the line above extends sys.path)
 
 pytestmark = [pytest.mark.newest, pytest.mark.booted]
 

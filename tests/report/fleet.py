@@ -37,7 +37,7 @@ UNREACHABLE = (
 
 
 class Kinds:
-    """Hosts as the module reads them; each kind is read once."""
+    """One host of each kind, with the module's result on it. The module reads each kind only once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

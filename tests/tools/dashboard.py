@@ -148,7 +148,7 @@ def dashboard() -> dict:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check, text = parser.parse_args().check, json.dumps(dashboard(), indent=1) + "\n"

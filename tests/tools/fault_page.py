@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "tools"), str(ROOT / "tests" / "faults")]
 
-from made_page import put  # noqa: E402  (found through the line above)
-from matrix import Fault  # noqa: E402  (found through the line above)
+from made_page import put  # noqa: E402  (the line above extends sys.path)
+from matrix import Fault  # noqa: E402  (the line above extends sys.path)
 from table import STAGES  # noqa: E402
 
 RECORD = ROOT / "tests" / "faults" / "results.json"

@@ -139,7 +139,7 @@ def update_guest_types(text: str, gpus: Rows, types: Rows) -> str:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     for name in ("gpu_names", "vgpu_names", "vgpu_counts"):
         parser.add_argument(name, type=Path)

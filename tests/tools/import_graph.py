@@ -233,7 +233,7 @@ def breaches(folder: Path = PLUGINS, allowed: frozenset[tuple[str, str]] = ALLOW
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     found = breaches()
     print("\n".join([*found, f"{len(found)} breaches"]))
     return 1 if found else 0

@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-from made_page import put  # noqa: E402  (found through the line above)
+from made_page import put  # noqa: E402  (the line above extends sys.path)
 
 PAGE = ROOT / "docs" / "metrics.md"
 NAMES = ROOT / "plugins" / "module_utils" / "engine" / "cli" / "metrics_names.py"
@@ -57,7 +57,7 @@ def page() -> str:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     return 0 if put(PAGE, page(), parser.parse_args().check, "the lists of metrics and alerts", "is out of date: run tests/tools/metrics_page.py") else 1

@@ -110,7 +110,7 @@ def make(base: Path, root: Path = ROOT) -> Path:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description="Copy the collection to where Ansible's tools look for it.")
     parser.add_argument("base", nargs="?", type=Path, default=BUILD / "collections", help="folder that holds ansible_collections/")
     print(make(parser.parse_args().base.resolve()))

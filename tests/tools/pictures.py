@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-from dashboard import ROWS  # noqa: E402  (found through the line above)
+from dashboard import ROWS  # noqa: E402  (the line above extends sys.path)
 from made_page import put  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
@@ -26,7 +26,7 @@ RECORD = ROOT / "tests" / "demo" / "record.txt"
 NOTE = "<!-- SPDX-License-Identifier: GPL-3.0-or-later -->\n<!-- SPDX-FileCopyrightText: The vgpu.kvm authors -->\n"
 REMEDY = "is out of date: run tests/tools/pictures.py"
 
-# --- the terminal cast
+# --- terminal cast of the demo
 
 STAGE = re.compile(r"^== \[(\d+):(\d\d)\] (.*)")
 TASK = re.compile(r"^TASK \[(?:[\w.]+ : )?(.*?)\] \*+$")
@@ -112,7 +112,7 @@ def unknown_tasks(record: str) -> list[str]:
     return sorted({one for one in shown if one not in names and not any(name.rpartition(" | ")[2] == one for name in names)})
 
 
-# --- the dashboard, which tests/watch/picture.py draws with a real Prometheus
+# --- picture of the dashboard, which tests/watch/picture.py draws with a real Prometheus
 
 
 def panels_without_picture() -> list[str]:
@@ -122,7 +122,7 @@ def panels_without_picture() -> list[str]:
     return [title for title in titles if f">{html.escape(title)}</text>" not in shown]
 
 
-# --- the architecture
+# --- picture of the architecture
 
 BLUE, GREEN, AMBER, SLATE, VIOLET = ("#dbeafe", "#1d4ed8"), ("#dcfce7", "#15803d"), ("#fef3c7", "#b45309"), ("#f1f5f9", "#475569"), ("#ede9fe", "#6d28d9")
 
@@ -197,7 +197,7 @@ def architecture() -> str:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--take", type=Path, help="what 'make demo' printed")

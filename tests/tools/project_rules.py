@@ -91,7 +91,7 @@ def breaches(name: str, text: str) -> list[tuple[int, str]]:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     bad = files = 0
     for name in listed():
         try:

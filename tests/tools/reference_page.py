@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-from made_page import put  # noqa: E402  (found through the line above)
+from made_page import put  # noqa: E402  (the line above extends sys.path)
 
 PAGE = ROOT / "docs" / "reference.md"
 HEAD = """<!--
@@ -73,7 +73,7 @@ def page() -> str:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     good = put(PAGE, page(), parser.parse_args().check, "the documentation", "is out of date: run tests/tools/reference_page.py")

@@ -213,7 +213,7 @@ def summary(outcomes: list[Outcome]) -> list[str]:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description="Run the tests of the collection.")
     parser.add_argument("sessions", nargs="*", metavar="SESSION", help=f"sessions to run (default: {' '.join(SESSIONS)})")
     names = parser.parse_args().sessions or list(SESSIONS)

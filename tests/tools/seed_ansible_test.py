@@ -99,7 +99,7 @@ def seed(python: str, home: Path) -> None:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description="Prepare a home folder for ansible-test.")
     parser.add_argument("python", help="interpreter whose ansible-test is to be prepared")
     python = parser.parse_args().python

@@ -82,7 +82,7 @@ def breaches(folder: Path = FOLDER, still: frozenset[tuple[str, str]] = STILL) -
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     found = breaches() + pages()
     print("\n".join([*found, f"{len(found)} breaches"]))
     return 1 if found else 0

@@ -27,7 +27,7 @@ def codespell(dictionaries: str, *paths: str) -> list[str]:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     with tempfile.TemporaryDirectory() as folder:
         planted = Path(folder) / "page.md"
         planted.write_text(PLANTED, encoding="utf-8")

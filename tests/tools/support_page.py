@@ -18,7 +18,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "tools"), str(ROOT / "plugins" / "module_utils")]
 
-from engine.driver import compatibility  # noqa: E402  (found through the line above)
+from engine.driver import compatibility  # noqa: E402  (the line above extends sys.path)
 from engine.hardware import boards  # noqa: E402
 from made_page import put  # noqa: E402
 
@@ -53,7 +53,7 @@ def generations() -> dict[str, tuple[list[str], bool]]:
 
 
 def framework(kernel: str, virtual: bool) -> str:
-    """Return the framework of GPUs on a kernel."""
+    """Return the framework that GPUs use on a kernel: VFIO or mdev."""
     return "VFIO" if virtual and tuple(map(int, kernel.split("."))) >= VENDOR_VFIO else "mdev"
 
 
@@ -169,7 +169,7 @@ def page(path: Path) -> str:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check

@@ -160,7 +160,7 @@ def breaches(root: Path, terms: list[Term]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     found = list(breaches(ROOT, table()))
     print("".join(f"{line}\n" for line in found), end="")
     print(f"{len(found)} breaches of tests/tools/terms.yml")

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-import run_tests  # noqa: E402  (found through the line above)
+import run_tests  # noqa: E402  (the line above extends sys.path)
 from made_page import put  # noqa: E402
 from sessions import SESSIONS  # noqa: E402
 
@@ -62,7 +62,7 @@ def page() -> str:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     return 0 if put(PAGE, page(), parser.parse_args().check, "the sessions", "is out of date: run tests/tools/testing_page.py") else 1

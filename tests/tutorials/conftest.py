@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 for _folder in ("tutorials", "fleet", "release", "awx"):
     sys.path.insert(0, str(ROOT / "tests" / _folder))
 
-import make  # noqa: E402  (found through the lines above)
+import make  # noqa: E402  (the lines above extend sys.path)
 from galaxy import Galaxy  # noqa: E402
 from page import Shell  # noqa: E402
 

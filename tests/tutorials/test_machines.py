@@ -15,7 +15,7 @@ from page import follow, steps
 
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 
-from support import Twin, launcher  # noqa: E402  (found through the line above)
+from support import Twin, launcher  # noqa: E402  (the line above extends sys.path)
 from twinlib import ssh, state  # noqa: E402
 
 pytestmark = pytest.mark.booted

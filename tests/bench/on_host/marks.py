@@ -107,7 +107,7 @@ def profiled(path):
 
 
 def main():
-    """Runs as a program."""
+    """Run the command-line program."""
     path, what = sys.argv[1:3]
     with contextlib.redirect_stdout(sys.stderr):
         if what == "times":

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs of vgpu.kvm.validate and vgpu.kvm.report over a simulated fleet, timed and checked.
+"""Timed and checked runs of vgpu.kvm.validate and vgpu.kvm.report over a simulated fleet.
 
 On a *real* host, the module runs over a local connection on a tree of files. For a *recorded* host, the controller does all its work, and the
 answer is a file. Two of a hundred hosts are unreachable.

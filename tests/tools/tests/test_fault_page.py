@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import fault_page  # noqa: E402  (found through the line above)
+import fault_page  # noqa: E402  (the line above extends sys.path)
 
 
 @pytest.fixture

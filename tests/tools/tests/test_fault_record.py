@@ -13,8 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import fault_page  # noqa: E402  (found through the line above)
-import table  # noqa: E402  (found through fault_page)
+import fault_page  # noqa: E402  (the line above extends sys.path)
+import table  # noqa: E402  (fault_page extends sys.path)
 from recorded import recorded  # noqa: E402
 
 _NOT_BACK = (

@@ -12,8 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import page_ages  # noqa: E402  (found through the line above)
-from page_ages import Page  # noqa: E402  (likewise)
+import page_ages  # noqa: E402  (the line above extends sys.path)
+from page_ages import Page  # noqa: E402  (the line above extends sys.path)
 
 PAGE = Page("page.md", "record.json", ("code",), "make measure")
 WORDS = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")

@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-import pictures  # noqa: E402  (found through the line above)
+import pictures  # noqa: E402  (the line above extends sys.path)
 import support_page  # noqa: E402
 
 FORGE = ROOT / ".github"

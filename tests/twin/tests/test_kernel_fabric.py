@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """An NVSwitch host: eight H200 on a board with four switches, Fabric Manager from its packages, partitions of VFs, and their effect in VMs.
 
-The tests build on each other.
+The tests run in order: each test starts from the state that the previous one left.
 """
 
 from __future__ import annotations

@@ -285,7 +285,7 @@ def test_samples_show_the_keys_that_are_there(outcome, name):
             same_keys(value.get("sample"), result[key], key)
 
 
-# --- failures
+# --- results of failures
 
 
 @pytest.fixture

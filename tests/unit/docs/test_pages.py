@@ -147,7 +147,7 @@ def wrong(value):
     return [text for text in (wrong_variable(name, inner) for name, inner in variables(value)) if text]
 
 
-# --- YAML
+# --- blocks of YAML
 
 
 def test_there_are_blocks():
@@ -194,7 +194,7 @@ def test_both_rulebooks_mend_the_same():
     assert re.findall(r'"(\w+)"', asked) == play["vars"]["__react_codes"]
 
 
-# --- layouts
+# --- layouts in the examples
 
 
 def hosts_of(layout):
@@ -228,7 +228,7 @@ def test_layouts_fit_their_gpus(make_host, layout, vendor_vfio):
     assert len([line for line in outcome["actions"] if "create" in line]) >= expected
 
 
-# --- commands
+# --- commands in the examples
 
 MAKE = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 SESSIONS = set(re.findall(r"^@session_of\(\"([a-z0-9_-]+)\"", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE))
@@ -288,7 +288,7 @@ def tool():
     """Load the tool that generates docs/troubleshooting.md."""
     found = importlib.util.spec_from_file_location("troubleshooting_page", str(ROOT / "tests/tools/troubleshooting_page.py"))
     made = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = made  # dataclasses need it
+    sys.modules[found.name] = made  # dataclasses search sys.modules for their module
     found.loader.exec_module(made)
     return made
 

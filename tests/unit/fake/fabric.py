@@ -82,7 +82,7 @@ class Board:
         if self.enabled:
             self.start()
 
-    # --- programs
+    # --- fake programs
 
     def _smi(self, argv, timeout):
         answer = nvidia_smi.Program(self.host).run(argv, timeout)
@@ -120,7 +120,7 @@ class Board:
         ours = "ii  nvidia-fabricmanager-550 %s-1\nii  nvidia-fabricmanager-dev-550 %s-1\n" % (self.version, self.version)
         return Result(answer.rc, (ours if self.version and argv[0] != "--search" else "") + answer.out)
 
-    # --- the library
+    # --- fake library libnvfm
 
     def ask(self, path, address, requests, timeout):
         """Replace libnvfm.ask."""

@@ -130,7 +130,7 @@ class Host:
             pf.driver, pf.override = None, None
         self.kernel.load(self.on_disk)
 
-    # --- failures
+    # --- injected failures
 
     def _count(self, path, value):
         self.writes.append((path, value))
@@ -159,7 +159,7 @@ class Host:
             stack.enter_context(mock.patch.object(os, "fsync", lambda number: None))
             yield
 
-    # --- programs
+    # --- fake programs
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
         """Replace system.command.run."""

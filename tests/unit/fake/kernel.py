@@ -681,7 +681,7 @@ class Kernel:
             if not device.driver and device.override in (None, "nvidia"):
                 self.bind("nvidia", device)
 
-    # --- the tree
+    # --- tree of files in /sys and /proc
 
     def _device(self, address):
         if address not in self.devices:

@@ -158,7 +158,7 @@ class Program:
             % (self._long(pf), sizes, host_mode, mode)
         )
 
-    # --- vgpu
+    # --- subcommand vgpu
 
     def _vgpu(self, options, chosen):
         if "-shm" in options:
@@ -224,7 +224,7 @@ class Program:
         pf.mixed = enabled
         return Result(0, "vGPU heterogeneous mode set for GPU %s\n" % self._long(pf))
 
-    # --- mig
+    # --- subcommand mig
 
     def _mig(self, options, gpus, chosen):
         number = {pf: index for index, pf in enumerate(gpus)}

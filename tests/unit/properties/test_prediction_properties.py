@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A plan from before the installation of the driver and a plan from after it differ only if a warning announced it. A prediction refuses nothing possible."""
+"""A plan before the driver's installation and the plan after it differ only where a warning announced it. A prediction never refuses a possible layout."""
 
 from __future__ import annotations
 
