@@ -59,7 +59,11 @@ class Ratio:
 
 @dataclass
 class Section:
-    """Rows on one subject. profiles: lines of (what, number, unit) by title, the largest number first; texts: longer texts by title."""
+    """Rows on one subject.
+
+    profiles: lines of (what, number, unit) by title, the largest number first.
+    texts: longer texts by title.
+    """
 
     title: str
     rows: list[Row] = field(default_factory=list)

@@ -12,7 +12,11 @@ KIND = "A40-3Q"  # sixteen fit on a GPU
 
 @dataclass(frozen=True)
 class Settings:
-    """repeats: runs of each measurement; the median counts. full: measure otherwise calculated values, and more sizes; over an hour without KVM."""
+    """Settings of a run of the bench.
+
+    repeats: runs of each measurement; the median counts.
+    full: whether to measure values that are calculated otherwise, and more sizes; this takes over an hour without KVM.
+    """
 
     repeats: int = 3
     full: bool = False

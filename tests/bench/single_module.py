@@ -194,7 +194,7 @@ def profile(host: Host, size: int, section: Section) -> None:
 
 
 def measure(bench: Bench) -> list[Section]:
-    """Measure this part and return its sections."""
+    """Measure this part of the bench and return its sections."""
     settings = bench.settings
     largest = max(settings.sizes)
     section = Section("A module on one host", about=ABOUT)

@@ -69,7 +69,11 @@ def _numbers(address):
 
 
 class Connection:
-    """Stands for virConnect, with the methods that vGPUs need. made: XML of devices that nova creates; started: UUIDs of defined devices that nova starts."""
+    """Stands for libvirt's virConnect, with the methods that nova needs for vGPUs.
+
+    made: XML of devices that nova creates.
+    started: UUIDs of defined devices that nova starts.
+    """
 
     def __init__(self, host):
         self.host, self.made, self.started = host, [], []

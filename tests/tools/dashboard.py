@@ -26,7 +26,12 @@ VM = f"{FLEET_VM}{{{VGPU}}}"
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel. kind: Grafana's name of the panel type; width: columns of the grid, of 24; queries: (legend, PromQL)."""
+    """A panel of the dashboard.
+
+    kind: Grafana's name of the panel type.
+    width: columns of the dashboard's grid, of 24.
+    queries: (legend, PromQL) of each query.
+    """
 
     title: str
     kind: str

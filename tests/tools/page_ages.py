@@ -22,7 +22,12 @@ COMMIT = re.compile(r'(?:"commit": "|\b(?:on|commit) `?)([0-9a-f]{7,40})\b')
 
 @dataclass(frozen=True)
 class Page:
-    """A page. source: file with its numbers and their commit; code: measured paths; command: repeats the measurement."""
+    """A page with measured numbers.
+
+    source: file that has the numbers and their commit.
+    code: paths that the numbers describe.
+    command: command that repeats the measurement.
+    """
 
     path: str
     source: str

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """A command, or pytest with these arguments (tests: count its tests). where: root, mirror (the collection's copy) or extensions."""
+    """A step of a session: a command, or a run of pytest.
+
+    arguments: of the command or of pytest.
+    where: root, mirror (the collection's copy) or extensions.
+    tests: whether the step runs pytest, whose tests are counted.
+    """
 
     name: str
     arguments: tuple[str, ...]

@@ -30,7 +30,11 @@ NAMED = re.compile(r"# ([\w./-]+\.\w+)\n")
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a page. kind: command, file or output; name: path of a file."""
+    """One step of a page.
+
+    kind: command, file or output.
+    name: path of a file.
+    """
 
     kind: str
     text: str

@@ -30,7 +30,12 @@ WELL = {"healthy-16": 9, "healthy-128": 1}  # kinds for a second run of site
 
 @dataclass
 class Done:
-    """A run. wall: seconds; cpu: processor seconds of all its processes, including those of simulated hosts; rss: MiB of its largest process."""
+    """The measurements of a run.
+
+    wall: seconds from its start to its end.
+    cpu: processor seconds of all its processes, including those of simulated hosts.
+    rss: MiB of its largest process.
+    """
 
     mode: str
     hosts: int

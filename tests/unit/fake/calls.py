@@ -14,7 +14,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 
 try:
     from ansible.module_utils.testing import patch_module_args
-except ImportError:  # older releases of ansible-core lack this helper
+except ImportError:  # older releases of ansible-core lack patch_module_args
 
     @contextlib.contextmanager
     def patch_module_args(args):

@@ -26,7 +26,11 @@ def uuid_of(name):
 
 
 class Libvirt:
-    """The fake daemon and its program. silent: the daemon does not answer. stubborn: running guests do not release a device on detach."""
+    """The fake libvirt daemon and its program virsh.
+
+    silent: whether the daemon does not answer.
+    stubborn: whether running guests keep a device that is detached.
+    """
 
     def __init__(self, host):
         self.host = host
