@@ -143,7 +143,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     for name in ("gpu_names", "vgpu_names", "vgpu_counts"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--check", action="store_true", help="change nothing, print what differs")
+    parser.add_argument("--check", action="store_true", help="change nothing; print the names of files that differ")
     options = parser.parse_args(words)
     gpus, types, counts = (read_list(path) for path in (options.gpu_names, options.vgpu_names, options.vgpu_counts))
     boards, guests = HARDWARE / "boards.py", HARDWARE / "guest_types.py"

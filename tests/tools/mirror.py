@@ -111,8 +111,8 @@ def make(base: Path, root: Path = ROOT) -> Path:
 
 def main() -> int:
     """Run the command-line program."""
-    parser = argparse.ArgumentParser(description="Copy the collection to where Ansible's tools look for it.")
-    parser.add_argument("base", nargs="?", type=Path, default=BUILD / "collections", help="folder that holds ansible_collections/")
+    parser = argparse.ArgumentParser(description="Copy the collection to the directory in which Ansible's tools expect it.")
+    parser.add_argument("base", nargs="?", type=Path, default=BUILD / "collections", help="directory that contains ansible_collections/")
     print(make(parser.parse_args().base.resolve()))
     return 0
 

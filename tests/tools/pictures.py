@@ -200,7 +200,7 @@ def main() -> int:
     """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--take", type=Path, help="what 'make demo' printed")
+    parser.add_argument("--take", type=Path, help="file with the output of 'make demo'")
     options = parser.parse_args()
     if options.take:
         RECORD.write_text(take(options.take.read_text(encoding="utf-8")), encoding="utf-8")

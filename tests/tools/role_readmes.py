@@ -210,7 +210,7 @@ def layouts_differ(roles: list[Role]) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Write or check all READMEs."""
     parser = argparse.ArgumentParser(description="Write the roles' READMEs and docs/variables.md from their argument specs.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if anything is not as it should be")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if a file is out of date or the sources disagree")
     options = parser.parse_args(arguments)
     roles = read_roles()
     missing = sorted(

@@ -100,8 +100,8 @@ def seed(python: str, home: Path) -> None:
 
 def main() -> int:
     """Run the command-line program."""
-    parser = argparse.ArgumentParser(description="Prepare a home folder for ansible-test.")
-    parser.add_argument("python", help="interpreter whose ansible-test is to be prepared")
+    parser = argparse.ArgumentParser(description="Prepare a home directory for ansible-test.")
+    parser.add_argument("python", help="interpreter of the environment that has ansible-test")
     python = parser.parse_args().python
     home = cache_home() / "ansible-test"
     home.mkdir(parents=True, exist_ok=True)
