@@ -106,7 +106,7 @@ class Steps:
         self.record(step, failed=int(os.environ.get("CI", "").lower() == "true"), not_run=reason)
 
     def finish(self) -> None:
-        """End the session. Fail it if a step failed."""
+        """End the session as failed if one of its steps failed."""
         if self.failed:
             self.session.error("failed: " + ", ".join(self.failed))
 

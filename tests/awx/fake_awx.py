@@ -99,7 +99,7 @@ class FakeAwx:
             return status, said
 
     def route(self, method: str, path: str, query: dict[str, str], data: dict) -> tuple[int, object]:
-        """Pass the request to the handler of its path."""
+        """Pass a request to the method that handles the request's path."""
         match = re.fullmatch(rf"{API}(\w+)/(?:(\d+)/(?:(\w+)/)?)?", path)
         if not match or match[1] not in [*KINDS, "unified_job_templates"]:
             raise NotThere

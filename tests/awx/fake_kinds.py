@@ -12,11 +12,11 @@ class Kind:
     """One kind of object, served at /api/v2/ENDPOINT/."""
 
     type: str
-    fields: dict = field(default_factory=dict)  # writable fields, with defaults
+    fields: dict = field(default_factory=dict)  # writable fields of the kind, with their defaults
     refers: dict = field(default_factory=dict)  # field: endpoint of the object that the field refers to
     needs: tuple[str, ...] = ("name",)
     unique: tuple[str, ...] = ("name",)
-    lists: dict = field(default_factory=dict)  # associations: endpoint of their members
+    lists: dict = field(default_factory=dict)  # names of associations, each with the endpoint of its members
     fixed: dict = field(default_factory=dict)  # fields that only AWX itself writes
 
 
@@ -133,7 +133,7 @@ KINDS = {
         needs=("name", "project", "playbook"),
         unique=("name", "organization"),
         lists={"credentials": "credentials", "instance_groups": "instance_groups"},
-        fixed={"organization": None},  # the organization of the project
+        fixed={"organization": None},  # AWX copies the organization of the job template's project
     ),
     "workflow_job_templates": Kind("workflow_job_template", WORKFLOW, {**ORGANIZATION, "inventory": "inventories"}, unique=("name", "organization")),
     NODES: Kind(

@@ -20,7 +20,7 @@ class NotThere(Exception):
 
 
 class Store:
-    """All objects, by id."""
+    """All objects of the fake AWX, by id."""
 
     def __init__(self, playbooks: Iterable[str]) -> None:
         """Start with the objects of a fresh AWX installation. Each project has the playbooks *playbooks*."""
@@ -83,7 +83,7 @@ class Store:
     # --- changing objects
 
     def create(self, endpoint: str, data: dict) -> dict:
-        """Create an object."""
+        """Create an object of the fake AWX."""
         kind = KINDS[endpoint]
         item = {"name": None, **copy.deepcopy(kind.fields), **copy.deepcopy(kind.fixed)}
         if endpoint in (NODES, "instances"):

@@ -68,7 +68,7 @@ def last_by_gpu(came: dict[str, float], mdevs: dict[str, tuple[str, str]]) -> di
 
 
 def await_unit(host: Host) -> None:
-    """Wait until the unit is active."""
+    """Wait until vgpu-restore.service is active."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         state = host.sh(f"systemctl show --value -p ActiveState {UNIT}")

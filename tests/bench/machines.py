@@ -153,13 +153,13 @@ class Bench:
         return self.host(name)[0]
 
     def drop(self, name: str) -> None:
-        """Remove the machine *name*."""
+        """Remove the bench's machine *name*."""
         self._hosts.pop(name).down()
         if self._up == name:
             self._up = ""
 
     def end(self) -> None:
-        """Remove all machines."""
+        """Remove all machines of the bench."""
         for name in list(self._hosts):
             self.drop(name)
 

@@ -31,7 +31,7 @@ class Row:
 
     @property
     def median(self) -> float:
-        """Return the median of the values."""
+        """Return the median of the row's values."""
         return statistics.median(self.values)
 
 
@@ -51,7 +51,7 @@ class Ratio:
 
     @property
     def limit(self) -> str:
-        """Return the limit as text."""
+        """Return the limit of the ratio as text."""
         sign = "×" if self.below else ""
         parts = [f"≤ {self.at_most:g}{sign}" if self.at_most is not None else "", f"≥ {self.at_least:g}{sign}" if self.at_least is not None else ""]
         return ", ".join(part for part in parts if part)
@@ -59,7 +59,7 @@ class Ratio:
 
 @dataclass
 class Section:
-    """Rows on one subject.
+    """A section of the report: rows on one subject.
 
     profiles: lines of (what, number, unit) by title, the largest number first.
     texts: longer texts by title.

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BUSES = ("67", "68", "6a", "6b", "e5", "e6", "e7", "e8")  # buses of the machine's eight GPUs
-KIND = "A40-3Q"  # sixteen fit on a GPU
+KIND = "A40-3Q"  # sixteen vGPUs of this type fit on a GPU
 
 
 @dataclass(frozen=True)

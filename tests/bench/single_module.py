@@ -29,7 +29,7 @@ MODULE = "vgpu.kvm.nvidia_vgpu"
 
 
 def wish(counts: dict[str, int]) -> str:
-    """Return the arguments of the bare loops."""
+    """Return the arguments of the bench's bare loops over sysfs."""
     return " ".join([KIND, *[f"{pf}={count}" for pf, count in counts.items()]])
 
 

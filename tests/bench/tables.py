@@ -81,7 +81,7 @@ def profile_table(lines: list[list]) -> list[str]:
 
 
 def conditions_list(conditions: dict) -> list[str]:
-    """Return the conditions of the run as a list."""
+    """Return the conditions of the bench's run as a Markdown list."""
     return [f"* {key}: {value}" for key, value in conditions.items()]
 
 
@@ -106,7 +106,7 @@ def profiles_text(section: Section, level: int = 3) -> list[str]:
 
 
 def report(conditions: dict, sections: list[Section]) -> str:
-    """Return the whole report."""
+    """Return the whole report of the bench."""
     text = [*conditions_list(conditions), ""]
     for section in sections:
         text += section_text(sections, section)

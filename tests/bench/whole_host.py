@@ -20,9 +20,9 @@ ABOUT = (
 TWO, EIGHT = BUSES[-2:], BUSES
 PLACE_TWO = ("bench-two", "--tier", "full", "--gpus", "2", "--start", "ready")
 PLACE_EIGHT = ("bench-eight", "--tier", "full", "--gpus", "8", "--start", "ready")
-LARGE = 32  # on two GPUs
-HUGE = 128  # on eight GPUs
-BOOTED = 64  # on eight GPUs, for the boot
+LARGE = 32  # vGPUs on two GPUs
+HUGE = 128  # vGPUs on eight GPUs
+BOOTED = 64  # vGPUs on eight GPUs, for the measured boot
 
 
 def variables(count: int, gpus: tuple[str, ...]) -> dict:

@@ -134,7 +134,7 @@ class Connection:
         self.made.append(xml)
 
     def listAllDomains(self, flags=0):
-        """Return no VMs."""
+        """Return an empty list: the fake host has no VMs."""
         assert flags == 0
         return []
 

@@ -65,7 +65,7 @@ class Compute:
         self.tree.new_root(NODE, self.root)
 
     def end(self):
-        """Undo all changes of global state."""
+        """Undo all changes of nova's global state."""
         from nova.pci import request
 
         self.patches.close()
@@ -263,7 +263,7 @@ def test_vfs_by_their_ids(make_host, start):
 
 
 def test_vfs_by_their_resource_class(make_host, start):
-    """The configuration is that of docs/openstack.md."""
+    """The operator's nova.conf is the example of docs/openstack.md."""
     host = vendor_host(make_host, (VF, "L40S-24Q"), (NEXT, "L40S-24Q"), (OTHER_VF, "L40S-8Q"))
     outcome = ask(host, nova_resource_classes=True)
     nova = start(host, outcome["nova_conf"], page("alias = "))

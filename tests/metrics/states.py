@@ -57,7 +57,7 @@ def well(one: Host) -> None:
 
 
 def missing(one: Host) -> None:
-    """Remove a vGPU."""
+    """Remove a vGPU of the stored layout."""
     one.kernel.processes.clear()
     one.kernel.remove(one.kernel.mdevs[one.vgpus()[0][0]])
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "roles" / "metrics" / "files" / "vgpu-alerts.yml"
 ALERTS = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]
 RUNBOOKS = "https://github.com/vgpu-kvm/vgpu.kvm/blob/main/"
-STEPS = 53  # steps of half an hour: more than a day in total, which the slowest alert needs
+STEPS = 53  # the steps take half an hour each: the slowest alert needs more than a day
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 
 

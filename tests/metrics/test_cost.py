@@ -10,7 +10,7 @@ import states
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import metrics
 
-GPUS = tuple("0000:%02x:00.0" % bus for bus in range(0x10, 0x1B))  # twelve vGPUs on each
+GPUS = tuple("0000:%02x:00.0" % bus for bus in range(0x10, 0x1B))  # each GPU has twelve vGPUs
 
 
 def test_a_host_with_132_vgpus_in_use(tmp_path):

@@ -27,8 +27,8 @@ UNWANTED = re.compile(
     r"(^|/)(\.[^/]+|__pycache__|tests|molecule|fragments|site)(/|$)|\.(py[co]|k?o|img|qcow2|iso|zip|gz|run|deb|rpm|tok|key|pem|der|priv)$"
 )
 IMPORTER = "[galaxy-importer]\nRUN_ANSIBLE_TEST=False\nRUN_ANSIBLE_LINT=False\nRUN_ANSIBLE_DOC=True\nCHECK_REQUIRED_TAGS=True\n"
-LARGEST = 256 * 1024  # bytes of one file
-MOST = 1024 * 1024  # bytes of the artifact
+LARGEST = 256 * 1024  # maximum size of a file in the artifact, in bytes
+MOST = 1024 * 1024  # maximum size of the artifact, in bytes
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +69,7 @@ def test_it_is_small(artifact, members):
 
 def test_its_licences_are_those_it_names(artifact):
     with tarfile.open(artifact) as tar:
-        texts = [one for one in tar.getmembers() if one.isreg() and not one.name.endswith(".png")]  # pictures contain no license tag
+        texts = [one for one in tar.getmembers() if one.isreg() and not one.name.endswith(".png")]  # pictures are skipped, because they contain no license tag
         files = {one.name: tar.extractfile(one).read().decode("utf-8") for one in texts}
     tags = {tag for text in files.values() for tag in re.findall(r"SPDX-License-[I]dentifier: ([A-Za-z0-9.-]+)", text)}
     texts = {name.split("/")[1].rsplit(".", 1)[0] for name in files if name.startswith("LICENSES/")}

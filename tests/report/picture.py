@@ -23,7 +23,7 @@ HOSTS = 8
 
 
 def page() -> Path:
-    """Return the page, rendered by the role."""
+    """Return the page of the report, rendered by the role."""
     return rendered("picture", fleet(HOSTS, seed=4))
 
 
@@ -45,7 +45,7 @@ def mark(png: bytes) -> str:
 
 
 def main() -> int:
-    """Take the picture and save it."""
+    """Take the picture of the report and save it."""
     file = page()
     with Page(file, width=1200, height=760) as shown:
         png = shown.driver.get_screenshot_as_png()

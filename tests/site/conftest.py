@@ -32,7 +32,7 @@ class Address(str):
     """The URL of a page, for use in place of a file's path."""
 
     def as_uri(self) -> str:
-        """Return the URL."""
+        """Return the URL of the page."""
         return str(self)
 
 
@@ -40,7 +40,7 @@ class Silent(SimpleHTTPRequestHandler):
     """Serves files without printing a log."""
 
     def log_message(self, *_args: object) -> None:
-        """Print nothing."""
+        """Suppress the request log of the web server."""
 
 
 @pytest.fixture(scope="session")

@@ -126,7 +126,7 @@ def drawn(panel: Panel, number: int, x: int, y: int, height: int) -> dict:
 
 
 def dashboard() -> dict:
-    """Return the whole dashboard."""
+    """Return the whole dashboard for Grafana."""
     panels, y, number = [], 0, 1
     for title, row in ROWS.items():
         panels.append({"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": {"x": 0, "y": y, "w": 24, "h": 1}, "panels": []})

@@ -55,7 +55,7 @@ def line(row: Fault, record: dict[str, str] | None) -> str:
 
 
 def page(records: dict[str, dict[str, str]]) -> str:
-    """Return the whole page."""
+    """Return the whole page of faults."""
     parts = [HEAD]
     for stage, rows in STAGES.items():
         parts.append(f"## {stage}\n")
@@ -67,7 +67,7 @@ def page(records: dict[str, dict[str, str]]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Write or check the page."""
+    """Write or check docs/faults.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--run", type=Path)

@@ -47,7 +47,7 @@ def alerts() -> str:
 
 
 def page() -> str:
-    """Return the page with its tables."""
+    """Return docs/metrics.md with up-to-date tables."""
     text = PAGE.read_text(encoding="utf-8")
     for name, table in (("metrics", metrics()), ("alerts", alerts())):
         begin, end = f"<!-- Begin: {name}, written by tests/tools/metrics_page.py -->\n", f"<!-- End: {name} -->\n"

@@ -84,13 +84,13 @@ def age(root: Path, page: Page) -> str:
 
 
 def ages(root: Path = ROOT, pages: tuple[Page, ...] = PAGES) -> list[str]:
-    """Return the messages about all pages."""
+    """Return the messages about outdated pages."""
     why = no_history(root)
     return [why] if why else [line for line in (age(root, page) for page in pages) if line]
 
 
 def main(argv: list[str]) -> int:
-    """Print the messages."""
+    """Print the messages about outdated pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--strict", action="store_true")
     options = parser.parse_args(argv)

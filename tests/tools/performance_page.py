@@ -43,7 +43,7 @@ def load(path: Path) -> list[tuple[dict, list[Section]]]:
 
 
 def save(path: Path, runs: list[tuple[dict, list[Section]]]) -> None:
-    """Write the record."""
+    """Write the record of the bench's ratios."""
     data = [{"conditions": told, "sections": as_data(sections)} for told, sections in runs]
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
@@ -64,7 +64,7 @@ def take(runs: list[tuple[dict, list[Section]]], told: dict, sections: list[Sect
 
 
 def page(runs: list[tuple[dict, list[Section]]]) -> str:
-    """Return the whole page."""
+    """Return the whole page of performance ratios."""
     text = [HEAD]
     for told, sections in runs:
         where = told.get("host") or told["controller"]
@@ -73,7 +73,7 @@ def page(runs: list[tuple[dict, list[Section]]]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Write or check the page."""
+    """Write or check docs/performance.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--take", type=Path)

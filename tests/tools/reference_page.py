@@ -67,7 +67,7 @@ def modules() -> list[tuple[str, str]]:
 
 
 def page() -> str:
-    """Return the page."""
+    """Return docs/reference.md."""
     lines = [*table("Playbook", playbooks()), *table("Role", roles()), *table("Module", modules())]
     return HEAD + "\n".join(lines) + "\n"
 

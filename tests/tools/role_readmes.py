@@ -45,12 +45,12 @@ class Role:
 
     @property
     def main(self) -> dict:
-        """Return the options of the main entry point."""
+        """Return the options of the role's main entry point."""
         return self.entries["main"].get("options", {})
 
     @property
     def options(self) -> dict:
-        """Return the options of all entry points."""
+        """Return the options of all entry points of the role."""
         return {name: option for entry in self.entries.values() for name, option in entry.get("options", {}).items()}
 
     @property
@@ -208,7 +208,7 @@ def layouts_differ(roles: list[Role]) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check all READMEs."""
+    """Write or check all READMEs of roles and docs/variables.md."""
     parser = argparse.ArgumentParser(description="Write the roles' READMEs and docs/variables.md from their argument specs.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if a file is out of date or the sources disagree")
     options = parser.parse_args(arguments)

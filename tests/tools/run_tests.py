@@ -200,7 +200,7 @@ def machines() -> set[str]:
 
 
 def summary(outcomes: list[Outcome]) -> list[str]:
-    """Return the lines of the summary."""
+    """Return the lines of the summary of all sessions."""
     lines = ["", f"{'session':<14}{'time':>7}{'passed':>8}{'failed':>8}{'skipped':>9}"]
     lines += [f"{o.name:<14}{clock(o.seconds):>7}{o.passed:>8}{o.failed:>8}{o.skipped:>9}" for o in outcomes]
     lines.append("")
@@ -218,7 +218,7 @@ def main() -> int:
     parser.add_argument("sessions", nargs="*", metavar="SESSION", help=f"sessions to run (default: {' '.join(SESSIONS)})")
     names = parser.parse_args().sessions or list(SESSIONS)
     start = time.monotonic()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all of them end the run; sessions must not inherit an ignored Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all three signals end the run; sessions must not inherit an ignored Ctrl-C
         signal.signal(number, signal.default_int_handler)
     up = machines()
     running: dict[str, subprocess.Popen[str]] = {}

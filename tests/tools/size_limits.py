@@ -53,7 +53,7 @@ def calls(tree: ast.Module) -> list[tuple[int, str]]:
 
 
 def functions(tree: ast.Module) -> list[tuple[int, str]]:
-    """Return the functions that are too long."""
+    """Return the functions that exceed the limit of lines."""
     return [
         (node.lineno, f"function {node.name} has more than {FUNCTION} lines")
         for node in ast.walk(tree)

@@ -160,7 +160,7 @@ TABLES = {one.__name__: one() for one in (matrix, booted, models, take, conflict
 
 
 def page(path: Path) -> str:
-    """Return a page with its tables."""
+    """Return a page with up-to-date tables of GPUs and drivers."""
     text = path.read_text(encoding="utf-8")
     for name, table in TABLES.items():
         begin, end = f"<!-- Begin: {name}, written by tests/tools/support_page.py -->\n", f"<!-- End: {name} -->\n"

@@ -54,7 +54,7 @@ class Term:
 
 
 def table(path: Path = TABLE) -> list[Term]:
-    """Return the terms."""
+    """Return the terms of terms.yml."""
     rows = yaml.safe_load(path.read_text(encoding="utf-8"))
     return [Term(re.compile(row["find"], re.IGNORECASE), row["use"], re.compile(row["allowed"]) if "allowed" in row else None) for row in rows]
 
@@ -152,7 +152,7 @@ def texts(root: Path) -> Iterator[tuple[str, int, str]]:
 
 
 def breaches(root: Path, terms: list[Term]) -> Iterator[str]:
-    """Return one line for each breach."""
+    """Yield one line for each use of a term that terms.yml forbids."""
     for name, line, text in texts(root):
         for term in terms:
             for offset, found in term.breaches(text):

@@ -53,7 +53,7 @@ def table() -> str:
 
 
 def page() -> str:
-    """Return the page with its table."""
+    """Return docs/testing.md with an up-to-date table of sessions."""
     text, count = re.subn(
         re.escape(BEGIN) + ".*?" + re.escape(END), lambda match: f"{BEGIN}\n{table()}\n{END}", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL
     )

@@ -200,7 +200,7 @@ def speaking(texts: tuple[str, ...]) -> list[str]:
 
 
 def block(message: Message) -> list[str]:
-    """Return the lines of one message."""
+    """Return the page's lines about one message."""
     lines = [wrapped(" / ".join(speaking(message.found)) or SAID, "- ")]
     if speaking(message.expected):
         lines.append(wrapped(" / ".join(speaking(message.expected)), "  - expected: "))
@@ -249,7 +249,7 @@ def page(found: dict[str, dict[str, list[Message]]]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Write or check the page."""
+    """Write or check docs/troubleshooting.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(argv)

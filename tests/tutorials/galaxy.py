@@ -34,7 +34,7 @@ class Galaxy:
                 self.wfile.write(body)
 
             def log_message(self, *_args: object) -> None:
-                """Suppress the request log."""
+                """Suppress the request log of the web server."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"

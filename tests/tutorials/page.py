@@ -30,7 +30,7 @@ NAMED = re.compile(r"# ([\w./-]+\.\w+)\n")
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a page.
+    """One step of a tutorial page.
 
     kind: command, file or output.
     name: path of a file.

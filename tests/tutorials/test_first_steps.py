@@ -21,7 +21,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
 
 TWO = [("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]
 HOST, VM = "gpu01.example.com", "web1.example.com"
-LINES = 15  # lines of the quick start
+LINES = 15  # maximum number of lines in the quick start
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ TYPE = "A40-1Q"
 # Arguments with which the roles validate and report call their modules.
 VALIDATE = {"health": True, "most_problems": 8, "unresponsive_gpus": "warn", "ahead": False, "warn": False}
 REPORT = {"detail": "vgpus", "health": True}
-SITE: dict = {"driver": {}}  # as in the role preflight with an installed driver
+SITE: dict = {"driver": {}}  # the role preflight passes this if the driver is installed
 HOSTDEV = "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='%s'/></source></hostdev>"
 
 

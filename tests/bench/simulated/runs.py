@@ -23,9 +23,9 @@ ROOT = HERE.parents[2]
 COLLECTIONS = ROOT / ".build" / "collections"
 # Kinds of a hundred hosts, with their counts.
 MIX = {"healthy-16": 80, "healthy-128": 10, "rebooted": 5, "without_vfs": 3, "unreachable": 2}
-STATES = {"rebooted": "error", "without_vfs": "error", "unreachable": "unreachable"}  # the state of all other kinds is ok
+STATES = {"rebooted": "error", "without_vfs": "error", "unreachable": "unreachable"}  # all other kinds of hosts have the state ok
 MODES = ("validate", "report", "site")
-WELL = {"healthy-16": 9, "healthy-128": 1}  # kinds for a second run of site
+WELL = {"healthy-16": 9, "healthy-128": 1}  # kinds of hosts on which a second run of site is measured
 
 
 @dataclass
@@ -117,7 +117,7 @@ def ping(folder: Path, hosts: int, forks: int = 10) -> Done:
     path = folder / "inventory.json"
     path.write_text(json.dumps(inventory(kinds, fleet, "ping", False)), encoding="utf-8")
     words = [program("ansible"), "-i", str(path), "-f", str(forks), "vgpu_hosts", "-m", "ansible.builtin.ping"]
-    found = timed(words, folder, environment(folder), codes=(0, 4))  # 4: some hosts are unreachable
+    found = timed(words, folder, environment(folder), codes=(0, 4))  # ansible exits with 4 if some hosts are unreachable
     answers = (folder / "output.txt").read_text(encoding="utf-8").count("SUCCESS")
     wanted = len([kind for kind in fleet.values() if kind != "unreachable"])
     if answers != wanted:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The reports and tables of the bench."""
+"""Tests of the reports and tables of the bench."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ BOOTSTRAP = Path(__file__).resolve().parents[1] / "bootstrap"
 REAL = ("cat", "cksum", "dirname", "env", "flock", "mkdir", "rm", "tr", "touch")
 NO_TERMINAL = "exit 1"
 PYTHON = 'case "$*" in *ensurepip*) exit {venv} ;; *twinlib*) echo "asked: $*"; exit 7 ;; esac'
-BROKEN = 'case "$*" in *json*) exit 1 ;; esac'  # a Python whose library is not unpacked
+BROKEN = 'case "$*" in *json*) exit 1 ;; esac'  # body of a fake Python whose standard library is not unpacked
 
 
 class Host:
@@ -29,7 +29,7 @@ class Host:
         for name in ("constraints", "core-2.18", "base"):
             (self.clone / f"requirements/{name}.txt").touch()
         script = self.clone / "tests/tools/bootstrap"
-        script.write_text(BOOTSTRAP.read_text(encoding="utf-8").replace(" /usr/bin/python3 ", " "), encoding="utf-8")  # hides the real Python of this machine
+        script.write_text(BOOTSTRAP.read_text(encoding="utf-8").replace(" /usr/bin/python3 ", " "), encoding="utf-8")  # hides the real Python
         script.chmod(0o755)
         self.bin.mkdir()
         for name in REAL:
@@ -37,7 +37,7 @@ class Host:
         self.programs(git="", ssh="", id="echo 1000")
 
     def programs(self, **bodies: str) -> None:
-        """Add programs to the machine."""
+        """Add fake programs to the machine."""
         for name, body in bodies.items():
             path = self.bin / name.replace("_", "-")
             path.write_text(f"#!/bin/sh\n{body}\n")

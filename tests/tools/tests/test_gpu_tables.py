@@ -42,7 +42,7 @@ COUNTS = "Y1-4C\t6\nY1-8C\t2\nY1-24C\t1\nY1-1-12C\t2\nY1-1-12CME\t1\nY1-2-24C\t1
 
 @pytest.fixture()
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return small tables and lists."""
+    """Return small tables of GPUs, and lists to update them from."""
     for name, text in (("boards.py", BOARDS), ("guest_types.py", GUESTS), ("gpus", GPUS), ("types", TYPES), ("counts", COUNTS)):
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.setattr(gpu_tables, "ROOT", tmp_path)

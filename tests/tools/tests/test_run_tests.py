@@ -30,7 +30,7 @@ def line(**values: object) -> str:
 
 
 def test_sums_steps() -> None:
-    """The counts of several steps are added up."""
+    """The summary of a session adds up the counts of its steps."""
     outcome = run_tests.collect("x", 0, 1.0, [line(passed=3), line(passed=2, skipped=1)])
     assert (outcome.passed, outcome.failed, outcome.skipped) == (5, 0, 1)
 
@@ -62,7 +62,7 @@ def test_failures_are_named() -> None:
 
 
 def test_last_line_is_the_plain_summary() -> None:
-    """CI reads only the last line."""
+    """CI reads only the last line of the output."""
     lines = run_tests.summary([run_tests.collect("x", 0, 1.0, [line(passed=3)]), run_tests.collect("y", 1, 1.0, [line(failed=2)])])
     assert lines[-1] == "3 passed, 2 failed"
     assert "FAILED s: 2 failed" in lines

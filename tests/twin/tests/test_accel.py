@@ -52,7 +52,7 @@ class Host:
         program.chmod(0o755)
 
     def trials(self) -> list[str]:
-        """Return the accelerators that were tried."""
+        """Return the accelerators that the launcher tried."""
         return self.log.read_text().split() if self.log.exists() else []
 
 
@@ -94,7 +94,7 @@ def test_without_kvm_nothing_is_measured(host):
 
 
 def test_without_rights_nothing_is_measured(host, monkeypatch):
-    monkeypatch.setattr(accel.os, "access", lambda path, _mode: path != host.device)  # root could open any file
+    monkeypatch.setattr(accel.os, "access", lambda path, _mode: path != host.device)  # simulates a denied access even for root
     choice = accel.find()
     assert choice.accelerator == "tcg" and "not accessible" in choice.why
     assert host.trials() == []

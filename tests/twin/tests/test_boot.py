@@ -24,7 +24,7 @@ class Clock:
         monkeypatch.setattr(boot.time, "sleep", self.sleep)
 
     def sleep(self, seconds: float) -> None:
-        """Advance the clock."""
+        """Advance the fake clock."""
         self.now += seconds
 
 
@@ -44,30 +44,30 @@ class Guest:
         monkeypatch.setattr(ssh, "output", lambda *_args: "")
 
     def start(self, machine, load_tag="") -> None:
-        """Replace qemu.start."""
+        """Start the fake machine in place of qemu.start."""
         self.started.append(machine.accel)
         if self.plan[machine.accel] == "does not start":
             raise TwinError("qemu-system-x86_64 … failed with 134")
         self.running, self.begin = True, self.clock.now
 
     def stop(self, _machine) -> None:
-        """Replace qemu.stop."""
+        """Stop the fake machine in place of qemu.stop."""
         self.running = False
 
     def past(self) -> list[str]:
-        """Return the plan's events since the start."""
+        """Return the events of the plan since the fake machine's start."""
         return [text for second, text in self.plan[self.machine.accel] if self.clock.now - self.begin >= second]
 
     def last(self) -> str:
-        """Return the last of the plan's events."""
+        """Return the last event of the plan since the fake machine's start."""
         return (self.past() or [""])[-1]
 
     def alive(self) -> bool:
-        """Return whether QEMU runs."""
+        """Return whether the fake QEMU runs."""
         return self.running and self.last() != "ended"
 
     def shown(self) -> str:
-        """Return the text of the console."""
+        """Return the text on the fake machine's console."""
         return ([text for text in self.past() if text not in ("up", "ended")] or [""])[-1]
 
 

@@ -248,7 +248,7 @@ def test_inventory(machine):
     host = yaml.safe_load(inventory.text(machine))["all"]["hosts"]["t1"]
     assert (host["ansible_host"], host["ansible_port"], host["ansible_user"]) == ("127.0.0.1", 4242, "ansible")
     assert "UserKnownHostsFile=/dev/null" in host["ansible_ssh_common_args"]
-    assert json.dumps(host)  # all values are plain types
+    assert json.dumps(host)  # all values have plain types that JSON can represent
 
 
 def test_launcher_and_ansible_log_in_once(machine):

@@ -236,7 +236,7 @@ def stage(host, kind, form, word, directory):
 
 
 def rows(tmp_path):
-    """Yield the text and the cells of each row."""
+    """Yield the text and the cells of each row of the table."""
     for number, (text, make, release, word, kind) in enumerate(ROWS):
         cells = []
         forms = [form for form in ("run", "rpm" if release == ROCKY else "deb") if form in BUNDLES[kind][1]]

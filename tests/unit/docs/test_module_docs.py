@@ -80,7 +80,7 @@ BUNDLE = "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
 
 
 def module(name):
-    """Return the module's code."""
+    """Return a module of the collection as a Python module."""
     return importlib.import_module("ansible_collections.vgpu.kvm.plugins.modules." + name)
 
 

@@ -59,7 +59,7 @@ class Outcome:
 
     @property
     def codes(self):
-        """Return the codes of the errors."""
+        """Return the codes of the module's errors."""
         return [one["code"] for one in self.result["errors"]]
 
 
@@ -69,7 +69,7 @@ def call(module, host, check=False, **arguments):
 
     def ending(failed):
         def end(self, **result):
-            json.dumps(result, ensure_ascii=False).encode("utf-8")  # the controller receives JSON and writes it as text
+            json.dumps(result, ensure_ascii=False).encode("utf-8")  # fails if the controller could not write the result as UTF-8 text
             raise _Ended(failed, result)
 
         return end

@@ -42,7 +42,7 @@ class Board:
         self.delay = 0  # seconds until the service has configured the fabric
         self.running_mode = None
         self.waits = False  # whether the service started in restart mode and waits for the list of active partitions
-        self.active = {}  # VFs by active partition
+        self.active = {}  # VFs of each active partition
         self.lost = False  # whether activations succeed without effect
         self.asked = []
         top = host.kernel.top.entries
@@ -70,7 +70,7 @@ class Board:
         self.active = {number: vfs for number, vfs in self.active.items() if self.waits}
 
     def stop(self):
-        """Stop the service."""
+        """Stop the service of Fabric Manager."""
         self.started = None
 
     def reboot(self):
@@ -123,7 +123,7 @@ class Board:
     # --- fake library libnvfm
 
     def ask(self, path, address, requests, timeout):
-        """Replace libnvfm.ask."""
+        """Answer requests to the library in place of libnvfm.ask."""
         self.asked.append(address)
         if self.started is None:
             return libnvfm.Answer(status=libnvfm.NO_CONNECTION, call="fmConnect")

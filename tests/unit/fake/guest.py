@@ -79,7 +79,7 @@ class Guest(Host):
         self.smi_rc = 0
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Replace system.command.run."""
+        """Run a fake program of the VM in place of system.command.run."""
         name = os.path.basename(argv[0])
         if name == "nvidia-smi" and argv[1:] == ["-q"]:
             self.calls.append(list(argv))

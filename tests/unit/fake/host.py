@@ -28,11 +28,11 @@ DRIVERS = "/sys/bus/pci/drivers/"
 
 
 class Died(BaseException):
-    """The process is killed at this point."""
+    """Raised to simulate that the process is killed at this point."""
 
 
 class Host:
-    """A fake host.
+    """A fake host with GPUs.
 
     root: an empty directory. gpus: (address, model) of each GPU, bound to nvidia.
 
@@ -77,12 +77,12 @@ class Host:
         if mdevctl:
             self.put("/usr/sbin/mdevctl", "", 0o755)
         self.ctx = Context(self.root, self.sysfs, self.command, self.clock)
-        self.ctx.side_by_side = False  # the fake kernel has no locks; one test enables it
+        self.ctx.side_by_side = False  # the engine must not use threads, because the fake kernel has no locks; one test enables them
 
     # --- regular files
 
     def put(self, path, content, mode=0o644):
-        """Write a file below the root."""
+        """Write a file below the fake host's root."""
         os.makedirs(os.path.dirname(self.root + path), exist_ok=True)
         with open(self.root + path, "w", encoding="utf-8") as handle:
             handle.write(content)
@@ -162,7 +162,7 @@ class Host:
     # --- fake programs
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Replace system.command.run."""
+        """Run a fake program of the host in place of system.command.run."""
         self.calls.append(list(argv))
         name = os.path.basename(argv[0])
         if name in self.programs:

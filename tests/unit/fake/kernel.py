@@ -77,18 +77,18 @@ class Faults:
         self.locked = {}  # time (in seconds since boot) until which the lock of one GPU is refused, by address
         self.manage_seconds = 0  # seconds that sriov-manage takes after it got the lock
         self.no_vfs = 0  # times that sriov-manage exits with status 0 without doing anything
-        self.stranded = []  # "driverless" or "stub" for each of the next calls
+        self.stranded = []  # how each of the next calls of sriov-manage strands the PF: "driverless" or "stub"
         self.fewer_vfs = 0  # number of VFs that are missing from the requested ones
         self.numvfs_errno = None
         self.vf_driver = "nvidia"  # driver that binds new VFs
-        self.vf_prefix = None  # name under which VFs on that other driver still offer types
+        self.vf_prefix = None  # driver other than nvidia on which VFs still offer types, with the driver's name as prefix
         self.vfs_delay = 0  # seconds until VFs are bound
         self.types_delay = 0  # seconds until a parent offers its types
-        self.create_errno = []  # errno of each of the next creates
+        self.create_errno = []  # error number of each of the next creations of a vGPU
         self.create_lies = 0
         self.vanish_after = 0  # seconds after which the next created vGPU vanishes
         self.remove_linger = 0  # seconds by which a removal is delayed
-        self.bind_errno = []  # errno of each of the next binds to nvidia
+        self.bind_errno = []  # error number of each of the next attempts to bind nvidia
         self.params_unknown = False  # whether the driver lacks vgpu_params
         self.mig_create_fails = 0  # times that nvidia-smi mig -cgi creates only the first instance
         self.mig_reset_fails = False
@@ -106,12 +106,12 @@ class Device:
         self.group = group
         self.pf = pf
         self.index = index
-        self.cdev = kernel.new_cdev()  # its VFIO character device, while it has one
+        self.cdev = kernel.new_cdev()  # path of the function's VFIO character device, while it has one
         self.driver = None
         self.override = None
-        self.prefix = None  # prefix of its types' directories, while it is an mdev parent
+        self.prefix = None  # prefix of the names of its mdev types, while the function is an mdev parent
         self.gone = False
-        self.vm_name = None  # name of the VM that uses its vGPU, if the driver shows it
+        self.vm_name = None  # name of the VM that uses the VF's vGPU, if the driver shows it
         self.params = ""  # on the vendor-specific framework, vgpu_params belong to the VF
         self.directory = self._directory()
         names = self.path.strip("/").split("/")
@@ -119,16 +119,16 @@ class Device:
         for name in names[:-1]:
             nodes.append(nodes[-1].get(name) or kernel.root_directory())
         self.location = nodes + [self.directory]
-        self.link = Link(lambda: "../../.." + self.path[4:], lambda: self.location)  # the link in /sys/bus
+        self.link = Link(lambda: "../../.." + self.path[4:], lambda: self.location)  # link to the function in /sys/bus/pci/devices
 
     @property
     def gpu(self):
-        """Return the PF."""
+        """Return the function's PF, or the function itself if it is a PF."""
         return self.pf or self
 
     @property
     def path(self):
-        """Return the canonical directory."""
+        """Return the path of the function's directory below /sys/devices."""
         return "/sys/devices/pci%s/%s" % (self.gpu.address[:7], self.address)
 
     def mdevs(self):
@@ -237,7 +237,7 @@ class Device:
 
 
 class Pf(Device):
-    """A GPU."""
+    """A physical function, that is, a GPU."""
 
     def __init__(self, kernel, address, model, group, number):
         self.model = model
@@ -428,7 +428,7 @@ class Kernel:
         self.sysfs_sriov = False
         self.registry = ""
         self.vendor_vfio = False
-        self.short_list = False  # whether creatable_vgpu_types has the other format
+        self.short_list = False  # whether creatable_vgpu_types has the short format
         self.spreads = False  # whether a new vGPU goes into the GPU instance with the fewest vGPUs, instead of the fullest one that has room
         self.cdevs = False  # whether VMs open /dev/vfio/devices/vfioN instead of a group
         self.release = "6.1.0-50-amd64"
@@ -461,7 +461,7 @@ class Kernel:
         return str(self._groups) if self.iommu_on else None
 
     def add_gpu(self, address, model, driver="nvidia"):
-        """Add a GPU."""
+        """Add a GPU to the fake host."""
         pf = Pf(self, address, model, self.new_group(), len(self.pfs()))
         self.devices[address] = pf
         pf.driver = driver
@@ -481,7 +481,7 @@ class Kernel:
         return [one for one in self.processes.values() if node(path) and node(path) in one.nodes]
 
     def add_process(self, pid, comm, argv, paths):
-        """Start a process."""
+        """Start a process on the fake host."""
         self.processes[pid] = Process(pid, comm, argv, paths)
 
     def used(self, mdev):
@@ -522,7 +522,7 @@ class Kernel:
         self.clock.after(self.faults.types_delay, lambda: self._register(device))
 
     def unregister(self, device):
-        """Remove a parent's types and its vGPUs."""
+        """Remove the vGPU types and the vGPUs of a device."""
         for one in device.mdevs():
             self._destroy(one, "removing its parent")
         device.prefix = None
@@ -658,7 +658,7 @@ class Kernel:
         device.driver = None
 
     def new_id(self, name, value):
-        """Add an id. The driver binds every device with that id that has no driver."""
+        """Add a PCI id to a driver. The driver binds every device with that id that has no driver."""
         number = "0x" + value.split()[1]
         if number in self.driver_ids[name]:
             raise OSError(errno.EEXIST, value)
@@ -668,7 +668,7 @@ class Kernel:
                 device.driver = name
 
     def remove_id(self, name, value):
-        """Remove an id."""
+        """Remove a PCI id from a driver."""
         number = "0x" + value.split()[1]
         if number not in self.driver_ids[name]:
             raise OSError(errno.ENODEV, value)

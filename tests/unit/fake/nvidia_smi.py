@@ -20,7 +20,7 @@ def starts(model, profile):
 
 
 def free_placement(pf, profile, start=None):
-    """Return the first free placement, or None."""
+    """Return the first free placement of a GPU instance, or None."""
     taken = set()
     for one in pf.instances:
         taken |= one.slots
@@ -38,7 +38,7 @@ class Program:
         self.kernel = host.kernel
 
     def run(self, argv, timeout):
-        """Run the fake program."""
+        """Run the fake nvidia-smi."""
         if "nvidia" not in self.kernel.loaded:
             return Result(9, "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n")
         options = {}

@@ -63,7 +63,7 @@ class Dir:
         return node if not node.when or node.when() else None
 
     def names(self):
-        """Return the names of all entries that exist now."""
+        """Return the names of all entries of the directory that exist now."""
         found = [name for name, node in self.entries.items() if not node.when or node.when()]
         return sorted(found + list(self._names() if self._names else ()))
 

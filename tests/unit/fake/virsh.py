@@ -84,7 +84,7 @@ class Libvirt:
         return ElementTree.fromstring(self.host.get("%s/%s.xml" % (libvirt_xml.DEFINED, name))).findall("devices/hostdev")[number]
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Replace system.command.run."""
+        """Run the fake virsh, or another program of the host, in place of system.command.run."""
         if os.path.basename(argv[0]) != "virsh":
             return self._real(argv, timeout, env, keeps_lock)
         self.host.calls.append(list(argv))

@@ -93,7 +93,7 @@ def value_for(rng, option):
         return rng.choice(option["choices"])
     if rng.random() < 0.6:
         return rng.choice(TEXTS)
-    return inputs.mutated(rng, TEXTS).encode("utf-8", "replace").decode("utf-8")  # the controller sends valid UTF-8
+    return inputs.mutated(rng, TEXTS).encode("utf-8", "replace").decode("utf-8")  # the controller can send only valid UTF-8
 
 
 def anything(rng):

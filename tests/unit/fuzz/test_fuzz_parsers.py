@@ -166,7 +166,7 @@ class Words:
         self.sysfs = self
 
     def once(self, name, read):
-        """Read without a cache."""
+        """Call the reader each time, without a cache."""
         return read()
 
     def read_or(self, path, default=None):

@@ -21,7 +21,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.libvirt_xml
 
 CASES = int(os.environ.get("VGPU_ATTACH_CASES", "1000"))
 SEED = int(os.environ.get("VGPU_ATTACH_SEED", "22"))
-PARTS = 10  # tests among which the cases are divided
+PARTS = 10  # number of tests among which the cases are divided
 VMS = ("a", "b", "c")
 TYPES = ("A40-24Q", "A40-8Q")
 GPUS = ("0000:e7:00.0", "0000:e8:00.0")
@@ -45,7 +45,7 @@ class Case:
                 if kind < 0.25 and named:
                     wanted.append({"vf" if self.vendor else "uuid": named.pop(chance.randrange(len(named)))})
                 else:
-                    like = chance.choice(self.vgpus)  # mostly a vGPU that exists
+                    like = chance.choice(self.vgpus)  # most requests name the type of a vGPU that exists
                     wanted.append({"type": like.type.split()[-1] if kind < 0.97 else chance.choice(TYPES)})
                     if kind < 0.45:
                         wanted[-1]["gpu"] = like.parent[:-2] + ".0"

@@ -117,7 +117,7 @@ def state(host):
 
 
 def in_bounds(host):
-    """Assert that no GPU holds more than it can."""
+    """Assert that the vGPUs and GPU instances of each GPU fit on it."""
     for pf in host.kernel.pfs():
         here = [one for one in host.kernel.mdevs.values() if one.parent.gpu is pf]
         assert sum(one.type.gib for one in here) <= pf.model.gib
