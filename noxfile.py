@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The parts of `make test`, one nox session each: the table of tests/tools/sessions.py, and here those that decide something.
+"""The nox sessions of `make test`. The table in tests/tools/sessions.py lists most of them; this file adds those that need logic.
 
-A session runs all of its steps, also after a failure, writes what each step counted to ``.build/results/SESSION.jsonl``
-and fails at the end if a step failed. Environments lie in ``.build/venvs``, are shared by sessions with the same tools and are
-filled again only when ``requirements/`` changed.
+A session runs all its steps, even after a failure, writes the count of each step to ``.build/results/SESSION.jsonl``
+and fails at the end if a step failed. Sessions with the same tools share an environment in ``.build/venvs``. An environment
+is rebuilt only after a change in ``requirements/``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from nox.command import CommandFailed
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-import mirror  # noqa: E402  (a script of this repository, found through the line above)
-import page_ages  # noqa: E402  (likewise)
+import mirror  # noqa: E402  (a script of this repository; the line above extends sys.path)
+import page_ages  # noqa: E402  (the line above extends sys.path)
 import pythons  # noqa: E402
 from sessions import SESSIONS, Session  # noqa: E402
 
@@ -38,17 +38,17 @@ RESULTS = BUILD / "results"
 VENVS = BUILD / "venvs"
 REQUIREMENTS = ROOT / "requirements"
 
-# ansible-core release: Python releases of the controller it is tested with, the first one found is taken.
+# Releases of ansible-core, each with the Python releases of the controller to test it with. The first Python found is used.
 CORES = {"2.19": ("3.11", "3.12", "3.13"), "2.18": ("3.11", "3.12", "3.13"), "2.21": ("3.13",)}
 NEWEST_CORE = "2.21"
-NO_ANSIBLE = ("plugins/module_utils/engine", "properties", "fuzz")  # folders of tests/unit about what imports nothing of Ansible's
-# Pythons of managed hosts, of which the oldest must be there, and the ansible-core release that checks our code against them. 3.13 is that of the
-# controller of core 2.21, whose sanity tests do the same with it.
+NO_ANSIBLE = ("plugins/module_utils/engine", "properties", "fuzz")  # directories of tests/unit whose code does not import Ansible
+# Python releases of managed hosts. The oldest must be installed. This ansible-core release checks our code against them. The controller of core 2.21
+# runs Python 3.13, so the sanity tests of core 2.21 cover Python 3.13.
 TARGETS = ("3.8", "3.9", "3.10", "3.11", "3.12")
 OLDEST_TARGET = TARGETS[0]
 OLDEST_TARGET_CORE = "2.18"
 
-# Sessions start Python thousands of times. Each file is compiled once, whatever the shell of the caller is set to.
+# Sessions start Python thousands of times. Writing bytecode lets Python compile each file only once.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 nox.options.stop_on_first_error = False
@@ -59,7 +59,7 @@ class Steps:
     """Runs the steps of one session and counts what they found."""
 
     def __init__(self, session: nox.Session, python: str, venv: Path) -> None:
-        """Start with an empty result file; the steps run in the environment *venv*, made with *python*."""
+        """Start with an empty result file. The steps run in the environment *venv*, which is created with *python*."""
         self.session = session
         self.python = python
         self.venv = venv
@@ -79,14 +79,14 @@ class Steps:
             self.failed.append(step)
 
     def run(self, step: str, *command: str, junit: Path | None = None, **options: object) -> None:
-        """Run *command* as one step; with *junit* (file or folder of JUnit reports) count its tests instead."""
+        """Run *command* as one step. With *junit* (a file or directory of JUnit reports), count its tests instead."""
         for old in reports(junit):
             old.unlink()
         program = self.venv / "bin" / command[0]
         command = (str(program) if program.exists() else command[0], *command[1:])
         self.session.log(f"step: {step}")
         try:
-            # After Ctrl-C pytest gets the time to show what has failed so far; run_tests.py's GRACE is a little longer.
+            # After Ctrl-C, pytest gets time to report the failures so far. GRACE in run_tests.py is slightly longer.
             self.session.run(*command, external=True, interrupt_timeout=15, **options)
             good = True
         except CommandFailed:
@@ -101,12 +101,12 @@ class Steps:
         self.record(step, passed, len(failures) or int(not good), skipped, failures=failures)
 
     def not_run(self, step: str, reason: str) -> None:
-        """Say that *step* cannot run on this machine: an error where CI=true, a line in the summary elsewhere."""
+        """Record that *step* cannot run on this machine: an error with CI=true, otherwise a line in the summary."""
         self.session.warn(f"{step}: not run: {reason}")
         self.record(step, failed=int(os.environ.get("CI", "").lower() == "true"), not_run=reason)
 
     def finish(self) -> None:
-        """End the session, as a failure if a step failed."""
+        """End the session as failed if one of its steps failed."""
         if self.failed:
             self.session.error("failed: " + ", ".join(self.failed))
 
@@ -119,7 +119,7 @@ def reports(path: Path | None) -> list[Path]:
 
 
 def count(files: Iterable[Path]) -> tuple[int, list[str], int]:
-    """Return (passed, names and messages of those that failed, skipped) over the test cases of JUnit *files*."""
+    """Return (passed tests, names and messages of failed tests, skipped tests) over the test cases of the JUnit *files*."""
     passed = skipped = 0
     failed = []
     for file in files:
@@ -136,7 +136,7 @@ def count(files: Iterable[Path]) -> tuple[int, list[str], int]:
 
 
 def environment(session: nox.Session, python: str, venv: Path, *names: str) -> None:
-    """Make the environment *venv* with *python* from ``requirements/NAME.txt``, unless it is there."""
+    """Create the environment *venv* with *python* from ``requirements/NAME.txt``, unless it exists and is up to date."""
     digest = hashlib.sha256(str(python).encode())
     for file in sorted(REQUIREMENTS.glob("*.txt")):
         digest.update(file.read_bytes())
@@ -144,25 +144,25 @@ def environment(session: nox.Session, python: str, venv: Path, *names: str) -> N
     expected = digest.hexdigest() + " " + " ".join(names)
     VENVS.mkdir(parents=True, exist_ok=True)
     with open(f"{venv}.lock", "w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # sessions run side by side
+        fcntl.flock(handle, fcntl.LOCK_EX)  # sessions run in parallel
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != expected:
             session.run(python, "-m", "venv", "--clear", str(venv), external=True)
             arguments = [word for name in names for word in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
             pip = (str(venv / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check")
-            # Python compiles what is imported when it is imported. Most of these files never are, and compiling them is a third of the time.
+            # Python compiles modules on import. Most installed files are never imported, and compiling them takes a third of the time.
             session.run(*pip, "install", "--no-compile", *arguments, external=True)
             stamp.write_text(expected, encoding="utf-8")
 
 
 def install(session: nox.Session, steps: Steps, *names: str) -> None:
-    """Make the session's environment and put it first on PATH."""
+    """Create the session's environment and put it first on PATH."""
     environment(session, steps.python, steps.venv, *names)
     session.env["PATH"] = os.pathsep.join([str(steps.venv / "bin"), os.environ["PATH"]])
     session.env["VIRTUAL_ENV"] = str(steps.venv)
 
 
 def collection(session: nox.Session, folder: Path = BUILD / "collections") -> Path:
-    """Bring the copy of the collection up to date, make Ansible find it, and return its path."""
+    """Update the copy of the collection, point Ansible to it, and return its path."""
     path = mirror.make(folder)
     session.env["ANSIBLE_COLLECTIONS_PATH"] = str(folder)
     session.env["ANSIBLE_HOME"] = str(BUILD / "ansible-home")
@@ -170,7 +170,7 @@ def collection(session: nox.Session, folder: Path = BUILD / "collections") -> Pa
 
 
 def session_of(name: str, venv: str, releases: tuple[str, ...] = ("3.11", "3.12", "3.13")) -> Callable[[Callable], None]:
-    """Register a session *name* in the environment *venv*, or one that says which Python is missing."""
+    """Register a session *name* in the environment *venv*. Without a suitable Python, the session only reports which Python is missing."""
 
     def register(function: Callable[[nox.Session, Steps], None]) -> None:
         python = pythons.find(releases)
@@ -184,7 +184,7 @@ def session_of(name: str, venv: str, releases: tuple[str, ...] = ("3.11", "3.12"
             steps.finish()
 
         body.__doc__ = function.__doc__
-        # nox would give each session an environment of its own; sessions with the same tools share one here.
+        # By default, nox creates an environment for each session. Here, sessions with the same tools share one.
         nox.session(name=name, python=False)(body)
 
     return register
@@ -202,7 +202,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
         steps.run("licences", "reuse", "lint", "--lines")
         steps.run("types", "mypy", "--config-file", "tests/tools/mypy.ini")
         steps.run("spelling", "python", "tests/tools/spelling.py")
-        for line in page_ages.ages():  # a note in the summary, no failure: whether it matters, whoever releases decides (--strict)
+        for line in page_ages.ages():  # a note in the summary, not a failure: the maintainer who releases decides whether the age matters (--strict)
             session.warn(line)
             steps.record("pages with numbers", not_run=line)
     with session.chdir(BUILD / "collections" / "ansible_collections" / "vgpu" / "kvm"):
@@ -233,7 +233,7 @@ def docs(session: nox.Session, steps: Steps) -> None:
 
 @session_of("release", "release")
 def release(session: nox.Session, steps: Steps) -> None:
-    """Build the artifact and the list of the tools' pins, inspect it, install and use it, check it with galaxy-importer."""
+    """Build the artifact and the list of the tools' pins, inspect it, install and use it, and check it with galaxy-importer."""
     install(session, steps, "release")
     pytest(session, steps, "release", "tests/release", "-m", "not booted and not newest")
     if newest_core(session, steps):
@@ -242,14 +242,14 @@ def release(session: nox.Session, steps: Steps) -> None:
 
 @session_of("release-twin", "release")
 def release_twin(session: nox.Session, steps: Steps) -> None:
-    """Install the artifact into an empty path, and configure a bare host with it and the newest ansible-core alone."""
+    """Install the artifact into an empty path, and configure a bare host with only the artifact and the newest ansible-core."""
     install(session, steps, "release")
     if newest_core(session, steps) and build_twins(steps, "debian12"):
         pytest(session, steps, "site from the artifact", "tests/release", "-m", "booted")
 
 
 def newest_core(session: nox.Session, steps: Steps) -> bool:
-    """Tell the tests where the programs of the newest ansible-core are, in the environment of its other sessions; False where none can be."""
+    """Set the path of the newest ansible-core's programs for the tests, in the environment that its sessions share. Return False without a Python for it."""
     python = pythons.find(CORES[NEWEST_CORE])
     if not python:
         steps.not_run(f"newest core {NEWEST_CORE}", f"no Python {' or '.join(CORES[NEWEST_CORE])} found")
@@ -261,9 +261,9 @@ def newest_core(session: nox.Session, steps: Steps) -> bool:
 
 
 def ansible_test(session: nox.Session, steps: Steps, core: str) -> tuple[Path, dict[str, str], str]:
-    """Prepare for ansible-test; return the collection's copy, the environment, and this Python's release."""
+    """Prepare for ansible-test. Return the path of the collection's copy, the environment variables, and the release of this Python."""
     install(session, steps, f"core-{core}")
-    path = collection(session, BUILD / "ansible-test" / session.name)  # two at once would overwrite each other's reports
+    path = collection(session, BUILD / "ansible-test" / session.name)  # two sessions at once would overwrite each other's reports
     python = str(steps.venv / "bin" / "python")
     home = subprocess.run(
         [python, str(ROOT / "tests" / "tools" / "seed_ansible_test.py"), python], check=True, stdout=subprocess.PIPE, text=True
@@ -279,7 +279,7 @@ def register_core(core: str, releases: tuple[str, ...]) -> None:
 
     @session_of(f"sanity-{core}", f"core-{core}", releases)
     def sanity(session: nox.Session, steps: Steps) -> None:
-        """Run all sanity tests of one ansible-core."""
+        """Run all sanity tests of one ansible-core release."""
         path, env, release = ansible_test(session, steps, core)
         output = path / "tests" / "output" / "junit"
         with session.chdir(path):
@@ -298,7 +298,7 @@ def register_core(core: str, releases: tuple[str, ...]) -> None:
             missing = [target for target in TARGETS if not found[target]]
             if missing:
                 session.warn(f"managed hosts with Python {', '.join(missing)}: not looked at, none found")
-            # ansible-test looks for the interpreters on PATH; a version manager's stand-in there may refuse to start them.
+            # ansible-test searches PATH for the interpreters. A version manager may put wrappers on PATH that refuse to start them.
             folder = BUILD / "pythons"
             folder.mkdir(parents=True, exist_ok=True)
             for target, path in found.items():
@@ -318,10 +318,10 @@ def register_core(core: str, releases: tuple[str, ...]) -> None:
 
     @session_of(f"units-{core}", f"core-{core}", releases)
     def units(session: nox.Session, steps: Steps) -> None:
-        """Run the unit and property tests as Ansible does, with one ansible-core."""
+        """Run the unit and property tests with ansible-test, with one ansible-core release."""
         path, env, release = ansible_test(session, steps, core)
-        # The engine imports nothing of Ansible's (tests/tools/import_graph.py), and session engine runs its tests with the same Python. The
-        # newest core comes with another one. Each module's own tests run with every core.
+        # The engine does not import Ansible (tests/tools/import_graph.py), and the session `engine` runs the engine's tests with the same Python. The newest
+        # core uses another Python, so it runs them, too. The tests of the modules run with every core.
         once = () if core == NEWEST_CORE else tuple(word for folder in NO_ANSIBLE for word in ("--exclude", f"tests/unit/{folder}/"))
         with session.chdir(path):
             steps.run(
@@ -330,7 +330,7 @@ def register_core(core: str, releases: tuple[str, ...]) -> None:
                 junit=path / "tests" / "output" / "junit",
                 env=env,
             )
-        # Playbooks of this release over hosts that are files: what each says of each host is compared.
+        # Run playbooks with this ansible-core release over hosts that are file trees, and compare the reported state of each host.
         collection(session)
         steps.run(f"fleet {core}", "python", "tests/bench/fleet.py", "--hosts", "25")
 
@@ -365,7 +365,7 @@ def engine(session: nox.Session, steps: Steps) -> None:
 
 @session_of("coverage", "test")
 def coverage(session: nox.Session, steps: Steps) -> None:
-    """Run the unit and property tests once more, and report what they cover; branches double the time."""
+    """Run the unit and property tests again with branch coverage and report it; this takes twice as long."""
     install(session, steps, "test")
     path = collection(session)
     session.env["PYTHONPATH"] = str(BUILD / "collections")
@@ -377,14 +377,14 @@ def coverage(session: nox.Session, steps: Steps) -> None:
 
 
 def build_twins(steps: Steps, *systems: str) -> bool:
-    """Build the machines of the *systems*; return whether all is well so far."""
+    """Build the machines of the *systems*. Return whether no step has failed so far."""
     for system in systems:
         steps.run(f"twin build {system}", "tests/twin/twin", "build", "--quick", "--os", system)
     return not steps.failed
 
 
 def fault_matrix(session: nox.Session, steps: Steps, *options: str) -> None:
-    """Make faults on booted twins; the record of what came of them starts anew."""
+    """Inject faults on booted twins, after removing the record of earlier runs."""
     install(session, steps, "test")
     collection(session)
     record = BUILD / "faults" / "results.json"
@@ -402,12 +402,12 @@ def faults(session: nox.Session, steps: Steps) -> None:
 
 @session_of("faults-short", "test")
 def faults_short(session: nox.Session, steps: Steps) -> None:
-    """Inject the faults of the matrix that every test run has time for."""
+    """Inject only those faults of the matrix that are marked as short."""
     fault_matrix(session, steps, "-m", "short")
 
 
 def java(steps: Steps) -> bool:
-    """Whether ansible-rulebook can run here. The plain run does without it: no package is installed for it."""
+    """Return whether ansible-rulebook can run here. It needs a Java runtime, which no session installs."""
     if not shutil.which("java"):
         steps.not_run("watch", "ansible-rulebook needs a Java runtime (apt-get install default-jre-headless)")
     return bool(shutil.which("java"))
@@ -426,7 +426,7 @@ def fuzz(session: nox.Session, steps: Steps) -> None:
 
 @session_of("misbehaving", "test")
 def misbehaving(session: nox.Session, steps: Steps) -> None:
-    """Playbooks over simulated hosts, with a failure at each remote call, in all ansible-core releases; takes hours of each processor."""
+    """Run playbooks over simulated hosts with a failure at each remote call, with all ansible-core releases; takes hours of each processor."""
     install(session, steps, "test")
     path = collection(session)
     session.env.update(PYTHONPATH=str(BUILD / "collections"), VGPU_FLEET="full")
@@ -446,14 +446,14 @@ def misbehaving(session: nox.Session, steps: Steps) -> None:
 
 @session_of("bench", "test")
 def bench(session: nox.Session, steps: Steps) -> None:
-    """Measure how long each operation takes, against the floor and against other tools; BENCH="--full" and others are its options."""
+    """Measure how long each operation takes, compared with the floor and with other tools; BENCH="--full" and others are its options."""
     install(session, steps, "test")
     collection(session)
     steps.run("bench", "python", "tests/bench/bench.py", *shlex.split(os.environ.get("BENCH", "")))
 
 
 def register(row: Session) -> None:
-    """Register a session of the table."""
+    """Register a session from the table in tests/tools/sessions.py."""
 
     def steps_of(session: nox.Session, steps: Steps) -> None:
         if row.java and not java(steps):

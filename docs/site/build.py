@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Builds the documentation site into .build/docs-site; nothing is fetched.
+"""Builds the documentation site into .build/docs-site without fetching anything from the network.
 
-The sources are put together in ``.build/docs-site/source``: the pages of docs/ with their links turned to the site's pages, and what
-antsibull-docs writes of modules, roles and plugins. Sphinx makes HTML of them, with every warning an error. Then each link of the HTML that stays
-within the site is followed, to its page and its anchor; links that leave the site are only listed, in ``external-links.txt``.
+The script assembles the sources in ``.build/docs-site/source``: the pages of docs/, whose links it rewrites for the site, and the pages that
+antsibull-docs generates for modules, roles and plugins. Sphinx turns them into HTML and treats every warning as an error. The script then follows each
+internal link of the HTML to its page and anchor. It does not check external links; it lists them in ``external-links.txt``.
 
-Needs the tools of requirements/site.txt beside this Python. The exit status is 1 if anything was found.
+The script needs the tools of requirements/site.txt in the environment of this Python. The exit status is 1 if a step fails or a link is broken.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SITE = ROOT / ".build" / "docs-site"
 COLLECTIONS = ROOT / ".build" / "collections"
 REFERENCE = "collections/vgpu/kvm"
 
-# Pages that lie elsewhere in the repository: path there, name on the site.
+# Pages outside docs/: path in the repository, file name on the site.
 ELSEWHERE = {
     "tests/twin/README.md": "twin-machine.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CODE_OF_CONDUCT.md": "code-of-conduct.md",
 }
@@ -39,12 +39,12 @@ _ROLE = re.compile(r"roles/([a-z_]+)/README\.md")
 
 
 def repository() -> str:
-    """Where the sources are shown, for files that are no pages."""
+    """Return the URL under which the repository shows its source files. Links to files that are not pages lead there."""
     return yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["repository"] + "/blob/main/"
 
 
 def turned(path: str, anchor: str, page: Path) -> str:
-    """The site's link for a link to *path* on *page* of the repository. Raises ValueError if there is no such file."""
+    """Return the site's link for a link to *path* on *page* of the repository. Raises ValueError if no such file exists."""
     target = Path(os.path.normpath(page.parent / path))
     if not target.exists():
         raise ValueError(f"{page.relative_to(ROOT)}: the link {path} leads nowhere")
@@ -64,12 +64,12 @@ def turned(path: str, anchor: str, page: Path) -> str:
 
 
 def text_of(page: Path) -> str:
-    """A page with its links turned to the site's."""
+    """Return the text of a page with its links rewritten for the site."""
     return _LINK.sub(lambda match: turned(match.group(1), match.group(2) or "", page), page.read_text(encoding="utf-8"))
 
 
 def assemble(source: Path) -> None:
-    """Put the pages together."""
+    """Copy the pages and images into the source directory, with the links rewritten for the site."""
     shutil.rmtree(SITE, ignore_errors=True)
     source.mkdir(parents=True)
     for page in sorted((ROOT / "docs").glob("*.md")):
@@ -82,15 +82,15 @@ def assemble(source: Path) -> None:
 
 
 def run(*command: str, **environment: str) -> bool:
-    """Run a tool beside this Python; tell whether it was content."""
+    """Run a tool from the environment of this Python. Return whether it exited with status 0."""
     folder = Path(sys.executable).parent
-    path = os.pathsep.join([str(folder), os.environ["PATH"]])  # antsibull-docs looks for ansible there
+    path = os.pathsep.join([str(folder), os.environ["PATH"]])  # antsibull-docs searches PATH for ansible
     env = {**os.environ, "PATH": path, **environment}
     return subprocess.run([str(folder / command[0]), *command[1:]], cwd=ROOT, env=env, check=False).returncode == 0
 
 
 def reference(source: Path) -> bool:
-    """Let antsibull-docs write the pages of modules, roles and plugins."""
+    """Generate the pages of modules, roles and plugins with antsibull-docs. Return whether it succeeded."""
     subprocess.run([sys.executable, str(ROOT / "tests" / "tools" / "mirror.py")], check=True, stdout=subprocess.DEVNULL)
     return run(
         *("antsibull-docs", "collection", "--use-current", "--no-indexes", "--fail-on-error", "--dest-dir", str(source), "vgpu.kvm"),
@@ -100,13 +100,13 @@ def reference(source: Path) -> bool:
 
 
 def without_contents(source: Path) -> None:
-    """Remove the lists of contents from the pages of antsibull-docs: the theme shows its own, and an error where there are two."""
+    """Remove the tables of contents from the pages of antsibull-docs: the theme has its own, and shows an error if a page has two."""
     for page in (source / "collections").rglob("*.rst"):
         page.write_text(_CONTENTS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def accessible(html: Path) -> None:
-    """Repair what assistive technology can't read: headings of the navigation without a level, and an attribute that does not exist."""
+    """Repair what assistive technology cannot read: navigation headings without a level, and an attribute that does not exist."""
     for page in html.rglob("*.html"):
         text = page.read_text(encoding="utf-8").replace('class="caption" role="heading"', 'class="caption" role="heading" aria-level="2"')
         page.write_text(text.replace(' aria-role="button"', ""), encoding="utf-8")
@@ -116,13 +116,13 @@ class Links(HTMLParser):
     """The links and the anchors of one page."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start with no links and no anchors."""
         super().__init__()
         self.targets: list[str] = []
         self.anchors: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take href, src, id and name."""
+        """Collect the values of href, src, id and name."""
         for key, value in attrs:
             if value and key in ("href", "src"):
                 self.targets.append(value)
@@ -131,7 +131,7 @@ class Links(HTMLParser):
 
 
 def check_links(html: Path) -> tuple[list[str], set[str]]:
-    """(links that lead nowhere, as sentences; links that leave the site)."""
+    """Return (broken links, as messages; links to other sites)."""
     pages = {}
     for path in sorted(html.rglob("*.html")):
         pages[path.resolve()] = Links()
@@ -152,7 +152,7 @@ def check_links(html: Path) -> tuple[list[str], set[str]]:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     source, html = SITE / "source", SITE / "html"
     try:
         assemble(source)

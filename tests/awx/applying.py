@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""awx/apply.yml in the hands of a test."""
+"""Runs of awx/apply.yml for the tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAYBOOKS = [f"playbooks/{path.name}" for path in sorted((ROOT / "playbooks").gl
 
 
 class Applied:
-    """One run of the playbook: exit status, output, numbers of the recap, what it wrote to AWX."""
+    """One run of the playbook: its exit status, output, recap counts, and write requests to AWX."""
 
     def __init__(self, rc: int, out: str, writes: list[tuple[str, str]]) -> None:
         self.rc = rc
@@ -30,7 +30,7 @@ class Applied:
 
 
 def apply(awx: FakeAwx, folder: Path, settings: dict, *options: str, token: str | None = None) -> Applied:
-    """Run awx/apply.yml against *awx* with *settings* as extra variables from a file."""
+    """Run awx/apply.yml against *awx*. *settings* become extra variables, read from a file."""
     extra = folder / "settings.json"
     extra.touch(mode=0o600)
     extra.write_text(json.dumps(settings), encoding="utf-8")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What the tests of awx/ share: the data of awx/vars, and one AWX that the playbook was applied to."""
+"""Shared fixtures of the AWX tests: the data of awx/vars, and one fake AWX to which the playbook was applied."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ansible.parsing.dataloader import DataLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from applying import AWX, PLAYBOOKS, apply  # noqa: E402  (found through the line above)
-from fake_awx import FakeAwx  # noqa: E402  (likewise)
+from applying import AWX, PLAYBOOKS, apply  # noqa: E402  (the line above extends sys.path)
+from fake_awx import FakeAwx  # noqa: E402  (the line above extends sys.path)
 
-# Each of these may be in no output and in no answer.
+# None of these secrets may appear in the output or in an answer.
 SECRETS = {
     "token": "MARK-awx-token-71",
     "link": "MARK-signature-72",
@@ -42,7 +42,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def data() -> dict:
-    """All of awx/vars, as Ansible reads it, before templates are filled in."""
+    """Return all variables of awx/vars as Ansible reads them, before it fills in templates."""
     found: dict = {}
     for path in sorted((AWX / "vars").glob("*.yml")):
         found.update(DataLoader().load_from_file(str(path)))
@@ -51,7 +51,7 @@ def data() -> dict:
 
 @pytest.fixture(scope="session")
 def applied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """An AWX, and the first run of awx/apply.yml against it, at -vvv."""
+    """Return a fake AWX and the first run of awx/apply.yml against it, with -vvv."""
     folder = tmp_path_factory.mktemp("awx")
     with FakeAwx(SECRETS["token"], PLAYBOOKS) as awx:
         yield SimpleNamespace(awx=awx, folder=folder, first=apply(awx, folder, SETTINGS, "-vvv", "--diff"))

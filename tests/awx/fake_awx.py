@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A small AWX for tests: as much of its API, /api/v2/, as the modules of awx.awx speak when they bring objects to a state.
+"""A small fake AWX for tests. It implements the part of the API /api/v2/ that the modules of awx.awx use to bring objects to a state.
 
-It keeps objects in memory, knows AWX' defaults for their fields, refuses what AWX refuses as far as fake_rules.py has it, and shows secrets as
-``$encrypted$``. It runs no job. What it was asked is in ``log``, what it answered in ``answers``. AWX itself comes from no package registry: it is
-a set of container images.
+The fake keeps objects in memory, applies AWX's defaults to their fields, refuses the requests that fake_rules.py lists, and shows secrets as
+``$encrypted$``. It runs no job. ``log`` has the requests, ``answers`` the responses. The tests cannot install AWX itself: it is a set of
+container images and is in no package registry.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ VERSION = "24.6.1"
 
 
 class FakeAwx:
-    """The server; it runs between ``with`` and the end of the block."""
+    """The server of the fake AWX. It runs until the end of the ``with`` block."""
 
     def __init__(self, token: str, playbooks: list[str]) -> None:
-        """Whoever has the *token* may do all; *playbooks* are those of each project."""
+        """Grant all permissions to the holder of *token*; each project has the playbooks *playbooks*."""
         self.token = token
         self.store = Store(playbooks)
         self.log: list[tuple[str, str]] = []
@@ -36,7 +36,7 @@ class FakeAwx:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            """Hands requests to the server above."""
+            """Passes requests to the surrounding FakeAwx."""
 
             def _serve(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
@@ -51,10 +51,10 @@ class FakeAwx:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815  (names that http.server wants)
+            do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815  (http.server defines these names)
 
             def log_message(self, *_args: object) -> None:
-                """Say nothing on stderr."""
+                """Suppress the request log on stderr."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -69,21 +69,21 @@ class FakeAwx:
 
     @property
     def writes(self) -> list[tuple[str, str]]:
-        """What changed something: (method, path)."""
+        """Return the requests that changed something, as (method, path)."""
         return [(method, path) for method, path in self.log if method != "GET"]
 
     def one(self, endpoint: str, **query: str) -> dict:
-        """The one object that a test asks for."""
+        """Return the single object that matches the query."""
         (item,) = self.store.find(endpoint, query)
         return item
 
     def members(self, item: dict, name: str) -> set[str]:
-        """Names of what is in an object's association."""
+        """Return the names of the objects in an association of *item*."""
         found = [self.store.items[number] for number in self.store.lists.get((item["id"], name), [])]
         return {one.get("name") or one["identifier"] for one in found}
 
     def handle(self, method: str, target: str, authorization: str, data: dict) -> tuple[int, object]:
-        """Answer one request: (status, content)."""
+        """Handle one request. Return (status, content)."""
         with self.lock:
             parts = urlsplit(target)
             self.log.append((method, parts.path))
@@ -99,7 +99,7 @@ class FakeAwx:
             return status, said
 
     def route(self, method: str, path: str, query: dict[str, str], data: dict) -> tuple[int, object]:
-        """Find what the path means."""
+        """Pass a request to the method that handles the request's path."""
         match = re.fullmatch(rf"{API}(\w+)/(?:(\d+)/(?:(\w+)/)?)?", path)
         if not match or match[1] not in [*KINDS, "unified_job_templates"]:
             raise NotThere
@@ -118,7 +118,7 @@ class FakeAwx:
         raise NotThere
 
     def list(self, method: str, endpoint: str, query: dict[str, str], data: dict) -> tuple[int, object]:
-        """/api/v2/ENDPOINT/: find, or make one."""
+        """Handle /api/v2/ENDPOINT/: find objects or create one."""
         if method == "GET":
             return 200, self.page(f"{API}{endpoint}/", self.store.find(endpoint, query), query)
         if method == "POST" and endpoint in KINDS:
@@ -126,7 +126,7 @@ class FakeAwx:
         return 405, {"detail": f'Method "{method}" not allowed.'}
 
     def detail(self, method: str, item: dict, data: dict) -> tuple[int, object]:
-        """/api/v2/ENDPOINT/ID/."""
+        """Handle /api/v2/ENDPOINT/ID/: read, change or delete an object."""
         if method == "GET" and item["type"] == "project_update":
             self.store.look_at_update(item)
         if method == "PATCH":
@@ -137,7 +137,7 @@ class FakeAwx:
         return (200, self.store.shown(item)) if method in ("GET", "PATCH") else (405, {"detail": f'Method "{method}" not allowed.'})
 
     def survey(self, method: str, item: dict, data: dict) -> tuple[int, object]:
-        """The questions of a template."""
+        """Read or replace the survey of a template."""
         if method == "POST":
             survey(data)
             self.store.surveys[item["id"]] = data
@@ -145,7 +145,7 @@ class FakeAwx:
         return 200, self.store.surveys.get(item["id"], {})
 
     def association(self, method: str, item: dict, name: str, query: dict[str, str], data: dict) -> tuple[int, object]:
-        """What belongs to an object."""
+        """Read or change an association of an object."""
         if method == "POST":
             self.store.associate(item, name, data)
             return 204, None
@@ -153,7 +153,7 @@ class FakeAwx:
         return 200, self.page(f"{API}{item['_endpoint']}/{item['id']}/{name}/", members, query)
 
     def page(self, path: str, found: list[dict], query: dict[str, str]) -> dict:
-        """One page of a list, with the way to the next."""
+        """Return one page of a list, with the link to the next page."""
         size, number = int(query.get("page_size", PAGE)), int(query.get("page", 1))
         more = f"{path}?{urlencode({**query, 'page': number + 1})}" if len(found) > size * number else None
         results = [self.store.shown(one) for one in found[size * (number - 1) : size * number]]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Which kinds of objects the small AWX has: their fields with the defaults of AWX, what they refer to, what makes them unique."""
+"""The kinds of objects in the fake AWX: their fields with AWX's defaults, their references, and the fields that make them unique."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of objects, found at /api/v2/ENDPOINT/."""
+    """One kind of object, served at /api/v2/ENDPOINT/."""
 
     type: str
-    fields: dict = field(default_factory=dict)  # what can be written, with defaults
-    refers: dict = field(default_factory=dict)  # field: endpoint of what its number names
+    fields: dict = field(default_factory=dict)  # writable fields of the kind, with their defaults
+    refers: dict = field(default_factory=dict)  # field: endpoint of the object that the field refers to
     needs: tuple[str, ...] = ("name",)
     unique: tuple[str, ...] = ("name",)
-    lists: dict = field(default_factory=dict)  # associations: endpoint of their members
+    lists: dict = field(default_factory=dict)  # names of associations, each with the endpoint of its members
     fixed: dict = field(default_factory=dict)  # fields that only AWX itself writes
 
 
@@ -133,7 +133,7 @@ KINDS = {
         needs=("name", "project", "playbook"),
         unique=("name", "organization"),
         lists={"credentials": "credentials", "instance_groups": "instance_groups"},
-        fixed={"organization": None},  # its project's
+        fixed={"organization": None},  # AWX copies the organization of the job template's project
     ),
     "workflow_job_templates": Kind("workflow_job_template", WORKFLOW, {**ORGANIZATION, "inventory": "inventories"}, unique=("name", "organization")),
     NODES: Kind(
@@ -148,5 +148,5 @@ KINDS = {
     "instances": Kind("instance", {}, needs=("hostname",), unique=("hostname",)),
     "project_updates": Kind("project_update", unique=()),
 }
-# What a node of a workflow may run; they share one list.
+# The kinds that a workflow node can run. AWX lists them together.
 UNIFIED = ("projects", "inventory_sources", "job_templates", "workflow_job_templates", "workflow_approval_templates")

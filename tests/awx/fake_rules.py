@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What AWX refuses beyond missing and wrong references: surveys, credential types, credentials and nodes that make no sense."""
+"""Requests that AWX refuses beyond missing fields and bad references: invalid surveys, credential types, credentials and nodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 QUESTIONS = {"text": str, "textarea": str, "password": str, "multiplechoice": str, "multiselect": (str, list), "integer": int, "float": float}
-# Fields of the credential types that AWX brings, as far as they are needed here: name and whether it is secret.
+# Fields of AWX's built-in credential type Machine that the tests need, and whether they are secret.
 MACHINE = {
     "fields": [
         {"id": "username", "type": "string", "label": "Username"},
@@ -20,12 +20,12 @@ MACHINE = {
     ]
 }
 PEM = re.compile(r"-{4,} *BEGIN (?P<type>[A-Z ]+?) *-{4,}\s.*\s-{4,} *END (?P=type) *-{4,}\s*\Z", re.DOTALL)
-# A node's wish and the switch of its template that allows it.
+# Fields that a workflow node can set, each with the switch of its template that allows this.
 PROMPTS = {name: f"ask_{name}_on_launch" for name in ("job_type", "diff_mode", "limit", "forks", "inventory", "scm_branch", "verbosity", "timeout")}
 
 
 class Refused(Exception):
-    """AWX answers 400 with this."""
+    """A request that AWX answers with status 400."""
 
     def __init__(self, **said: object) -> None:
         super().__init__(str(said))
@@ -63,7 +63,7 @@ def survey(spec: dict) -> None:
 
 
 def credential_type(item: dict) -> None:
-    """Refuse fields and injectors that do not fit; give fields without a type AWX' own."""
+    """Refuse invalid fields and injectors. Set AWX's default type for fields without a type."""
     names = set()
     for field in item["inputs"].get("fields", []):
         if field.get("id") in names | {"tower", None}:
@@ -90,7 +90,7 @@ def credential_type(item: dict) -> None:
 
 
 def credential(inputs: dict, kind: dict) -> None:
-    """Refuse inputs that the credential's type does not know, or lacks."""
+    """Refuse inputs that the credential type does not define, and missing required inputs."""
     known = {field["id"] for field in kind["inputs"].get("fields", [])}
     if not set(inputs) <= known:
         raise Refused(inputs={name: ["Additional properties are not allowed"] for name in set(inputs) - known})
@@ -100,11 +100,11 @@ def credential(inputs: dict, kind: dict) -> None:
     for field in kind["inputs"].get("fields", []):
         given = inputs.get(field["id"], "")
         if given and field.get("format") == "ssh_private_key" and not PEM.match(given):
-            raise Refused(inputs={field["id"]: [f"Invalid certificate or key: {given[:100]}..."]})  # validate_pem in awx/main/validators.py
+            raise Refused(inputs={field["id"]: [f"Invalid certificate or key: {given[:100]}..."]})  # as validate_pem in awx/main/validators.py does
 
 
 def node(item: dict, template: dict | None, questions: list[dict]) -> None:
-    """Refuse what a node wishes and its template does not ask at launch."""
+    """Refuse values of a node for which its template does not prompt at launch."""
     if template is None:
         return
     for name, switch in PROMPTS.items():

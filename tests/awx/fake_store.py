@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The small AWX' objects, in memory: made, changed, found, associated. Secrets go in and never come out."""
+"""Objects of the fake AWX, in memory: create, change, find and associate them. Secrets are stored, but never returned."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ API = "/api/v2/"
 
 
 class NotThere(Exception):
-    """AWX answers 404."""
+    """An object that does not exist: AWX answers with status 404."""
 
 
 class Store:
-    """All objects by their number."""
+    """All objects of the fake AWX, by id."""
 
     def __init__(self, playbooks: Iterable[str]) -> None:
-        """Start as AWX does after its installation; *playbooks* are those that any project has."""
+        """Start with the objects of a fresh AWX installation. Each project has the playbooks *playbooks*."""
         self.playbooks = set(playbooks)
         self.items: dict[int, dict] = {}
         self.lists: dict[tuple[int, str], list[int]] = {}
@@ -36,21 +36,21 @@ class Store:
         ):
             self.create(endpoint, item)
 
-    # --- finding
+    # --- reading objects
 
     def endpoint(self, number: int) -> str:
-        """Which list an object is in."""
+        """Return the endpoint that lists an object."""
         return self.items[number]["_endpoint"]
 
     def get(self, endpoint: str, number: int) -> dict:
-        """The object, or NotThere."""
+        """Return the object. Raises NotThere if it does not exist."""
         item = self.items.get(number)
         if item is None or (item["_endpoint"] != endpoint and not (endpoint == "unified_job_templates" and item["_endpoint"] in UNIFIED)):
             raise NotThere
         return item
 
     def find(self, endpoint: str, query: dict[str, str]) -> list[dict]:
-        """Objects of a list whose fields are as asked for; or__ fields: one of them is."""
+        """Return the objects of an endpoint that match all fields of the query. Of the fields with the prefix ``or__``, one match is enough."""
         expected = UNIFIED if endpoint == "unified_job_templates" else (endpoint,)
         found = [item for item in self.items.values() if item["_endpoint"] in expected]
         either = {key[4:]: value for key, value in query.items() if key.startswith("or__")}
@@ -65,7 +65,7 @@ class Store:
         return sorted(found, key=lambda item: item["id"])
 
     def shown(self, item: dict) -> dict:
-        """An object as a GET answers it."""
+        """Return an object as AWX returns it for a GET request."""
         out = {key: copy.deepcopy(value) for key, value in item.items() if not key.startswith("_")}
         endpoint, number = item["_endpoint"], item["id"]
         out["url"] = f"{API}{endpoint}/{number}/"
@@ -80,10 +80,10 @@ class Store:
             out["summary_fields"]["current_update"] = {"id": item["_update"]}
         return out
 
-    # --- writing
+    # --- changing objects
 
     def create(self, endpoint: str, data: dict) -> dict:
-        """Make an object."""
+        """Create an object of the fake AWX."""
         kind = KINDS[endpoint]
         item = {"name": None, **copy.deepcopy(kind.fields), **copy.deepcopy(kind.fixed)}
         if endpoint in (NODES, "instances"):
@@ -109,7 +109,7 @@ class Store:
         return item
 
     def delete(self, item: dict) -> None:
-        """Take it and all that names it away."""
+        """Delete an object, and remove it from all associations."""
         del self.items[item["id"]]
         self.lists = {key: [one for one in members if one != item["id"]] for key, members in self.lists.items() if key[0] != item["id"]}
 
@@ -158,20 +158,20 @@ class Store:
         project["_update"] = update["id"]
 
     def look_at_update(self, update: dict) -> None:
-        """An update is done when it is asked for the second time."""
+        """Count a status request. The second one completes the update."""
         update["_asked"] += 1
         if update["_asked"] > 1:
             update["status"] = "successful"
             self.items[update["_project"]].update(_update=None, scm_revision="1" * 40)
 
     def approval(self, node: dict, data: dict) -> dict:
-        """Make the approval that a node waits for."""
+        """Create the approval for which a workflow node waits."""
         made = self.create("workflow_approval_templates", data)
         node["unified_job_template"] = made["id"]
         return made
 
     def associate(self, item: dict, name: str, data: dict) -> None:
-        """Put an object into an association, or take it out."""
+        """Add an object to an association, or remove it."""
         member = self.get(KINDS[item["_endpoint"]].lists[name], int(data["id"]))
         members = self.lists.setdefault((item["id"], name), [])
         if data.get("disassociate"):

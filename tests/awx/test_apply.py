@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""awx/apply.yml against a small AWX (fake_awx.py): twice, after a drift, with secrets, and where it is refused."""
+"""Tests of awx/apply.yml against a fake AWX (fake_awx.py): two runs, a run after drift, secrets, and refused requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_everything_is_there_after_the_first_run(applied, data):
 
 
 def order_of(awx, first):
-    """The nodes of a workflow, from its first one: (identifier, type, job's type)."""
+    """Return the nodes of a workflow, from the first one, as (identifier, type, job type)."""
     order, node = [], awx.one("workflow_job_template_nodes", identifier=first)
     while node:
         order.append((node["identifier"], awx.store.items[node["unified_job_template"]]["type"], node["job_type"]))
@@ -119,7 +119,7 @@ def test_what_is_missing_and_what_awx_refuses_is_told_in_words(tmp_path):
         run = apply(awx, tmp_path, {**SETTINGS, "awx_license_inputs": {"token": SECRETS["license"], "tok": "x"}})
         assert run.rc and "- vGPU license token (from awx_license_inputs):" in run.out and "Additional properties" in run.out, run.out[-2000:]
         assert not [mark for mark in SECRETS.values() if mark in run.out]
-        long = SECRETS["key"] + "A" * 200  # as keys are: AWX quotes the first hundred characters, which the module does not know as the secret
+        long = SECRETS["key"] + "A" * 200  # Real keys are this long: AWX quotes the first 100 characters, which the module does not recognize as the secret
         for broken in (KEY[: KEY.index("END")] % long, "  " + long):
             run = apply(awx, tmp_path, {**SETTINGS, "awx_update_secrets": True, "awx_machine_inputs": {"username": "ansible", "ssh_key_data": broken}}, "-vvv")
             assert run.rc and "- vGPU machines (from awx_machine_inputs): its answer quotes what was given" in run.out, run.out[-2000:]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""examples/awx/mine.yml as it is, with secrets from another file: applied to a small AWX (fake_awx.py), which then has its hosts, guests and settings.
+"""examples/awx/mine.yml, with secrets from another file, applied to a fake AWX (fake_awx.py). AWX then has the example's hosts, guests and settings.
 
-AWX itself, and jobs by it, are not part of this: see docs/awx.md.
+These tests cover neither AWX itself nor the jobs that it runs: see docs/awx.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The execution environment: ansible-builder takes the definition, and the collection asks for what a controller needs and no more."""
+"""The execution environment: ansible-builder accepts the definition, and the collection lists exactly the requirements of a controller."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFINITION = yaml.safe_load((ROOT / "execution-environment.yml").read_text(encod
 
 
 def run(*arguments: str) -> str:
-    """Run ansible-builder; what it prints."""
+    """Run ansible-builder and return its output."""
     done = subprocess.run([BUILDER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout
     return done.stdout

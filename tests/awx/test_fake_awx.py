@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The small AWX refuses what AWX refuses; otherwise the tests with it would prove nothing."""
+"""The fake AWX refuses the same requests as AWX. Otherwise the tests that use it would prove nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fake_awx import FakeAwx
 
 @pytest.fixture
 def ask():
-    """Sends a request; (status, content)."""
+    """Send a request. Return (status, content)."""
     with FakeAwx("t", ["playbooks/host.yml"]) as awx:
 
         def send(method, path, token="t", **data):
@@ -31,7 +31,7 @@ def ask():
 
 
 def made(answer):
-    """The number of what was made."""
+    """Return the id of the created object."""
     status, content = answer
     assert status == 201, content
     return content["id"]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Each survey variable is one that the template's roles have, with the same type, choices and default."""
+"""Each survey variable is an option of the template's roles, with the same type, choices and default."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined, UndefinedError
 
 SURVEYS = yaml.safe_load((AWX / "vars" / "surveys.yml").read_text(encoding="utf-8"))["awx_surveys"]
 QUESTIONS = [(key, question) for key, questions in SURVEYS.items() for question in questions]
-# What AWX hands over for a question, as argument_specs say it. A yes or no is a choice of two words there: AWX has no such question.
+# Types of AWX's answers, in the terms of argument_specs. AWX has no yes-or-no question: a survey uses a choice of two values instead.
 TYPES = {
     "text": {"str", "path"},
     "textarea": {"str"},
@@ -27,12 +27,12 @@ NOTHING = object()
 
 
 def read(path):
-    """A YAML file; nothing where there is none."""
+    """Return the content of a YAML file, or an empty dictionary if the file does not exist."""
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.exists() else {}
 
 
 def roles_of(playbook: str) -> set[str]:
-    """The roles that a playbook runs, and those that these include."""
+    """Return the roles that a playbook runs, and the roles that those include."""
     found: set[str] = set()
     due = re.findall(r"role: vgpu\.kvm\.(\w+)", (ROOT / "playbooks" / playbook).read_text(encoding="utf-8"))
     while due:
@@ -45,15 +45,15 @@ def roles_of(playbook: str) -> set[str]:
 
 
 def specs_of(roles: set[str], variable: str) -> list[dict]:
-    """What the roles' entry points say about a variable."""
+    """Return the specs of a variable in the entry points of the roles."""
     entries = [entry for role in sorted(roles) for entry in read(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"].values()]
     return [entry["options"][variable] for entry in entries if variable in entry.get("options", {})]
 
 
 def default_of(roles: set[str], variable: str, specs: list[dict]) -> tuple[object, bool]:
-    """(What a role takes where nothing was said, whether it comes from another variable, which inventories set)."""
+    """Return (the default value, whether the default comes from another variable that inventories set)."""
     told = [spec["default"] for spec in specs if "default" in spec]
-    if variable.startswith("vgpu_"):  # a public name is what inventories set; a role's own variable has it, or else its default
+    if variable.startswith("vgpu_"):  # inventories set the public name; the default of the role's own variable reads it and holds the fallback
         defaults = [text for role in roles for text in read(ROOT / "roles" / role / "defaults" / "main.yml").values()]
         own = [re.fullmatch(r"\{\{ (%s \| default\(.*\)) \}\}" % variable, str(text)) for text in defaults]
         found = {Environment(undefined=StrictUndefined).compile_expression(one[1], undefined_to_none=False)() for one in own if one}
@@ -76,7 +76,7 @@ def default_of(roles: set[str], variable: str, specs: list[dict]) -> tuple[objec
 
 
 def as_answer(question: dict, value: object) -> object:
-    """A value as AWX would hand it over."""
+    """Return a value in the form in which AWX passes it."""
     return str(value).lower() if isinstance(value, bool) and question["type"] == "multiplechoice" else value
 
 
@@ -91,7 +91,7 @@ def test_a_question_is_what_the_role_says(data, key, question):
         if kind == "bool":
             assert question["choices"] == ["true", "false"]
         elif question["type"] in ("multiplechoice", "multiselect"):
-            # The empty choice is the unanswered question.
+            # The empty choice stands for an unanswered question.
             assert question["choices"] == [one for one in spec["choices"] if one != ""]
             assert "" not in spec["choices"] or not question["required"]
         else:
@@ -105,7 +105,7 @@ def test_a_question_is_what_the_role_says(data, key, question):
 
 
 def test_an_answer_that_is_not_required_leaves_the_inventory_alone():
-    """AWX hands a default over as an extra variable, above all inventories; an empty text too."""
+    """AWX passes a default, even an empty text, as an extra variable, which overrides all inventories."""
     for key, question in QUESTIONS:
         assert question.get("default", "x") != "" and question["required"] == ("default" in question), (key, question["variable"])
 
@@ -122,12 +122,12 @@ def test_each_template_has_a_survey_and_a_playbook_that_is_there(data):
 
 def test_each_playbook_that_is_shipped_has_a_template(data):
     shipped = {path.name for path in (ROOT / "playbooks").glob("*.yml")}
-    # site is host and guest, which the workflow runs with an approval before them; so is react, whose workflow runs validate and host.
+    # site combines host and guest, which the workflow runs with an approval before them. react combines validate and host, which its workflow runs.
     assert {template["playbook"] for template in data["awx_job_templates"].values()} == shipped - {"site.yml", "react.yml"}
 
 
 def test_a_question_has_the_public_name_that_every_role_of_its_playbook_reads(data):
-    """host_reboot was asked for, and the role that refuses a reboot did not read it."""
+    """A survey asked for host_reboot, but the role that refuses a reboot did not read that name."""
     for key, question in QUESTIONS:
         assert question["variable"].startswith("vgpu_"), (key, question["variable"])
         roles = roles_of(data["awx_job_templates"][key]["playbook"])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The first run of the playbook site on the demo's host: bare, without a driver, the IOMMU off, and one reboot between."""
+"""Measures the first run of the playbook site on the demo's host: no driver, the IOMMU off, and one reboot during the run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ABOUT = (
     "run can not do without: the tools for initramfs and GRUB alone, run once more on the same machine."
 )
 PLACE = ("bench-bare", "--tier", "full")
-# What any way to a host with vGPUs runs once; by the row's key.
+# Commands that every way to a host with vGPUs must run once, by key of their row.
 FLOOR = {"initramfs": "update-initramfs -u", "grub": "update-grub"}
 
 
 def measure(bench: Bench) -> list[Section]:
-    """All rows of this part."""
+    """Measure this part of the bench and return its sections."""
     section = Section("A bare host", about=ABOUT)
     host, dummy = bench.host(*PLACE)
     demo = yaml.safe_load((ROOT / "tests" / "demo" / "group_vars" / "all.yml").read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Measures how long the collection takes, against the floor and against what is used today. This is `make bench`.
+"""Measures how long the collection takes, compared with the floor and with the tools in use today. This is `make bench`.
 
-Writes .build/bench/results.json (all values, medians, verdicts, what it was measured on) and .build/bench/results.md, and prints the latter.
-Exit status 1 when something that must hold does not; --report-only leaves that to the reader.
+Writes .build/bench/results.json (all values, medians, verdicts and conditions) and .build/bench/results.md, and prints the latter.
+The exit status is 1 if a limit is exceeded, unless --report-only is set.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from settings import Settings
 from tables import report
 
 OUTPUT = ROOT / ".build" / "bench"
-# Modules beside this one, by the name of the part ("site" is a module of Python's own). Each has measure(bench), which returns a list of sections (rows.py).
+# Module of each part, by the part's name ("site" is also a module of Python). measure(bench) of each module returns a list of sections (rows.py).
 PARTS = {
     "local": "local", "modules": "single_module", "site": "whole_host", "bare": "bare_host", "boot": "boot", "fleet": "simulated_fleet",
 }
 
 
 def write(told: dict, sections: list[Section], folder: Path) -> str:
-    """Leaves what was measured so far, and returns it as text."""
+    """Write the results measured so far into *folder*, and return them as Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps({"conditions": told, "sections": as_data(sections)}, indent=1) + "\n", encoding="utf-8")
     text = report(told, sections)
@@ -38,7 +38,7 @@ def write(told: dict, sections: list[Section], folder: Path) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure (default: {' '.join(PARTS)})")
     parser.add_argument("--full", action="store_true", help="measure what is reckoned otherwise; an hour and more without KVM")

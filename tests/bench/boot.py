@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""vGPUs that come back at boot: what the restore unit says, and what the kernel's log and the journal say of it."""
+"""Measures how vGPUs come back at boot, by the restore unit's own lines, the kernel's log and the journal."""
 
 from __future__ import annotations
 
@@ -26,24 +26,27 @@ SAID = re.compile(r"(\d+) of the (?:\d+ )?stored vGPUs exist, ([\d.]+) s after t
 
 
 def journal(host: Host, *selection: str) -> list[tuple[float, str]]:
-    """Lines of this boot: seconds since the kernel's start, and text."""
+    """Return the lines of this boot as (seconds since the kernel's start, text)."""
     fields = "MESSAGE,_SOURCE_MONOTONIC_TIMESTAMP"
     return read_journal(host.sh(f"journalctl -b -q -o json --output-fields={fields} --no-pager {' '.join(selection)}"))
 
 
 def read_journal(told: str) -> list[tuple[float, str]]:
-    """The kernel's lines by its own clock: the journal takes them when it comes to it, at boot seconds later. Other lines have no such time."""
+    """Return (seconds since the kernel's start, text) of each line of the journal.
+
+    Lines of the kernel have the kernel's own time: at boot, the journal receives them seconds later. Other lines have only the time of receipt.
+    """
     lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
     return [(int(line.get("_SOURCE_MONOTONIC_TIMESTAMP") or line["__MONOTONIC_TIMESTAMP"]) / 1e6, str(line.get("MESSAGE"))) for line in lines]
 
 
 def moment(host: Host, unit: str, which: str) -> float:
-    """When a unit came to a state, in seconds since the kernel's start."""
+    """Return when a unit reached a state, in seconds since the kernel's start."""
     return int(host.sh(f"systemctl show --value -p {which}Monotonic {unit}") or 0) / 1e6
 
 
 def kernel_moments(lines: list[tuple[float, str]], uuids: set[str]) -> tuple[float, dict[str, float]]:
-    """From the kernel's log: when the driver was loaded, and when each of the vGPUs came, by UUID."""
+    """Return when the driver was loaded and, by UUID, when each vGPU appeared, both from the kernel's log."""
     loaded = [when for when, text in lines if "NVRM: loading" in text]
     came = {}
     for when, text in lines:
@@ -56,7 +59,7 @@ def kernel_moments(lines: list[tuple[float, str]], uuids: set[str]) -> tuple[flo
 
 
 def last_by_gpu(came: dict[str, float], mdevs: dict[str, tuple[str, str]]) -> dict[str, float]:
-    """When the last vGPU of each GPU came, by the GPU's bus. mdevs: as Twin.mdevs."""
+    """Return when the last vGPU of each GPU appeared, by the GPU's bus. *mdevs* is the result of Twin.mdevs."""
     found: dict[str, float] = {}
     for uuid, when in came.items():
         bus = mdevs[uuid][0].rpartition(":")[0]
@@ -65,7 +68,7 @@ def last_by_gpu(came: dict[str, float], mdevs: dict[str, tuple[str, str]]) -> di
 
 
 def await_unit(host: Host) -> None:
-    """Waits until the unit has done its work."""
+    """Wait until vgpu-restore.service is active."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         state = host.sh(f"systemctl show --value -p ActiveState {UNIT}")
@@ -78,7 +81,7 @@ def await_unit(host: Host) -> None:
 
 
 def timeline(lines: list[tuple[float, str]], begun: float) -> list[list]:
-    """The unit's own lines, as steps: what each came to after the one before."""
+    """Group the unit's lines into steps. Return (step, seconds since the line before it, unit) of each."""
     steps = []
     before = begun
     groups: dict[str, list[float]] = {}
@@ -93,7 +96,7 @@ def timeline(lines: list[tuple[float, str]], begun: float) -> list[list]:
 
 
 def profile_restore(host: Host, section: Section, words: str) -> None:
-    """The restore command under the profiler, once all VFs are off."""
+    """Profile the restore command, starting without vGPUs and with all VFs disabled."""
     host.sh("for one in /sys/bus/mdev/devices/*/remove; do echo 1 > $one; done")
     for pf in host.sh("ls -d /sys/bus/pci/drivers/nvidia/*/sriov_numvfs | cut -d/ -f7").splitlines():
         host.sh(f"/usr/lib/nvidia/sriov-manage -d {pf}")
@@ -112,12 +115,12 @@ ROWS = {
     "wait": "the driver ready to the unit's start",
     "first": "the driver ready to the last vGPU of the GPU that has all of its own first",
 }
-# A fault of the twin's driver from boot on: the first GPU's unbindLock is not granted.
+# Setting of a fault of the twin's driver from boot on: it refuses the first GPU's unbindLock.
 LOCK = "/etc/modprobe.d/lock.conf"
 
 
 def one_boot(host: Host, count: int) -> tuple[dict[str, float], list[list]]:
-    """What this boot came to: seconds by the keys of ROWS, and the unit's lines."""
+    """Return this boot's seconds, by the keys of ROWS, and the unit's lines as steps."""
     await_unit(host)
     mdevs = host.mdevs()
     if len(mdevs) != count:
@@ -138,7 +141,7 @@ def one_boot(host: Host, count: int) -> tuple[dict[str, float], list[list]]:
 
 
 def locked_boot(bench: Bench, name: str, count: int, gpus: int) -> float:
-    """Seconds from the driver being ready to the last vGPU of the other GPUs, while the first one is locked."""
+    """Return the seconds from the driver being ready to the last vGPU of the unlocked GPUs, while the first GPU's unbindLock is refused."""
     bench.host(name)[0].sh(f"echo options nvidia fault_unbind_lock=1 > {LOCK}")
     host = bench.rebooted(name)
     others = count - count // gpus
@@ -158,7 +161,7 @@ def locked_boot(bench: Bench, name: str, count: int, gpus: int) -> float:
 
 
 def measure(bench: Bench) -> list[Section]:
-    """All rows of this part."""
+    """Measure this part of the bench and return its sections."""
     section = Section("The boot", about=ABOUT)
     several = min(bench.settings.repeats, 3 if bench.settings.full else 2)
     places = ((PLACE_EIGHT, EIGHT, BOOTED, "8", 2), (PLACE_TWO, TWO, LARGE, "2", several), (PLACE_ONE, ONE, BOOTED // len(EIGHT), "1", several))

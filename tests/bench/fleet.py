@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Times vgpu.kvm.validate and vgpu.kvm.report over a simulated fleet: over its hosts, and over the vGPUs of a host. Boots no machine.
+"""Times vgpu.kvm.validate and vgpu.kvm.report over a simulated fleet, by number of hosts and by vGPUs on a host. No machine is booted.
 
-The bench's part of it is simulated_fleet.py. With --real the modules run, each in a process of its own, on trees of files; without, their answers
-are files, and the controller's part alone is measured. The collection must lie in .build/collections (tests/tools/mirror.py). Prints a line for each
-run, and writes them as JSON.
+The bench runs the same measurements in simulated_fleet.py. With --real, the modules run on trees of files, each in its own process. Without it, the
+answers are files, and only the controller's part is measured. The collection must be in .build/collections (tests/tools/mirror.py). The program prints
+a line for each run; with --json FILE it also writes the runs as JSON.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "simulated"))
 
-import runs as simulated  # noqa: E402  (simulated/runs.py)
+import runs as simulated  # noqa: E402  (the module simulated/runs.py)
 
 
 def numbers(text: str) -> list[int]:
-    """10,100 as a list."""
+    """Return the numbers of a text such as 10,100."""
     return [int(word) for word in text.split(",") if word]
 
 
 def main(argv: list[str]) -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=numbers, default=[10, 100, 1000], help="sizes of the fleet (default: 10,100,1000)")
     parser.add_argument("--vgpus", type=numbers, default=[], help="instead of the usual mix: all hosts well, with so many vGPUs each (1, 16, 64, 128 or 256)")

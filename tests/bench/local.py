@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tasks and runs that change nothing, on this machine's own processor, over a host that is a tree of files. No machine is booted; no root is needed."""
+"""Measures tasks and runs that change nothing, on this machine's own processor, over a host that is a tree of files, without a booted machine or root."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "simulated"))
 
-import runs as simulated  # noqa: E402  (simulated/runs.py)
-from machines import HERE, ROOT, Bench, say  # noqa: E402  (beside this file)
-from rows import Ratio, Row, Section  # noqa: E402  (beside this file)
-from single_module import imports  # noqa: E402  (beside this file)
+import runs as simulated  # noqa: E402  (the module simulated/runs.py)
+from machines import HERE, ROOT, Bench, say  # noqa: E402  (a module of this directory)
+from rows import Ratio, Row, Section  # noqa: E402  (a module of this directory)
+from single_module import imports  # noqa: E402  (a module of this directory)
 
 ABOUT = (
     "No machine is booted. The host is a tree of files with eight A40 and 128 vGPUs, with a VM on each; the connection is local. *Task* is what the controller "
@@ -32,10 +32,10 @@ ABOUT = (
 )
 VGPUS = 128
 GPUS, EMPTY = "healthy-%d" % VGPUS, "without_gpus"
-# As simulated/hosts.py has them: as role preflight calls it, and as role validate does.
+# Arguments with which the roles preflight and validate call nvidia_host_plan, as in simulated/hosts.py.
 PLAN, VALIDATE = {"driver": {}}, {"health": True, "most_problems": 8, "unresponsive_gpus": "warn", "ahead": False, "warn": False}
 MODULES = {"vgpu": "vgpu.kvm.nvidia_vgpu", "plan": "vgpu.kvm.nvidia_host_plan", "validate": "vgpu.kvm.nvidia_host_plan"}
-# What a run of site or validate sends, and what is sent for others to compare with.
+# Modules that a run of site or validate sends, and Ansible's own modules for comparison.
 WEIGHED = (
     *("nvidia_host_plan", "nvidia_gpu_info", "nvidia_pci_driver", "nvidia_mig", "nvidia_sriov", "nvidia_vgpu", "nvidia_vgpu_restore"),
     *("ansible.builtin.ping", "ansible.builtin.systemd_service"),
@@ -43,28 +43,28 @@ WEIGHED = (
 
 
 class Tree:
-    """The hosts, and Ansible with a local connection to them."""
+    """The simulated hosts, and Ansible with a local connection to them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kinds = simulated.make(folder, True, (GPUS, EMPTY))
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Of Ansible and of the payloads: the programs of the simulated host come first."""
+        """Return the environment of Ansible and of the payloads. The simulated host's programs come first on PATH."""
         path = os.pathsep.join([str(HERE / "simulated" / "bin"), os.environ["PATH"]])
         return simulated.environment(
             self.folder, PATH=path, ANSIBLE_CALLBACK_PLUGINS=str(ROOT / "tests" / "system" / "callback"), ANSIBLE_CALLBACKS_ENABLED="task_log", **more
         )
 
     def task(self, name: str, kind: str) -> dict:
-        """A task: ping, or one of MODULES on a kind of host."""
+        """Return a task: ping, or one of MODULES on a kind of host."""
         if name == "ping":
             return {"name": "ping", "ansible.builtin.ping": {}}
         host, more = self.kinds[kind], {"plan": PLAN, "validate": VALIDATE}.get(name, {})
         return {"name": f"{name} {kind}", MODULES[name]: {"sysfs_root": host["root"], "layout": host["layout"], **more}}
 
     def play(self, tasks: list[dict], **more: str) -> list[dict]:
-        """Runs the tasks in one play; the lines of the callback task_log."""
+        """Run the tasks in one play and return the records of the callback task_log."""
         playbook, log = self.folder / "play.json", self.folder / "tasks.jsonl"
         variables = {"ansible_python_interpreter": sys.executable}
         play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks, "vars": variables}
@@ -76,7 +76,7 @@ class Tree:
         return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
     def payloads(self, tasks: list[dict]) -> list[Path]:
-        """What is sent for each of the tasks, as files."""
+        """Return the payload files that Ansible sends for the tasks."""
         remote = self.folder / f"remote-{time.monotonic_ns()}"
         self.play(tasks, ANSIBLE_KEEP_REMOTE_FILES="1", ANSIBLE_REMOTE_TMP=str(remote), ANSIBLE_PIPELINING="false")
         found = sorted(remote.rglob("AnsiballZ_*.py"), key=lambda path: path.stat().st_mtime_ns)
@@ -94,12 +94,12 @@ WORDS = {
 
 
 def key_of(name: str, kind: str) -> str:
-    """The last part of a row's key."""
+    """Return the last part of a row's key."""
     return name + ("-empty" if kind == EMPTY else "")
 
 
 def task_rows(tree: Tree, rounds: int) -> list[Row]:
-    """Tasks side by side in one play; the first round, whose files are cold, does not count."""
+    """Measure the tasks in turn in one play. The first round, with cold files, does not count."""
     say("tasks over a local connection")
     tasks = {key_of(name, kind): tree.task(name, kind) for name, kind in TASKS}
     lines = tree.play(list(tasks.values()) * (rounds + 1))
@@ -111,7 +111,7 @@ def task_rows(tree: Tree, rounds: int) -> list[Row]:
 
 
 def run_own(tree: Tree, payload: Path, *options: str) -> tuple[float, str]:
-    """Seconds of a payload's own process, and what it writes to stderr."""
+    """Run a payload in its own process. Return the seconds it took and its stderr."""
     begun = time.monotonic()
     done = subprocess.run(
         [sys.executable, *options, str(payload)], env=tree.environment(), check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -121,7 +121,7 @@ def run_own(tree: Tree, payload: Path, *options: str) -> tuple[float, str]:
 
 
 def own_rows(tree: Tree, rounds: int, section: Section) -> list[Row]:
-    """Own times of the same tasks, and of a bare loop, and where the imports' time goes."""
+    """Measure the own times of the same tasks and of a bare loop, and profile the imports."""
     say("own times")
     keys = [key_of(name, kind) for name, kind in TASKS]
     payloads = dict(zip(keys, tree.payloads([tree.task(name, kind) for name, kind in TASKS])))
@@ -141,23 +141,23 @@ def own_rows(tree: Tree, rounds: int, section: Section) -> list[Row]:
 
 
 def simulated_type(tree: Tree) -> str:
-    """The type of all vGPUs."""
+    """Return the type of all vGPUs on the simulated host."""
     return str(tree.kinds[GPUS]["layout"][0]["vgpus"][0]["type"])
 
 
 def counts(tree: Tree) -> list[str]:
-    """GPU=vGPUs, as the bare loop takes it."""
+    """Return GPU=vGPUs for each GPU, the arguments of the bare loop."""
     return [f"{entry['gpu'][0]}={entry['vgpus'][0]['count']}" for entry in tree.kinds[GPUS]["layout"]]
 
 
 def payload_rows(tree: Tree) -> list[Row]:
-    """Bytes that are sent for a task of each module, how many files are ours, and how long their source is."""
+    """Measure the bytes sent for a task of each module, and note how many files of the collection they contain and the size of their source."""
     say("weighing payloads")
     rows = []
     for module in WEIGHED:
         name = module.rsplit(".", maxsplit=1)[-1]
         task = {"name": name, (module if "." in module else "vgpu.kvm." + module): {}, "ignore_errors": True, "check_mode": True}
-        # Without arguments: what matters is what is sent, not what comes of it.
+        # The tasks have no arguments: only what Ansible sends counts, not the result.
         (payload,) = tree.payloads([task])
         text = payload.read_text(encoding="utf-8")
         archive = zipfile.ZipFile(io.BytesIO(base64.b64decode(max(re.findall(r"[A-Za-z0-9+/=\n]{1000,}", text), key=len))))
@@ -168,7 +168,7 @@ def payload_rows(tree: Tree) -> list[Row]:
 
 
 def site_rows(tree: Tree, repeats: int) -> list[Row]:
-    """A second run of the hosts' part of site, and a playbook of one ping: the whole of ansible-playbook."""
+    """Measure whole runs of ansible-playbook: the hosts' part of site on a converged host, and a playbook of one ping."""
     say("second runs of site")
     fleet = {"gpu-00000": GPUS}
     path = tree.folder / "inventory.json"
@@ -193,7 +193,7 @@ def site_rows(tree: Tree, repeats: int) -> list[Row]:
 
 
 def measure(bench: Bench) -> list[Section]:
-    """All rows of this part."""
+    """Measure this part of the bench and return its sections."""
     section, rounds = Section("A module and a run, on this machine's own processor", about=ABOUT), 5 * bench.settings.repeats
     with tempfile.TemporaryDirectory() as name:
         say("a host of files")

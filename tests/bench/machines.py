@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The booted machine that is measured, and what it is measured with. At most one runs at a time: they would share the cores."""
+"""The booted machine that the bench measures, and the tools on it. At most one machine runs at a time: two would share the cores."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 
-from settings import Settings  # noqa: E402  (beside this file)
-from support import LAUNCHER, Run, Twin, launcher  # noqa: E402  (found through the line above)
+from settings import Settings  # noqa: E402  (a module of this directory)
+from support import LAUNCHER, Run, Twin, launcher  # noqa: E402  (the line above extends sys.path)
 
-TOOLS = "/root/bench/on_host"  # where the programs of on_host/ lie on the machine
+TOOLS = "/root/bench/on_host"  # directory of the programs of on_host/ on the machine
 
 
 def say(text: str) -> None:
-    """A line for who waits."""
+    """Print a progress message."""
     print(f"[bench] {text}", flush=True)
 
 
 class Host(Twin):
-    """One twin, whose runs are timed."""
+    """A twin whose runs are timed."""
 
     def __init__(self, name: str, *options: str) -> None:
         super().__init__(name)
         self.options = options
-        self.wall = 0.0  # seconds that the last run of Ansible took, from the program's start to its end
+        self.wall = 0.0  # seconds of the last run of Ansible, from the program's start to its end
 
     def boot(self) -> None:
-        """Boots it, fresh, with our programs."""
+        """Boot a fresh machine and copy the bench's programs to it."""
         say(f"{self.name}: booting ({' '.join(self.options)})")
         self.up(*self.options)
-        self.sh("rm /usr/lib/python3/dist-packages/twin_compiled.pth")  # hosts have nothing that keeps the bytecode of Ansible's archives
+        self.sh("rm /usr/lib/python3/dist-packages/twin_compiled.pth")  # real hosts do not cache the bytecode of Ansible's archives
         self.give_tools()
 
     def about(self) -> str:
-        """What it is, for the conditions."""
+        """Return a description of the machine for the list of conditions."""
         emulated = {"kvm": "on KVM", "tcg": "software emulation"}[accelerator(self.name)]
         return f"a twin ({emulated}), {self.sh('nproc')} processors, kernel {self.sh('uname -r')}, {self.sh('/usr/bin/python3 --version')}"
 
     def give_tools(self) -> None:
-        """Copies on_host/ to it."""
+        """Copy on_host/ to the machine."""
         archive = subprocess.run(
             ["tar", "-C", str(HERE), "--exclude=__pycache__", "-c", "on_host"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
         ).stdout
         self.pipe("mkdir -p /root/bench && tar -mC /root/bench -x", archive)
 
     def pipe(self, command: str, data: bytes) -> str:
-        """Runs a shell line as root with *data* as its input and returns what it prints."""
+        """Run a shell line as root with *data* as its input. Return its output."""
         done = subprocess.run(
             [str(LAUNCHER), "ssh", self.name, f"sudo bash -c {shlex.quote(command)}"],
             input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=900, check=False,
@@ -67,7 +67,7 @@ class Host(Twin):
         return done.stdout.decode()
 
     def series(self, lines: list[tuple[str, str]]) -> dict[str, list[float]]:
-        """Runs (label, shell line) one after the other on the machine; seconds by label. Lines with the label "-" are not told."""
+        """Run (label, shell line) pairs in order on the machine. Return the seconds by label, without the lines labeled "-"."""
         text = "".join(f"{label}\t{line}\n" for label, line in lines)
         told = self.pipe(f"cat > /root/bench/series && bash {TOOLS}/series.sh /root/bench/series", text.encode())
         found: dict[str, list[float]] = {}
@@ -83,9 +83,9 @@ class Host(Twin):
         return run
 
     def tasks(self, tasks: list[dict]) -> Run:
-        """Runs tasks in one play, as root."""
+        """Run tasks in one play, as root."""
         path = self.folder / "tasks.yml"
-        # JSON is YAML.
+        # Every JSON text is also YAML.
         path.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "become": True, "tasks": tasks}]), encoding="utf-8")
         run = self.playbook(str(path), {})
         if run.rc:
@@ -93,14 +93,14 @@ class Host(Twin):
         return run
 
     def site(self, variables: dict) -> Run:
-        """Runs the playbook site; it must not fail."""
+        """Run the playbook site. Raises RuntimeError if it fails."""
         run = self.playbook("vgpu.kvm.site", variables)
         if run.rc:
             raise RuntimeError(f"site failed on {self.name}:\n{run.out[-6000:]}")
         return run
 
     def off(self) -> None:
-        """Shuts it down, as a host is shut down. Its disk stays."""
+        """Shut the machine down with systemctl. Its disk stays."""
         say(f"{self.name}: shutting down")
         self.sh("sync; systemctl poweroff", check=False)
         deadline = time.monotonic() + 300
@@ -110,13 +110,13 @@ class Host(Twin):
             time.sleep(0.5)
 
     def on(self) -> None:
-        """Boots it again from its disk."""
+        """Boot the machine again from its disk."""
         say(f"{self.name}: booting from its disk")
         launcher("up", self.name)
 
 
 class Bench:
-    """What the parts share: settings, conditions, and the machines, of which one at most is up."""
+    """What all parts of the bench share: settings, conditions, and the machines, of which at most one is up."""
 
     def __init__(self, settings: Settings, told: dict) -> None:
         self.settings = settings
@@ -125,7 +125,7 @@ class Bench:
         self._up = ""
 
     def host(self, name: str, *options: str) -> tuple[Host, bool]:
-        """The machine of that name, up, and whether it is a fresh one. Another one that is up is shut down first."""
+        """Return the running machine *name*, and whether it is fresh. Shut down another running machine first."""
         if self._up and self._up != name:
             self._hosts[self._up].off()
             self._up = ""
@@ -142,35 +142,35 @@ class Bench:
         return self._hosts[name], fresh
 
     def has(self, name: str) -> bool:
-        """Whether there is a machine of that name, up or down."""
+        """Return whether the machine *name* exists, up or down."""
         return name in self._hosts
 
     def rebooted(self, name: str) -> Host:
-        """Shuts the machine of that name down if it is up, boots it from its disk, and returns it."""
+        """Shut the machine *name* down if it is up, boot it from its disk, and return it."""
         if self._up == name:
             self._hosts[name].off()
             self._up = ""
         return self.host(name)[0]
 
     def drop(self, name: str) -> None:
-        """The machine of that name is not needed any more."""
+        """Remove the bench's machine *name*."""
         self._hosts.pop(name).down()
         if self._up == name:
             self._up = ""
 
     def end(self) -> None:
-        """Removes all machines."""
+        """Remove all machines of the bench."""
         for name in list(self._hosts):
             self.drop(name)
 
 
 def layout(counts: dict[str, int], kind: str) -> list[dict]:
-    """A layout of vgpu.kvm: so many vGPUs of a type on each of the GPUs, none on others."""
+    """Return a layout of vgpu.kvm: *counts* vGPUs of the type *kind* by GPU, none on other GPUs."""
     return [{"gpu": "all", "vgpus": []}] + [{"gpu": pf, "vgpus": [{"type": kind, "count": count}]} for pf, count in counts.items()]
 
 
 def seconds(run: Run, name: str) -> list[float]:
-    """How long each run of the task *name* took, as the controller sees it."""
+    """Return the seconds that each run of the task *name* took on the controller."""
     found = [line["ended"] - line["begun"] for line in run.lines if line["task"] == name and line["outcome"] == "ok"]
     if not found:
         raise RuntimeError(f"no task {name!r} ran:\n{run.out[-4000:]}")
@@ -178,12 +178,12 @@ def seconds(run: Run, name: str) -> list[float]:
 
 
 def accelerator(name: str) -> str:
-    """kvm or tcg, as the launcher remembers of a machine."""
+    """Return kvm or tcg, as recorded by the launcher for the machine."""
     return str(json.loads((ROOT / ".build" / "twin" / name / "machine.json").read_text(encoding="utf-8"))["accel"])
 
 
 def git(*words: str) -> str:
-    """What git says about this checkout; empty without git."""
+    """Return git's output about this checkout, or an empty text without git."""
     if not shutil.which("git"):
         return ""
     done = subprocess.run(["git", "-C", str(ROOT), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
@@ -191,18 +191,18 @@ def git(*words: str) -> str:
 
 
 def processor() -> str:
-    """The controller's processor."""
+    """Return the model of the controller's processor."""
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     return next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), platform.machine())
 
 
 def load() -> float:
-    """The load of the last minute."""
+    """Return the load average of the last minute."""
     return os.getloadavg()[0]
 
 
 def conditions() -> dict:
-    """What the controller is and what is measured, for who compares two runs."""
+    """Return the conditions of a run for comparison with other runs: the controller and the measured commit."""
     version = subprocess.run(
         [str(Path(sys.executable).parent / "ansible"), "--version"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     ).stdout.splitlines()[0]

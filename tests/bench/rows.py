@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What a bench comes to: rows of measured values, ratios between their medians, verdicts. Pure: nothing is measured here."""
+"""Results of a bench: rows of measured values, ratios between their medians, and verdicts. This module only computes; it measures nothing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ NOT_MEASURED = "not measured"
 
 @dataclass
 class Row:
-    """One thing that was measured.
+    """A measured quantity.
 
-    key: unique in the whole bench, for ratios. what: for people. values: as measured, in order. unit: s, bytes, tasks, MiB.
-    note: what a reader must know, such as that it is reckoned and not measured.
+    key: unique name in the whole bench, which ratios refer to.
+    what: description for readers.
+    values: measured values, in order.
+    unit: s, bytes, tasks or MiB.
+    note: caveat for readers, such as that the value is calculated and not measured.
     """
 
     key: str
@@ -28,15 +31,15 @@ class Row:
 
     @property
     def median(self) -> float:
-        """The median of the values."""
+        """Return the median of the row's values."""
         return statistics.median(self.values)
 
 
 @dataclass
 class Ratio:
-    """What is asked of the medians of two rows: above / below. Without below, of the row itself.
+    """A comparison of the medians of two rows: above / below. Without below, the median of the row above itself is judged.
 
-    at_most and at_least are limits; with neither it is told and not judged. least: the row of the same thing with nothing to do, which above can't get below.
+    at_most and at_least are limits; a ratio without limits is only reported. least: the row that does the same without any work; above cannot be less.
     """
 
     what: str
@@ -48,7 +51,7 @@ class Ratio:
 
     @property
     def limit(self) -> str:
-        """The limit, as people write it."""
+        """Return the limit of the ratio as text."""
         sign = "×" if self.below else ""
         parts = [f"≤ {self.at_most:g}{sign}" if self.at_most is not None else "", f"≥ {self.at_least:g}{sign}" if self.at_least is not None else ""]
         return ", ".join(part for part in parts if part)
@@ -56,7 +59,11 @@ class Ratio:
 
 @dataclass
 class Section:
-    """Rows that belong together. profiles: by title, lines of (what, number, unit), the largest first; texts: longer ones, by title."""
+    """A section of the report: rows on one subject.
+
+    profiles: lines of (what, number, unit) by title, the largest number first.
+    texts: longer texts by title.
+    """
 
     title: str
     rows: list[Row] = field(default_factory=list)
@@ -68,7 +75,7 @@ class Section:
 
 @dataclass
 class Verdict:
-    """What came of a ratio. value: None where a row was not measured."""
+    """The result of a ratio. The value is None if a row was not measured."""
 
     ratio: Ratio
     value: float | None
@@ -76,7 +83,7 @@ class Verdict:
 
 
 def judge(ratio: Ratio, rows: dict[str, Row]) -> Verdict:
-    """Compares the medians of rows, by key."""
+    """Compare the medians of a ratio's rows with its limits."""
     above, below = rows.get(ratio.above), rows.get(ratio.below)
     if above is None or (ratio.below and below is None):
         return Verdict(ratio, None, NOT_MEASURED)
@@ -90,7 +97,7 @@ def judge(ratio: Ratio, rows: dict[str, Row]) -> Verdict:
 
 
 def by_key(sections: list[Section]) -> dict[str, Row]:
-    """All rows. Two of the same key are a fault of the bench."""
+    """Return all rows by key. Raises ValueError for two rows with the same key."""
     found: dict[str, Row] = {}
     for section in sections:
         for row in section.rows:
@@ -103,18 +110,18 @@ def by_key(sections: list[Section]) -> dict[str, Row]:
 
 
 def verdicts(sections: list[Section]) -> list[Verdict]:
-    """What came of all ratios."""
+    """Return the verdicts on all ratios."""
     rows = by_key(sections)
     return [judge(ratio, rows) for section in sections for ratio in section.ratios]
 
 
 def broken(sections: list[Section]) -> list[Verdict]:
-    """Those that were measured and do not hold."""
+    """Return the verdicts on measured ratios that exceed a limit."""
     return [one for one in verdicts(sections) if one.verdict == NOT_HELD]
 
 
 def as_data(sections: list[Section]) -> list[dict]:
-    """For results.json: as they are, with medians and verdicts added for those who read the file."""
+    """Return the sections as data for results.json, with medians and verdicts added for its readers."""
     rows = by_key(sections)
     data = []
     for section in sections:
@@ -129,7 +136,7 @@ def as_data(sections: list[Section]) -> list[dict]:
 
 
 def from_data(data: list[dict]) -> list[Section]:
-    """What as_data wrote."""
+    """Return the sections from the data that as_data returned."""
     sections = []
     for told in data:
         rows = [Row(**{key: one[key] for key in ("key", "what", "values", "unit", "note")}) for one in told["rows"]]

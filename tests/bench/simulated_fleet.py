@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""vgpu.kvm.validate and vgpu.kvm.report over a simulated fleet: over its hosts, over the vGPUs of a host, and by forks."""
+"""Measures vgpu.kvm.validate and vgpu.kvm.report over a simulated fleet, by number of hosts, vGPUs on a host, and forks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "simulated"))
 
-import runs as simulated  # noqa: E402  (simulated/runs.py)
-from machines import Bench, say  # noqa: E402  (beside this file)
-from rows import Ratio, Row, Section  # noqa: E402  (beside this file)
+import runs as simulated  # noqa: E402  (the module simulated/runs.py)
+from machines import Bench, say  # noqa: E402  (a module of this directory)
+from rows import Ratio, Row, Section  # noqa: E402  (a module of this directory)
 
 ABOUT = (
     "A simulated fleet: each host has eight A40 and up to 128 vGPUs with a VM on each; eight of a hundred have faults, two can't be reached. For `site` "
@@ -22,11 +22,11 @@ ABOUT = (
 )
 FORKS = (5, 10, 25, 50)
 HOST_SECONDS = 2.0
-SKIPPED = 20  # tasks that are skipped, against one
+SKIPPED = 20  # skipped tasks in the second play; the first play has one task
 
 
 def size_rows(folder: Path, hosts: int, forks: int = 10) -> list[Row]:
-    """All modes over so many hosts."""
+    """Measure all modes over *hosts* hosts."""
     rows, suffix, more = [], "" if forks == 10 else f"-f{forks}", "" if forks == 10 else f", `-f {forks}`"
     for mode in ("ping", *simulated.MODES):
         say(f"{mode} over {hosts} hosts, {forks} forks")
@@ -41,14 +41,14 @@ def size_rows(folder: Path, hosts: int, forks: int = 10) -> list[Row]:
 
 
 def skipped_row(folder: Path, hosts: int) -> Row:
-    """What a skipped task costs the controller, for each host."""
+    """Measure the cost of a skipped task for the controller, for each host."""
     say("skipped tasks")
     walls = [simulated.skipped(folder, hosts, number) for number in (1, 1 + SKIPPED)]
     return Row("fleet-skipped", "a skipped task, on each host", [(walls[1] - walls[0]) / SKIPPED / hosts])
 
 
 def measure(bench: Bench) -> list[Section]:
-    """All rows of this part."""
+    """Measure this part of the bench and return its sections."""
     section = Section("A fleet", about=ABOUT)
     sizes = bench.settings.fleet_hosts
     few, many = sizes[-2:]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Single modules on a quick machine with eight GPUs: against a bare `ping`, a bare loop over sysfs, and mdevctl."""
+"""Measures single modules on a quick machine with eight GPUs: against a bare `ping`, a bare loop over sysfs, and mdevctl."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ ABOUT = (
     "Python compiles the whole payload for each task. Python's start and Ansible's own modules are in `ping`, too: *more than `ping`* is the module's "
     "own part. Between two lines udev is let finish."
 )
-# What leaves out all that a bare loop over sysfs has no part in.
+# Options that skip all work that a bare loop over sysfs does not do either.
 BARE = {"persist": False, "mdevctl": "false", "settle": 0}
 MODULE = "vgpu.kvm.nvidia_vgpu"
 
 
 def wish(counts: dict[str, int]) -> str:
-    """The arguments of the loops."""
+    """Return the arguments of the bench's bare loops over sysfs."""
     return " ".join([KIND, *[f"{pf}={count}" for pf, count in counts.items()]])
 
 
 def take_payloads(host: Host, wanted: dict[str, tuple[str, dict]]) -> None:
-    """Has Ansible leave the payload of each (module, arguments) on the host and keeps it there as /root/bench/NAME.py."""
+    """Make Ansible leave the payload of each (module, arguments) on the host, and keep it as /root/bench/NAME.py."""
     host.settings["ANSIBLE_KEEP_REMOTE_FILES"] = "1"
     host.sh("rm -rf ~ansible/.ansible/tmp")
     host.tasks([{"name": name, module: arguments} for name, (module, arguments) in wanted.items()])
@@ -47,12 +47,12 @@ def take_payloads(host: Host, wanted: dict[str, tuple[str, dict]]) -> None:
 
 
 def own(name: str) -> str:
-    """The shell line that runs a payload as Ansible has it run."""
+    """Return the shell line that runs a payload as Ansible runs it."""
     return f"/usr/bin/python3 < /root/bench/{name}.py"
 
 
 def controller_rows(host: Host, settings: Settings) -> list[Row]:
-    """The whole task on the controller: ping, apply, no-op, interleaved, so that a slower minute is slower for all."""
+    """Measure whole tasks on the controller: ping, apply, no-op, interleaved, because a slow minute must slow down all three."""
     rows = []
     pings: list[float] = []
     for size in settings.sizes:
@@ -84,7 +84,7 @@ def controller_rows(host: Host, settings: Settings) -> list[Row]:
 
 
 def host_rows(host: Host, settings: Settings) -> list[Row]:
-    """The module's own time on the host, and the bare loops', in one series."""
+    """Measure the module's own time on the host and the time of the bare loops, in one series."""
     rows = []
     largest = max(settings.sizes)
     for size in settings.sizes:
@@ -92,7 +92,7 @@ def host_rows(host: Host, settings: Settings) -> list[Row]:
         loop = wish(spread(size))
         repeats = settings.repeats if size == largest or settings.full else 1
         lines = [("-", own("ping")), ("-", f"bash {TOOLS}/clear.sh")]
-        settle = ("-", "udevadm settle --timeout=120")  # udev is not what is measured
+        settle = ("-", "udevadm settle --timeout=120")  # wait for udev, which is not measured
         clear = ("-", f"bash {TOOLS}/clear.sh")
         for dummy in range(repeats):
             lines += [("python", "/usr/bin/python3 -c pass"), ("ping", own("ping"))]
@@ -120,7 +120,7 @@ def host_rows(host: Host, settings: Settings) -> list[Row]:
 
 
 def mdevctl_rows(host: Host, settings: Settings) -> list[Row]:
-    """mdevctl, a process for each device and step."""
+    """Measure mdevctl, which needs a process for each device and step."""
     count = settings.mdevctl_devices
     say(f"mdevctl, {count} devices one by one")
     pf = f"0000:{BUSES[-1]}:00.0"
@@ -143,7 +143,7 @@ def mdevctl_rows(host: Host, settings: Settings) -> list[Row]:
 
 
 def imports(told: str) -> list[list]:
-    """Where the imports' time goes, from what `python3 -X importtime` writes: whose modules they are, how many, without what they import themselves."""
+    """Return the import time by owner of the modules (ours, Ansible's, Python's) from the output of `python3 -X importtime`, without nested imports."""
     spent: dict[str, list[float]] = {"ours": [], "Ansible": [], "Python": []}
     for line in told.splitlines():
         found = re.match(r"import time: +(\d+) \| +\d+ \| +(\S+)$", line)
@@ -156,7 +156,7 @@ def imports(told: str) -> list[list]:
 
 
 def import_profiles(host: Host, size: int, section: Section) -> None:
-    """What the imports of a task take, and those of `ping`."""
+    """Profile the imports of nvidia_vgpu and of `ping`."""
     say("imports of nvidia_vgpu")
     line = "/usr/bin/python3 -X importtime < /root/bench/{}.py 2>&1 >/dev/null"
     host.sh(f"bash {TOOLS}/clear.sh")
@@ -167,7 +167,7 @@ def import_profiles(host: Host, size: int, section: Section) -> None:
 
 
 def profile(host: Host, size: int, section: Section) -> None:
-    """Where the time of the module goes, as the role calls it: when it makes all, and when it changes nothing."""
+    """Profile nvidia_vgpu as the role calls it: when it creates all vGPUs, and when it changes nothing."""
     say(f"profile of nvidia_vgpu, {size} vGPUs")
     clear = f"bash {TOOLS}/clear.sh"
     for title, before in (("makes them", clear), ("changes nothing", own(f"vgpu-{size}"))):
@@ -194,7 +194,7 @@ def profile(host: Host, size: int, section: Section) -> None:
 
 
 def measure(bench: Bench) -> list[Section]:
-    """All rows of this part."""
+    """Measure this part of the bench and return its sections."""
     settings = bench.settings
     largest = max(settings.sizes)
     section = Section("A module on one host", about=ABOUT)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What a bench came to, as Markdown."""
+"""Formats the results of a bench as Markdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rows import NOT_HELD, Ratio, Row, Section, Verdict, by_key, judge, verdicts
 
 
 def number(value: float, unit: str) -> str:
-    """A value with its unit, in as many digits as mean something."""
+    """Return a value with its unit, rounded to the significant digits."""
     if unit == "s":
         return f"{value:.0f} s" if value >= 100 else f"{value:.1f} s" if value >= 10 else f"{value:.2f} s"
     if unit == "bytes":
@@ -19,25 +19,25 @@ def number(value: float, unit: str) -> str:
 
 
 def spread(row: Row) -> str:
-    """The least and the most of a row's values; nothing where there is only one."""
+    """Return the range of a row's values, or an empty text for a single value."""
     if len(row.values) < 2:
         return ""
     return f"{number(min(row.values), row.unit)} … {number(max(row.values), row.unit)}"
 
 
 def times(value: float) -> str:
-    """A ratio."""
+    """Return a ratio as text, such as 1.50×."""
     return f"{value:.0f}×" if value >= 20 else f"{value:.1f}×" if value >= 2 else f"{value:.2f}×"
 
 
 def write_table(head: list[str], lines: list[list[str]]) -> list[str]:
-    """A Markdown table."""
+    """Return a Markdown table."""
     cells = [head, ["---"] * len(head), *lines]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells]
 
 
 def rows_table(section: Section) -> list[str]:
-    """Medians of a section's rows."""
+    """Return a table of the medians of a section's rows."""
     lines = []
     for row in section.rows:
         lines.append([row.what + (f" ({row.note})" if row.note else ""), number(row.median, row.unit), spread(row), str(len(row.values))])
@@ -45,14 +45,14 @@ def rows_table(section: Section) -> list[str]:
 
 
 def found(came: Verdict, rows: dict[str, Row]) -> str:
-    """What came of a ratio."""
+    """Return a ratio's value as text."""
     if came.value is None:
         return "—"
     return times(came.value) if came.ratio.below else number(came.value, rows[came.ratio.above].unit)
 
 
 def ratios_table(sections: list[Section], section: Section) -> list[str]:
-    """A section's ratios; their rows may be those of other sections."""
+    """Return a table of a section's ratios. Their rows may be in other sections."""
     rows = by_key(sections)
     lines = []
     for ratio in section.ratios:
@@ -63,7 +63,7 @@ def ratios_table(sections: list[Section], section: Section) -> list[str]:
 
 
 def judged_table(sections: list[Section]) -> list[str]:
-    """The ratios of all sections that have a limit and were measured; what does not hold is in bold."""
+    """Return a table of all sections' ratios that have a limit and were measured. Values over a limit are bold."""
     rows = by_key(sections)
     lines = []
     for came in verdicts(sections):
@@ -76,17 +76,17 @@ def judged_table(sections: list[Section]) -> list[str]:
 
 
 def profile_table(lines: list[list]) -> list[str]:
-    """A profile: (what, number, unit)."""
+    """Return a table of a profile, which has lines of (what, number, unit)."""
     return write_table(["where", "time or number"], [[str(what), number(value, unit)] for what, value, unit in lines])
 
 
 def conditions_list(conditions: dict) -> list[str]:
-    """On what it was measured."""
+    """Return the conditions of the bench's run as a Markdown list."""
     return [f"* {key}: {value}" for key, value in conditions.items()]
 
 
 def section_text(sections: list[Section], section: Section, level: int = 2) -> list[str]:
-    """One section without its profiles."""
+    """Return one section without its profiles."""
     text = ["#" * level + " " + section.title, ""]
     if section.about:
         text += [section.about, ""]
@@ -98,7 +98,7 @@ def section_text(sections: list[Section], section: Section, level: int = 2) -> l
 
 
 def profiles_text(section: Section, level: int = 3) -> list[str]:
-    """A section's profiles."""
+    """Return a section's profiles."""
     text = []
     for title, lines in section.profiles.items():
         text += ["#" * level + " " + title, "", *profile_table(lines), ""]
@@ -106,7 +106,7 @@ def profiles_text(section: Section, level: int = 3) -> list[str]:
 
 
 def report(conditions: dict, sections: list[Section]) -> str:
-    """All of it."""
+    """Return the whole report of the bench."""
     text = [*conditions_list(conditions), ""]
     for section in sections:
         text += section_text(sections, section)

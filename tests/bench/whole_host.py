@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The playbook site on whole hosts that have the driver, against tasks for each VF."""
+"""Measures the playbook site on whole hosts that have the driver, compared with tasks for each VF."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ ABOUT = (
 TWO, EIGHT = BUSES[-2:], BUSES
 PLACE_TWO = ("bench-two", "--tier", "full", "--gpus", "2", "--start", "ready")
 PLACE_EIGHT = ("bench-eight", "--tier", "full", "--gpus", "8", "--start", "ready")
-LARGE = 32  # on two GPUs
-HUGE = 128  # on eight
-BOOTED = 64  # on eight, for the boot
+LARGE = 32  # vGPUs on two GPUs
+HUGE = 128  # vGPUs on eight GPUs
+BOOTED = 64  # vGPUs on eight GPUs, for the measured boot
 
 
 def variables(count: int, gpus: tuple[str, ...]) -> dict:
-    """What a user's inventory would say."""
+    """Return the variables of a user's inventory."""
     bundle = launcher("bundle").strip().splitlines()[-1]
     with open(bundle, "rb") as handle:
         digest = hashlib.sha256(handle.read()).hexdigest()
     return {
         "vgpu_driver_bundle": bundle,
         "vgpu_driver_checksum": f"sha256:{digest}",
-        # The bundle has a module for the machine's kernel; a compiler under emulation takes minutes.
+        # The bundle has a compiled module for the machine's kernel; compiling it under emulation would take minutes.
         "vgpu_driver_dkms": False,
         "vgpu_layout": layout(spread(count, gpus), KIND),
     }
 
 
 def task_profile(run: Run, wall: float) -> list[list]:
-    """Where a run's time went, task by task, and what is left beside them."""
+    """Return the time of a run by task, and the time outside of tasks."""
     lines = [[line["task"], line["ended"] - line["begun"], "s"] for line in run.lines if line["ended"] - line["begun"] >= 0.2]
     inside = sum(line["ended"] - line["begun"] for line in run.lines)
     shown = sorted(lines, key=lambda line: -line[1])[:15]
@@ -49,14 +49,14 @@ def task_profile(run: Run, wall: float) -> list[list]:
 
 
 def pings(host: Host) -> tuple[list[float], float]:
-    """A ping within a play, several times, and the whole of a play that has one alone."""
+    """Measure several pings within a play, and a whole play with a single ping."""
     run = host.tasks([{"name": "warm", "ansible.builtin.ping": {}}, *[{"name": "ping", "ansible.builtin.ping": {}}] * 5])
     host.tasks([{"name": "ping", "ansible.builtin.ping": {}}])
     return seconds(run, "ping"), host.wall
 
 
 def second_runs(host: Host, given: dict, key: str, words: str, repeats: int, section: Section) -> None:
-    """Runs site again where all is as wanted."""
+    """Measure runs of site on a converged host."""
     walls, tasks = [], []
     for dummy in range(repeats):
         run = host.site(given)
@@ -72,7 +72,7 @@ def second_runs(host: Host, given: dict, key: str, words: str, repeats: int, sec
 
 
 def first_run(host: Host, given: dict) -> tuple[Run, float]:
-    """Runs site where something is to do."""
+    """Run site on a host that is not converged. Raises RuntimeError if it changes nothing."""
     run = host.site(given)
     if not run.changed:
         raise RuntimeError(f"a first run of site changed nothing on {host.name}")
@@ -80,14 +80,14 @@ def first_run(host: Host, given: dict) -> tuple[Run, float]:
 
 
 def each_vgpu(run: Run) -> list[float]:
-    """Seconds from the first task of a vGPU to the first one of the next, in a run of tasks for each VF."""
+    """Return the seconds for each vGPU in a run of tasks for each VF, from its first task to the first task of the next vGPU."""
     starts = [line["begun"] for line in run.lines if line["task"] == "Look for the VF"]
     ends = [line["ended"] for line in run.lines if line["task"] == "Look at its type"]
     return [after - before for before, after in zip(starts, [*starts[1:], ends[-1]])]
 
 
 def per_vf(host: Host, count: int) -> tuple[Run, float]:
-    """Runs the pattern that the bench compares with."""
+    """Run the playbook with tasks for each VF, with which the bench compares site."""
     given = {"per_vf_gpus": [f"0000:{bus}:00.0" for bus in TWO], "per_vf_count": count // len(TWO), "per_vf_type": KIND}
     run = host.playbook(str(HERE / "per_vf" / "site.yml"), given)
     if run.rc:
@@ -98,7 +98,7 @@ def per_vf(host: Host, count: int) -> tuple[Run, float]:
 
 
 def per_vf_rows(host: Host, bench: Bench, section: Section) -> None:
-    """The pattern's first and second runs; what is not measured at LARGE is reckoned from the time that each further vGPU took."""
+    """Measure first and second runs of tasks for each VF. If LARGE is not measured, extrapolate it from the time that each further vGPU took."""
     for count in bench.settings.per_vf_sizes:
         launcher("restore", host.name, "ready")
         for name in ("first", "second"):
@@ -117,7 +117,7 @@ def per_vf_rows(host: Host, bench: Bench, section: Section) -> None:
 
 
 def measure(bench: Bench) -> list[Section]:
-    """All rows of this part. The machines are left settled, for the part that boots them."""
+    """Measure this part of the bench and return its sections. The machines stay, converged, for the part that boots them."""
     section = Section("A whole host", about=ABOUT)
     repeats = bench.settings.repeats
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""nova-compute's own classes over a fake host: only the connection to libvirt is a stand-in, which describes the host's devices as libvirt does."""
+"""Runs nova-compute's own classes over a fake host. Only the connection to libvirt is a stand-in; it describes the host's devices as libvirt does."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "true"
 
 
 class Binding(types.ModuleType):
-    """Stands for libvirt's binding, which is compiled against an installed libvirt. One flag has a meaning here."""
+    """Stands for libvirt's Python binding, which needs an installed libvirt to compile. Only one flag has a value other than 0."""
 
     VIR_CONNECT_LIST_NODE_DEVICES_INACTIVE = 1
 
     class libvirtError(Exception):
-        """What libvirt raises."""
+        """The exception that libvirt raises."""
 
     def __getattr__(self, name):
         if name.startswith("VIR_"):
@@ -35,31 +35,31 @@ class Binding(types.ModuleType):
 
 
 class Device:
-    """A node device of libvirt. create: starts one that is defined."""
+    """A node device of libvirt. *create* starts a device that is defined but inactive."""
 
     def __init__(self, name, xml, caps, create=None):
         self._name, self._xml, self._caps, self.create = name, xml, caps, create
 
     def name(self):
-        """Its name."""
+        """Return the name of the device."""
         return self._name
 
     def parent(self):
-        """Nothing asks for it but network devices."""
+        """Return a constant parent: nova reads it only for network devices."""
         return "computer"
 
     def XMLDesc(self, flags):
-        """Its description."""
+        """Return the device's description."""
         assert flags == 0
         return self._xml
 
     def listCaps(self):
-        """What it is."""
+        """Return the device's capabilities."""
         return list(self._caps)
 
 
 def node_name(address):
-    """pci_0000_e8_00_4"""
+    """Return libvirt's name of a PCI function, such as pci_0000_e8_00_4."""
     return "pci_" + address.replace(":", "_").replace(".", "_")
 
 
@@ -69,7 +69,11 @@ def _numbers(address):
 
 
 class Connection:
-    """virConnect, as far as vGPUs need it. made: XML of the devices that nova wanted to have; started: UUIDs of those that were defined."""
+    """Stands for libvirt's virConnect, with the methods that nova needs for vGPUs.
+
+    made: XML of devices that nova creates.
+    started: UUIDs of defined devices that nova starts.
+    """
 
     def __init__(self, host):
         self.host, self.made, self.started = host, [], []
@@ -108,7 +112,7 @@ class Connection:
         return sysfs.names(top) if sysfs.exists(top) else []
 
     def listAllDevices(self, flags=0):
-        """All of them, or those that mdevctl defines and that are not there."""
+        """Return all devices. With *flags*, return only the devices that mdevctl defines and that do not exist."""
         if flags:
             there, defined = self._mdevs(), [one.uuid for one in mdevctl.definitions(self.host.root).values()]
             return [Device("mdev_" + one, "", ["mdev"], lambda _, uuid=one: self.started.append(uuid)) for one in defined if one not in there]
@@ -117,27 +121,27 @@ class Connection:
         ]
 
     def listDevices(self, cap, flags=0):
-        """Names of those with a capability."""
+        """Return the names of the devices with a capability."""
         return [one.name() for one in self.listAllDevices(flags) if cap in one.listCaps()]
 
     def nodeDeviceLookupByName(self, name):
-        """One of them."""
+        """Return the device with this name."""
         return {one.name(): one for one in self.listAllDevices()}[name]
 
     def nodeDeviceCreateXML(self, xml, flags=0):
-        """Notes what nova wants to create."""
+        """Record the XML of a device that nova creates."""
         assert flags == 0
         self.made.append(xml)
 
     def listAllDomains(self, flags=0):
-        """There are no VMs."""
+        """Return an empty list: the fake host has no VMs."""
         assert flags == 0
         return []
 
 
 @pytest.fixture(autouse=True)
 def libvirt_binding():
-    """What nova imports as libvirt. Without nova the test is skipped."""
+    """Provide the module that nova imports as libvirt. Skip the test if nova is not installed."""
     if importlib.util.find_spec("nova") is None:
         pytest.skip(MISSING)
     sys.modules.setdefault("libvirt", Binding("libvirt"))
@@ -145,7 +149,7 @@ def libvirt_binding():
 
 @pytest.fixture
 def make_host(tmp_path):
-    """Builds fake hosts, each in a directory of its own."""
+    """Return a function that builds fake hosts, each in its own directory."""
 
     def make(**arguments):
         directory = tmp_path / ("host%d" % len(list(tmp_path.iterdir())))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""nova-compute's own code with the nova.conf that is rendered: what it parses, offers to Placement, allocates, and refuses."""
+"""Runs nova-compute's own code with the rendered nova.conf: what it parses, offers to Placement, allocates and refuses."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ NODE = "compute1"
 
 
 def ask(host, **arguments):
-    """The module's result."""
+    """Return the result of the module nvidia_vgpu_cloud_info."""
     return call(nvidia_vgpu_cloud_info, host, **arguments).ok
 
 
 class Compute:
-    """nova-compute on a host. text: what is rendered, in a file as the module's example installs it; own: the operator's nova.conf."""
+    """nova-compute on a host.
+
+    text: the rendered configuration, in a file as the module's example installs it. own: the operator's nova.conf.
+    """
 
     def __init__(self, host, directory, text, own):
         import nova.conf
@@ -62,7 +65,7 @@ class Compute:
         self.tree.new_root(NODE, self.root)
 
     def end(self):
-        """Undoes what is global."""
+        """Undo all changes of nova's global state."""
         from nova.pci import request
 
         self.patches.close()
@@ -70,12 +73,12 @@ class Compute:
         request.get_alias_from_config.cache_clear()
 
     def mdevs(self):
-        """{function: {resource class: total}} that Placement gets for mediated devices."""
+        """Return {function: {resource class: total}}, as nova reports mediated devices to Placement."""
         self.driver._update_provider_tree_for_vgpu(self.tree, NODE)
         return self._offered(NODE + "_pci_", {node_name(one)[4:]: one for one in self.libvirt.host.sysfs.names("/sys/bus/pci/devices")})
 
     def _offered(self, prefix, names):
-        """Inventories of providers, which Placement's own schemas accept."""
+        """Return the inventories of the providers, validated against Placement's own schemas."""
         import jsonschema
         from placement.schemas import inventory
 
@@ -88,17 +91,17 @@ class Compute:
         return found
 
     def allocate(self, address, kind):
-        """The mediated devices that nova takes for an allocation of one vGPU."""
+        """Return the mediated devices that nova picks for an allocation of one vGPU."""
         return self.allocate_all([(address, kind)])
 
     def allocate_all(self, groups):
-        """The mediated devices of one VM: an allocation for each numbered group of its flavor."""
+        """Return the mediated devices of one VM, one for each numbered group of its flavor."""
         self.driver.provider_tree = self.tree
         providers = [(self.tree.data("%s_%s" % (NODE, node_name(address))).uuid, kind) for address, kind in groups]
         return self.driver._allocate_mdevs({provider: {"resources": {kind: 1}} for provider, kind in providers})
 
     def vfs(self):
-        """(PciDevTracker, {GPU: {resource class: total}}) of passed-through VFs."""
+        """Return (PciDevTracker, {GPU: {resource class: total}}) of the passed-through VFs."""
         from nova import context, objects
         from nova.compute import pci_placement_translator
         from nova.pci import manager
@@ -112,7 +115,7 @@ class Compute:
         return tracker, self._offered(NODE + "_", {one: one for one in self.libvirt.host.sysfs.names("/sys/bus/pci/devices")})
 
     def claim(self, tracker, alias, gpu=None):
-        """The <hostdev>s of the VFs that a flavor with an alias gets. gpu: where Placement allocated it, if it has VFs."""
+        """Return the <hostdev> elements of the VFs that a flavor with an alias gets. *gpu* is the GPU of Placement's allocation, if Placement tracks VFs."""
         from nova import context, objects
         from nova.pci import request
 
@@ -127,7 +130,7 @@ class Compute:
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts nova-compute on a host with a nova.conf."""
+    """Return a function that starts nova-compute on a host with a nova.conf."""
     made = []
 
     def begin(host, text, own=""):
@@ -156,7 +159,7 @@ def test_what_the_layout_has_on_vfs(make_host, start, classes):
 
 
 def test_several_vgpus_of_one_vm(make_host, start):
-    """From nova 33.0.0 on. A VF is a provider of one, so the flavor needs a numbered group for each vGPU."""
+    """nova supports this from 33.0.0 on. A VF is a provider of one vGPU, so the flavor needs a numbered group for each vGPU."""
     host = make_host(gpus=[(PF, A40)]).vfs_on()
     host.add(VF, "A40-24Q", UUID % 1)
     host.add(NEXT, "A40-24Q", UUID % 2)
@@ -167,7 +170,7 @@ def test_several_vgpus_of_one_vm(make_host, start):
 
 
 def test_several_types_on_one_host(make_host, start):
-    """A type for each GPU, two sizes on the VFs of one GPU, and MIG's instances."""
+    """Each GPU has its own type, and the VFs of one GPU have vGPUs of two sizes."""
     host = make_host(gpus=[(PF, A40), (OTHER, T4), ("0000:17:00.0", P40)]).vfs_on()
     host.pf(PF).mixed = True
     host.add(VF, "A40-24Q", UUID % 1)
@@ -183,7 +186,7 @@ def test_several_types_on_one_host(make_host, start):
 
 @pytest.mark.parametrize("model, short, room", [(T4, "T4-4Q", 4), (V100, "V100D-8Q", 4), (P40, "P40-8Q", 3)])
 def test_max_instances_takes_a_gpu_without_sriov_away(make_host, start, model, short, room):
-    """Unless the layout is full; so none is rendered. Nova then offers what the GPU can have, and may create it."""
+    """nova drops a GPU whose max_instances is below its capacity, so the module renders none. nova then offers the GPU's full capacity."""
     for number in range(1, room + 1):
         host = make_host(gpus=[(OTHER, model)])
         for index in range(number):
@@ -213,7 +216,7 @@ def test_one_address_in_two_types_ends_nova(make_host, start):
 
 @pytest.mark.parametrize("gpu, vf, vendor", [("10000:e8:00.0", "10000:e8:00.4", False), ("10000:e8:00.0", "10000:e8:00.4", True)])
 def test_a_pci_domain_that_nova_cannot_spell(make_host, start, gpu, vf, vendor):
-    """Five digits, as behind a VMD. nova-compute would end."""
+    """A PCI domain has five digits behind a VMD. nova-compute would exit with an error."""
     from nova import exception
 
     model, short = (L40S, "L40S-24Q") if vendor else (A40, "A40-24Q")
@@ -231,7 +234,7 @@ def test_a_pci_domain_that_nova_cannot_spell(make_host, start, gpu, vf, vendor):
 
 
 def vendor_host(make_host, *vgpus):
-    """A host with two L40S on the vendor-specific VFIO framework."""
+    """Return a host with two L40S on the vendor-specific VFIO framework."""
     host = make_host(gpus=[(PF, L40S), (OTHER, L40S)], vendor_vfio=True).vfs_on()
     for address, short in vgpus:
         host.pf(PF).mixed = host.pf(OTHER).mixed = True
@@ -240,13 +243,13 @@ def vendor_host(make_host, *vgpus):
 
 
 def page(word):
-    """The block of the page about clouds that has the word."""
+    """Return the block of docs/openstack.md that contains the word."""
     (block,) = [one for one in re.findall(r"```ini\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL) if word in one]
     return block
 
 
 def test_vfs_by_their_ids(make_host, start):
-    """Without resource classes an alias has the ids of the VFs."""
+    """Without resource classes, the alias matches VFs by vendor and product id."""
     host = vendor_host(make_host, (VF, "L40S-24Q"), (NEXT, "L40S-24Q"))
     outcome = ask(host)
     own = '[pci]\nalias = {"name": "vgpu", "device_type": "type-VF", "vendor_id": "10de", "product_id": "26b9"}\n'
@@ -260,7 +263,7 @@ def test_vfs_by_their_ids(make_host, start):
 
 
 def test_vfs_by_their_resource_class(make_host, start):
-    """As the page says it."""
+    """The operator's nova.conf is the example of docs/openstack.md."""
     host = vendor_host(make_host, (VF, "L40S-24Q"), (NEXT, "L40S-24Q"), (OTHER_VF, "L40S-8Q"))
     outcome = ask(host, nova_resource_classes=True)
     nova = start(host, outcome["nova_conf"], page("alias = "))
@@ -305,7 +308,7 @@ def test_both_frameworks_in_one_file(make_host, start):
 
 
 def test_mig_backed_vgpus(make_host, start):
-    """Two GPU instances of two sizes: a VF that is not in the layout could have a third vGPU, and is not offered."""
+    """The GPU has three GPU instances, but only two vGPUs. A VF outside the layout could get a third vGPU; it is not offered."""
     host = make_host(gpus=[(PF, SMALL_A100)]).vfs_on()
     gpu = host.pf(PF)
     gpu.mig = True
@@ -321,7 +324,7 @@ def test_mig_backed_vgpus(make_host, start):
 
 
 def test_what_nova_starts_by_itself(make_host, start):
-    """All that mdevctl defines and that is not there: a vGPU that was removed must not be among it, else it comes back."""
+    """nova starts every mdevctl definition that is not active, so a removed vGPU must have no definition: otherwise nova would create it again."""
     host = make_host(gpus=[(PF, A40)], mdevctl=True).vfs_on()
 
     def started(count=None, kept="auto"):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Prometheus' own tool."""
+"""Provides promtool, Prometheus's own checker."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from programs import program  # noqa: E402  (beside this file)
+from programs import program  # noqa: E402  (a module of this directory)
 
 
 @pytest.fixture(scope="session")
 def promtool(tmp_path_factory) -> str:
-    """The linter."""
+    """Return the path of promtool."""
     return program("promtool", "prometheus", tmp_path_factory.mktemp("prometheus"))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Hosts on the fake kernel in the states that alerts are about, and what 'vgpuctl metrics' writes on them."""
+"""Hosts on the fake kernel in the states that alerts cover, and the output of 'vgpuctl metrics' on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Enabled(Host):
 
 
 def host(folder: Path, count: int = 3, gpus: tuple[str, ...] = GPUS) -> Host:
-    """A host that is well: *count* vGPUs on each GPU, each used by a VM."""
+    """Return a healthy host with *count* vGPUs on each GPU, each used by a VM."""
     folder.mkdir(parents=True)
     one = Enabled(folder, gpus=[(address, A40) for address in gpus]).vfs_on()
     call(nvidia_vgpu_restore, one).ok
@@ -45,77 +45,77 @@ def host(folder: Path, count: int = 3, gpus: tuple[str, ...] = GPUS) -> Host:
 
 
 def text(one: Host) -> str:
-    """What 'vgpuctl metrics' writes there."""
+    """Return the output of 'vgpuctl metrics' on a host."""
     return metrics.render(metrics.scrape(one.ctx))
 
 
-# --- the states
+# --- states of a host
 
 
 def well(one: Host) -> None:
-    """Nothing is wrong."""
+    """Leave the host healthy."""
 
 
 def missing(one: Host) -> None:
-    """A vGPU is gone."""
+    """Remove a vGPU of the stored layout."""
     one.kernel.processes.clear()
     one.kernel.remove(one.kernel.mdevs[one.vgpus()[0][0]])
 
 
 def vfs_off(one: Host) -> None:
-    """A GPU has lost its VFs."""
+    """Disable the VFs of a GPU."""
     one.kernel.processes.clear()
     one.pf().set_vfs(0)
 
 
 def off_bus(one: Host) -> None:
-    """A GPU fell off the bus."""
+    """Let a GPU fall off the bus."""
     one.pf().off_bus = True
 
 
 def gone(one: Host) -> None:
-    """A GPU was taken out."""
+    """Take a GPU out of the host."""
     one.kernel.processes.clear()
     one.pf().set_vfs(0)
     one.kernel.devices.pop(one.pf().address)
 
 
 def unlicensed(one: Host) -> None:
-    """A VM has no license."""
+    """Leave a VM without a license."""
     one.load[one.vgpus()[0][0]]["license"] = "Unlicensed (Restricted)"
 
 
 def full(one: Host) -> None:
-    """A VM fills its framebuffer."""
+    """Let a VM fill its framebuffer."""
     one.load[one.vgpus()[0][0]]["used"] = 8 * 1024 - 100
 
 
 def hot(one: Host) -> None:
-    """A GPU is too hot."""
+    """Let a GPU throttle because of its temperature."""
     one.load[GPUS[0]]["SW Thermal Slowdown"] = "Active"
 
 
 def restore_failed(one: Host) -> None:
-    """The last restore had failures."""
+    """Record failures of the last restore."""
     restore_record.write(one.root, restore_record.Record(1764129600, 2.5, 3, 2, vgpus=4, after=2.0))
 
 
 def hangs(one: Host) -> None:
-    """nvidia-smi does not end."""
+    """Let nvidia-smi hang."""
     one.programs["nvidia-smi"] = lambda argv, timeout: Result(124, "", True)
 
 
 def other_driver(one: Host) -> None:
-    """Another version of the driver is on the disk."""
+    """Put another version of the driver on the disk."""
     one.on_disk = "550.144.02"
 
 
 def boot_cause(one: Host) -> None:
-    """At the next boot the GPUs are bound to vfio-pci."""
+    """Bind the GPUs to vfio-pci at the next boot."""
     one.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n")
 
 
-# By state: what fires, as (alert, code).
+# Alerts that fire in each state, as (alert, code).
 STATES = {
     well: [],
     missing: [("VgpusMissing", "vgpus_missing")],

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The alert rules before promtool: their syntax, what fires on hosts in each state, and that their runbooks exist."""
+"""Checks the alert rules with promtool: their syntax, the alerts that fire in each state of a host, and that their runbooks exist."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "roles" / "metrics" / "files" / "vgpu-alerts.yml"
 ALERTS = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]
 RUNBOOKS = "https://github.com/vgpu-kvm/vgpu.kvm/blob/main/"
-STEPS = 53  # of half an hour: more than a day, which the slowest alert needs
+STEPS = 53  # the steps take half an hour each: the slowest alert needs more than a day
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 
 
 def series(name: str, text: str, **changes: str) -> list[dict]:
-    """A host's metrics as promtool's input: each stays as it is, and the time of writing goes on. changes: values by metric."""
+    """Return a host's metrics as input for promtool: all values stay constant, except the growing time of writing. *changes* has other values by metric."""
     found = []
     for metric, labels, value in [SAMPLE.match(line).groups() for line in text.splitlines() if not line.startswith("#")]:
         value = "0+1800x%d" % STEPS if metric.endswith("_metrics_timestamp_seconds") else "%s+0x%d" % (value, STEPS)
@@ -33,7 +33,7 @@ def series(name: str, text: str, **changes: str) -> list[dict]:
 
 
 def firing(promtool: str, folder: Path, inputs: list[dict], expected: dict[tuple[str, str, str], int], at: str = "26h") -> str:
-    """What promtool finds wrong; empty if exactly the expected alerts fire. expected: numbers by (alert, host, code)."""
+    """Return promtool's report, or an empty text if exactly the expected alerts fire. *expected* has the number of alerts by (alert, host, code)."""
     samples = []
     for (alert, name, code), number in sorted(expected.items()):
         labels = {"alertname": alert, "instance": name, **({"code": code} if code else {})}
@@ -52,7 +52,7 @@ def test_the_rules_are_sound(promtool):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """What 'vgpuctl metrics' writes on a host in each state, by the state's name."""
+    """Return the output of 'vgpuctl metrics' on a host in each state, by name of the state."""
     folder, found = tmp_path_factory.mktemp("hosts"), {}
     for state in states.STATES:
         one = states.host(folder / state.__name__)
@@ -70,7 +70,7 @@ def test_in_each_state_what_should_fire_fires_and_nothing_else(promtool, tmp_pat
 def test_stale_metrics_and_growing_errors(promtool, tmp_path, written):
     inputs = series("stale", written["well"], nvidia_vgpu_metrics_timestamp_seconds="0+0x%d" % STEPS)
     inputs += series("errors", written["well"], nvidia_vgpu_gpu_ecc_errors_total="0+1x%d" % STEPS)
-    # Both GPUs, both kinds grow; one kind counts.
+    # Both kinds of errors grow on both GPUs; the alert counts one kind only.
     expected = {("VgpuMetricsStale", "stale", ""): 1, ("VgpuGpuMemoryErrors", "errors", "log_gpu_memory"): 2}
     assert firing(promtool, tmp_path, inputs, expected) == ""
 
@@ -85,7 +85,7 @@ def test_each_alert_is_tested():
 
 
 def anchors(page: str) -> set[str]:
-    """The headings of a page, as links name them."""
+    """Return the anchors of a page's headings, as links refer to them."""
     heads = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What a scrape of a large host costs: series, runs of nvidia-smi, and the processor's time, which is printed for docs/metrics.md."""
+"""Measures the cost of a scrape on a large host: series, runs of nvidia-smi, and processor time, which is printed for docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import states
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import metrics
 
-GPUS = tuple("0000:%02x:00.0" % bus for bus in range(0x10, 0x1B))  # of twelve vGPUs each
+GPUS = tuple("0000:%02x:00.0" % bus for bus in range(0x10, 0x1B))  # each GPU has twelve vGPUs
 
 
 def test_a_host_with_132_vgpus_in_use(tmp_path):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `vgpuctl metrics` writes, before Prometheus' own linter."""
+"""Checks the output of `vgpuctl metrics` with Prometheus's own linter."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
 
 
 def lint(promtool: str, text: str) -> str:
-    """What the linter finds; empty if nothing."""
+    """Return the linter's findings, or an empty text."""
     done = subprocess.run([promtool, "check", "metrics"], input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return done.stdout + ("" if done.returncode == 0 else "ended with %d" % done.returncode)
 
 
 def texts(folder: Path):
-    """Metrics of hosts that are well, in use, broken, and without GPUs."""
+    """Return the metrics of hosts that are healthy, in use, broken, or without GPUs."""
     good = Host(folder / "good", gpus=[("0000:3b:00.0", T4), ("0000:e8:00.0", A40)]).vfs_on()
     call(nvidia_vgpu, good, layout=[{"gpu": "A40", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "T4", "vgpus": [{"type": "T4-4Q"}]}]).ok
     good.kernel.use(good.vgpus()[0][0])

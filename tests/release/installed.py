@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The artifact in an otherwise empty path, and Ansible's programs that find it there, and nothing else."""
+"""The artifact, installed in an otherwise empty path, and Ansible's programs, which find only this collection there."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import make
 
 
 class Installed:
-    """The collection as one has it who was given the artifact alone."""
+    """The collection of a user who has only the artifact."""
 
     def __init__(self, artifact: Path, folder: Path, programs: Path) -> None:
-        """Install *artifact*, without a network, below *folder*; *programs*: where ansible-galaxy and the others are."""
+        """Install *artifact* below *folder*, without a network. *programs* is the directory of ansible-galaxy and Ansible's other programs."""
         self.path = folder / "collections"
         self.home = folder / "home"
         self.programs = programs
@@ -23,7 +23,7 @@ class Installed:
         self("ansible-galaxy", "collection", "install", "--offline", str(artifact), "-p", str(self.path))
 
     def run(self, program: str, *arguments: str, **settings: str) -> tuple[int, str]:
-        """Run a program of Ansible's, with *settings* in its environment; (exit status, what it printed)."""
+        """Run a program of Ansible with *settings* in its environment. Return (exit status, output)."""
         path = {"HOME": str(self.home), "ANSIBLE_HOME": str(self.home), "ANSIBLE_COLLECTIONS_PATH": str(self.path)}
         done = subprocess.run(
             [str(self.programs / program), *arguments],
@@ -38,7 +38,7 @@ class Installed:
         return done.returncode, done.stdout
 
     def __call__(self, program: str, *arguments: str, **settings: str) -> str:
-        """The same where only success will do; return what it printed."""
+        """Run a program of Ansible that must succeed. Return its output."""
         status, text = self.run(program, *arguments, **settings)
         assert status == 0, text
         return text

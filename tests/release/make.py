@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Makes what a release publishes, in .build/release: the artifact, of what git would carry, and the list of the tools' pins (CycloneDX).
+"""Creates the files of a release in .build/release: the artifact, built from the files that git would track, and the list of the tools' pins (CycloneDX).
 
-Needs the tools of requirements/release.txt beside this Python. Prints the paths.
+The script needs the tools of requirements/release.txt in the environment of this Python. It prints the paths of the files.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ ROOT = Path(__file__).resolve().parents[2]
 RELEASE = ROOT / ".build" / "release"
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-import mirror  # noqa: E402  (found through the line above)
+import mirror  # noqa: E402  (the line above extends sys.path)
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s#;]+)", re.MULTILINE)
 
 
 def tool(name: str) -> str:
-    """A program beside this Python."""
+    """Return the path of a program in the environment of this Python."""
     return str(Path(sys.executable).parent / name)
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment for Ansible's tools: this one, without settings of the user's own Ansible, and with what lies beside this Python."""
+    """Return the environment for Ansible's tools: without the user's own settings of Ansible, and with this Python's programs first on PATH."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**kept, "PATH": path, "LC_ALL": "C.UTF-8", **more}
 
 
 def artifact(folder: Path) -> Path:
-    """Build the artifact into *folder*, from a copy that has what git would carry and nothing else."""
+    """Build the artifact into *folder*, from a copy with only the files that git would track."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("vgpu-kvm-*.tar.gz"):
         old.unlink()
@@ -49,18 +49,18 @@ def artifact(folder: Path) -> Path:
 
 
 def pins() -> list[tuple[str, str]]:
-    """(name, version) of each tool that requirements/ pins."""
+    """Return (name, version) of each tool that requirements/ pins."""
     files = [ROOT / "requirements" / "constraints.txt", *sorted((ROOT / "requirements").glob("core-*.txt"))]
     return sorted({pin for file in files for pin in _PIN.findall(file.read_text(encoding="utf-8"))})
 
 
 def names(folder: str) -> list[str]:
-    """Names of the modules, roles or playbooks in a *folder* of the repository."""
+    """Return the names of the modules, roles or playbooks in a *folder* of the repository."""
     return sorted("vgpu.kvm." + path.stem for path in (ROOT / folder).iterdir() if path.is_dir() or path.suffix in (".py", ".yml"))
 
 
 def sbom(folder: Path) -> Path:
-    """Write the pins as CycloneDX JSON into *folder*; the same pins give the same bytes."""
+    """Write the pins as CycloneDX JSON into *folder*. The same pins always produce the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     made = folder / "sbom.cdx.json"
     text = "".join(f"{name}=={version}\n" for name, version in pins())

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The artifact that is published: what is in it, that it can be installed without a network and used, and what Galaxy would say of it."""
+"""Tests of the release artifact: its content, its installation without a network, its use, and galaxy-importer's checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 GALAXY = yaml.safe_load((make.ROOT / "galaxy.yml").read_text(encoding="utf-8"))
-# What users get. A new name here is a decision.
+# Top-level names that users get. Adding one is a deliberate decision.
 TOP = {
     *("MANIFEST.json", "FILES.json", "README.md", "CHANGELOG.md", "COPYING", "LICENSES"),
     *("changelogs", "docs", "examples", "extensions", "meta", "playbooks", "plugins", "roles"),
@@ -27,18 +27,18 @@ UNWANTED = re.compile(
     r"(^|/)(\.[^/]+|__pycache__|tests|molecule|fragments|site)(/|$)|\.(py[co]|k?o|img|qcow2|iso|zip|gz|run|deb|rpm|tok|key|pem|der|priv)$"
 )
 IMPORTER = "[galaxy-importer]\nRUN_ANSIBLE_TEST=False\nRUN_ANSIBLE_LINT=False\nRUN_ANSIBLE_DOC=True\nCHECK_REQUIRED_TAGS=True\n"
-LARGEST = 256 * 1024  # bytes of one file
-MOST = 1024 * 1024  # bytes of the artifact
+LARGEST = 256 * 1024  # maximum size of a file in the artifact, in bytes
+MOST = 1024 * 1024  # maximum size of the artifact, in bytes
 
 
 @pytest.fixture(scope="session")
 def members(artifact):
-    """Its files by name."""
+    """Return the artifact's files by name."""
     with tarfile.open(artifact) as tar:
         return {one.name: one for one in tar.getmembers() if not one.isdir()}
 
 
-# --- what is in it
+# --- content of the artifact
 
 
 def test_the_top_is_what_users_get(members):
@@ -69,7 +69,7 @@ def test_it_is_small(artifact, members):
 
 def test_its_licences_are_those_it_names(artifact):
     with tarfile.open(artifact) as tar:
-        texts = [one for one in tar.getmembers() if one.isreg() and not one.name.endswith(".png")]  # a picture names no license itself
+        texts = [one for one in tar.getmembers() if one.isreg() and not one.name.endswith(".png")]  # pictures are skipped, because they contain no license tag
         files = {one.name: tar.extractfile(one).read().decode("utf-8") for one in texts}
     tags = {tag for text in files.values() for tag in re.findall(r"SPDX-License-[I]dentifier: ([A-Za-z0-9.-]+)", text)}
     texts = {name.split("/")[1].rsplit(".", 1)[0] for name in files if name.startswith("LICENSES/")}
@@ -84,7 +84,7 @@ def test_the_version_has_its_notes(members, artifact):
 
 
 def test_what_came_after_the_first_release_names_one_that_has_notes(members, artifact):
-    """All of the first release has the same version, which is named nowhere."""
+    """Content of the first release has no version_added: all of it came with the same version."""
     with tarfile.open(artifact) as tar:
         releases = yaml.safe_load(tar.extractfile("changelogs/changelog.yaml").read())["releases"]
         texts = [tar.extractfile(name).read().decode("utf-8") for name in members if re.match(r"(plugins|roles)/.*\.(py|yml)$", name)]
@@ -92,7 +92,7 @@ def test_what_came_after_the_first_release_names_one_that_has_notes(members, art
     assert named <= set(releases) - {"1.0.0"} and len(texts) > 100
 
 
-# --- used from where it was installed
+# --- use of the installed artifact
 
 
 def test_modules_are_documented(installed):
@@ -116,7 +116,7 @@ def test_playbooks_are_sound(installed, tmp_path):
 
 
 def test_the_engine_runs_from_there(installed):
-    """What a host gets at boot is of these files alone."""
+    """The program that restores vGPUs at boot consists of the artifact's engine files only."""
     code = "from vgpu_engine.cli.main import main; main(['--help'])"
     engine = installed.path / "ansible_collections/vgpu/kvm/plugins/module_utils/engine"
     link = installed.path / "vgpu_engine"
@@ -126,11 +126,11 @@ def test_the_engine_runs_from_there(installed):
     assert done.returncode == 0
 
 
-# --- what Galaxy would say
+# --- galaxy-importer's checks
 
 
 def test_galaxy_importer_takes_it(artifact, tmp_path):
-    """Without ansible-lint: that has a session of its own, and the importer gives it two minutes, which a busy machine exceeds."""
+    """The importer runs without ansible-lint, which has its own session: the importer's limit of two minutes is too short for a busy machine."""
     config = tmp_path / "importer.cfg"
     config.write_text(IMPORTER, encoding="utf-8")
     env = make.environment(GALAXY_IMPORTER_CONFIG=str(config), HOME=str(tmp_path))

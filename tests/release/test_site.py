@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What a user has who was given the artifact alone, and the newest ansible-core: a bare host becomes a vGPU host by it.
+"""Turns a bare host into a vGPU host with only the artifact and the newest ansible-core.
 
-The tests build on each other.
+The tests run in order: each test starts from the state that the previous one left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from installed import Installed
 
 sys.path.insert(0, str(make.ROOT / "tests" / "system"))
 
-from support import Run, Twin, launcher  # noqa: E402  (found through the line above)
+from support import Run, Twin, launcher  # noqa: E402  (the line above extends sys.path)
 
 pytestmark = [pytest.mark.newest, pytest.mark.booted]
 
@@ -28,7 +28,7 @@ LAYOUT = [{"gpu": "all", "vgpus": []}, {"gpu": GPU, "vgpus": [{"type": "A40-24Q"
 
 @pytest.fixture(scope="module")
 def host(newest: Installed) -> Iterator[Twin]:
-    """A bare full twin: IOMMU off, no driver. Ansible finds the installed collection and no other."""
+    """Boot a bare full twin without a driver and with the IOMMU off. Ansible finds only the installed collection."""
     twin = Twin("release-site")
     twin.programs = newest.programs
     twin.settings.update(ANSIBLE_COLLECTIONS_PATH=str(newest.path), ANSIBLE_DEPRECATION_WARNINGS="true")
@@ -41,21 +41,21 @@ def host(newest: Installed) -> Iterator[Twin]:
 
 @pytest.fixture(scope="module")
 def variables() -> dict:
-    """What the five-minute page asks a user for, and the checksum."""
+    """Return the variables of the five-minute page, and the checksum."""
     bundle = launcher("bundle").strip().splitlines()[-1]
     digest = hashlib.sha256(Path(bundle).read_bytes()).hexdigest()
-    # The bundle has a module for the twin's kernel; a compiler under emulation takes minutes.
+    # The bundle has a compiled module for the twin's kernel; compiling it under emulation would take minutes.
     return {"vgpu_driver_bundle": bundle, "vgpu_driver_checksum": f"sha256:{digest}", "vgpu_driver_dkms": False, "vgpu_layout": LAYOUT}
 
 
 def succeeded(run: Run) -> None:
-    """The run went well, and nothing in it is deprecated."""
+    """Assert that the run succeeded without deprecation warnings."""
     assert run.rc == 0, run.out[-4000:]
     assert "DEPRECATION" not in run.out, run.out
 
 
 def boot(host: Twin) -> str:
-    """What the kernel calls this boot."""
+    """Return the kernel's id of this boot."""
     return host.sh("cat /proc/sys/kernel/random/boot_id")
 
 

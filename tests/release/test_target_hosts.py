@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hosts that the playbooks work on, asked of ansible-playbook itself: only those that were meant, or an error."""
+"""Reads from ansible-playbook itself which hosts the playbooks work on: only the intended hosts, or an error."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ web1
 """
 LOOSE = "[gpus]\ngpu1\n[web]\nweb1\n"
 EMPTY = "[vgpu_hosts]\n[vgpu_guests]\n[web]\nweb1\n"
-SETTINGS_FIRST = {"host", "guest", "teardown", "upgrade", "cloudpods"}  # a play of its own lets the next one's serial know the hosts' settings
+SETTINGS_FIRST = {"host", "guest", "teardown", "upgrade", "cloudpods"}  # their first play reads the hosts' settings for the `serial` of the second one
 Listed = Callable[..., tuple[int, str, dict[str, list[list[str]]]]]
 
 
 def plays(hosts: list[str], guests: list[str]) -> dict[str, list[list[str]]]:
-    """Return the hosts of each play, by playbook, if the playbooks for hosts take *hosts* and those for guests *guests*."""
+    """Return the hosts of each play, by playbook: *hosts* for the playbooks on hosts, *guests* for the playbooks on guests."""
     found = {name: [guests if name == "guest" else hosts] * (2 if name in SETTINGS_FIRST else 1) for name in (*ON_HOSTS, "guest")}
     return {**found, "site": found["host"] + found["guest"], "validate": [sorted({*hosts, *guests})]}
 
 
 @pytest.fixture
 def listed(installed, tmp_path) -> Listed:
-    """Ask for the hosts of playbooks: the exit status, what was printed, and by playbook the hosts of each of its plays."""
+    """Return a function that lists the hosts of playbooks, as (exit status, output, hosts of each play by playbook)."""
 
     def ask(inventory: str, playbooks: tuple[str, ...], *options: str) -> tuple[int, str, dict[str, list[list[str]]]]:
         path = tmp_path / "hosts.ini"
@@ -61,8 +61,8 @@ def test_all_playbooks_are_here():
         (GROUPED, (), ["gpu1", "gpu2"], ["vm1", "vm2"]),
         (GROUPED, ("--limit", "gpu2:vm1:web1"), ["gpu2"], ["vm1"]),
         (GROUPED, ("-e", "vgpu_target=vm1:gpu2"), ["gpu2"], ["vm1"]),
-        (GROUPED, ("-e", "vgpu_target=all"), ["gpu1", "gpu2", "web1"], ["vm1", "vm2"]),  # a guest never becomes a host
-        (EMPTY, (), [], []),  # a slice of AWX' inventory has all groups, some of them without a host
+        (GROUPED, ("-e", "vgpu_target=all"), ["gpu1", "gpu2", "web1"], ["vm1", "vm2"]),  # a guest is never treated as a host
+        (EMPTY, (), [], []),  # a slice of AWX's inventory has all groups, some of them without hosts
     ],
 )
 def test_only_what_was_meant(listed, inventory, options, hosts, guests):
@@ -80,7 +80,7 @@ def test_without_group_and_target_it_is_an_error(listed, playbook):
 
 def test_a_target_is_enough(listed):
     status, text, found = listed(LOOSE, ALL, "-e", "vgpu_target=gpus")
-    # What is no host of the group vgpu_guests is no guest of site, unlike with the playbook guest itself.
+    # site takes its guests only from the group vgpu_guests. The playbook guest accepts any target.
     expected = {**plays(["gpu1"], ["gpu1"]), "site": plays(["gpu1"], [])["site"]}
     assert status == 0 and found == expected, text
 

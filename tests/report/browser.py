@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A headless Chromium with one page of the report open."""
+"""A headless Chromium that shows one page of the report."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TIMING = "const [one] = performance.getEntriesByType('navigation'); return one.l
 
 
 class Page:
-    """An open page. width and height are those of the screen, in CSS pixels."""
+    """An open page. *width* and *height* are the screen's, in CSS pixels."""
 
     def __init__(self, file: Path, width: int = 1366, height: int = 900, dark: bool = False) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium")
-        # Chromium has no sandbox for root, and containers have a small /dev/shm.
+        # Chromium's sandbox does not work for root, and containers have a small /dev/shm.
         for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", f"--window-size={width},{height}"):
             options.add_argument(word)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -43,15 +43,15 @@ class Page:
         self.driver.quit()
 
     def run(self, script: str, *arguments: object) -> object:
-        """The script's value."""
+        """Run a script and return its value."""
         return self.driver.execute_script(script, *arguments)
 
     def find(self, selector: str) -> object:
-        """The first element."""
+        """Return the first element that matches the selector."""
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def load_ms(self, tries: int = 3) -> float:
-        """Milliseconds from the navigation's start to the end of load, the best of some: the machine's cores are shared with other tests."""
+        """Return the milliseconds from the start of the navigation to the end of load, the best of several tries: other tests share the cores."""
         found = [self.run(TIMING)]
         while len(found) < tries and found[-1] >= 1000:
             self.driver.get(self.file.as_uri())
@@ -59,22 +59,22 @@ class Page:
         return min(found)
 
     def shown(self) -> list[str]:
-        """Names of the hosts that are shown, in order."""
+        """Return the names of the shown hosts, in order."""
         return self.run("return [...document.querySelectorAll('.host:not([hidden]) h2')].map((one) => one.textContent)")
 
     def wait_for(self, count: int) -> list[str]:
-        """The hosts shown, as soon as there are *count*."""
+        """Wait until *count* hosts are shown, and return their names."""
         end = time.monotonic() + 20
         while len(self.shown()) != count:
             assert time.monotonic() < end, f"{len(self.shown())} hosts are shown, not {count}"
         return self.shown()
 
     def errors(self) -> list[str]:
-        """What the console says."""
+        """Return the messages of the browser's console."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def violations(self, context: str = "body") -> list[str]:
-        """Serious and critical findings of axe-core, with what they are about."""
+        """Return the serious and critical findings of axe-core, with their elements."""
         self.run(AXE.read_text(encoding="utf-8"))
         found = self.driver.execute_async_script(
             "const [context, done] = arguments;"

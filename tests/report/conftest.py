@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Pages of the report, made by the real role; they and pictures of them stay in .build/report."""
+"""Pages of the report, rendered by the real role. The pages and their pictures stay in .build/report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIME = "2026-11-26T04:10:00Z"
 
 
 def ansible(*words: object, cwd: Path) -> subprocess.CompletedProcess:
-    """Run ansible-playbook as a user would, without the settings of this user's own Ansible."""
+    """Run ansible-playbook as a user would, without the settings of the current user."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
     env.update(ANSIBLE_CONFIG=str(ROOT / "tests/system/ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".build/collections"), LC_ALL="C.UTF-8")
     program = Path(sys.executable).parent / "ansible-playbook"
@@ -29,7 +29,7 @@ def ansible(*words: object, cwd: Path) -> subprocess.CompletedProcess:
 
 
 def rendered(name: str, results: dict) -> Path:
-    """The page that the role's entry point render makes of results."""
+    """Return the page that the role's entry point render creates from results."""
     KEPT.mkdir(parents=True, exist_ok=True)
     source, page = KEPT / f"{name}.json", KEPT / f"{name}.html"
     source.write_text(json.dumps(results), encoding="utf-8")
@@ -42,26 +42,26 @@ def rendered(name: str, results: dict) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _programs() -> None:
-    """Without a browser nothing is tested, which is a failure."""
+    """Fail without a browser, instead of testing nothing."""
     missing = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
     assert not missing, f"not installed: {', '.join(missing)} (packages chromium and chromium-driver)"
 
 
 @pytest.fixture(scope="session")
 def thousand() -> dict:
-    """Results of 1,000 hosts."""
+    """Return the results of 1,000 hosts."""
     return fleet(1000)
 
 
 @pytest.fixture(scope="session")
 def large(thousand: dict) -> Path:
-    """The page of 1,000 hosts."""
+    """Return the page of 1,000 hosts."""
     return rendered("fleet-1000", thousand)
 
 
 @pytest.fixture(scope="session")
 def few() -> dict:
-    """Three hosts: one that is well, one with problems, one that is away; and names and texts that try to be markup."""
+    """Return the results of three hosts: healthy, with problems, and unreachable. Some names and texts contain markup."""
     found = fleet(60)
     well = [one for one in found.values() if one.get("gpus") and not one["problems"] and len(one["gpus"]) == 4]
     good = max(well, key=lambda one: max(len(gpu["vgpus"]) for gpu in one["gpus"]))
@@ -74,5 +74,5 @@ def few() -> dict:
 
 @pytest.fixture(scope="session")
 def small(few: dict) -> Path:
-    """The page of three hosts."""
+    """Return the page of three hosts."""
     return rendered("fleet-3", few)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A made-up fleet of any size: what nvidia_gpu_info returns on each host, by host's name.
+"""An invented fleet of any size: results of nvidia_gpu_info, by name of the host.
 
-Hosts of some kinds are built on the fake kernel of the unit tests, and the real module reads them, so that the results have
-the real form. A fleet repeats them under other names, with other UUIDs and VMs. Some hosts answer nothing, or fail.
+The unit tests' fake kernel provides one host of each kind. The real module reads it, so the results have the real format. The fleet repeats these results
+under other names, with other UUIDs and VMs. Some hosts are unreachable, and some fail.
 
 As a program: fleet.py NUMBER [SEED] prints the results as JSON.
 """
@@ -37,14 +37,14 @@ UNREACHABLE = (
 
 
 class Kinds:
-    """Hosts as the module reads them; each kind is read once."""
+    """One host of each kind, with the module's result on it. The module reads each kind only once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.made = 0
 
     def host(self, gpus: int, model: models.FakeModel, vfs: bool = True, **arguments: object) -> Host:
-        """A host with GPUs of one model."""
+        """Return a host with GPUs of one model."""
         self.made += 1
         folder = self.folder / str(self.made)
         folder.mkdir()
@@ -56,11 +56,11 @@ class Kinds:
 
     @staticmethod
     def read(host: Host) -> dict:
-        """What the module returns."""
+        """Return the module's result on a host."""
         return call(nvidia_gpu_info, host, iommu_flags=FLAGS).ok.result
 
     def running(self, gpus: int, model: models.FakeModel, layouts: list[list[tuple[str, int]]], idle: int = 0, **arguments: object) -> dict:
-        """A host with vGPUs: for GPU number i the types and counts layouts[i % len]; all but *idle* of each GPU are used by VMs."""
+        """Return the result of a host with vGPUs. GPU number i has the types and counts layouts[i % len]; VMs use all but *idle* vGPUs of each GPU."""
         host = self.host(gpus, model, **arguments)
         expected = [
             {"gpu": [address], "vgpus": [{"type": name, "count": count} for name, count in layouts[number % len(layouts)]]}
@@ -78,7 +78,7 @@ class Kinds:
         return self.read(host)
 
     def good(self) -> list[dict]:
-        """Hosts without problems."""
+        """Return results of hosts without problems."""
         a40, l40s, a100, h100, rtx = models.A40, models.L40S, models.A100, models.H100, models.RTXPRO6000
         return [
             self.running(8, a40, [[("A40-24Q", 2)]]),
@@ -116,7 +116,7 @@ class Kinds:
         return self.read(host)
 
     def bad(self) -> list[dict]:
-        """Hosts with problems."""
+        """Return results of hosts with problems."""
         found = []
         host = self.host(4, models.A40, driver="vfio-pci", vfs=False)
         host.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n")
@@ -151,7 +151,7 @@ class Kinds:
 
 
 def failing(number: int) -> dict:
-    """What a task registers of a host that answered, but could not be read."""
+    """Return what a task registers for a reachable host whose data could not be read."""
     kinds = (
         {
             "changed": False,
@@ -176,7 +176,7 @@ def failing(number: int) -> dict:
 
 
 def fleet(number: int, seed: int = 1) -> dict[str, dict]:
-    """Results of *number* hosts by name; the same seed gives the same fleet."""
+    """Return the results of *number* hosts by name. The same seed produces the same fleet."""
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         kinds = Kinds(Path(folder))
@@ -198,7 +198,7 @@ def fleet(number: int, seed: int = 1) -> dict[str, dict]:
 
 
 def _own(text: str, name: str, chance: random.Random) -> str:
-    """A host's result with UUIDs and VMs of its own."""
+    """Replace the UUIDs and VM names in a host's result with unique ones."""
     text = UUID.sub(lambda match: str(uuid.uuid5(uuid.NAMESPACE_DNS, name + match.group())), text)
     names = {}
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The picture of the report in docs/images/report.png: a page of a made-up fleet, as Chromium shows it.
+"""Takes the picture docs/images/report.png: a page of an invented fleet in Chromium.
 
-As a program it takes the picture; the collection must be importable. The picture names the page that it shows by a checksum, which a test compares.
+The collection must be importable. The picture contains the checksum of its page, which a test compares.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ HOSTS = 8
 
 
 def page() -> Path:
-    """The page, rendered by the role."""
+    """Return the page of the report, rendered by the role."""
     return rendered("picture", fleet(HOSTS, seed=4))
 
 
 def checksum(file: Path) -> str:
-    """Of a page, by which the picture names it."""
+    """Return the checksum that identifies a page."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def marked(png: bytes, words: str) -> bytes:
-    """A picture with a text chunk after its header, which ends at byte 33."""
+    """Insert a text chunk after the picture's header, which ends at byte 33."""
     content = b"tEXt" + KEY + b"\0" + words.encode()
     return png[:33] + struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content)) + png[33:]
 
 
 def mark(png: bytes) -> str:
-    """The words of that chunk; empty without one."""
+    """Return the text of the chunk that marked() inserts, or an empty text."""
     _before, _key, rest = png.partition(b"tEXt" + KEY + b"\0")
     return rest[:64].decode("latin-1")
 
 
 def main() -> int:
-    """Take the picture."""
+    """Take the picture of the report and save it."""
     file = page()
     with Page(file, width=1200, height=760) as shown:
         png = shown.driver.get_screenshot_as_png()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The report in a real browser: pages of 3 and of 1,000 hosts, and the playbook on hosts that answer in each way."""
+"""Tests of the report in a real browser: pages of 3 and of 1,000 hosts, and the playbook on reachable, failing and unreachable hosts."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_bars_have_their_text(small):
     with Page(small, width=390) as page:
         for label in page.run("return [...document.querySelectorAll('.bar')].map((one) => one.getAttribute('aria-label'))"):
             assert re.search(r"Framebuffer of .*: (\d+ vGPU|no vGPUs|whole GPU).* used, .* free$", label, re.DOTALL), label
-        # What has no room in a bar is still told to those who hear the page.
+        # A label that does not fit into its bar must still be in the accessibility tree.
         tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
         told = {node.get("name", {}).get("value", "") for node in tree if not node.get("ignored")}
         labels = page.run("return [...document.querySelectorAll('.bar .never b, .bar .wide b')].map((one) => one.textContent)")
@@ -203,7 +203,7 @@ def test_axe_finds_nothing_serious(small, width, dark):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_serious_among_a_thousand(large, dark):
-    """axe takes minutes for 70,000 elements: here it gets the top of the page, and one host of each kind."""
+    """axe needs minutes for 70,000 elements, so the test keeps only the top of the page and one host of each kind."""
     with Page(large, dark=dark) as page:
         page.run(
             """
@@ -248,5 +248,5 @@ def test_pictures_are_kept(small, large, name, width, height, dark):
 
 
 def test_the_picture_of_the_readme_shows_the_page_as_it_is():
-    """The picture itself depends on the browser's release, so its page is compared."""
+    """The image file depends on the browser's release, so the test compares the page that it shows."""
     assert picture.mark(picture.PICTURE.read_bytes()) == picture.checksum(picture.page()), "tests/report/picture.py takes it again"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The documentation site, as docs/site/build.py made it, and a headless Chromium."""
+"""The documentation site that docs/site/build.py built, and a headless Chromium."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ for _folder in ("docs/site", "tests/report"):
 
 @pytest.fixture(scope="session", autouse=True)
 def _there() -> None:
-    """Without a browser or a site nothing is tested, which is a failure."""
+    """Fail without a browser or a site, instead of testing nothing."""
     missing = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
     assert not missing, f"not installed: {', '.join(missing)} (packages chromium and chromium-driver)"
     assert (SITE / "index.html").is_file(), "there is no site: docs/site/build.py makes it"
 
 
 class Address(str):
-    """Of a page, in place of a file's path."""
+    """The URL of a page, for use in place of a file's path."""
 
     def as_uri(self) -> str:
-        """Return it."""
+        """Return the URL of the page."""
         return str(self)
 
 
 class Silent(SimpleHTTPRequestHandler):
-    """Serves files, and prints nothing."""
+    """Serves files without printing a log."""
 
     def log_message(self, *_args: object) -> None:
-        """Print nothing."""
+        """Suppress the request log of the web server."""
 
 
 @pytest.fixture(scope="session")
 def at() -> Iterator[Callable[[str], Address]]:
-    """The address of a page by its name, on a web server: a browser lets no page search in files."""
+    """Return a function that maps a page's name to its URL on a web server: browsers block the search on pages opened as files."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(SITE)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield lambda name: Address(f"http://127.0.0.1:{server.server_address[1]}/{name}")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The documentation site in a real browser: no error on the console, nothing that axe-core objects to, phones, the search, and two clicks to every page."""
+"""Tests of the documentation site in a real browser: console errors, findings of axe-core, phones, the search, and two clicks to every page."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from build import Links
 from conftest import SITE
 
 PAGES = sorted(SITE.rglob("*.html"))
-NO_PAGES = {"genindex.html", "search.html", "py-modindex.html", "environment_variables.html"}  # of the generators: nobody reads them
-# One page of each kind: the entry, a tutorial, wide tables, pictures, generated pages of Sphinx and of antsibull-docs.
+NO_PAGES = {"genindex.html", "search.html", "py-modindex.html", "environment_variables.html"}  # pages of the generators that no reader needs
+# One page of each kind: the start page, a tutorial, wide tables, pictures, generated pages of Sphinx and of antsibull-docs.
 KINDS = (
     *("index.html", "five-minutes.html", "first-use.html", "support.html", "reference.html", "metrics.html", "troubleshooting.html", "search.html"),
     *("collections/vgpu/kvm/host_role.html", "collections/vgpu/kvm/nvidia_vgpu_module.html"),
@@ -25,12 +25,12 @@ WIDER = "return document.documentElement.scrollWidth - document.documentElement.
 
 
 def name(path: Path) -> str:
-    """The page's name on the site."""
+    """Return a page's name on the site."""
     return path.relative_to(SITE).as_posix()
 
 
 def links(path: Path) -> set[Path]:
-    """The pages of the site that a page links to."""
+    """Return the pages of the site to which a page links."""
     parser = Links()
     parser.feed(path.read_text(encoding="utf-8"))
     local = [urlsplit(link) for link in parser.targets]
@@ -62,7 +62,7 @@ def test_the_console_is_silent(at, page):
 
 
 def test_every_page_fits_on_a_phone(at):
-    """Wide tables and code scroll within themselves; the page does not."""
+    """Wide tables and code scroll in their own box; the page itself does not scroll sideways."""
     wide = []
     with Page(at("index.html"), **PHONE) as shown:
         assert shown.run("return getComputedStyle(document.querySelector('article p')).fontSize") >= "14px"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Makes roles/metrics/files/vgpu-dashboard.json, the dashboard for Grafana, from the table of panels here.
+"""Writes roles/metrics/files/vgpu-dashboard.json, the Grafana dashboard, from the table of panels in this file.
 
-``--check`` fails if the file is not what it would write.
+``--check`` fails if the file is not up to date.
 """
 
 from __future__ import annotations
@@ -18,14 +18,20 @@ TARGET = ROOT / "roles" / "metrics" / "files" / "vgpu-dashboard.json"
 DOCS = "https://github.com/vgpu-kvm/vgpu.kvm/blob/main/docs/"
 N = "nvidia_vgpu_"
 HOST, GPU, VGPU = 'instance=~"$host"', 'instance=~"$host", gpu=~"$gpu"', 'instance=~"$host", gpu=~"$gpu", vgpu=~"$vgpu"'
-# The VM that has a vGPU, as a label: of the whole fleet, and of the vGPUs that the variables choose. Without these a query about one host reads all VMs.
+# Joins that add the VM of a vGPU as a label: for the whole fleet, and for the vGPUs that the variables select. Without the selection, a query about one
+# host would read all VMs.
 FLEET_VM = f" * on (job, instance, gpu, vgpu) group_left (vm) {N}vm_info"
 VM = f"{FLEET_VM}{{{VGPU}}}"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel. kind: Grafana's name of its drawing; width: of 24; queries: (legend, PromQL)."""
+    """A panel of the dashboard.
+
+    kind: Grafana's name of the panel type.
+    width: columns of the dashboard's grid, of 24.
+    queries: (legend, PromQL) of each query.
+    """
 
     title: str
     kind: str
@@ -35,7 +41,7 @@ class Panel:
     text: str = ""
 
 
-# By row. Each query has a result on a fleet with one host at work: tests/metrics holds them against a real Prometheus.
+# Panels by row. Each query has a result on a fleet with one active host: tests/metrics checks the queries with a real Prometheus.
 ROWS: dict[str, tuple[Panel, ...]] = {
     "Fleet": (
         Panel("Hosts", "stat", "short", 4, (("hosts", f"count({N}metrics_timestamp_seconds)"),)),
@@ -97,7 +103,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
 
 
 def variable(name: str, label: str, query: str, every: bool = True) -> dict:
-    """A variable of the dashboard. every: all of its values are chosen at first; otherwise the first one is, as a fleet has too many."""
+    """Return a variable of the dashboard. With *every*, all its values are selected at first. Otherwise the first value is: a fleet has too many hosts."""
     return {
         "name": name, "label": label, "type": "query", "query": {"query": query, "refId": name}, "definition": query, "refresh": 2, "multi": True,
         "includeAll": every, "allValue": ".*", "current": {"text": "All", "value": "$__all"} if every else {},
@@ -106,7 +112,7 @@ def variable(name: str, label: str, query: str, every: bool = True) -> dict:
 
 
 def drawn(panel: Panel, number: int, x: int, y: int, height: int) -> dict:
-    """A panel as Grafana has it."""
+    """Return a panel in Grafana's format."""
     targets = [
         {"refId": chr(65 + order), "expr": query, "legendFormat": legend, "instant": panel.kind != "timeseries",
          "format": "table" if panel.kind == "table" else "time_series"}
@@ -120,7 +126,7 @@ def drawn(panel: Panel, number: int, x: int, y: int, height: int) -> dict:
 
 
 def dashboard() -> dict:
-    """All of it."""
+    """Return the whole dashboard for Grafana."""
     panels, y, number = [], 0, 1
     for title, row in ROWS.items():
         panels.append({"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": {"x": 0, "y": y, "w": 24, "h": 1}, "panels": []})
@@ -147,7 +153,7 @@ def dashboard() -> dict:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check, text = parser.parse_args().check, json.dumps(dashboard(), indent=1) + "\n"

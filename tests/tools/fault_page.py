@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Makes docs/faults.md of the fault matrix and of what a run of it recorded.
+"""Writes docs/faults.md from the fault matrix and the record of a run.
 
-``fault_page.py`` writes the page; ``--check`` fails if it is not what it would write; ``--run FILE`` takes the record of a run in
-place of the one in the repository (with ``--check``: does the page show that run?); ``--take FILE`` makes it the repository's.
+``--check`` fails if the page is not up to date. ``--run FILE`` reads the record of another run instead of the repository's; with ``--check``, it
+compares the page with that run. ``--take FILE`` copies FILE over the repository's record first.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "tools"), str(ROOT / "tests" / "faults")]
 
-from made_page import put  # noqa: E402  (found through the line above)
-from matrix import Fault  # noqa: E402  (found through the line above)
+from made_page import put  # noqa: E402  (the line above extends sys.path)
+from matrix import Fault  # noqa: E402  (the line above extends sys.path)
 from table import STAGES  # noqa: E402
 
 RECORD = ROOT / "tests" / "faults" / "results.json"
@@ -41,12 +41,12 @@ second one found nothing to do. In messages, `<UUID>`, `<n>`, `<kernel>` and `â€
 
 
 def cell(text: str) -> str:
-    """A text as a table's cell."""
+    """Return a text as a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def line(row: Fault, record: dict[str, str] | None) -> str:
-    """One row of the page."""
+    """Return the row of one fault."""
     if record is None:
         return f"| {cell(row.fault)} | {row.run} | *no run is recorded yet* | | |"
     seen = cell(record["seen"]) or "none: the same run waits for it or repairs it"
@@ -55,7 +55,7 @@ def line(row: Fault, record: dict[str, str] | None) -> str:
 
 
 def page(records: dict[str, dict[str, str]]) -> str:
-    """The whole page."""
+    """Return the whole page of faults."""
     parts = [HEAD]
     for stage, rows in STAGES.items():
         parts.append(f"## {stage}\n")
@@ -67,7 +67,7 @@ def page(records: dict[str, dict[str, str]]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Write or check the page."""
+    """Write or check docs/faults.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--run", type=Path)

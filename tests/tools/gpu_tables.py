@@ -8,10 +8,10 @@ GPU_NAMES    PCI device id, subsystem device id (0000: any), subsystem vendor id
 VGPU_NAMES   PCI device id, subsystem id that a VM sees, full name of the vGPU type
 VGPU_COUNTS  short name of a vGPU type, how many of it one GPU holds
 
-All are tab-separated, with comments after #. They are made from the tables of NVIDIA's open kernel modules and the example configuration of NVIDIA's
-vgpu-device-manager. The rows of plugins/module_utils/engine/hardware/boards.py are written by hand: a new board is a new row there. This tool sets
-what the lists know of the rows (product, framebuffer, word in type names, MIG), the GPU instance profiles, and hardware/guest_types.py.
---check changes nothing and prints what differs.
+The lists are tab-separated, with comments after #. They come from the tables of NVIDIA's open kernel modules and from the example configuration of
+NVIDIA's vgpu-device-manager. The rows of plugins/module_utils/engine/hardware/boards.py are written by hand: add a row for a new board. This tool
+updates the columns that the lists cover (product, framebuffer, word in type names, MIG), the GPU instance profiles, and hardware/guest_types.py.
+--check changes nothing and prints the names of files that differ.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ HARDWARE = ROOT / "plugins" / "module_utils" / "engine" / "hardware"
 COLUMNS = 150
 
 _TYPE = re.compile(r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>[0-9]{1,3})(?P<series>[QAC]|B4?)?(?P<suffix>ME|GFX)?$")
-MOST = 32  # as hardware/catalog.py has it
+MOST = 32  # the same limit as in hardware/catalog.py
 _SUFFIXES = {"ME": "+me", "GFX": "+gfx"}
 
 Rows = list[list[str]]
 
 
 def read_list(path: Path) -> Rows:
-    """The rows of a tab-separated list, without comments."""
+    """Return the rows of a tab-separated list, without comments."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return [line.split("\t") for line in lines if line.strip() and not line.startswith("#")]
 
 
 def block(text: str, name: str) -> tuple[str, str, str]:
-    """A table's source in three: what comes before the text of the string called *name*, that text, and what follows."""
+    """Split a table's source into the part before the text of the string *name*, that text, and the part after it."""
     before, opening, rest = text.partition(f'{name} = """\\\n')
     inside, closing, after = rest.partition('"""')
     return before + opening, inside, closing + after
 
 
 def put(text: str, name: str, lines: Iterable[str]) -> str:
-    """A table's source with other lines in the string called *name*."""
+    """Return a table's source with other lines in the string *name*."""
     before, _inside, after = block(text, name)
     return before + "".join(line + "\n" for line in lines) + after
 
 
 def parts(type_name: str) -> dict[str, str]:
-    """gpu, slices, gib, series and suffix of a type's name."""
+    """Return the parts of a type's name: gpu, slices, gib, series and suffix."""
     match = _TYPE.match(type_name.split()[-1])
     if match is None:
         raise SystemExit(f"{type_name} is not the name of a vGPU type")
@@ -63,7 +63,10 @@ def parts(type_name: str) -> dict[str, str]:
 
 
 def profiles(counts: Rows) -> dict[str, dict[str, list[str]]]:
-    """{word in type names: {slices x GiB of the whole GPU: GPU instance profiles with how many fit}}, by the MIG-backed types."""
+    """Derive the GPU instance profiles from the MIG-backed types.
+
+    Returns {word in type names: {slices x GiB of the whole GPU: profiles, each with the number that fits on a GPU}}.
+    """
     sliced: dict[str, dict[tuple[int, str], dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for name, count in counts:
         one = parts(name)
@@ -74,7 +77,7 @@ def profiles(counts: Rows) -> dict[str, dict[str, list[str]]]:
         graphics = any(suffix == "GFX" for _slices, suffix in groups)
         listed = []
         for (slices, suffix), sizes in sorted(groups.items()):
-            # Several vGPUs share a GPU instance with graphics: the largest type fills it. Others are alone in theirs.
+            # Several vGPUs share a GPU instance with graphics, which the largest type fills. On other instances, a vGPU is alone.
             kept = {max(sizes): sizes[max(sizes)]} if graphics else sizes
             if graphics == (suffix == "GFX"):
                 listed += [(slices, size, f"{slices}g.{size}gb{_SUFFIXES.get(suffix, '')}*{count}") for size, count in kept.items()]
@@ -84,7 +87,7 @@ def profiles(counts: Rows) -> dict[str, dict[str, list[str]]]:
 
 
 def limits(counts: Rows, sizes: dict[str, int]) -> list[str]:
-    """Time-sliced types of which a GPU holds fewer than its framebuffer has room for, and how many. sizes: GiB by the word in type names."""
+    """Return time-sliced types with a lower limit than the framebuffer allows, each with its limit. *sizes* has the GiB by the word in type names."""
     found = []
     for name, count in counts:
         one = parts(name)
@@ -94,7 +97,7 @@ def limits(counts: Rows, sizes: dict[str, int]) -> list[str]:
 
 
 def update_boards(text: str, gpus: Rows, types: Rows, counts: Rows) -> str:
-    """boards.py with what the lists know."""
+    """Return the source of boards.py, updated from the lists."""
     words: dict[str, set[str]] = defaultdict(set)
     sizes: dict[str, int] = defaultdict(int)
     for device, _subsystem, name in types:
@@ -121,7 +124,7 @@ def update_boards(text: str, gpus: Rows, types: Rows, counts: Rows) -> str:
 
 
 def update_guest_types(text: str, gpus: Rows, types: Rows) -> str:
-    """guest_types.py with all subsystem ids that a VM can see."""
+    """Return the source of guest_types.py with all subsystem ids that a VM can see."""
     names = [tuple(row) for row in types]
     names += [(device, subsystem, name) for device, subsystem, _vendor, name in gpus if _TYPE.match(name.split()[-1]) and subsystem != "0000"]
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -136,11 +139,11 @@ def update_guest_types(text: str, gpus: Rows, types: Rows) -> str:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     for name in ("gpu_names", "vgpu_names", "vgpu_counts"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--check", action="store_true", help="change nothing, print what differs")
+    parser.add_argument("--check", action="store_true", help="change nothing; print the names of files that differ")
     options = parser.parse_args(words)
     gpus, types, counts = (read_list(path) for path in (options.gpu_names, options.vgpu_names, options.vgpu_counts))
     boards, guests = HARDWARE / "boards.py", HARDWARE / "guest_types.py"

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Rules for the imports of plugins. Prints each breach as path:line: text; exit status 1 if there is one.
+"""Checks the imports of plugins. Prints each breach as path:line: text; the exit status is 1 if a rule is broken.
 
-1. A directory of the engine imports only itself and those before it in ORDER. The engine imports no Ansible, and none of what is above it.
-2. No file imports itself through others.
-3. A planner imports nothing that writes: no module that does, and no function that does.
-4. Nothing above frameworks/ names a framework: neither its module nor its name as a text. (The code of an error may have such a name.)
-5. Imports stand at the top of a file, and a file does nothing when it is imported.
+1. A directory of the engine imports only itself and directories before it in ORDER. The engine imports neither Ansible nor anything above the engine.
+2. No file imports itself through other files.
+3. A planner imports no module and no function that writes.
+4. Nothing above frameworks/ names a framework, neither its module nor its name as a text. The code of an error may contain such a name.
+5. Imports are at the top of a file, and a file does nothing on import.
 
-ALLOWED lists what breaks a rule today. An entry that nothing needs any more is a breach itself.
+ALLOWED lists today's exceptions. An exception that is no longer needed is a breach, too.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ PLUGINS = ROOT / "plugins"
 ENGINE = "module_utils/engine/"
 ANSIBLES = "ansible_collections.vgpu.kvm.plugins."
 
-# From the ground up.
+# Directories of the engine, from the lowest layer up.
 ORDER = (
     *("base", "hardware", "system", "state", "frameworks", "read", "binding", "bootloader", "driver", "sriov", "mig", "fabric", "vgpu", "libvirt", "guest"),
     *("cloud", "checks", "runs", "boot", "cli"),
 )
-# Files that decide what is to be done, and do nothing.
+# Files that decide what to do without doing it.
 PLANNERS = (
     *("plan.py", "gpu_plan.py", "target.py", "fit.py", "placement.py", "selection.py", "layout.py", "request.py"),
     *("mdev_devices.py", "cloudpods_plan.py", "license_plan.py"),
 )
-# Calls that change the host, or start a program that may.
+# Calls that change the host, or that start a program that may change it.
 WRITES = (
     *("write", "write_atomic", "command", "remove_tree", "remove_empty", "sweep", "sync_to_disk"),
     *("open", "mkdir", "makedirs", "rename", "replace", "rmdir", "unlink", "truncate"),
 )
 FRAMEWORKS = ("mdev", "vendor_vfio")
-# Modules that are not Python's own and not ours: used where they are installed.
+# Third-party modules that the engine uses if they are installed.
 GUESTS = ("yaml",)
 
-# (file of the engine, what it does): what breaks a rule today.
+# Exceptions that the rules need today: (file of the engine, what it does).
 ALLOWED: frozenset[tuple[str, str]] = frozenset(
     {
-        # libvirt's own word for a device of a VM.
+        # libvirt itself uses the name mdev for a device of a VM.
         ("libvirt/placement.py", "names the framework mdev"),
     }
 )
@@ -54,7 +54,7 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
 
 @dataclass
 class Source:
-    """A file of the plugins. imports: (line, file that is imported, name that is taken from it or nothing)."""
+    """A file of the plugins. imports: (line, imported file, name imported from it or an empty text)."""
 
     name: str
     tree: ast.Module
@@ -63,25 +63,25 @@ class Source:
 
     @property
     def room(self) -> str:
-        """The directory of the engine; empty for what lies above the engine."""
+        """Return the file's directory in the engine, or an empty text for files above the engine."""
         inside = self.name[len(ENGINE):] if self.name.startswith(ENGINE) else ""
         return inside.partition("/")[0] if "/" in inside else ""
 
 
 @functools.lru_cache(maxsize=None)
 def parsed(name: str, text: str) -> ast.Module:
-    """The tree of a file; the tests read the same files again and again."""
+    """Return the syntax tree of a file. The result is cached, because the tests read the same files several times."""
     return ast.parse(text, filename=name)
 
 
 @functools.lru_cache(maxsize=None)
 def walk(node: ast.AST) -> tuple[ast.AST, ...]:
-    """All nodes below one, itself first."""
+    """Return a node and all nodes below it."""
     return tuple(ast.walk(node))
 
 
 def read(folder: Path) -> dict[str, Source]:
-    """All Python files below *folder* (a copy of plugins/), by path, with their imports resolved."""
+    """Return all Python files below *folder* (a copy of plugins/) by path, with their imports resolved."""
     sources = {}
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder).as_posix()
@@ -96,7 +96,7 @@ def read(folder: Path) -> dict[str, Source]:
 
 
 def resolve(source: Source, node: ast.ImportFrom, sources: dict[str, Source]) -> None:
-    """Note what one import statement imports."""
+    """Record the imports of one import statement."""
     module = node.module or ""
     if node.level:
         parts = source.name.split("/")[: -node.level] + (module.split(".") if module else [])
@@ -115,7 +115,7 @@ def resolve(source: Source, node: ast.ImportFrom, sources: dict[str, Source]) ->
 
 
 def is_write(node: ast.AST) -> bool:
-    """Whether a node calls what changes the host: a method of that name, or files.remove."""
+    """Return whether a node calls something that changes the host: a method in WRITES, or files.remove."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return False
     owner = node.func.value
@@ -125,12 +125,12 @@ def is_write(node: ast.AST) -> bool:
 
 
 def writes(source: Source, taken: str) -> bool:
-    """Whether a file writes, or what is taken from it: a function or a class, with the functions of the file that it calls."""
+    """Return whether a file writes. With *taken*, check only that function or class, and the functions of the file that it calls."""
     if not taken:
         return any(is_write(node) for node in walk(source.tree))
     own = {node.name: node for node in source.tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     waiting, seen = [taken], set()
-    while waiting:  # it, and what it calls of its own file
+    while waiting:  # the function or class, and all that it calls in its own file
         name = waiting.pop()
         if name in own and name not in seen:
             seen.add(name)
@@ -141,7 +141,7 @@ def writes(source: Source, taken: str) -> bool:
 
 
 def order(source: Source) -> list[tuple[int, str]]:
-    """Imports of the engine that go upwards or outside."""
+    """Return imports of the engine from a higher layer or from outside the engine."""
     if not source.name.startswith(ENGINE):
         return []
     found = [
@@ -158,7 +158,7 @@ def order(source: Source) -> list[tuple[int, str]]:
 
 
 def planners(source: Source, sources: dict[str, Source]) -> list[tuple[int, str]]:
-    """What a planner imports that writes."""
+    """Return a planner's imports that write."""
     if not source.room or Path(source.name).name not in PLANNERS:
         return []
     found = []
@@ -169,7 +169,7 @@ def planners(source: Source, sources: dict[str, Source]) -> list[tuple[int, str]
 
 
 def frameworks(source: Source) -> list[tuple[int, str]]:
-    """Where a framework is named above them."""
+    """Return the places above frameworks/ that name a framework."""
     if source.room not in ORDER or ORDER.index(source.room) <= ORDER.index("frameworks"):
         return []
     modules = [ENGINE + f"frameworks/{name}.py" for name in FRAMEWORKS]
@@ -182,7 +182,7 @@ def frameworks(source: Source) -> list[tuple[int, str]]:
 
 
 def at_the_top(source: Source) -> list[tuple[int, str]]:
-    """Imports elsewhere than at the top, and what is done when the file is imported."""
+    """Return imports that are not at the top of the file, and statements that run on import."""
     found = []
     for function in walk(source.tree):
         if isinstance(function, (ast.FunctionDef, ast.ClassDef, ast.Lambda)):
@@ -201,7 +201,7 @@ def at_the_top(source: Source) -> list[tuple[int, str]]:
 
 
 def cycles(sources: dict[str, Source]) -> list[tuple[str, int, str]]:
-    """Files that import themselves through others: (file, line, text), one for each ring."""
+    """Return import cycles as (file, line, text), one for each cycle."""
     found: list[tuple[str, int, str]] = []
     done: set[str] = set()
 
@@ -221,7 +221,7 @@ def cycles(sources: dict[str, Source]) -> list[tuple[str, int, str]]:
 
 
 def breaches(folder: Path = PLUGINS, allowed: frozenset[tuple[str, str]] = ALLOWED) -> list[str]:
-    """Each breach as path:line: text, and each entry of *allowed* that nothing needs."""
+    """Return each breach as path:line: text, and each entry of *allowed* that is no longer needed."""
     sources = read(folder)
     found = cycles(sources)
     for source in sources.values():
@@ -233,7 +233,7 @@ def breaches(folder: Path = PLUGINS, allowed: frozenset[tuple[str, str]] = ALLOW
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     found = breaches()
     print("\n".join([*found, f"{len(found)} breaches"]))
     return 1 if found else 0

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Pages that are made by tools of this folder: written, or compared with what is in the repository."""
+"""Writes generated pages, or compares them with the repository."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def put(page: Path, expected: str, check: bool, source: str, remedy: str) -> bool:
-    """Writes the page; with *check* tells instead whether it is as expected, and prints what differs and the *remedy* where it is not."""
+    """Write the page. With *check*, compare it instead, and print the differences and the *remedy*. Return whether the page is up to date."""
     if not check:
         page.write_text(expected, encoding="utf-8")
         return True

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Writes the tables of docs/metrics.md: the metrics from the engine's list, the alerts from the role's rules; ``--check`` fails if they differ."""
+"""Writes the tables of docs/metrics.md: metrics from the engine's list, alerts from the role's rules. ``--check`` fails if the page is out of date."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-from made_page import put  # noqa: E402  (found through the line above)
+from made_page import put  # noqa: E402  (the line above extends sys.path)
 
 PAGE = ROOT / "docs" / "metrics.md"
 NAMES = ROOT / "plugins" / "module_utils" / "engine" / "cli" / "metrics_names.py"
@@ -23,10 +23,10 @@ RULES = ROOT / "roles" / "metrics" / "files" / "vgpu-alerts.yml"
 
 
 def metrics() -> str:
-    """A table for each group."""
+    """Return the tables of metrics, one for each group."""
     spec = importlib.util.spec_from_file_location("metrics_names", NAMES)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses search sys.modules for their module
     spec.loader.exec_module(module)
     lines, group = [], ""
     for one in module.METRICS:
@@ -38,7 +38,7 @@ def metrics() -> str:
 
 
 def alerts() -> str:
-    """A row for each alert."""
+    """Return the table of alerts."""
     lines = ["| alert | severity | for | fires if |", "|---|---|---|---|"]
     for one in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]:
         expression = " ".join(one["expr"].split()).replace("|", "\\|")
@@ -47,7 +47,7 @@ def alerts() -> str:
 
 
 def page() -> str:
-    """The page with its tables."""
+    """Return docs/metrics.md with up-to-date tables."""
     text = PAGE.read_text(encoding="utf-8")
     for name, table in (("metrics", metrics()), ("alerts", alerts())):
         begin, end = f"<!-- Begin: {name}, written by tests/tools/metrics_page.py -->\n", f"<!-- End: {name} -->\n"
@@ -57,7 +57,7 @@ def page() -> str:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     return 0 if put(PAGE, page(), parser.parse_args().check, "the lists of metrics and alerts", "is out of date: run tests/tools/metrics_page.py") else 1

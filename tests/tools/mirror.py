@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Copy the collection to the folder where Ansible's tools look for it.
+"""Copy the collection to the directory in which Ansible's tools expect it.
 
-Ansible's tools want a collection at ``ansible_collections/<namespace>/<name>``. A symbolic link there is not enough:
-ansible-test then finds no files and reports success. So this makes a real copy of what git would carry
-(tracked files, and new ones that are not ignored) and keeps it up to date:
+Ansible's tools need a collection at ``ansible_collections/<namespace>/<name>``. A symbolic link is not enough:
+ansible-test then finds no files and reports success. This script creates a real copy of the files that git would track
+(tracked files, and new files that are not ignored) and keeps it up to date:
 
-* files that are gone here go there, so a deleted module is not tested any longer;
-* files that did not change are left alone, so their times stay and tools' caches stay valid;
-* the copy is a git repository of its own, because ansible-test asks git for its list of files, and inside the ignored
-  ``.build/`` the outer repository would answer "none".
+* It deletes files from the copy that no longer exist in the source, so a deleted module is not tested any longer.
+* It does not touch unchanged files, so their timestamps stay and the tools' caches stay valid.
+* It makes the copy a git repository. ansible-test asks git for its list of files, and inside the ignored ``.build/``
+  the outer repository lists none.
 
-Prints the path of the copy.
+The script prints the path of the copy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BUILD = ROOT / ".build"
 
 
 def listed(root: Path) -> list[str]:
-    """Return the paths that git would carry, relative to *root*; those deleted in the working tree are left out."""
+    """Return the paths that git would track, relative to *root*, without files that are deleted in the working tree."""
     out = subprocess.run(
         ["git", "-C", str(root), "ls-files", "-z", "-co", "--exclude-standard", "--deduplicate"],
         check=True,
@@ -40,7 +40,7 @@ def listed(root: Path) -> list[str]:
 
 
 def is_same(source: Path, target: Path) -> bool:
-    """Tell whether *target* already is the copy of *source*: same kind, mode, size and modification time."""
+    """Return whether *target* already is a copy of *source*: same kind, mode, size and modification time."""
     if not os.path.lexists(target):
         return False
     a, b = source.lstat(), target.lstat()
@@ -50,7 +50,7 @@ def is_same(source: Path, target: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, link or folder."""
+    """Remove a file, link or directory."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -58,18 +58,18 @@ def remove(path: Path) -> None:
 
 
 def sync(root: Path, target: Path, names: list[str]) -> tuple[int, int]:
-    """Make *target* hold exactly *names* from *root*; return (copied, removed)."""
+    """Make *target* contain exactly *names* from *root*. Return (copied files, removed files)."""
     keep_files = {target / name for name in names}
     keep_dirs = {parent for path in keep_files for parent in path.parents}
     removed = 0
     for here, dirs, files in os.walk(target):
         folder = Path(here)
         if folder == target:
-            # The copy's own repository, and what ansible-test leaves behind.
+            # The copy keeps its own repository, and the output of ansible-test.
             dirs[:] = [name for name in dirs if name != ".git"]
         if folder == target / "tests":
             dirs[:] = [name for name in dirs if name != "output"]
-        dirs[:] = [name for name in dirs if name != "__pycache__"]  # Python itself sees whether a source changed
+        dirs[:] = [name for name in dirs if name != "__pycache__"]  # Python itself notices a changed source
         for name in list(dirs):
             path = folder / name
             if path not in keep_dirs and path not in keep_files:
@@ -95,14 +95,14 @@ def sync(root: Path, target: Path, names: list[str]) -> tuple[int, int]:
 
 
 def make(base: Path, root: Path = ROOT) -> Path:
-    """Bring the copy under *base* up to date and return its path."""
+    """Update the copy under *base*, and return its path."""
     target = base / "ansible_collections" / "vgpu" / "kvm"
     target.mkdir(parents=True, exist_ok=True)
     names = listed(root)
     if "galaxy.yml" not in names:
         raise SystemExit(f"{root} is not the collection: git does not list galaxy.yml there")
     with open(base / "mirror.lock", "w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # sessions run side by side
+        fcntl.flock(handle, fcntl.LOCK_EX)  # sessions run in parallel
         sync(root, target, names)
         if not (target / ".git").is_dir():
             subprocess.run(["git", "init", "-q", str(target)], check=True)
@@ -110,9 +110,9 @@ def make(base: Path, root: Path = ROOT) -> Path:
 
 
 def main() -> int:
-    """Run as a program."""
-    parser = argparse.ArgumentParser(description="Copy the collection to where Ansible's tools look for it.")
-    parser.add_argument("base", nargs="?", type=Path, default=BUILD / "collections", help="folder that holds ansible_collections/")
+    """Run the command-line program."""
+    parser = argparse.ArgumentParser(description="Copy the collection to the directory in which Ansible's tools expect it.")
+    parser.add_argument("base", nargs="?", type=Path, default=BUILD / "collections", help="directory that contains ansible_collections/")
     print(make(parser.parse_args().base.resolve()))
     return 0
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Says which pages with numbers are older than the code that they speak of.
+"""Lists the pages with measured numbers that are older than the measured code.
 
-``page_ages.py`` prints a line for each such page, and exits with 0: not every change of the code changes what was measured. ``--strict``,
-before a release, exits with 1 then, and where the clone has too little history to say so.
+``page_ages.py`` prints a line for each such page and exits with status 0, because not every change of the code affects the numbers. ``--strict``, for
+use before a release, exits with status 1 if it prints a line, such as when the clone has too little history.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# "commit": "8b8cd99cfe" of a record, or "on 6cf66bc" of a page.
+# Matches "commit": "8b8cd99cfe" in a record, and "on 6cf66bc" on a page.
 COMMIT = re.compile(r'(?:"commit": "|\b(?:on|commit) `?)([0-9a-f]{7,40})\b')
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page. source: the file that has its numbers and names their commit; code: what they are of; command: what measures again."""
+    """A page with measured numbers.
+
+    source: file that has the numbers and their commit.
+    code: paths that the numbers describe.
+    command: command that repeats the measurement.
+    """
 
     path: str
     source: str
@@ -39,13 +44,13 @@ PAGES = (
 
 
 def git(root: Path, *words: str) -> str:
-    """What git prints, without the newline at its end; empty where it fails."""
+    """Return git's output without the trailing newline, or an empty text if git fails."""
     ended = subprocess.run(["git", *words], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     return ended.stdout.strip() if ended.returncode == 0 else ""
 
 
 def no_history(root: Path) -> str:
-    """Why nothing can be said; empty where the history is there."""
+    """Return why ages are unknown, or an empty text if the history exists."""
     if not git(root, "rev-parse", "HEAD"):
         return "this is no clone of the repository, so the age of pages with numbers is not known"
     if git(root, "rev-parse", "--is-shallow-repository") == "true":
@@ -54,7 +59,7 @@ def no_history(root: Path) -> str:
 
 
 def measured(root: Path, page: Page) -> str:
-    """The newest commit of HEAD's history that the source names; of a source that names none, the last one that changed it."""
+    """Return the commit of the measurement: the newest commit in HEAD's history that the source names. If it names none, the last commit that changed it."""
     named = COMMIT.findall((root / page.source).read_text(encoding="utf-8"))
     known = [one for one in dict.fromkeys(named) if git(root, "rev-parse", "--verify", one + "^{commit}")]
     if named:
@@ -63,7 +68,7 @@ def measured(root: Path, page: Page) -> str:
 
 
 def age(root: Path, page: Page) -> str:
-    """That a page is older than its code, in words; empty where it is not."""
+    """Return a message if a page is older than its code, otherwise an empty text."""
     commit = measured(root, page)
     if not commit:
         return f"{page.path}: the commit that {page.source} names is not in this history: '{page.command}' measures again"
@@ -79,13 +84,13 @@ def age(root: Path, page: Page) -> str:
 
 
 def ages(root: Path = ROOT, pages: tuple[Page, ...] = PAGES) -> list[str]:
-    """All that there is to say."""
+    """Return the messages about outdated pages."""
     why = no_history(root)
     return [why] if why else [line for line in (age(root, page) for page in pages) if line]
 
 
 def main(argv: list[str]) -> int:
-    """Print the lines."""
+    """Print the messages about outdated pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--strict", action="store_true")
     options = parser.parse_args(argv)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Makes docs/performance.md, half a screen of ratios, of what `make bench` measured.
+"""Writes docs/performance.md, half a screen of ratios, from the results of `make bench`.
 
-``performance_page.py`` writes the page from tests/bench/results.json; ``--check`` fails if it is not what it would write.
-``--take FILE`` (.build/bench/results.json) makes FILE's ratios part of the repository's record first, in place of older ones of the same parts. Runs on
-several machines can be taken one after the other. Everything else that was measured stays with the run, in .build/bench/results.md.
+``performance_page.py`` writes the page from tests/bench/results.json. ``--check`` fails if the page is not up to date.
+``--take FILE`` (.build/bench/results.json) first merges FILE's ratios into the repository's record, in place of older ratios of the same parts. Runs
+on several machines can be merged one after the other. All other measurements remain in .build/bench/results.md of the run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "tools"), str(ROOT / "tests" / "bench")]
 
-from made_page import put  # noqa: E402  (found through the line above)
+from made_page import put  # noqa: E402  (the line above extends sys.path)
 from rows import Section, as_data, from_data, verdicts  # noqa: E402
 from tables import judged_table  # noqa: E402
 
@@ -38,25 +38,25 @@ without GPUs, where it has almost nothing to read. Where that exceeds the limit,
 
 
 def load(path: Path) -> list[tuple[dict, list[Section]]]:
-    """The record's runs: conditions and sections of each."""
+    """Return the runs of the record, each as (conditions, sections)."""
     return [(run["conditions"], from_data(run["sections"])) for run in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def save(path: Path, runs: list[tuple[dict, list[Section]]]) -> None:
-    """Writes the record."""
+    """Write the record of the bench's ratios."""
     data = [{"conditions": told, "sections": as_data(sections)} for told, sections in runs]
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def short(section: Section) -> Section:
-    """Of a section what the page shows: the ratios with a limit that were measured, and their rows."""
+    """Return the part of a section that the page shows: measured ratios with a limit, and their rows."""
     ratios = [one.ratio for one in verdicts([section]) if one.ratio.limit and one.value is not None]
     keys = {key for ratio in ratios for key in (ratio.above, ratio.below, ratio.least)}
     return Section(section.title, [row for row in section.rows if row.key in keys], ratios)
 
 
 def take(runs: list[tuple[dict, list[Section]]], told: dict, sections: list[Section]) -> list[tuple[dict, list[Section]]]:
-    """The runs with a new one, whose sections replace those of the same title."""
+    """Return the runs with a new run added. Its sections replace older sections with the same title."""
     new = [one for one in map(short, sections) if one.ratios]
     titles = {one.title for one in new}
     old = [(conditions, [one for one in kept if one.title not in titles]) for conditions, kept in runs]
@@ -64,7 +64,7 @@ def take(runs: list[tuple[dict, list[Section]]], told: dict, sections: list[Sect
 
 
 def page(runs: list[tuple[dict, list[Section]]]) -> str:
-    """The whole page."""
+    """Return the whole page of performance ratios."""
     text = [HEAD]
     for told, sections in runs:
         where = told.get("host") or told["controller"]
@@ -73,7 +73,7 @@ def page(runs: list[tuple[dict, list[Section]]]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Write or check the page."""
+    """Write or check docs/performance.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--take", type=Path)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Draws docs/images/architecture.svg and docs/images/demo.svg; ``--check`` fails if they differ from what would be drawn.
+"""Draws docs/images/architecture.svg and docs/images/demo.svg. ``--check`` fails if they are not up to date.
 
-The architecture has the names of the repository's own playbooks, roles and directories. The demo is a terminal cast of tests/demo/record.txt, which
-``--take FILE`` makes of what a run of 'make demo' printed. The check also fails if the record shows a task that no role has, or if the picture of the
+The architecture shows the names of the repository's playbooks, roles and directories. The demo is a terminal cast of tests/demo/record.txt, which
+``--take FILE`` creates from the output of 'make demo'. The check also fails if the record shows a task that no role has, or if the picture of the
 dashboard, which tests/watch/picture.py draws, lacks a panel.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-from dashboard import ROWS  # noqa: E402  (found through the line above)
+from dashboard import ROWS  # noqa: E402  (the line above extends sys.path)
 from made_page import put  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
@@ -26,17 +26,17 @@ RECORD = ROOT / "tests" / "demo" / "record.txt"
 NOTE = "<!-- SPDX-License-Identifier: GPL-3.0-or-later -->\n<!-- SPDX-FileCopyrightText: The vgpu.kvm authors -->\n"
 REMEDY = "is out of date: run tests/tools/pictures.py"
 
-# --- the terminal cast
+# --- terminal cast of the demo
 
 STAGE = re.compile(r"^== \[(\d+):(\d\d)\] (.*)")
 TASK = re.compile(r"^TASK \[(?:[\w.]+ : )?(.*?)\] \*+$")
 COLUMNS, HEIGHT, LINE, CHARACTER, EDGE = 100, 26, 18, 8.1, 16
-SECONDS = 24  # of the cast, whatever the run took
+SECONDS = 24  # length of the cast, independent of the run's duration
 COLORS = {"$": "#ffffff", "=": "#7dd3fc", "c": "#fcd34d", "8": "#86efac"}
 
 
 def take(log: str) -> str:
-    """Return the record of a run: its stages, the tasks that changed something, the recap, the head and the end of the table."""
+    """Return the record of a run: its stages, the tasks that changed something, the recap, and the first and last lines of the table."""
     lines, task = ["$ make demo"], ""
     table: list[str] = []
     for line in log.splitlines():
@@ -54,7 +54,7 @@ def take(log: str) -> str:
 
 
 def timed(record: str) -> list[tuple[float, str]]:
-    """Return (seconds in the cast, line): a stage at its own time, what follows it spread until the next stage."""
+    """Return (seconds in the cast, line). A stage appears at its own time; the lines after it are spread until the next stage."""
     lines = record.splitlines()
     known = {0: 0.0}
     for number, line in enumerate(lines):
@@ -69,13 +69,13 @@ def timed(record: str) -> list[tuple[float, str]]:
         before = max(mark for mark in marks if mark <= number)
         after = min(mark for mark in marks if mark > number)
         found_times.append((known[before] + (known[after] - known[before]) * (number - before) / (after - before), line))
-    # A stage of minutes and one of seconds are both worth watching: the square root brings them closer.
+    # The square root brings stages of minutes and of seconds closer together, so both are worth watching.
     whole = found_times[-1][0] ** 0.5
     return [(round(SECONDS * when**0.5 / whole, 2), line) for when, line in found_times]
 
 
 def cast(record: str) -> str:
-    """Return the record as an animated SVG that scrolls as a terminal does. Where nothing moves, it shows the end."""
+    """Return the record as an animated SVG that scrolls like a terminal. Without animation, it shows the end of the record."""
     shown = timed(record)
     height, width = HEIGHT * LINE + 2 * EDGE, round(COLUMNS * CHARACTER) + 2 * EDGE
     last = max(0, len(shown) - HEIGHT) * LINE
@@ -112,7 +112,7 @@ def unknown_tasks(record: str) -> list[str]:
     return sorted({one for one in shown if one not in names and not any(name.rpartition(" | ")[2] == one for name in names)})
 
 
-# --- the dashboard, which tests/watch/picture.py draws with a real Prometheus
+# --- picture of the dashboard, which tests/watch/picture.py draws with a real Prometheus
 
 
 def panels_without_picture() -> list[str]:
@@ -122,7 +122,7 @@ def panels_without_picture() -> list[str]:
     return [title for title in titles if f">{html.escape(title)}</text>" not in shown]
 
 
-# --- the architecture
+# --- picture of the architecture
 
 BLUE, GREEN, AMBER, SLATE, VIOLET = ("#dbeafe", "#1d4ed8"), ("#dcfce7", "#15803d"), ("#fef3c7", "#b45309"), ("#f1f5f9", "#475569"), ("#ede9fe", "#6d28d9")
 
@@ -133,13 +133,13 @@ def names(folder: str, pattern: str) -> list[str]:
 
 
 def engine() -> list[str]:
-    """Return the directories of the engine."""
+    """Return the names of the engine's directories."""
     folder = ROOT / "plugins" / "module_utils" / "engine"
     return sorted(path.name for path in folder.iterdir() if (path / "__init__.py").is_file())
 
 
 def wrapped(words: list[str], width: int) -> list[str]:
-    """Return words in lines of so many characters."""
+    """Return words, wrapped into lines of at most that many characters."""
     lines = [""]
     for word in words:
         if lines[-1] and len(lines[-1]) + len(word) + 2 > width:
@@ -158,7 +158,7 @@ def box(x: int, y: int, width: int, height: int, title: str, lines: list[str], c
 
 
 def arrow(x1: int, y1: int, x2: int, y2: int, words: str = "") -> list[str]:
-    """Return an arrow, with words at its middle."""
+    """Return an arrow with a label at its middle."""
     out = [f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="#334155" stroke-width="1.5" marker-end="url(#a)"/>']
     if words:
         out.append(f'<text x="{(x1 + x2) // 2}" y="{(y1 + y2) // 2 - 6}" font-size="11" text-anchor="middle" fill="#334155">{html.escape(words)}</text>')
@@ -166,7 +166,7 @@ def arrow(x1: int, y1: int, x2: int, y2: int, words: str = "") -> list[str]:
 
 
 def architecture() -> str:
-    """Return the drawing: controller, host and VM, and what runs where."""
+    """Return the drawing: controller, host and VM, and what runs on each."""
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1060 620" font-family="system-ui, sans-serif" font-size="14" fill="#0f172a">', NOTE.strip(),
         "<title>The parts of vgpu.kvm on controller, host and VM</title>",
@@ -197,10 +197,10 @@ def architecture() -> str:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--take", type=Path, help="what 'make demo' printed")
+    parser.add_argument("--take", type=Path, help="file with the output of 'make demo'")
     options = parser.parse_args()
     if options.take:
         RECORD.write_text(take(options.take.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Rules of this project that no linter knows. Prints every breach as path:line: text; exit status 1 if there is one.
+"""Checks rules of this project that no linter covers. Prints each breach as path:line: text; the exit status is 1 if a rule is broken.
 
-1. What users get (plugins, roles, playbooks) does not know of the twin that it is tested on.
-2. No ``except:`` and no ``except Exception:`` there: an error that was not foreseen must be seen.
-3. Nobody sleeps for a fixed time: only the engine's polling (base/clock.py) calls sleep, and no task pauses.
-4. No shell: ``ansible.builtin.shell`` and ``shell=True`` are out.
+1. Shipped content (plugins, roles, playbooks) does not mention the twin on which it is tested.
+2. Shipped code has no ``except:`` and no ``except Exception:``, because they hide unexpected errors.
+3. No code sleeps for a fixed time: only the engine's polling (base/clock.py) calls sleep, and no task pauses.
+4. Nothing uses a shell: neither ``ansible.builtin.shell`` nor ``shell=True``.
 5. Roles read ``ansible_facts['x']``, never injected facts, and no task ignores its errors.
-6. Nothing is left half done: no to-do marks. Every Python file has postponed annotations.
-7. No paths of a developer's machine and no package registry's host name.
-8. A role creates, changes and removes a directory of its own below one that the operator named, never that one.
+6. No file contains to-do marks. Every Python file has postponed annotations.
+7. No file contains paths of a developer's machine or the host name of a package registry.
+8. A role creates, changes and removes only its own directory below a directory that the operator named, never the named directory itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ("plugins/", "roles/", "playbooks/")
 POLLING = "plugins/module_utils/engine/base/clock.py"
 
-# (where, what it must not match, what to say)
+# Each text rule has the paths to check, the forbidden pattern, and the message.
 MACHINE = re.compile(r"(?<![\w./~$}-])/wor" + r"k/|/root/\.py" + r"env|files\.python" + r"hosted\.org|\bpypi\." + r"org\b")
 TEXT_RULES = (
     (SHIPPED, re.compile(r"\btwins?\b|twin[-_]", re.IGNORECASE), "names the twin; nothing that users get may know of it"),
@@ -46,13 +46,13 @@ YAML_RULES = (
 
 
 def listed() -> list[str]:
-    """Return the paths that git would carry."""
+    """Return the paths that git would track."""
     out = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard"], check=True, stdout=subprocess.PIPE).stdout
     return sorted(name for name in out.decode().split("\0") if name and (ROOT / name).is_file())
 
 
 def python_breaches(name: str, text: str) -> list[tuple[int, str]]:
-    """Return (line, text) for each breach that takes a parser to see."""
+    """Return (line, text) for each breach that only a parser can find."""
     found = []
     tree = ast.parse(text, filename=name)
     shipped = name.startswith(SHIPPED)
@@ -76,7 +76,7 @@ def python_breaches(name: str, text: str) -> list[tuple[int, str]]:
 
 
 def breaches(name: str, text: str) -> list[tuple[int, str]]:
-    """Return (line, text) for each rule that the file *name* with this *text* breaks."""
+    """Return (line, text) for each rule that this *text* of the file *name* breaks."""
     found = []
     lines = text.splitlines()
     for where, pattern, message in TEXT_RULES:
@@ -91,7 +91,7 @@ def breaches(name: str, text: str) -> list[tuple[int, str]]:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     bad = files = 0
     for name in listed():
         try:

@@ -2,9 +2,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Find interpreters of given Python releases.
 
-Looked at, in this order: the variable VGPU_PYTHON311 (…313) for 3.11 (…3.13); the interpreter that runs this;
-``pythonX.Y`` on PATH; pyenv's versions. An interpreter counts only if it starts, is of that release and can make
-environments: a version manager leaves stand-ins on PATH that refuse to start, and Debian ships Python without ensurepip.
+The search order is: the variable VGPU_PYTHON311 (…313) for 3.11 (…3.13), the interpreter that runs this script,
+``pythonX.Y`` on PATH, pyenv's versions. An interpreter counts only if it starts, has the requested release and can create
+environments: a version manager puts wrappers on PATH that refuse to start, and Debian ships Python without ensurepip.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def candidates(release: str) -> list[str]:
     found = [os.environ.get("VGPU_PYTHON" + release.replace(".", ""), "")]
     if sys.prefix == sys.base_prefix:
         found.append(sys.executable)
-    # Inside an environment: the interpreter that it was made from.
+    # Inside an environment, this is the interpreter from which the environment was created.
     found.append(getattr(sys, "_base_executable", ""))
     found.append(shutil.which(f"python{release}") or "")
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
@@ -34,7 +34,7 @@ def candidates(release: str) -> list[str]:
 
 @functools.lru_cache(maxsize=None)
 def probe(path: str) -> tuple[str, str] | None:
-    """Return (release, real path) of the interpreter at *path*, or None if it is of no use."""
+    """Return (release, real path) of the interpreter at *path*, or None if it is unusable."""
     try:
         done = subprocess.run([path, "-c", PROBE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):

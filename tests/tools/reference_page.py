@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Writes docs/reference.md: all playbooks, roles and modules, each with its own first line; ``--check`` fails if it differs."""
+"""Writes docs/reference.md: all playbooks, roles and modules with a short description of each. ``--check`` fails if the page is out of date."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-from made_page import put  # noqa: E402  (found through the line above)
+from made_page import put  # noqa: E402  (the line above extends sys.path)
 
 PAGE = ROOT / "docs" / "reference.md"
 HEAD = """<!--
@@ -33,12 +33,12 @@ all modules. All settings: [variables](variables.md). The command on a host: [vg
 
 
 def table(kind: str, rows: list[tuple[str, str]]) -> list[str]:
-    """Return a table of names and what each of them does."""
+    """Return a table of names and their descriptions."""
     return ["", f"## {kind}s", "", f"| {kind.lower()} | does |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)]
 
 
 def playbooks() -> list[tuple[str, str]]:
-    """Return each playbook with the names of its plays, without those that only read settings."""
+    """Return each playbook with the names of its plays, except plays that only read settings."""
     found = []
     for path in sorted((ROOT / "playbooks").glob("*.yml")):
         names = [play["name"] for play in yaml.safe_load(path.read_text(encoding="utf-8"))]
@@ -67,13 +67,13 @@ def modules() -> list[tuple[str, str]]:
 
 
 def page() -> str:
-    """Return the page."""
+    """Return docs/reference.md."""
     lines = [*table("Playbook", playbooks()), *table("Role", roles()), *table("Module", modules())]
     return HEAD + "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     good = put(PAGE, page(), parser.parse_args().check, "the documentation", "is out of date: run tests/tools/reference_page.py")

@@ -2,13 +2,13 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Write the roles' READMEs and docs/variables.md from their argument specs.
 
-What stands between the markers of roles/<role>/README.md comes from meta/argument_specs.yml and defaults/main.yml; the
-rest of the file is written by hand and stays. A README that is not there yet is begun. docs/variables.md has each public
-variable (vgpu_*) once, with the roles' own names of it.
+The text between the markers of roles/<role>/README.md comes from meta/argument_specs.yml and defaults/main.yml. The rest
+of the file is written by hand and stays. The tool creates missing READMEs. docs/variables.md lists each public variable
+(vgpu_*) once, with the roles' own names of it.
 
-With --check nothing is written; the exit status is 1 if a README is not what would be written, or if the sources don't
-agree with each other: a default without a description, a description without a default, a layout that one role
-describes otherwise than another.
+With --check nothing is written; the exit status is 1 if a README or docs/variables.md is out of date, or if the sources
+disagree: a default without a description, a description without a default, or a layout that two roles describe
+differently.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = ROOT / "docs" / "variables.md"
 BEGIN = "<!-- Begin: written by tests/tools/role_readmes.py from meta/argument_specs.yml -->"
-# How a default begins that comes from a public variable, or in VMs from another one.
+# The start of a default that comes from a public variable, or, in VMs, from another public variable.
 PUBLIC = re.compile(r"\{\{ (?:\((?P<guest>vgpu_\w+) if driver_kind == 'guest'.* else )?(?P<public>vgpu_\w+)")
 END = "<!-- End: written by tests/tools/role_readmes.py -->"
 HEADER = """<!--
@@ -34,7 +34,7 @@ SPDX-FileCopyrightText: The vgpu.kvm authors
 
 
 class Role:
-    """What a role's files say of it."""
+    """A role's argument specs, defaults and README."""
 
     def __init__(self, folder: Path) -> None:
         self.name = folder.name
@@ -45,28 +45,28 @@ class Role:
 
     @property
     def main(self) -> dict:
-        """The main entry point's options."""
+        """Return the options of the role's main entry point."""
         return self.entries["main"].get("options", {})
 
     @property
     def options(self) -> dict:
-        """The options of all entry points."""
+        """Return the options of all entry points of the role."""
         return {name: option for entry in self.entries.values() for name, option in entry.get("options", {}).items()}
 
     @property
     def public(self) -> dict[str, str]:
-        """By name of a variable the public one that its default comes from."""
+        """Return, by name of a role's variable, the public variable from which its default comes."""
         found = {name: PUBLIC.match(str(default)) for name, default in self.defaults.items()}
         return {name: one.group("public") for name, one in found.items() if one}
 
     @property
     def of_guests(self) -> dict[str, str]:
-        """The same, of those variables that have another public name in VMs."""
+        """Return, by name of a role's variable, the public variable for VMs, if VMs have their own."""
         found = {name: PUBLIC.match(str(default)) for name, default in self.defaults.items()}
         return {name: one.group("guest") for name, one in found.items() if one and one.group("guest")}
 
     def errors(self) -> list[str]:
-        """Where specs and defaults don't agree."""
+        """Return the disagreements between specs and defaults."""
         found = []
         for name in sorted(set(self.defaults) - set(self.options)):
             found.append(f"roles/{self.name}: the default of {name} is not described in meta/argument_specs.yml")
@@ -81,35 +81,35 @@ class Role:
 
 
 def read_roles() -> list[Role]:
-    """All roles that describe their options."""
+    """Return all roles with argument specs."""
     return [Role(path.parent.parent) for path in sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))]
 
 
 def shown(value: object) -> str:
-    """A default as Markdown code, short enough for a table."""
+    """Return a default as Markdown code, on one line for a table."""
     text = value if isinstance(value, str) and value else yaml.safe_dump(value, default_flow_style=True, width=1000)
     text = text.replace("...", "").strip()
     return "`" + text.replace("|", "\\|") + "`"
 
 
 def words(description: object) -> str:
-    """A description as one paragraph."""
+    """Return a description as one paragraph."""
     lines = description if isinstance(description, list) else [description]
     return " ".join(str(line).strip() for line in lines).replace("|", "\\|")
 
 
 def kind_of(option: dict) -> str:
-    """An option's type in words."""
+    """Return an option's type as text."""
     return option.get("type", "str") + (" of " + option["elements"] if "elements" in option else "")
 
 
 def choices_of(option: dict) -> str:
-    """A sentence with an option's choices, if it has any."""
+    """Return a sentence with an option's choices, or an empty text."""
     return " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "." if "choices" in option else ""
 
 
 def rows(options: dict, defaults: dict, prefix: str = "") -> list[str]:
-    """Table rows of the options, sub-options behind their parents."""
+    """Return table rows of the options. The rows of suboptions follow their parent's row."""
     lines = []
     for name, option in options.items():
         if name in defaults:
@@ -126,7 +126,7 @@ def rows(options: dict, defaults: dict, prefix: str = "") -> list[str]:
 
 
 def section(role: Role) -> str:
-    """The part of the README between the markers."""
+    """Return the part of the README between the markers."""
     lines = []
     for entry, spec in role.entries.items():
         if entry != "main":
@@ -143,7 +143,7 @@ def section(role: Role) -> str:
 
 
 def expected(role: Role) -> str:
-    """The README as it should be; raises ValueError if the markers are broken."""
+    """Return the expected README. Raises ValueError if the markers are broken."""
     if not role.readme.exists():
         return f"{HEADER}# vgpu.kvm.{role.name}\n\n{section(role)}\n"
     text = role.readme.read_text()
@@ -153,7 +153,7 @@ def expected(role: Role) -> str:
 
 
 def constant(default: str) -> str:
-    """What an expression such as {{ vgpu_x | default(0) }} comes to without the public variable."""
+    """Return the value of an expression such as {{ vgpu_x | default(0) }} if the public variable is not set."""
     text = default.strip("{} ")
     while text.startswith(("vgpu_", "(vgpu_")):
         text = text.partition("| default(")[2].rpartition(")")[0]
@@ -161,7 +161,7 @@ def constant(default: str) -> str:
 
 
 def variable_rows(roles: list[Role]) -> list[str]:
-    """A row for each public variable. The roles that an operator runs describe it best."""
+    """Return a row for each public variable. The descriptions of the roles host and guest, which operators run, take precedence."""
     described: dict[str, dict] = {}
     own: dict[str, dict[str, str]] = {}
     for role in sorted(roles, key=lambda role: role.name not in ("host", "guest")):
@@ -184,7 +184,7 @@ def variable_rows(roles: list[Role]) -> list[str]:
 
 
 def variables_page(roles: list[Role]) -> str:
-    """docs/variables.md as it should be; raises ValueError if the markers are broken."""
+    """Return the expected docs/variables.md. Raises ValueError if the markers are broken."""
     text = VARIABLES.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError("docs/variables.md: the two markers are not there once each and in order")
@@ -194,7 +194,7 @@ def variables_page(roles: list[Role]) -> str:
 
 
 def layouts_differ(roles: list[Role]) -> list[str]:
-    """Roles whose *_layout has other parts than the first one's."""
+    """Return the roles whose *_layout has other suboptions than that of the first role."""
     found, first = [], None
     for role in roles:
         for name, option in role.main.items():
@@ -208,9 +208,9 @@ def layouts_differ(roles: list[Role]) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check all READMEs."""
+    """Write or check all READMEs of roles and docs/variables.md."""
     parser = argparse.ArgumentParser(description="Write the roles' READMEs and docs/variables.md from their argument specs.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if anything is not as it should be")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if a file is out of date or the sources disagree")
     options = parser.parse_args(arguments)
     roles = read_roles()
     missing = sorted(

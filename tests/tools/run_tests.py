@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Run all nox sessions and count what they found. This is `make test`.
+"""Run all nox sessions and count their tests. This is `make test`.
 
-Every session runs, also after another one failed: three side by side, at most two of which boot machines. Each line is shown as it
-comes, with the time since the start. At the end comes a table of the sessions, then what failed (the names of tests, or what
-was printed last where there are none) and what could not run, and the last line is ``N passed, N failed``: all tests of pytest,
-all sanity tests, and one for each linter. Exit status 1 if anything failed.
+Every session runs, even if another one fails: three in parallel, at most two of which boot machines. Each line of output appears
+at once, with the time since the start. The summary is a table of the sessions, then the failures (names of tests, or the last
+output of a session without named tests) and the steps that cannot run. The last line is ``N passed, N failed``: all tests of
+pytest, all sanity tests, and one for each linter. The exit status is 1 if anything failed.
 
 An interruption (Ctrl-C, SIGTERM, SIGHUP) ends the sessions and the machines that they booted.
 """
@@ -31,18 +31,18 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / ".build" / "results"
 TWIN = ROOT / "tests" / "twin" / "twin"
 INTERRUPTED = threading.Event()
-GRACE = 20  # seconds that interrupted sessions get
-# The plain run. What takes much longer, or kills at random moments, must be named: system-long, awx, runner, release-twin, libvirt, operations,
-# drivers, boot-loaders, guest, guest-molecule, fleet, watch, watch-machine, tutorials-machine, misbehaving, in_use, nvswitch, faults, crash, crash-short;
-# molecule, whose steps are part of session life; coverage and units-2.19, which are session engine once more; and bench, which needs the machine for itself.
-# Sessions with machines come before the long ones without: the last session of a run has the cores for itself, and the shorter it is, the less they
-# idle. Linters come first, because their errors are the usual ones; they also bridge the time in which `system` builds the image that `life` needs.
+GRACE = 20  # seconds that interrupted sessions have to end
+# Sessions of the plain run. Sessions that take much longer, or that kill at random moments, run only by name: system-long, awx, runner, release-twin,
+# libvirt, operations, drivers, boot-loaders, guest, guest-molecule, fleet, watch, watch-machine, tutorials-machine, misbehaving, in_use, nvswitch, faults,
+# crash, crash-short; molecule, whose steps are part of session life; coverage and units-2.19, which repeat session engine; and bench, which needs the whole
+# machine. Sessions with machines come before the long ones without: the last session has the cores for itself, so a short one leaves them idle for less
+# time. Linters come first, because their errors are the most frequent; they also run while `system` builds the image that `life` needs.
 SESSIONS = (
     *("system", "lint", "docs", "site", "life", "twin_unit", "engine", "twin", "sanity-2.18", "faults-short", "sanity-2.19", "sanity-2.21"),
     *("units-2.18", "units-2.21", "fuzz", "tutorials", "release", "report", "clouds"),
 )
-# Three run side by side on two cores, because each waits at times: for a download, a boot, a guest's answer, a timeout that is tested. More than
-# two with machines would slow each other down: QEMU and the controller need a core for each, and 2 GiB.
+# Three sessions run in parallel on two cores, because each waits at times: for a download, a boot, a guest's answer, or a tested timeout. More than
+# two with machines would slow each other down: QEMU and the controller need a core for each machine, and 2 GiB.
 SIDE_BY_SIDE = 3
 WITH_MACHINES = 2
 WITHOUT_MACHINES = (
@@ -53,7 +53,7 @@ WITHOUT_MACHINES = (
 
 @dataclass
 class Outcome:
-    """What one session did."""
+    """The result of one session."""
 
     name: str
     seconds: float = 0.0
@@ -65,7 +65,7 @@ class Outcome:
 
 
 def collect(name: str, status: int, seconds: float, lines: list[str], said: Iterable[str] = ()) -> Outcome:
-    """Sum up a session from the *lines* of its result file, its exit *status*, and what it *said* last."""
+    """Sum up a session from the *lines* of its result file, its exit *status*, and its last output *said*."""
     outcome = Outcome(name, seconds)
     unnamed = False
     for line in lines:
@@ -102,9 +102,9 @@ def command(name: str) -> list[str]:
 
 
 def run_session(name: str, start: float, running: dict[str, subprocess.Popen[str]]) -> Outcome | None:
-    """Run one session, showing its output, and return what it did, or None after an interruption.
+    """Run one session and show its output. Return its outcome, or None after an interruption.
 
-    Meanwhile the session is among *running*, in a process group of its own.
+    While it runs, the session is in *running* and has its own process group.
     """
     if INTERRUPTED.is_set():
         return None
@@ -117,7 +117,7 @@ def run_session(name: str, start: float, running: dict[str, subprocess.Popen[str
     ) as process:
         running[name] = process
         for line in process.stdout or ():
-            # One write, or the lines of two sessions run into each other.
+            # A single write keeps the lines of parallel sessions apart.
             print(f"{clock(time.monotonic() - start)} {name} | {line.rstrip()}\n", end="", flush=True)
             if line.strip():
                 said.append(line.rstrip())
@@ -127,10 +127,10 @@ def run_session(name: str, start: float, running: dict[str, subprocess.Popen[str
 
 
 class Queue:
-    """Sessions that wait for their turn, and the outcomes of those that ran."""
+    """Sessions that wait for their turn, and the outcomes of finished ones."""
 
     def __init__(self, names: Iterable[str], run: Callable[[str], Outcome | None]) -> None:
-        """*run* runs one session; it returns None after an interruption."""
+        """Store the function *run*, which runs one session and returns None after an interruption."""
         self.order = list(names)
         self.waiting = list(self.order)
         self.run = run
@@ -139,12 +139,12 @@ class Queue:
         self.changed = threading.Condition()
 
     def next(self) -> str | None:
-        """The first that may start now: a session with machines only while few enough of them run."""
+        """Return the first session that may start now. A session with machines may start only while few enough of them run."""
         busy = sum(has_machines(name) for name in self.active)
         return next((name for name in self.waiting if busy < WITH_MACHINES or not has_machines(name)), None)
 
     def work(self) -> None:
-        """Run one session after the other, until none waits."""
+        """Run one session after another until no session waits."""
         while True:
             with self.changed:
                 self.changed.wait_for(lambda: not self.waiting or self.next())
@@ -163,7 +163,7 @@ class Queue:
                     self.changed.notify_all()
 
     def results(self) -> list[Outcome]:
-        """The outcomes, in the order of the sessions."""
+        """Return the outcomes in the order of the sessions."""
         return [self.outcomes[name] for name in self.order if name in self.outcomes]
 
 
@@ -173,7 +173,7 @@ def has_machines(name: str) -> bool:
 
 
 def end(running: dict[str, subprocess.Popen[str]]) -> None:
-    """Interrupt the sessions that run, with all that they started; kill what is left of them after GRACE."""
+    """Interrupt the running sessions and all their processes. Kill those that still run after GRACE."""
     groups = [process.pid for process in running.values()]
     deadline = time.monotonic() + GRACE
     for number in (signal.SIGINT, signal.SIGKILL):
@@ -185,7 +185,7 @@ def end(running: dict[str, subprocess.Popen[str]]) -> None:
 
 
 def alive(group: int) -> bool:
-    """Return whether a process of the group is left."""
+    """Return whether a process of the group still exists."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -194,13 +194,13 @@ def alive(group: int) -> bool:
 
 
 def machines() -> set[str]:
-    """Return the names of this clone's machines that are up."""
+    """Return the names of this clone's running machines."""
     listed = subprocess.run([str(TWIN), "list"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False).stdout
     return {line.split("\t")[0] for line in listed.splitlines() if "\tup " in line}
 
 
 def summary(outcomes: list[Outcome]) -> list[str]:
-    """Return the closing lines."""
+    """Return the lines of the summary of all sessions."""
     lines = ["", f"{'session':<14}{'time':>7}{'passed':>8}{'failed':>8}{'skipped':>9}"]
     lines += [f"{o.name:<14}{clock(o.seconds):>7}{o.passed:>8}{o.failed:>8}{o.skipped:>9}" for o in outcomes]
     lines.append("")
@@ -213,12 +213,12 @@ def summary(outcomes: list[Outcome]) -> list[str]:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description="Run the tests of the collection.")
     parser.add_argument("sessions", nargs="*", metavar="SESSION", help=f"sessions to run (default: {' '.join(SESSIONS)})")
     names = parser.parse_args().sessions or list(SESSIONS)
     start = time.monotonic()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all end it; sessions must not inherit an ignored Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all three signals end the run; sessions must not inherit an ignored Ctrl-C
         signal.signal(number, signal.default_int_handler)
     up = machines()
     running: dict[str, subprocess.Popen[str]] = {}
@@ -228,7 +228,7 @@ def main() -> int:
             for lane in [pool.submit(queue.work) for dummy in range(SIDE_BY_SIDE)]:
                 lane.result()
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not leave machines behind
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave machines behind
             INTERRUPTED.set()
             print("interrupted: ending sessions and machines", flush=True)
             end(running)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Prepare a home folder in which ansible-test needs nothing but the machine's package index.
+"""Prepare a home directory in which ansible-test needs only the machine's package index.
 
-ansible-test gives each sanity test a virtual environment of its own. Into an empty one it puts pip with a script that it
-downloads from a host of its own, unless the script lies in ``~/.ansible/test/cache/get_pip_<version>.py``. Where only a
-Python package index can be reached, that download fails. This writes such a script: it takes pip's wheel from the index,
-with the pip of the running interpreter, and lets that wheel install itself.
+ansible-test creates a virtual environment for each sanity test. It installs pip there with a script that it downloads from
+its own host, unless ``~/.ansible/test/cache/get_pip_<version>.py`` exists. That download fails on a machine that reaches
+only a Python package index. This tool writes such a script and downloads pip's wheel from the index with the running
+interpreter's pip; the script lets the wheel install itself.
 
-ansible-test also drops PIP_* from the environment, so the configuration that pip has here is written down for it.
+ansible-test also drops PIP_* from the environment, so this tool writes pip's current configuration into a file.
 
-Prints the home folder, to be given to ansible-test as HOME.
+The tool prints the home directory, for use as HOME of ansible-test.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ sys.exit(main(["install", "--upgrade", "--find-links", HERE] + arguments))
 
 
 def cache_home() -> Path:
-    """Return the project's folder for what outlives a clone."""
+    """Return the project's cache directory, which is shared by all clones."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vgpu-kvm"
 
 
 def pip_version(python: str) -> str:
-    """Return the pip version that the ansible-test of *python* asks for."""
+    """Return the pip version that the ansible-test of *python* expects."""
     found = subprocess.run(
         [python, "-c", "import ansible_test, os; print(os.path.dirname(ansible_test.__file__))"],
         check=True,
@@ -59,7 +59,7 @@ def pip_version(python: str) -> str:
 
 
 def write_pip_config(python: str, home: Path) -> None:
-    """Write down the configuration that pip has now (files and environment) for a pip that sees neither."""
+    """Write pip's current configuration (from files and the environment) into *home*, where ansible-test's pip reads it."""
     out = subprocess.run(
         [python, "-m", "pip", "--disable-pip-version-check", "config", "list"],
         check=True,
@@ -76,14 +76,14 @@ def write_pip_config(python: str, home: Path) -> None:
             sections.setdefault(section, {})[key] = text.strip().replace("\n", "\n    ")
     path = home / ".config" / "pip" / "pip.conf"
     path.parent.mkdir(parents=True, exist_ok=True)
-    # An index address can hold a password.
+    # The URL of a package index can contain a password.
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         for section, values in sections.items():
             file.write(f"[{section}]\n" + "".join(f"{key} = {text}\n" for key, text in values.items()))
 
 
 def seed(python: str, home: Path) -> None:
-    """Put pip's wheel and the script into ansible-test's cache under *home*."""
+    """Put pip's wheel and the script into ansible-test's cache below *home*."""
     version = pip_version(python)
     cache = home / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
@@ -93,15 +93,15 @@ def seed(python: str, home: Path) -> None:
             [python, "-m", "pip", "--disable-pip-version-check", "download", "-q", "--no-deps", "-d", str(cache), f"pip=={version}"],
             check=True,
         )
-    # The name is ansible-test's, see bootstrap() in its requirements.py.
+    # ansible-test defines this name: see bootstrap() in its requirements.py.
     script = cache / f"get_pip_{version.replace('.', '_')}.py"
     script.write_text(GET_PIP.format(wheel=wheel), encoding="utf-8")
 
 
 def main() -> int:
-    """Run as a program."""
-    parser = argparse.ArgumentParser(description="Prepare a home folder for ansible-test.")
-    parser.add_argument("python", help="interpreter whose ansible-test is to be prepared")
+    """Run the command-line program."""
+    parser = argparse.ArgumentParser(description="Prepare a home directory for ansible-test.")
+    parser.add_argument("python", help="interpreter of the environment that has ansible-test")
     python = parser.parse_args().python
     home = cache_home() / "ansible-test"
     home.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The sessions of `make test` that are a list of steps. noxfile.py makes nox sessions of them, and has those that decide something."""
+"""The sessions of `make test` that are lists of steps. noxfile.py turns them into nox sessions, and defines the sessions that need logic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """A command, or pytest with these arguments (tests: its tests are counted). where: root, mirror (the collection's copy) or extensions."""
+    """A step of a session: a command, or a run of pytest.
+
+    arguments: of the command or of pytest.
+    where: root, mirror (the collection's copy) or extensions.
+    tests: whether the step runs pytest, whose tests are counted.
+    """
 
     name: str
     arguments: tuple[str, ...]
@@ -34,7 +39,15 @@ def molecule(scenario: str) -> Step:
 
 @dataclass(frozen=True)
 class Session:
-    """venv: of requirements/<venv>.txt; machines: built before the steps; collection, importable: for Ansible, and for Python."""
+    """A session and its needs.
+
+    does: description for docs/testing.md, without a full stop.
+    venv: environment, from requirements/<venv>.txt.
+    machines: systems whose machines are built before the steps.
+    collection: whether Ansible finds the collection's copy.
+    importable: whether Python finds the collection's copy.
+    java: whether the session needs a Java runtime.
+    """
 
     name: str
     does: str

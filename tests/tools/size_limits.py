@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Limits for the size of what plugins/module_utils and the pages have. Prints each breach as path:line: text; exit status 1 if there is one.
+"""Checks size limits of plugins/module_utils and of the pages. Prints each breach as path:line: text; the exit status is 1 if a limit is exceeded.
 
 1. A file has at most 350 lines.
-2. A function has at most 60 lines, its docstring and the functions inside it included.
-3. A call has at most 5 positional arguments, of whatever function or class: name the others. (``*words`` counts as one.)
-4. A page has at most 250 lines, and all pages together at most 25,000 words: what stands between spaces and has a letter or a digit. Generated pages and
-   parts, comments, and screens (blocks of ``text`` and ``json``) do not count.
+2. A function has at most 60 lines, including its docstring and its nested functions.
+3. A call of any function or class has at most 5 positional arguments: name the others. (``*words`` counts as one.)
+4. A page has at most 250 lines, and all pages together at most 25,000 words. A word is a text between spaces that has a letter or a digit. Generated
+   pages and parts, comments, and screens (blocks of ``text`` and ``json``) do not count.
 
-STILL lists what is over a limit today. An entry that is no longer needed is a breach itself.
+STILL lists today's exceptions. An exception that is no longer needed is a breach, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NOT_COUNTED = re.compile(
     r"<!-- Begin: .*?<!-- End: [^>]*-->|<!-- table -->.*?<!-- end -->|<!--.*?-->|^```(?:text|json)\n.*?^```|^```\w*$", re.DOTALL | re.MULTILINE
 )
 
-# (file below module_utils, what is too large there).
+# (file below module_utils, which limit it exceeds)
 STILL: frozenset[tuple[str, str]] = frozenset(
     {
     }
@@ -37,14 +37,14 @@ STILL: frozenset[tuple[str, str]] = frozenset(
 
 @functools.lru_cache(maxsize=None)
 def over(name: str, text: str) -> list[tuple[int, str]]:
-    """What is too large in one file; the tests read the same files again and again."""
+    """Return the breaches in one file. The result is cached, because the tests read the same files several times."""
     tree = ast.parse(text, filename=name)
     file = [(1, f"has more than {LINES} lines")] if len(text.splitlines()) > LINES else []
     return [*file, *functions(tree), *calls(tree)]
 
 
 def calls(tree: ast.Module) -> list[tuple[int, str]]:
-    """Calls with too many positional arguments."""
+    """Return the calls with too many positional arguments."""
     return [
         (node.lineno, f"calls {ast.unparse(node.func)} with more than {POSITIONAL} positional arguments")
         for node in ast.walk(tree)
@@ -53,7 +53,7 @@ def calls(tree: ast.Module) -> list[tuple[int, str]]:
 
 
 def functions(tree: ast.Module) -> list[tuple[int, str]]:
-    """Functions that are too long."""
+    """Return the functions that exceed the limit of lines."""
     return [
         (node.lineno, f"function {node.name} has more than {FUNCTION} lines")
         for node in ast.walk(tree)
@@ -62,7 +62,7 @@ def functions(tree: ast.Module) -> list[tuple[int, str]]:
 
 
 def pages(root: Path = ROOT) -> list[str]:
-    """What is too large in the pages that people write."""
+    """Return the size breaches of handwritten pages."""
     texts = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for pattern in PAGES for path in sorted(root.glob(pattern))}
     texts = {name: text for name, text in texts.items() if name not in GENERATED_PAGES}
     found = [f"{name}:1: has more than {PAGE_LINES} lines" for name, text in texts.items() if len(text.splitlines()) > PAGE_LINES]
@@ -71,7 +71,7 @@ def pages(root: Path = ROOT) -> list[str]:
 
 
 def breaches(folder: Path = FOLDER, still: frozenset[tuple[str, str]] = STILL) -> list[str]:
-    """Each breach as path:line: text, and each entry of *still* that is not needed."""
+    """Return each breach as path:line: text, and each entry of *still* that is no longer needed."""
     found = []
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder).as_posix()
@@ -82,7 +82,7 @@ def breaches(folder: Path = FOLDER, still: frozenset[tuple[str, str]] = STILL) -
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     found = breaches() + pages()
     print("\n".join([*found, f"{len(found)} breaches"]))
     return 1 if found else 0

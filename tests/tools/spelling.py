@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Checks the spelling of the repository by codespell, which must stand beside this Python; exit status 1 if there is an error.
+"""Checks the repository's spelling with codespell from this Python's environment. The exit status is 1 if it finds an error.
 
-All files are checked for misspelled words, and what ships and its pages for US English. First codespell must find planted errors.
-spelling.txt has the words that are right here.
+The tool checks all files for misspelled words, and shipped files and pages for US English. First, codespell must find planted errors.
+spelling.txt lists words that are correct here.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ PLANTED = "The drvier recieves the colour of the licence.\n"  # codespell:ignore
 
 
 def codespell(dictionaries: str, *paths: str) -> list[str]:
-    """The errors that codespell reports in these paths."""
+    """Return the errors that codespell reports in these paths."""
     words = [str(Path(sys.executable).with_name("codespell")), "--builtin", dictionaries, "--ignore-words", "tests/tools/spelling.txt", "--skip", SKIP]
     ended = subprocess.run([*words, *paths], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     return ended.stdout.splitlines()
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     with tempfile.TemporaryDirectory() as folder:
         planted = Path(folder) / "page.md"
         planted.write_text(PLANTED, encoding="utf-8")

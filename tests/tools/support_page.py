@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Writes the tables of GPUs, drivers and ansible-core into README.md, docs/support.md and docs/distributions.md; ``--check`` fails if they differ.
+"""Writes the tables of GPUs, drivers and ansible-core into README.md, docs/support.md and docs/distributions.md. ``--check`` fails if one is out of date.
 
-The data: tests/tools/support.yml, noxfile.py, the engine's table of GPUs and its table of drivers that do not fit.
+The data come from tests/tools/support.yml, noxfile.py, the engine's table of GPUs and the engine's table of incompatible drivers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "tools"), str(ROOT / "plugins" / "module_utils")]
 
-from engine.driver import compatibility  # noqa: E402  (found through the line above)
+from engine.driver import compatibility  # noqa: E402  (the line above extends sys.path)
 from engine.hardware import boards  # noqa: E402
 from made_page import put  # noqa: E402
 
@@ -28,7 +28,7 @@ VENDOR_VFIO = (6, 8)
 
 
 class Generation:
-    """A GPU of a generation, of no particular model unless one is named, for the table of drivers."""
+    """A GPU of a generation, for queries of the table of drivers. It has no particular model, unless *one* names it."""
 
     address = ""
 
@@ -38,7 +38,7 @@ class Generation:
         self.one = one
 
     def answers_to(self, word: str) -> bool:
-        """Whether the table means this model."""
+        """Return whether a model in the table is this model."""
         return word == self.one
 
 
@@ -53,12 +53,12 @@ def generations() -> dict[str, tuple[list[str], bool]]:
 
 
 def framework(kernel: str, virtual: bool) -> str:
-    """Return the framework of GPUs on a kernel."""
+    """Return the framework that GPUs use on a kernel: VFIO or mdev."""
     return "VFIO" if virtual and tuple(map(int, kernel.split("."))) >= VENDOR_VFIO else "mdev"
 
 
 def branches(generation: str, kernel: str, model: str = "") -> str:
-    """Return the driver branches whose newest release nothing is known against: 535-580, or a dash."""
+    """Return the driver branches whose newest release has no known conflict, such as 535–580, or a dash."""
     gpu = Generation(generation, model)
     good = [
         branch for branch, release in DATA["branches"].items()
@@ -68,7 +68,7 @@ def branches(generation: str, kernel: str, model: str = "") -> str:
 
 
 def matrix() -> str:
-    """Return the table: a row for each GPU generation, a column for each distribution."""
+    """Return the table with a row for each GPU generation and a column for each distribution."""
     booted = {(one["gpu"], one["system"]) for one in DATA["booted"]}
     lines = ["| GPU generation | " + " | ".join(one["name"] for one in DATA["systems"]) + " |", "|---" * (len(DATA["systems"]) + 1) + "|"]
     for generation, (_models, virtual) in generations().items():
@@ -82,14 +82,14 @@ def matrix() -> str:
 
 
 def booted() -> str:
-    """Return the table of what was booted, each row with its test."""
+    """Return the table of booted combinations, each row with its test."""
     lines = ["| GPU generation | distribution | emulated models | test |", "|---|---|---|---|"]
     lines += [f"| {one['gpu']} | {one['system']} | {one['models']} | `{one['test']}` |" for one in DATA["booted"]]
     return "\n".join(lines) + "\n"
 
 
 def models() -> str:
-    """Return the table of models; a model with other branches than its generation has them in brackets."""
+    """Return the table of models. Brackets after a model show its branches if they differ from those of its generation."""
     lines = ["| GPU generation | vGPUs live on | models |", "|---|---|---|"]
     kernel = DATA["systems"][0]["kernel"]
     for name, (found, virtual) in generations().items():
@@ -107,7 +107,7 @@ def unfit(branch: str, kernel: str) -> list[str]:
 
 
 def take() -> str:
-    """Return the table of what to take from NVIDIA for each distribution: the oldest branch, all releases of which fit, and the file."""
+    """Return the table of drivers to download for each distribution: the oldest branch without an unfit release, and the file."""
     booted_ones = {one["system"] for one in DATA["booted"]}
     lines = ["| distribution | driver branch | known about older ones | file from the licensing portal | booted here |", "|---|---|---|---|---|"]
     for one in DATA["systems"]:
@@ -120,7 +120,7 @@ def take() -> str:
 
 
 def conflicts() -> str:
-    """Return the table of drivers that do not fit."""
+    """Return the table of known driver conflicts."""
     lines = ["| driver | with | known result | source |", "|---|---|---|---|"]
     for row in compatibility.TABLE:
         parts = [f"kernel `{row.kernel}`"] if row.kernel else []
@@ -131,7 +131,7 @@ def conflicts() -> str:
 
 
 def cores() -> str:
-    """Return the table of ansible-core releases: the Pythons that each supports, and those that noxfile.py tests it with."""
+    """Return the table of ansible-core releases: the Pythons that each supports, and the Pythons with which noxfile.py tests it."""
     values = {}
     for node in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in ("CORES", "TARGETS"):
@@ -146,7 +146,7 @@ def cores() -> str:
 
 
 def errors() -> list[str]:
-    """Return what support.yml says and a test no longer does."""
+    """Return entries of support.yml that its tests no longer cover."""
     names, systems = generations(), {one["name"] for one in DATA["systems"]}
     found = []
     for one in DATA["booted"]:
@@ -160,7 +160,7 @@ TABLES = {one.__name__: one() for one in (matrix, booted, models, take, conflict
 
 
 def page(path: Path) -> str:
-    """Return a page with its tables."""
+    """Return a page with up-to-date tables of GPUs and drivers."""
     text = path.read_text(encoding="utf-8")
     for name, table in TABLES.items():
         begin, end = f"<!-- Begin: {name}, written by tests/tools/support_page.py -->\n", f"<!-- End: {name} -->\n"
@@ -169,7 +169,7 @@ def page(path: Path) -> str:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Checks the words of what users read against terms.yml. Prints each breach as path:line: text; exit status 1 if there is one.
+"""Checks the wording of texts for users against terms.yml. Prints each breach as path:line: text; the exit status is 1 if it finds a breach.
 
-Read are: pages, without code, links and generated parts; the descriptions in argument specs and module documentation; task names; the changelog's
-fragments; messages, docstrings and comments of plugins, roles and playbooks. Pages that tools generate from other sources (``MADE``) are left to
-those sources.
+The tool checks pages, without code, links and generated parts; descriptions in argument specs and module documentation; task names; changelog
+fragments; messages, docstrings and comments of plugins, roles and playbooks. It skips pages that other tools generate (``MADE``), whose sources
+it checks.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_name("terms.yml")
 PAGES = ("*.md", "docs/*.md", "docs/site/*.md", "examples/*.md")
 MADE = {"CHANGELOG.md", "docs/faults.md", "docs/troubleshooting.md"}
-# Parts of a page that are no prose: comments, generated tables, screens, code, links' targets.
+# Parts of a page that are not prose: comments, generated tables, screens, code, link targets.
 NO_PROSE = re.compile(
     r"<!-- Begin: .*?<!-- End: [^>]*-->|<!-- table -->.*?<!-- end -->|<!--.*?-->|^```.*?^```|`[^`\n]*`|(?<=\])\([^)\s]*\)",
     re.DOTALL | re.MULTILINE,
 )
-# Markup of Ansible's documentation whose content is no prose: C(x), V(x), O(x=y).
+# Markup of Ansible's documentation whose content is not prose: C(x), V(x), O(x=y).
 MARKUP = re.compile(r"\b[A-Z]{1,3}\([^)]*\)")
 TEXTS = {"description", "short_description", "notes", "name", "msg", "fail_msg", "success_msg"}
-# Parts of a text in code that are no prose: an expression of Jinja, a quoted command or name, and the name of a parameter or field before its meaning.
+# Parts of a text in code that are not prose: a Jinja expression, a quoted command or name, and the name of a parameter or field before its meaning.
 NO_WORDS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|`[^`\n]*`|(?<!\w)'[^'\n]*'(?!\w)|(?<![a-z%] )\b[a-z_]+(?:, [a-z_]+)*: |\[guess\]", re.DOTALL)
-LEAST = 25  # characters of a message; shorter texts are names, keys and parts of patterns
+LEAST = 25  # minimum length of a message; shorter texts are names, keys and parts of patterns
 
 
 @dataclass(frozen=True)
 class Term:
-    """A row of the table."""
+    """A row of terms.yml."""
 
     find: re.Pattern[str]
     use: str
     allowed: re.Pattern[str] | None = None
 
     def breaches(self, text: str) -> Iterator[tuple[int, str]]:
-        """(offset, what was found) for each match that is not allowed."""
+        """Return (offset, matching text) for each match that is not allowed."""
         kept = [found.span() for found in self.allowed.finditer(text)] if self.allowed else []
         for found in self.find.finditer(text):
             if not any(start <= found.start() and found.end() <= end for start, end in kept):
@@ -54,23 +54,23 @@ class Term:
 
 
 def table(path: Path = TABLE) -> list[Term]:
-    """The terms."""
+    """Return the terms of terms.yml."""
     rows = yaml.safe_load(path.read_text(encoding="utf-8"))
     return [Term(re.compile(row["find"], re.IGNORECASE), row["use"], re.compile(row["allowed"]) if "allowed" in row else None) for row in rows]
 
 
 def blank(pattern: re.Pattern[str], text: str) -> str:
-    """The text with the matches as spaces, so that each line keeps its number. A blank in place of code ends no phrase: it is an x."""
+    """Return the text with matches replaced by spaces of the same length, which keeps line numbers and offsets."""
     return pattern.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), text)
 
 
 def prose(text: str) -> str:
-    """The prose of a page."""
+    """Return the prose of a page."""
     return blank(NO_PROSE, text)
 
 
 def strings(node: yaml.Node, key: str = "") -> Iterator[tuple[int, str]]:
-    """(line, text) of each description and task name of a YAML document."""
+    """Return (line, text) of each description and task name in a YAML document."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             if name.value in ("vars", "sample", "default"):
@@ -84,20 +84,20 @@ def strings(node: yaml.Node, key: str = "") -> Iterator[tuple[int, str]]:
 
 
 def of_yaml(text: str, first: int = 1) -> Iterator[tuple[int, str]]:
-    """(line, text) of a YAML file, whose first line has the number *first*."""
+    """Return (line, text) of a YAML file whose first line has the number *first*."""
     node = yaml.compose(text)
     return ((first + line, part) for line, part in strings(node)) if node else iter(())
 
 
 def of_module(text: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of a module's documentation."""
+    """Return (line, text) of a module's documentation."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and getattr(node.targets[0], "id", "") in ("DOCUMENTATION", "RETURN"):
             yield from of_yaml(node.value.value, node.lineno)
 
 
 def of_python(text: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of each docstring, message and comment of a Python file. Raw texts are patterns, and others have the reader of_module."""
+    """Return (line, text) of each docstring, message and comment in a Python file. It skips raw strings, which are patterns."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], blank(NO_WORDS, token.string)
@@ -106,7 +106,7 @@ def of_python(text: str) -> Iterator[tuple[int, str]]:
 
 
 def of_comments(text: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of each comment of a YAML file."""
+    """Return (line, text) of each comment in a YAML file."""
     for number, line in enumerate(text.splitlines(), 1):
         found = re.search(r"(?:^|\s)#.*", line)
         if found:
@@ -114,12 +114,12 @@ def of_comments(text: str) -> Iterator[tuple[int, str]]:
 
 
 def of_template(text: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of a template: its comments and texts, without Jinja's expressions."""
+    """Return (line, text) of a template: its comments and texts, without Jinja expressions."""
     return iter([(1, blank(NO_WORDS, text))])
 
 
 def of_fragment(text: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of a changelog fragment: all of its strings."""
+    """Return (line, text) of all strings in a changelog fragment."""
 
     def walk(value: Any) -> Iterator[str]:
         if isinstance(value, dict):
@@ -135,7 +135,7 @@ def of_fragment(text: str) -> Iterator[tuple[int, str]]:
 
 
 def texts(root: Path) -> Iterator[tuple[str, int, str]]:
-    """(path, line, text) of everything that is checked."""
+    """Return (path, line, text) of all checked texts."""
     for path in sorted({path for pattern in PAGES for path in root.glob(pattern)}):
         name = path.relative_to(root).as_posix()
         if name not in MADE:
@@ -152,7 +152,7 @@ def texts(root: Path) -> Iterator[tuple[str, int, str]]:
 
 
 def breaches(root: Path, terms: list[Term]) -> Iterator[str]:
-    """One line for each breach."""
+    """Yield one line for each use of a term that terms.yml forbids."""
     for name, line, text in texts(root):
         for term in terms:
             for offset, found in term.breaches(text):
@@ -160,7 +160,7 @@ def breaches(root: Path, terms: list[Term]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     found = list(breaches(ROOT, table()))
     print("".join(f"{line}\n" for line in found), end="")
     print(f"{len(found)} breaches of tests/tools/terms.yml")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Writes the table of docs/testing.md: each session, what it does, and whether `make test` runs it; ``--check`` fails if it differs."""
+"""Writes the table of docs/testing.md: each session, its purpose, and whether `make test` runs it. ``--check`` fails if the page is out of date."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-import run_tests  # noqa: E402  (found through the line above)
+import run_tests  # noqa: E402  (the line above extends sys.path)
 from made_page import put  # noqa: E402
 from sessions import SESSIONS  # noqa: E402
 
@@ -22,7 +22,7 @@ BEGIN, END = "<!-- Begin: sessions, written by tests/tools/testing_page.py -->\n
 
 
 def decided() -> dict[str, str]:
-    """Return the sessions of noxfile.py itself: what each of them does, by its name, with … for a release of ansible-core."""
+    """Return the descriptions of the sessions in noxfile.py by name, with … in place of a release of ansible-core."""
     found = {}
     for node in ast.walk(ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))):
         for one in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
@@ -40,7 +40,7 @@ def cores() -> list[str]:
 
 
 def table() -> str:
-    """Return the table."""
+    """Return the table of sessions."""
     rows = {**decided(), **{one.name: one.does + "." for one in SESSIONS}}
     plain = set(run_tests.SESSIONS)
     lines = ["| session | does | machines | `make test` |", "|---|---|---|---|"]
@@ -53,7 +53,7 @@ def table() -> str:
 
 
 def page() -> str:
-    """Return the page with its table."""
+    """Return docs/testing.md with an up-to-date table of sessions."""
     text, count = re.subn(
         re.escape(BEGIN) + ".*?" + re.escape(END), lambda match: f"{BEGIN}\n{table()}\n{END}", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL
     )
@@ -62,7 +62,7 @@ def page() -> str:
 
 
 def main() -> int:
-    """Run as a program."""
+    """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     return 0 if put(PAGE, page(), parser.parse_args().check, "the sessions", "is out of date: run tests/tools/testing_page.py") else 1

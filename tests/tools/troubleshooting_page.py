@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Makes docs/troubleshooting.md of the errors in the code: their codes, what was found and expected, and what to do.
+"""Writes docs/troubleshooting.md from the errors in the code: their codes, findings, expectations and remedies.
 
-The code is read, not run, as 'vgpuctl explain' reads it: see plugins/module_utils/engine/cli/messages.py.
+The tool reads the code without running it, as 'vgpuctl explain' does: see plugins/module_utils/engine/cli/messages.py.
 
-``troubleshooting_page.py`` writes the page; with ``--check`` nothing is written, and the exit status is 1 if the page is not what it would write.
-An error that STAGES has no place for, by its file or its code, is an error, as is a code in symptoms.yml that no error has.
+``troubleshooting_page.py`` writes the page. With ``--check`` it writes nothing, and the exit status is 1 if the page is out of date.
+The tool fails for an error whose file and code are not in STAGES, and for a code in symptoms.yml that no error has.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-from made_page import put  # noqa: E402  (found through the line above)
+from made_page import put  # noqa: E402  (the line above extends sys.path)
 
 PLUGINS = ROOT / "plugins"
 ENGINE = "module_utils/engine/"
@@ -37,8 +37,8 @@ SYMPTOMS = ROOT / "tests" / "tools" / "symptoms.yml"
 
 WIDTH = 150
 
-# Stage: what to say of it, the files (or directories, with a slash) whose errors are its own, and codes of files that several stages share.
-# A file comes before its directory.
+# Each stage has its introduction, the files (or directories, with a slash) whose errors belong to it, and codes from files that several stages share.
+# A file takes precedence over its directory.
 STAGES = {
     "General": (
         "User, host, lock and time.",
@@ -118,7 +118,7 @@ STAGES = {
     "The command on the host": ("`vgpuctl`.", ("cli/",), ()),
     "Metrics": ("Role `metrics`.", ("cli/metrics.py",), ()),
 }
-# Files and directories of no single stage, where each code must be assigned above; the modules' own files are such, too.
+# Files that several stages share: each of their codes must be assigned above. The same holds for the modules' own files.
 SHARED = ("checks/problems.py", "checks/drift.py", "checks/health.py", "checks/in_use.py", "base/refusals.py")
 
 HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
@@ -140,7 +140,7 @@ A message reads `device: what was found (expected: what was expected). What to d
 COLUMNS = {"sign": "you see", "cause": "cause", "codes": "code", "by": "reported by"}
 READ = """*read*: `vgpuctl doctor`, `vgpu.kvm.validate`, the report and the preflight of each run report the error. *run*: the failing module reports it."""
 LINES = """The same commands find these lines in [the logs](validate.md#logs). Each finding has the code, the line, its time and its device."""
-# What the messages of a code can't say here, because a run puts their words together.
+# Notes on codes whose messages are only composed at run time, so the tool cannot read them.
 NOTES = {
     "error": "Messages without a code of their own.",
     "host_unsupported": "A container, an ostree host, Xen's dom0, or a machine other than x86_64. Use another host.",
@@ -148,21 +148,21 @@ NOTES = {
     "link_expired": "NVIDIA's links expire after some hours: get a new one from the licensing portal. The download resumes.",
     "wrong_shape": "A value in the layout has the wrong type, such as a string in place of a list.",
 }
-# In place of a text of which nothing is known beforehand.
+# Stands for a text that is unknown before the run.
 SAID = "(the message quotes the system)"
 
 
-# Sources and this file don't agree; said in one message.
+# Raised if the sources and this file disagree, with all disagreements in one message.
 PageError = messages.MessageError
 
 
 def listed(name: str, entries: Collection[str]) -> str:
-    """The entry that is a file's: the file itself, else its directory; empty where there is none."""
+    """Return the entry for a file: the file itself, otherwise its directory, otherwise an empty text."""
     return next((one for one in (name, name[: name.rfind("/") + 1]) if one and one in entries), "")
 
 
 def collect(folder: Path = PLUGINS) -> dict[str, dict[str, list[Message]]]:
-    """By stage and code: the messages. Raises PageError for what no stage has."""
+    """Return the messages by stage and code. Raises PageError for codes without a stage."""
     names = {path: path.relative_to(folder).as_posix().replace(ENGINE, "") for path in sorted(folder.rglob("*.py"))}
     sources = [messages.Source.of(name, path.read_text(encoding="utf-8")) for path, name in names.items()]
     reader = messages.Reader(sources)
@@ -187,7 +187,7 @@ def collect(folder: Path = PLUGINS) -> dict[str, dict[str, list[Message]]]:
 
 
 def wrapped(text: str, first: str) -> str:
-    """Text in lines of the page's width, after *first*; ``<`` would begin HTML, ``*`` and ``_`` at a word's edge emphasis."""
+    """Wrap a text to the page's width, with *first* before it. Escape ``<``, ``*``, ``_`` and other characters with a meaning in Markdown."""
     text = re.sub(r"([*\[\]|])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
     text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
     rest = " " * (len(first) - len(first.lstrip()) + 2)
@@ -195,12 +195,12 @@ def wrapped(text: str, first: str) -> str:
 
 
 def speaking(texts: tuple[str, ...]) -> list[str]:
-    """Those texts that say something."""
+    """Return the texts that have content."""
     return [text for text in texts if text.strip(UNKNOWN + " ")]
 
 
 def block(message: Message) -> list[str]:
-    """The lines of one message."""
+    """Return the page's lines about one message."""
     lines = [wrapped(" / ".join(speaking(message.found)) or SAID, "- ")]
     if speaking(message.expected):
         lines.append(wrapped(" / ".join(speaking(message.expected)), "  - expected: "))
@@ -208,7 +208,7 @@ def block(message: Message) -> list[str]:
 
 
 def symptoms(codes: set[str]) -> list[str]:
-    """The tables of symptoms.yml, with each code as a link."""
+    """Return the tables of symptoms.yml, with each code as a link."""
     tables = yaml.safe_load(SYMPTOMS.read_text(encoding="utf-8"))
     lines = []
     for name, head, text in (("symptoms", "By symptom", READ), ("lines", "By log line", LINES)):
@@ -225,7 +225,7 @@ def symptoms(codes: set[str]) -> list[str]:
 
 
 def page(found: dict[str, dict[str, list[Message]]]) -> str:
-    """The whole page. A code that is told in several stages stands in the first of them."""
+    """Return the whole page. A code that occurs in several stages is listed only in the first one."""
     lines = [HEAD, *symptoms({code for codes in found.values() for code in codes})]
     merged: dict[str, list[Message]] = {}
     for codes in found.values():
@@ -249,7 +249,7 @@ def page(found: dict[str, dict[str, list[Message]]]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Write or check the page."""
+    """Write or check docs/troubleshooting.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(argv)

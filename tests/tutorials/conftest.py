@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A user's computer for the tutorials: an empty home directory, the files that a user downloads, a Galaxy, and hosts of the fleet's test bed.
+"""A user's computer for the tutorials: an empty home directory, the user's downloads, a small Galaxy, and hosts of the fleet's test bed.
 
-What the commands reach is set by the environment alone, so the pages run as printed: ANSIBLE_GALAXY_SERVER is the small Galaxy, ANSIBLE_TRANSPORT the
-connection to the hosts of the bed, git finds this clone in place of the repository's URL, and pip is held to the tested ansible-core.
+Only the environment decides what the commands reach, so the pages run as printed. ANSIBLE_GALAXY_SERVER is the small Galaxy, ANSIBLE_TRANSPORT is the
+connection to the hosts of the test bed, git replaces the repository's URL by this clone, and pip is limited to the tested ansible-core.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 for _folder in ("tutorials", "fleet", "release", "awx"):
     sys.path.insert(0, str(ROOT / "tests" / _folder))
 
-import make  # noqa: E402  (found through the lines above)
+import make  # noqa: E402  (the lines above extend sys.path)
 from galaxy import Galaxy  # noqa: E402
 from page import Shell  # noqa: E402
 
@@ -35,7 +35,7 @@ DRIVERS = ("Host_Drivers/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "Guest_Dr
 
 
 def awx_collection(folder: Path) -> Path:
-    """Pack the collection awx.awx, which the package ansible has beside this Python, without its tests, which that package leaves out."""
+    """Pack the collection awx.awx from the package ansible in this Python's environment. That package does not contain the collection's tests."""
     (source,) = Path(sys.prefix).glob("lib/python*/site-packages/ansible_collections/awx/awx")
     files, manifest = (json.loads((source / name).read_text(encoding="utf-8")) for name in ("FILES.json", "MANIFEST.json"))
     files["files"] = [one for one in files["files"] if (source / one["name"]).exists()]
@@ -54,14 +54,14 @@ def awx_collection(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def galaxy() -> Iterator[Galaxy]:
-    """A Galaxy that has the artifact of this clone."""
+    """Run a Galaxy that serves the artifact of this clone."""
     with Galaxy(make.artifact(make.RELEASE)) as one:
         yield one
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """The user's home directory: empty, but for what the user has downloaded, and the way to a package index where this computer has one."""
+    """Return the user's home directory: empty, except for the downloaded files and this computer's pip configuration, if it has one."""
     downloads = tmp_path / "Downloads"
     downloads.mkdir()
     with zipfile.ZipFile(downloads / BUNDLE, "w") as bundle:
@@ -76,7 +76,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(home: Path, galaxy: Galaxy) -> dict[str, str]:
-    """What a shell of this user knows."""
+    """Return the environment of the user's shells."""
     kept = {name: value for name, value in os.environ.items() if name.upper().startswith("PIP_") or name.lower().endswith("_proxy")}
     path = os.pathsep.join(one for one in os.environ["PATH"].split(os.pathsep) if one != str(Path(sys.executable).parent))
     return {
@@ -89,7 +89,7 @@ def environment(home: Path, galaxy: Galaxy) -> dict[str, str]:
 
 @pytest.fixture
 def shell(home: Path, environment: dict[str, str]) -> Iterator[Callable[..., Shell]]:
-    """Starts fresh shells in the home directory, with *more* in their environment; all end with the test."""
+    """Return a function that starts fresh shells in the home directory, with *more* in their environment. All shells end with the test."""
     running: list[Shell] = []
 
     def start(seconds: int = 1800, **more: str) -> Shell:

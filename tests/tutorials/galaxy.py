@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A small Galaxy on loopback: as much of its API, version 3, as 'ansible-galaxy collection install' asks for."""
+"""A small Galaxy on loopback. It implements the part of the API version 3 that 'ansible-galaxy collection install' uses."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ COLLECTION = re.compile(r"/api/v3/collections/(\w+)/(\w+)/(versions/)?(?:([\d.]+
 
 
 class Galaxy:
-    """Serves *artifacts*, named NAMESPACE-NAME-VERSION.tar.gz; it runs between ``with`` and the end of the block."""
+    """Serves *artifacts*, named NAMESPACE-NAME-VERSION.tar.gz, until the end of the ``with`` block."""
 
     def __init__(self, *artifacts: Path) -> None:
         self.artifacts = {tuple(path.name[: -len(".tar.gz")].split("-")[:2]): path for path in artifacts}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            """Answers from the artifacts above."""
+            """Serves the artifacts of the surrounding Galaxy."""
 
-            def do_GET(self) -> None:  # noqa: N802  (the name that http.server calls)
-                """Answer a request."""
+            def do_GET(self) -> None:  # noqa: N802  (http.server defines this name)
+                """Answer a GET request."""
                 kind, body = outer.answer(self.path.partition("?")[0])
                 self.send_response(200 if body else 404)
                 self.send_header("Content-Type", kind)
@@ -34,7 +34,7 @@ class Galaxy:
                 self.wfile.write(body)
 
             def log_message(self, *_args: object) -> None:
-                """Print nothing."""
+                """Suppress the request log of the web server."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -48,7 +48,7 @@ class Galaxy:
         self.server.server_close()
 
     def answer(self, path: str) -> tuple[str, bytes]:
-        """Return the type and the content of what lies at *path*; no content if there is nothing."""
+        """Return the content type and the content of *path*. The content is empty if nothing exists there."""
         for artifact in self.artifacts.values():
             if path == f"/download/{artifact.name}":
                 return "application/gzip", artifact.read_bytes()

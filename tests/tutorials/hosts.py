@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The environment in which a shell's Ansible reaches the hosts of the fleet's test bed, whatever the inventory says of ssh and sudo."""
+"""The environment in which a shell's Ansible reaches the hosts of the fleet's test bed, whatever settings for ssh and sudo the inventory has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bed import Bed
 
 
 def reached(bed: Bed) -> dict[str, str]:
-    """Return the variables of the environment."""
+    """Return the environment variables for the shell's Ansible."""
     own = bed.environment(ANSIBLE_TRANSPORT="fleet", ANSIBLE_PYTHON_INTERPRETER="/usr/bin/python3", ANSIBLE_REMOTE_TMP=str(bed.folder / "remote"))
     names = ("TRANSPORT", "PYTHON_INTERPRETER", "REMOTE_TMP", "CONNECTION_PLUGINS", "PIPELINING", "TASK_TIMEOUT", "NOCOLOR")
     return {"FLEET_SOCKET": own["FLEET_SOCKET"], "COLUMNS": own["COLUMNS"], **{f"ANSIBLE_{name}": own[f"ANSIBLE_{name}"] for name in names}}

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs a page as printed: types its commands into a fresh shell, writes its files, and compares what its commands print.
+"""Runs a page as printed: types its commands into a fresh shell, writes its files, and compares the output of its commands.
 
 A page is read from top to bottom:
 
 * ``console``: each line that begins with ``$ `` is a command. Every command must succeed.
-* ``yaml`` whose first line is ``# path/of/a/file.yml``: the file, relative to the shell's current directory.
-* ``text`` as the next block after ``console``: lines that the last command prints, in this order. ``…`` stands for anything. A screen, which another test
-  compares (``<!-- screen: … -->``), is left out.
+* ``yaml`` whose first line is ``# path/of/a/file.yml``: the file is written, relative to the shell's current directory.
+* ``text`` as the next block after ``console``: lines that the last command must print, in this order. ``…`` stands for any text. Screens
+  (``<!-- screen: … -->``) are skipped, because another test compares them.
 
-All other blocks are left out. One shell runs the whole page, so ``cd`` and ``export`` last until its end.
+All other blocks are skipped. One shell runs the whole page, so ``cd`` and ``export`` stay in effect until its end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ NAMED = re.compile(r"# ([\w./-]+\.\w+)\n")
 
 @dataclass(frozen=True)
 class Step:
-    """kind: command, file or output; name: of a file."""
+    """One step of a tutorial page.
+
+    kind: command, file or output.
+    name: path of a file.
+    """
 
     kind: str
     text: str
@@ -56,7 +60,7 @@ def steps(text: str) -> list[Step]:
 
 
 def missing(expected: str, printed: str) -> str:
-    """Return the first line of *expected* that *printed* does not have, in order; empty if it has all of them."""
+    """Return the first line of *expected* that is missing in *printed*, in order. Return an empty text if *printed* has all of them."""
     lines = iter(printed.splitlines())
     for line in filter(None, map(str.strip, expected.splitlines())):
         pattern = re.compile(".*".join(map(re.escape, line.split("…"))))
@@ -66,7 +70,7 @@ def missing(expected: str, printed: str) -> str:
 
 
 class Shell:
-    """A bash that has read no startup file. environment: all that it knows; seconds: the limit of one command."""
+    """A bash without startup files. environment: all of its variables; seconds: limit of one command."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], seconds: int = 1800) -> None:
         self.seconds = seconds
@@ -75,9 +79,9 @@ class Shell:
         self.process = subprocess.Popen(["bash", "--noprofile", "--norc"], cwd=folder, env=dict(environment), start_new_session=True, **pipes)
 
     def run(self, command: str) -> str:
-        """Run a command; return what it printed. Raises AssertionError if it fails."""
+        """Run a command and return its output. Raises AssertionError if the command fails."""
         mark = uuid.uuid4().hex
-        limit = threading.Timer(self.seconds, os.killpg, (self.process.pid, signal.SIGKILL))  # with all that the command started
+        limit = threading.Timer(self.seconds, os.killpg, (self.process.pid, signal.SIGKILL))  # kills the shell and all processes that the command started
         limit.start()
         self.process.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\n%s %s\\n' {mark} $?\n")
         self.process.stdin.flush()
@@ -101,7 +105,7 @@ class Shell:
 
 
 def follow(shell: Shell, parts: Iterable[Step], replaced: Mapping[str, str] | None = None) -> None:
-    """Do the steps. replaced: what a test has in place of a printed word; each such word must be printed."""
+    """Run the steps. *replaced* maps printed words to those that the test uses instead; each of them must occur on the page."""
     left, printed = set(replaced or {}), ""
     for step in parts:
         text = step.text

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The quick start of the README, and the tutorials about a first host and its first VM, as printed, over simulated hosts."""
+"""The README's quick start and the tutorials about a first host and its first VM, as printed, on simulated hosts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
 
 TWO = [("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]
 HOST, VM = "gpu01.example.com", "web1.example.com"
-LINES = 15  # of the quick start
+LINES = 15  # maximum number of lines in the quick start
 
 
 @pytest.fixture
 def bed() -> Iterator[Bed]:
-    """A bare host with two A40."""
+    """Provide a bare host with two A40."""
     with tempfile.TemporaryDirectory() as folder:
         one = Bed(Path(folder))
         one.add(HOST, gpus=TWO)
@@ -35,12 +35,12 @@ def bed() -> Iterator[Bed]:
 
 
 def page(name: str) -> str:
-    """A page of the repository."""
+    """Return the text of a page of the repository."""
     return (ROOT / name).read_text(encoding="utf-8")
 
 
 def has_its_vgpus(bed: Bed, count: int) -> None:
-    """The host runs the driver that the user downloaded, and its vGPUs."""
+    """Check that the host runs the downloaded driver and has its vGPUs."""
     host = bed.hosts[HOST]
     assert host.state()["driver"] == ("550.163.02", "550.163.02") and len(host.vgpus()) == count and host.boots == 1
 
@@ -59,7 +59,7 @@ def test_the_quick_start(shell, bed):
 
 
 def test_a_first_host_and_its_first_vm(shell, bed, home):
-    """The second page goes on where the first one ends."""
+    """The second page continues where the first one ends."""
     (home / "Downloads" / "client_configuration_token.tok").write_text(token(), encoding="utf-8")
     user = shell(**reached(bed))
     follow(user, steps(page("docs/first-use.md")))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The tutorials on booted machines, as printed: the demo in a new clone, and a first host that is a machine with two emulated A40."""
+"""The tutorials on booted machines, as printed: the demo in a new clone, and a first host, which is a machine with two emulated A40."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from page import follow, steps
 
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 
-from support import Twin, launcher  # noqa: E402  (found through the line above)
+from support import Twin, launcher  # noqa: E402  (the line above extends sys.path)
 from twinlib import ssh, state  # noqa: E402
 
 pytestmark = pytest.mark.booted
@@ -24,9 +24,9 @@ HOST = "gpu01.example.com"
 
 
 def test_the_demo(shell):
-    """The clone is of this clone's last commit. Images come from this user's cache, or are built."""
+    """The new clone contains the last commit of this clone. Images come from this user's cache, or are built."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    # The demo has an ansible-core of its own, so pip is held to none here.
+    # The demo installs its own ansible-core, so PIP_CONSTRAINT is empty here.
     user = shell(seconds=2400, XDG_CACHE_HOME=cache, USER=os.environ.get("USER", "root"), PIP_CONSTRAINT="")
     try:
         follow(user, steps((ROOT / "docs" / "five-minutes.md").read_text(encoding="utf-8")))
@@ -36,7 +36,7 @@ def test_the_demo(shell):
 
 @pytest.fixture
 def twin():
-    """A bare host, as a server is delivered: no driver, IOMMU off."""
+    """Boot a bare host as a server is delivered: no driver, IOMMU off."""
     one = Twin("tutorial")
     try:
         one.up("--tier", "full", "--gpus", "2", "--start", "bare")
@@ -46,7 +46,7 @@ def twin():
 
 
 def test_a_first_host(shell, home, twin):
-    """The name gpu01.example.com leads to the machine through ssh's configuration, the download is its bundle, and nothing is compiled on it."""
+    """ssh's configuration maps gpu01.example.com to the machine, the download is the machine's bundle, and the machine does not compile the driver."""
     shutil.copy(launcher("bundle").strip().splitlines()[-1], home / "Downloads" / BUNDLE)
     words = ssh.argv(state.load(twin.name))
     config = home / "ssh_config"
@@ -65,7 +65,7 @@ def test_a_first_host(shell, home, twin):
 
 
 def _settings(words: list[str]) -> str:
-    """The options of an ssh command, as lines of its configuration."""
+    """Return the options of an ssh command as lines of an ssh configuration."""
     options, user_host = [], words[-1]
     for number, word in enumerate(words):
         if word == "-o":

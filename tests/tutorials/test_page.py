@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Pages are read and followed as printed."""
+"""Tests of page.py: it reads pages and runs them as printed."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, settings
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import Guest
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 
-# The same examples in each run and no time limit for one of them: a slow machine must not fail a run.
+# Hypothesis tries the same examples in each run and has no time limit for an example: a slow machine must not fail a run.
 settings.register_profile("ci", derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("ci")
 
 
 @pytest.fixture
 def make_host(tmp_path):
-    """Builds fake hosts, each in a directory of its own."""
+    """Return a function that builds fake hosts, each in its own directory."""
     made = []
 
     def make(**arguments):
@@ -31,11 +31,11 @@ def make_host(tmp_path):
 
 @pytest.fixture
 def host(make_host):
-    """A host with one A40 whose VFs are on."""
+    """Return a host with one A40 whose VFs are enabled."""
     return make_host().vfs_on()
 
 
 @pytest.fixture
 def guest(tmp_path):
-    """A VM with an A40-24Q and the guest driver, not yet licensed."""
+    """Return a VM with an A40-24Q and the guest driver, not yet licensed."""
     return Guest(tmp_path)

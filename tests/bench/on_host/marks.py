@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs a module's payload as Ansible would, or another Python program, in this process, and says where its time went. Nothing of the module is changed.
+"""Runs a module's payload as Ansible would, or another Python program, in this process, and reports where its time went. The module stays unchanged.
 
-``marks.py PAYLOAD times``: JSON of seconds since this program's start, when AnsibleModule was begun, was there, was told the result.
-``marks.py PAYLOAD profile``: the profile, threads and all, as JSON: [[function, calls, own seconds, seconds with all that it called], …].
-Words after that are arguments of the program. What it prints goes to stderr.
+``marks.py PAYLOAD times``: JSON of the seconds from this program's start until AnsibleModule's creation began, until it ended, until it
+received its result, and until the end of the run.
+``marks.py PAYLOAD profile``: the profile over all threads, as JSON: [[function, calls, own seconds, seconds including callees], …].
+All further arguments go to the program. The program's output goes to stderr.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MARKS = {}
 
 
 def watch_ansible_module():
-    """Notes when AnsibleModule is made and when it is told the result, as soon as it is imported."""
+    """Record when AnsibleModule is created and when it gets the result, as soon as the module imports it."""
     load = builtins.__import__
 
     def note(name):
@@ -55,7 +56,7 @@ def watch_ansible_module():
 
 
 def program(path):
-    """The code of a payload, or of a zipapp such as the command vgpuctl."""
+    """Return the code of a payload, or of a zipapp such as the command vgpuctl."""
     if zipfile.is_zipfile(path):
         return compile("import runpy; runpy.run_path(%r, run_name='__main__')" % path, path, "exec")
     with open(path, encoding="utf-8") as file:
@@ -63,10 +64,10 @@ def program(path):
 
 
 def run(path, execute=exec):
-    """Runs the payload; its exit is the end of the run. execute(code, globals, locals): another way to run it, such as a profile's."""
+    """Run the payload until it exits. execute(code, globals, locals) can replace exec, such as with a profiler's method."""
     code = program(path)
     sys.argv = [path, *sys.argv[3:]]
-    # The payload takes this program's folder off the path, as it does with its own.
+    # The payload removes this program's directory from the path, as it does with its own directory.
     names = {"__name__": "__main__", "__file__": __file__}
     try:
         execute(code, names, names)
@@ -76,14 +77,14 @@ def run(path, execute=exec):
 
 
 def short(file):
-    """A file's path as people know it; the engine's, from wherever it came, begin with engine/."""
+    """Return a short path of a file. The engine's files begin with engine/, wherever they were loaded from."""
     if "/vgpu_engine/" in file:
         return "engine/" + file.split("/vgpu_engine/")[1]
     return file.split(".zip/")[-1].replace("ansible_collections/vgpu/kvm/plugins/", "").replace("module_utils/engine/", "engine/")
 
 
 def profiled(path):
-    """The profile of this thread and of those that it starts."""
+    """Return the profile of this thread and of all threads that it starts."""
     others = []
     body = threading.Thread.run
 
@@ -106,7 +107,7 @@ def profiled(path):
 
 
 def main():
-    """Runs as a program."""
+    """Run the command-line program."""
     path, what = sys.argv[1:3]
     with contextlib.redirect_stdout(sys.stderr):
         if what == "times":

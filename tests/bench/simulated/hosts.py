@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A simulated fleet: hosts with eight GPUs each, as trees of files that the real modules read, and as what they print of them.
+"""A simulated fleet: hosts with eight GPUs each, as trees of files that the real modules read, and as recorded results of the modules.
 
-The fake kernel of the unit tests makes the hosts; its sysfs and proc are written out as files. The collection must be found by Python.
+The unit tests' fake kernel builds the hosts; its sysfs and proc are written out as files. Python must find the collection.
 
-As a program: hosts.py FOLDER [--trees] [KIND...] makes the kinds there and prints what they are as JSON.
+As a program: hosts.py DIRECTORY [--trees] [KIND...] creates the kinds in DIRECTORY and prints their data as JSON.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt
 BIN = Path(__file__).resolve().parent / "bin"
 ADDRESSES = ["0000:%02x:00.0" % bus for bus in (0x17, 0x2A, 0x3D, 0x63, 0x9A, 0xAB, 0xBD, 0xE3)]
 TYPE = "A40-1Q"
-# As the roles validate and report read a host.
+# Arguments with which the roles validate and report call their modules.
 VALIDATE = {"health": True, "most_problems": 8, "unresponsive_gpus": "warn", "ahead": False, "warn": False}
 REPORT = {"detail": "vgpus", "health": True}
-SITE: dict = {"driver": {}}  # as role preflight does, with a driver that is there already
+SITE: dict = {"driver": {}}  # the role preflight passes this if the driver is installed
 HOSTDEV = "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='%s'/></source></hostdev>"
 
 
 class Serving(Host):
-    """A host whose services run, as bin/systemctl says to modules that run on trees."""
+    """A host whose services run. Modules that run on trees get the same answers from bin/systemctl."""
 
     def _systemctl(self, argv, timeout):
         told = subprocess.run([str(BIN / "systemctl"), *argv], check=True, stdout=subprocess.PIPE, text=True, timeout=timeout)
@@ -45,7 +45,7 @@ class Serving(Host):
 
 
 def layout(vgpus: int) -> list[dict]:
-    """So many vGPUs, spread over the GPUs; without any, no GPU is named."""
+    """Return a layout of *vgpus* vGPUs, spread over the GPUs. For 0 vGPUs, the layout is empty."""
     if not vgpus:
         return []
     counts = [vgpus // 8 + (place < vgpus % 8) for place in range(8)]
@@ -53,7 +53,7 @@ def layout(vgpus: int) -> list[dict]:
 
 
 def healthy(folder: Path, vgpus: int) -> Host:
-    """All is as it was made; a VM of libvirt's runs on each vGPU."""
+    """Return a host in its desired state, with a libvirt VM on each vGPU."""
     folder.mkdir(parents=True)
     host = Serving(folder, gpus=[(pf, A40) for pf in ADDRESSES])
     host.put("/etc/os-release", 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID_LIKE=debian\n')
@@ -68,13 +68,13 @@ def healthy(folder: Path, vgpus: int) -> Host:
 
 
 def without_gpus(folder: Path, dummy: int) -> Host:
-    """A host without GPUs, of which there is next to nothing to read: what a module takes there, it takes for its start and its imports."""
+    """Return a host without GPUs. A module has almost nothing to read there, so its time is that of its start and imports."""
     folder.mkdir(parents=True)
     return Serving(folder, gpus=[])
 
 
 def rebooted(folder: Path, vgpus: int) -> Host:
-    """The VFs came back after a reboot, the vGPUs did not."""
+    """Return a host after a reboot that restored the VFs but not the vGPUs."""
     host = healthy(folder, vgpus)
     host.kernel.processes.clear()
     for one in list(host.kernel.mdevs.values()):
@@ -83,7 +83,7 @@ def rebooted(folder: Path, vgpus: int) -> Host:
 
 
 def without_vfs(folder: Path, vgpus: int) -> Host:
-    """VFs are off on all GPUs."""
+    """Return a host whose GPUs all have their VFs disabled."""
     host = healthy(folder, vgpus)
     host.kernel.processes.clear()
     for pf in host.kernel.pfs():
@@ -100,7 +100,7 @@ KINDS: dict[str, tuple[Callable[[Path, int], Host], int]] = {
 
 
 def unlisted(host: Host) -> list[str]:
-    """Folders that the fake kernel finds by their names, and does not list."""
+    """Return the directories that the fake kernel finds by name, but does not list."""
     kernel = host.kernel
     found = [device.path for device in kernel.devices.values()]
     found += ["%s/%s" % (one.parent.path, uuid) for uuid, one in kernel.mdevs.items()]
@@ -110,7 +110,7 @@ def unlisted(host: Host) -> list[str]:
 
 
 def write(node: object, path: Path) -> None:
-    """Writes a part of the fake kernel's tree as files; what it would not let be read is left out."""
+    """Write a part of the fake kernel's tree as files, without the files that cannot be read."""
     if isinstance(node, Link):
         if not path.is_symlink():
             path.symlink_to(node.target())
@@ -127,14 +127,14 @@ def write(node: object, path: Path) -> None:
 
 
 def write_out(host: Host) -> None:
-    """Puts the fake kernel's files beside the host's ordinary ones."""
+    """Write the fake kernel's files next to the host's regular files."""
     write(host.kernel.top, Path(host.root))
     for path in unlisted(host):
         write(host.sysfs._walk(path), Path(host.root + path))
 
 
 class Tree:
-    """A host that is files only, read by the engine's own door to the kernel and with the programs on PATH, as a host of calls.call."""
+    """A host that consists of files only. The engine reads it as it reads a real host, with the programs on PATH; calls.call accepts it as a host."""
 
     counting_files = staticmethod(contextlib.nullcontext)
 
@@ -144,7 +144,7 @@ class Tree:
 
 
 def kind(folder: Path, host: Host, vgpus: int, trees: bool) -> dict:
-    """A kind of host: its layout, the files with what the modules print of it, and its tree if that is asked for."""
+    """Record a kind of host: its layout, its modules' results as files, and with *trees* its tree."""
     tree = host
     if trees:
         write_out(host)
@@ -165,7 +165,7 @@ def kind(folder: Path, host: Host, vgpus: int, trees: bool) -> dict:
 
 
 def kinds(folder: Path, trees: bool, names: Sequence[str] = ()) -> dict[str, dict]:
-    """The kinds of these names, or all, by name. trees: each as ten thousand files, for modules that run."""
+    """Return the named kinds, or all kinds, by name. With *trees*, each kind is written as ten thousand files, on which modules can run."""
     found = {}
     for name in names or KINDS:
         (make, vgpus), place = KINDS[name], folder / name

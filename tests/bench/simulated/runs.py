@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs of vgpu.kvm.validate and vgpu.kvm.report over a simulated fleet, timed and checked.
+"""Timed and checked runs of vgpu.kvm.validate and vgpu.kvm.report over a simulated fleet.
 
-A host is *real* where its module runs, over a local connection, on a tree of files; it is *recorded* where the controller does all that it
-does, and the answer is a file. Two of a hundred can't be reached.
+On a *real* host, the module runs over a local connection on a tree of files. For a *recorded* host, the controller does all its work, and the
+answer is a file. Two of a hundred hosts are unreachable.
 """
 
 from __future__ import annotations
@@ -21,16 +21,21 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 COLLECTIONS = ROOT / ".build" / "collections"
-# Kinds of a hundred hosts.
+# Kinds of a hundred hosts, with their counts.
 MIX = {"healthy-16": 80, "healthy-128": 10, "rebooted": 5, "without_vfs": 3, "unreachable": 2}
-STATES = {"rebooted": "error", "without_vfs": "error", "unreachable": "unreachable"}  # all others are well
+STATES = {"rebooted": "error", "without_vfs": "error", "unreachable": "unreachable"}  # all other kinds of hosts have the state ok
 MODES = ("validate", "report", "site")
-WELL = {"healthy-16": 9, "healthy-128": 1}  # what a second run of site finds
+WELL = {"healthy-16": 9, "healthy-128": 1}  # kinds of hosts on which a second run of site is measured
 
 
 @dataclass
 class Done:
-    """A run. wall: seconds; cpu: seconds of all its processes, those of simulated hosts too; rss: MiB of its largest process."""
+    """The measurements of a run.
+
+    wall: seconds from its start to its end.
+    cpu: processor seconds of all its processes, including those of simulated hosts.
+    rss: MiB of its largest process.
+    """
 
     mode: str
     hosts: int
@@ -40,7 +45,7 @@ class Done:
 
 
 def make(folder: Path, real: bool, names: Sequence[str] = ()) -> dict[str, dict]:
-    """The kinds of hosts of these names, or all, made in *folder*, once; real: as trees of files, which take minutes to make and to remove on some disks."""
+    """Create the named kinds of hosts, or all kinds, in *folder*, unless they exist. With *real*, they are trees of files, which are slow on some disks."""
     place = folder / ("real" if real else "recorded")
     told = place / "kinds.json"
     if not told.exists():
@@ -53,13 +58,13 @@ def make(folder: Path, real: bool, names: Sequence[str] = ()) -> dict[str, dict]
 
 
 def names(hosts: int, mix: dict[str, int]) -> dict[str, str]:
-    """By host's name its kind. The kinds are spread over the fleet, and the same each time."""
+    """Return the kind of each host, by the host's name. The kinds are spread over the fleet in the same way in each run."""
     turns = [kind for dummy, kind in sorted(((place + 0.5) / share, kind) for kind, share in mix.items() for place in range(share))]
     return {"gpu-%05d" % number: turns[number % len(turns)] for number in range(hosts)}
 
 
 def inventory(kinds: dict[str, dict], fleet: dict[str, str], mode: str, real: bool, seconds: float = 0) -> dict:
-    """Ansible's inventory of the hosts, by group. seconds: what a recorded host takes for its answer."""
+    """Return an Ansible inventory of the hosts, by group. *seconds* is the delay before a recorded host answers."""
     groups = {}
     for kind in sorted(set(fleet.values())):
         there = {"ansible_become": False, "ansible_python_interpreter": "/usr/bin/python3", "recorded_seconds": seconds}
@@ -74,7 +79,7 @@ def inventory(kinds: dict[str, dict], fleet: dict[str, str], mode: str, real: bo
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """The environment of Ansible's programs, which no setting of the user's reaches."""
+    """Return the environment of Ansible's programs, without any of the user's settings."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
     env.update(
         ANSIBLE_CONFIG=str(ROOT / "tests/system/ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS), ANSIBLE_CONNECTION_PLUGINS=str(HERE / "connection"),
@@ -84,10 +89,10 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 def timed(words: Sequence[str], folder: Path, env: dict[str, str], codes: Sequence[int] = (0,)) -> tuple[float, float, float]:
-    """Seconds, seconds of all processors and MiB of the largest process of one of Ansible's programs, which must end with one of the codes."""
+    """Run an Ansible program. Return its seconds, its processor seconds and the MiB of its largest process. Raises RuntimeError for other exit codes."""
     with open(folder / "output.txt", "w+b") as output:
         begun = time.monotonic()
-        # The program's own account of its children: that of this process would have those of earlier runs, too.
+        # wait4 counts this program's children only. The resource usage of this process would include earlier runs.
         process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         dummy, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - begun
@@ -99,12 +104,12 @@ def timed(words: Sequence[str], folder: Path, env: dict[str, str], codes: Sequen
 
 
 def program(name: str) -> str:
-    """One of Ansible's programs, of this Python's environment."""
+    """Return the path of an Ansible program in this Python's environment."""
     return str(Path(sys.executable).parent / name)
 
 
 def ping(folder: Path, hosts: int, forks: int = 10) -> Done:
-    """`ansible -m ping` over the same hosts, which answer at once."""
+    """Time `ansible -m ping` over the same hosts, which answer at once."""
     fleet = names(hosts, MIX)
     pong = folder / "pong.json"
     pong.write_text(json.dumps({"ping": "pong", "changed": False}), encoding="utf-8")
@@ -112,7 +117,7 @@ def ping(folder: Path, hosts: int, forks: int = 10) -> Done:
     path = folder / "inventory.json"
     path.write_text(json.dumps(inventory(kinds, fleet, "ping", False)), encoding="utf-8")
     words = [program("ansible"), "-i", str(path), "-f", str(forks), "vgpu_hosts", "-m", "ansible.builtin.ping"]
-    found = timed(words, folder, environment(folder), codes=(0, 4))  # 4: hosts that can't be reached
+    found = timed(words, folder, environment(folder), codes=(0, 4))  # ansible exits with 4 if some hosts are unreachable
     answers = (folder / "output.txt").read_text(encoding="utf-8").count("SUCCESS")
     wanted = len([kind for kind in fleet.values() if kind != "unreachable"])
     if answers != wanted:
@@ -121,7 +126,7 @@ def ping(folder: Path, hosts: int, forks: int = 10) -> Done:
 
 
 def skipped(folder: Path, hosts: int, tasks: int) -> float:
-    """Seconds of a play of so many tasks that are skipped on all hosts."""
+    """Return the seconds of a play whose tasks are all skipped, on all hosts."""
     playbook, inventory_of = folder / "skipped.json", folder / "skipped_hosts.json"
     one = {"ansible.builtin.ping": {}, "when": False}
     playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [one] * tasks}]), encoding="utf-8")
@@ -130,7 +135,7 @@ def skipped(folder: Path, hosts: int, tasks: int) -> float:
 
 
 def task_counts(folder: Path, mode: str) -> tuple[int, int]:
-    """(tasks that ran, tasks that were skipped) of a host that is well; each costs the controller a process."""
+    """Return (tasks run, tasks skipped) on a healthy host; each of them costs the controller a process."""
     run(folder, mode, 1, {"healthy-16": 1})
     found = re.search(r"^gpu-00000 +: ok=(\d+) .* skipped=(\d+) ", (folder / "output.txt").read_text(encoding="utf-8"), re.MULTILINE)
     if not found:
@@ -142,7 +147,7 @@ def run(
     folder: Path, mode: str, hosts: int, mix: dict[str, int] | None = None, real: bool = False, ansible_playbook: str = "", forks: int = 10,
     strategy: str = "linear", seconds: float = 0,
 ) -> Done:
-    """Runs the playbook over so many hosts, and looks whether it says of each what is so."""
+    """Time the playbook over *hosts* hosts. Check that its result is correct for each host."""
     kinds, fleet = make(folder, real), names(hosts, mix or (WELL if mode == "site" else MIX))
     path, out = folder / "inventory.json", folder / ("verdict.json" if mode == "validate" else "page.html")
     path.write_text(json.dumps(inventory(kinds, fleet, mode, real, seconds)), encoding="utf-8")
@@ -155,7 +160,7 @@ def run(
 
 
 def check(out: Path, mode: str, fleet: dict[str, str]) -> None:
-    """Whether the run told of each host what is so: a quick answer that is wrong is none."""
+    """Raise RuntimeError unless the result is correct for each host: a fast but wrong run does not count."""
     text = out.read_text(encoding="utf-8")
     if mode == "report":
         if text.count("<article") != len(fleet):

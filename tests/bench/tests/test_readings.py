@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What is made of a machine's journal and of a run's log."""
+"""Tests of the bench's readers for a machine's journal and a run's log."""
 
 from __future__ import annotations
 

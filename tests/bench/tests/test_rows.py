@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Medians, ratios, verdicts: what the bench judges with."""
+"""Tests of medians, ratios and verdicts, on which the bench's judgments rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from settings import Settings, spread  # noqa: E402
 
 
 def rows(**values: list[float]) -> dict[str, Row]:
-    """Rows by key."""
+    """Return rows of the bench by key."""
     return {key: Row(key, key, given) for key, given in values.items()}
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What a reader is shown."""
+"""Tests of the reports and tables of the bench."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONDITIONS = {"commit": "0123456789", "date": "2026-01-01", "controller": "2 cor
 
 
 def sections(apply: float = 3.0) -> list[Section]:
-    """A small bench."""
+    """Return the sections of a small bench."""
     return [
         Section(
             "One",
@@ -60,7 +60,7 @@ def test_the_report_has_conditions_medians_and_verdicts():
 
 
 def record(apply: float = 3.0, title: str = "One") -> dict:
-    """A run as the bench writes it."""
+    """Return a run in the form in which the bench writes it."""
     made = sections(apply)
     made[0].title = title
     return {"conditions": CONDITIONS, "sections": as_data(made)}
@@ -68,7 +68,7 @@ def record(apply: float = 3.0, title: str = "One") -> dict:
 
 @pytest.fixture(name="repository")
 def fixture_repository(tmp_path, monkeypatch):
-    """The tool, with a record and a page of its own. Calling it takes a run, or checks."""
+    """Return a function that calls performance_page.py with its own record and page. It takes a run, or checks the page."""
     for name, path in (("RECORD", tmp_path / "kept.json"), ("PAGE", tmp_path / "page.md")):
         monkeypatch.setattr(performance_page, name, path)
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The first script that a new user runs, on machines that lack this or that: all programs but the shell's are fakes."""
+"""Tests of tests/tools/bootstrap, the first script that a new user runs, on machines that lack packages. All programs but a few basic ones are fakes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ BOOTSTRAP = Path(__file__).resolve().parents[1] / "bootstrap"
 REAL = ("cat", "cksum", "dirname", "env", "flock", "mkdir", "rm", "tr", "touch")
 NO_TERMINAL = "exit 1"
 PYTHON = 'case "$*" in *ensurepip*) exit {venv} ;; *twinlib*) echo "asked: $*"; exit 7 ;; esac'
-BROKEN = 'case "$*" in *json*) exit 1 ;; esac'  # its library was not unpacked
+BROKEN = 'case "$*" in *json*) exit 1 ;; esac'  # body of a fake Python whose standard library is not unpacked
 
 
 class Host:
-    """A clone on a machine with few programs."""
+    """A clone of the repository on a machine with few programs."""
 
     def __init__(self, folder: Path) -> None:
         self.clone, self.bin = folder / "a clone", folder / "bin"
@@ -29,7 +29,7 @@ class Host:
         for name in ("constraints", "core-2.18", "base"):
             (self.clone / f"requirements/{name}.txt").touch()
         script = self.clone / "tests/tools/bootstrap"
-        script.write_text(BOOTSTRAP.read_text(encoding="utf-8").replace(" /usr/bin/python3 ", " "), encoding="utf-8")  # this machine's own
+        script.write_text(BOOTSTRAP.read_text(encoding="utf-8").replace(" /usr/bin/python3 ", " "), encoding="utf-8")  # hides the real Python
         script.chmod(0o755)
         self.bin.mkdir()
         for name in REAL:
@@ -37,21 +37,21 @@ class Host:
         self.programs(git="", ssh="", id="echo 1000")
 
     def programs(self, **bodies: str) -> None:
-        """Add programs."""
+        """Add fake programs to the machine."""
         for name, body in bodies.items():
             path = self.bin / name.replace("_", "-")
             path.write_text(f"#!/bin/sh\n{body}\n")
             path.chmod(0o755)
 
     def start(self, purpose: str = "demo") -> subprocess.Popen[str]:
-        """Start the script, away from any terminal."""
+        """Start the script without a terminal."""
         return subprocess.Popen(
             [self.clone / "tests/tools/bootstrap", purpose], env={"PATH": str(self.bin)}, start_new_session=True, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
 
     def run(self) -> tuple[int, str]:
-        """Run the script to its end."""
+        """Run the script to its end. Return its exit status and output."""
         out, _err = (process := self.start()).communicate(timeout=60)
         assert not (self.clone / ".build/venv").exists()
         return process.returncode, out

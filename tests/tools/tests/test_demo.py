@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The demo with a launcher and an ansible-playbook that are fakes: two at once, and an interruption at any point."""
+"""Tests of the demo with a fake launcher and a fake ansible-playbook: two demos at once, and interruptions at any point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "demo.py"
 
-# A launcher whose machine is a file and a process. It waits where the test says.
+# A launcher whose machine is a file and a process. It waits at the point that the test chooses.
 TWIN = """\
 #!/bin/sh
 here=$(dirname "$0")/../..
@@ -66,7 +66,7 @@ def start(tree, command="up", home=None):
 
 
 def begun(tree):
-    """Wait until the demo is where the test wants it."""
+    """Wait until the demo reaches the point that the test chose."""
     deadline = time.monotonic() + 30
     while not (tree / "waiting").exists():
         assert time.monotonic() < deadline
@@ -74,7 +74,7 @@ def begun(tree):
 
 
 def group(process):
-    """Whether a process of the demo's group is left."""
+    """Return whether a process of the demo's process group still exists."""
     try:
         os.killpg(process.pid, 0)
     except ProcessLookupError:
@@ -90,7 +90,7 @@ def test_from_nothing_to_the_table(tree):
     assert [line for line in (tree / "log").read_text().splitlines() if line.startswith("playbook")] == [
         "playbook vgpu.kvm.site", "playbook vgpu.kvm.report",
     ]
-    page = tree / ".build/demo/report.html"  # in a clone whose path has a space
+    page = tree / ".build/demo/report.html"  # the path of this clone has a space
     assert json.loads((tree / "arguments").read_text().splitlines()[-1]) == {"report_path": str(page)} and f"  {page}\n" in out
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The page of faults is what the matrix and its record make; a fault that nobody ran, or that tells half, is found."""
+"""The page of faults matches the matrix and its record. A fault without a record, or with an incomplete one, is reported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import fault_page  # noqa: E402  (found through the line above)
+import fault_page  # noqa: E402  (the line above extends sys.path)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Two runs of the fault matrix that differ only in timing give the same page; two that differ in fact do not."""
+"""Two runs of the fault matrix give the same page if they differ only in timing. Runs with different results give different pages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import fault_page  # noqa: E402  (found through the line above)
-import table  # noqa: E402  (found through fault_page)
+import fault_page  # noqa: E402  (the line above extends sys.path)
+import table  # noqa: E402  (fault_page extends sys.path)
 from recorded import recorded  # noqa: E402
 
 _NOT_BACK = (
@@ -26,7 +26,7 @@ _WANTED = " (expected: driver 550.163.02 on disk). Fix the error that the log sh
 _TAKEN = "0000:e8:00.0: {} (expected: 32 VFs on nvidia). Check dmesg."
 _LOCK = "0000:e8:00.0: the GPU's unbindLock was not granted for 20 s; it is open in {} (pretend-dcgm 900) (expected: nobody). Stop it."
 
-# What each of two runs saw, by what differs between them.
+# Messages of two runs, by the detail in which they differ.
 SAME = {
     "uuid": ("create A40-24Q (3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11)", "create A40-24Q (7b1c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12)"),
     "pid": (_LOCK.format("pid 812"), _LOCK.format("pid 10812")),
@@ -46,7 +46,7 @@ SAME = {
 
 
 def shown(text: str) -> str:
-    """The page's line of a row whose run saw the text and did what the text says."""
+    """Return the page's line for a fault whose record has this text as its message, its actions and the state left."""
     row = table.ROWS[0]
     return fault_page.line(row, recorded({"seen": text, "done": text, "left": text, "rerun": "changed, then nothing left to do"}))
 
@@ -77,7 +77,7 @@ def test_what_the_repository_records_has_no_more_to_replace():
 
 
 def test_no_fault_waits_for_a_time():
-    """A fault that is made after so many seconds meets a slow machine elsewhere. A pause between two looks at a state is no such wait."""
+    """A fault injected after a fixed number of seconds would hit a slow machine at another point. A pause between two checks of a state is allowed."""
     for row in table.ROWS:
         for line in (*row.make, *row.lift):
             pauses = re.findall(r"\bsleep (0\.\d+)", line)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""gpu_tables.py on small lists: what it sets in the tables, and what it leaves."""
+"""gpu_tables.py with small lists: which columns of the tables it updates, and which it leaves unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ COUNTS = "Y1-4C\t6\nY1-8C\t2\nY1-24C\t1\nY1-1-12C\t2\nY1-1-12CME\t1\nY1-2-24C\t1
 
 @pytest.fixture()
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Small tables and lists."""
+    """Return small tables of GPUs, and lists to update them from."""
     for name, text in (("boards.py", BOARDS), ("guest_types.py", GUESTS), ("gpus", GPUS), ("types", TYPES), ("counts", COUNTS)):
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.setattr(gpu_tables, "ROOT", tmp_path)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The import graph is as import_graph.py wants it, and each of its rules can fail: a breach is planted in a copy of plugins."""
+"""The imports of plugins follow the rules of import_graph.py, and each rule can fail: the tests plant breaches in a copy of plugins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENGINE = "module_utils/engine/"
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of plugins."""
+    """Return a copy of plugins."""
     folder = tmp_path_factory.mktemp("plugins") / "plugins"
     shutil.copytree(import_graph.PLUGINS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
@@ -60,13 +60,13 @@ def test_order_has_each_directory_of_the_engine() -> None:
     ],
 )
 def test_a_planted_breach_is_found(whole: Path, name: str, line: str, said: str) -> None:
-    """Each line is one breach, of its own rule, where it stands; the rest stays as sound as it was."""
+    """Each planted line breaks exactly one rule, in its own file. No other breach is reported."""
     path = whole / ENGINE / name
     before = path.read_text(encoding="utf-8") if path.exists() else None
     path.parent.mkdir(exist_ok=True)
     header, mark, rest = (before or "").partition("from __future__ import annotations\n")
     path.write_text(f"{header}{mark}{line}\n{rest}" if mark else f"{header}{line}\n", encoding="utf-8")
-    if "after code" in said or "inside a function" in said:  # its function stands before the file's own imports
+    if "after code" in said or "inside a function" in said:  # the planted function must come after the file's own imports
         path.write_text(f"{before}\n\n{line}\n", encoding="utf-8")
     try:
         found = import_graph.breaches(whole)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The copy must follow the tree in both directions, or the tools test something else."""
+"""The copy follows all changes of the working tree. Otherwise the tools would test other files than those of the tree."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def fixture_tree(tmp_path: Path) -> Path:
 
 
 def files(path: Path) -> set[str]:
-    """Return the files under *path*, without those of its own repository."""
+    """Return the files under *path*, except those of the copy's own repository."""
     return {str(p.relative_to(path)) for p in path.rglob("*") if not p.is_dir() and ".git" not in p.relative_to(path).parts}
 
 
 def test_copies_what_git_would_carry(tree: Path, tmp_path: Path) -> None:
-    """Ignored files stay out; the copy is made of real files with their times."""
+    """Ignored files are not copied. The copy consists of real files with their timestamps."""
     copy = mirror.make(tmp_path / "out", tree)
     assert files(copy) == {"galaxy.yml", ".gitignore", "plugins/a.py"}
     assert not (copy / "plugins").is_symlink() and not (copy / "plugins" / "a.py").is_symlink()
@@ -43,7 +43,7 @@ def test_copies_what_git_would_carry(tree: Path, tmp_path: Path) -> None:
 
 
 def test_follows_deletion_change_and_kind(tree: Path, tmp_path: Path) -> None:
-    """A file that goes, changes or becomes a folder does so in the copy."""
+    """A file that is deleted, changed or replaced by a directory is updated in the copy."""
     copy = mirror.make(tmp_path / "out", tree)
     (tree / "plugins" / "a.py").unlink()
     (tree / "plugins" / "a.py").mkdir()
@@ -55,7 +55,7 @@ def test_follows_deletion_change_and_kind(tree: Path, tmp_path: Path) -> None:
 
 
 def test_bytecode_stays_as_long_as_its_folder(tree: Path, tmp_path: Path) -> None:
-    """Each session would compile all files again."""
+    """If the copy lost its bytecode, each session would compile all files again."""
     copy = mirror.make(tmp_path / "base", tree)
     (tree / "package").mkdir()
     (tree / "package" / "one.py").write_text("")
@@ -71,14 +71,14 @@ def test_bytecode_stays_as_long_as_its_folder(tree: Path, tmp_path: Path) -> Non
 
 
 def test_deleted_but_still_tracked(tree: Path, tmp_path: Path) -> None:
-    """git lists a deleted file until the deletion is committed; the copy does not have it."""
+    """git lists a deleted file until the deletion is committed. The copy does not contain it."""
     subprocess.run(["git", "-C", str(tree), "add", "plugins/a.py"], check=True)
     os.unlink(tree / "plugins" / "a.py")
     assert "plugins/a.py" not in files(mirror.make(tmp_path / "out", tree))
 
 
 def test_git_lists_the_copy(tree: Path, tmp_path: Path) -> None:
-    """Inside an ignored folder of a repository, the copy still has its own list: ansible-test asks git for it."""
+    """The copy has its own list of files, even inside an ignored directory of a repository: ansible-test asks git for that list."""
     copy = mirror.make(tree / ".build" / "collections", tree)
     out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=copy, check=True, stdout=subprocess.PIPE, text=True).stdout
     assert "plugins/a.py" in out.splitlines()

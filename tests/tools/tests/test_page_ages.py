@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Pages with numbers, in a repository of the test's own: measured, then code and text change."""
+"""Tests of page_ages.py in a small repository: pages with measured numbers, whose code and text change afterwards."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import page_ages  # noqa: E402  (found through the line above)
-from page_ages import Page  # noqa: E402  (likewise)
+import page_ages  # noqa: E402  (the line above extends sys.path)
+from page_ages import Page  # noqa: E402  (the line above extends sys.path)
 
 PAGE = Page("page.md", "record.json", ("code",), "make measure")
 WORDS = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
 
 
 def git(root: Path, *words: str) -> str:
-    """A git that needs no settings of a user."""
+    """Run git with settings that do not depend on the user."""
     return subprocess.run(["git", *WORDS, *words], cwd=root, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def commit(root: Path, **texts: str) -> str:
-    """Writes files (an underscore stands for the dot) and commits them; the commit."""
+    """Write files (an underscore in a name stands for the dot, two for a slash) and commit them. Return the commit."""
     for name, text in texts.items():
         path = root / name.replace("__", "/").replace("_", ".")
         path.parent.mkdir(exist_ok=True)
@@ -37,7 +37,7 @@ def commit(root: Path, **texts: str) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A repository whose record is of its first commit."""
+    """Return a repository whose record names its first commit."""
     made = tmp_path / "made"
     made.mkdir()
     git(made, "init", "-q")
@@ -53,7 +53,7 @@ def test_a_page_as_new_as_its_code_is_not_mentioned(root: Path) -> None:
 
 def test_code_that_changed_since_makes_a_page_old_until_it_is_measured_again(root: Path) -> None:
     last = commit(root, code__one_py="2", code__two_py="1")
-    commit(root, page_md="It takes 3 s, says the text.")  # text alone measures nothing
+    commit(root, page_md="It takes 3 s, says the text.")  # a changed text is not a new measurement
     (line,) = page_ages.ages(root, (PAGE,))
     assert line.startswith("page.md: its numbers are of ") and "; 1 commits since then changed 2 files" in line and "'make measure'" in line
     commit(root, record_json='{"commit": "%s"}' % last)

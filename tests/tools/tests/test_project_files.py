@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What the forge and contributors' tools read agrees with the rest of the repository."""
+"""The files for the forge and for contributors' tools agree with the rest of the repository."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-import pictures  # noqa: E402  (found through the line above)
+import pictures  # noqa: E402  (the line above extends sys.path)
 import support_page  # noqa: E402
 
 FORGE = ROOT / ".github"
@@ -22,18 +22,18 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def read(path: Path) -> dict:
-    """A file of YAML."""
+    """Return the content of a YAML file."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def runs(workflow: str) -> list[str]:
-    """The shell lines of a workflow."""
+    """Return the shell lines of a workflow."""
     steps = [step for job in read(FORGE / "workflows" / workflow)["jobs"].values() for step in job["steps"]]
     return [step["run"] for step in steps if "run" in step]
 
 
 def test_ci_does_what_the_readme_says():
-    """The forge starts .ci/run, which starts the README's command for all tests."""
+    """The forge runs .ci/run, which runs the README's command for all tests."""
     assert runs("ci.yml")[-1] == ".ci/run"
     command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
     assert command == "exec make test" and "$ make test\n" in README
@@ -98,7 +98,7 @@ def test_the_support_matrix_knows_which_branches_do_not_fit():
 
 
 def test_the_tables_of_drivers_follow_the_data():
-    """What is known against a branch on a kernel moves the distribution to the next one; a model's own branches are in brackets."""
+    """A known conflict of a branch with a kernel moves the distribution to the next branch. Branches that differ for one model are in brackets."""
     rows = dict(re.findall(r"^\| ([^|]+) \| (\d+ or newer) ", support_page.take(), re.MULTILINE))
     assert (rows["Debian 12"], rows["Ubuntu 24.04"]) == ("535 or newer", "570 or newer") and support_page.unfit("550", "6.17")
     assert "RTX 8000 (535–580)" in support_page.models() and "T4 (" not in support_page.models()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The rules must be able to fail: each is shown a breach and a harmless neighbor."""
+"""Each rule can fail: the tests check a breach of it, and a similar text that is allowed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HEAD = "from __future__ import annotations\n"
     ],
 )
 def test_breach_is_found(name: str, text: str) -> None:
-    """Each text breaks exactly one rule."""
+    """Each planted text breaks exactly one rule of project_rules.py."""
     assert len(project_rules.breaches(name, text)) == 1
 
 
@@ -53,5 +53,5 @@ def test_breach_is_found(name: str, text: str) -> None:
     ],
 )
 def test_harmless_text_passes(name: str, text: str) -> None:
-    """A neighbor of each breach is let through."""
+    """project_rules.py accepts texts that are similar to a breach."""
     assert project_rules.breaches(name, text) == []

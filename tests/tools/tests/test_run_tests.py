@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The summary must not turn a failure, or nothing at all, into a success."""
+"""The summary never reports success for a failure, or for a run without tests."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ def line(**values: object) -> str:
 
 
 def test_sums_steps() -> None:
-    """Steps add up."""
+    """The summary of a session adds up the counts of its steps."""
     outcome = run_tests.collect("x", 0, 1.0, [line(passed=3), line(passed=2, skipped=1)])
     assert (outcome.passed, outcome.failed, outcome.skipped) == (5, 0, 1)
 
 
 def test_status_without_counted_failure_is_a_failure() -> None:
-    """A session that dies outside of its tests counts as one failure."""
+    """A session that ends with an error outside of its tests counts as one failure."""
     assert run_tests.collect("x", 1, 1.0, [line(passed=3)]).failed == 1
 
 
 def test_nothing_run_is_a_failure() -> None:
-    """A session that tested nothing is no success."""
+    """A session that ran no test counts as a failure."""
     assert run_tests.collect("x", 0, 1.0, []).failed == 1
 
 
 def test_missing_interpreter_is_a_note() -> None:
-    """What cannot run here is named and does not fail, unless the session says so."""
+    """A step that cannot run is listed. It is not a failure, unless the session counts it as one."""
     outcome = run_tests.collect("x", 0, 1.0, [line(not_run="no Python 3.13 found")])
     assert outcome.failed == 0
     assert outcome.not_run == ["s: not run: no Python 3.13 found"]
 
 
 def test_failures_are_named() -> None:
-    """Names of tests where there are any, else what the session said last."""
+    """Failures are listed by the names of their tests. Without names, the last output of the session is listed."""
     named = run_tests.collect("x", 1, 1.0, [line(failed=1, failures=["a::b: assert 1 == 2"])], ["noise"])
     assert named.failures == ["s: 1 failed", "  a::b: assert 1 == 2"]
     unnamed = run_tests.collect("x", 1, 1.0, [line(failed=1)], ["task X", "fatal: no"])
@@ -62,14 +62,14 @@ def test_failures_are_named() -> None:
 
 
 def test_last_line_is_the_plain_summary() -> None:
-    """CI reads the last line."""
+    """CI reads only the last line of the output."""
     lines = run_tests.summary([run_tests.collect("x", 0, 1.0, [line(passed=3)]), run_tests.collect("y", 1, 1.0, [line(failed=2)])])
     assert lines[-1] == "3 passed, 2 failed"
     assert "FAILED s: 2 failed" in lines
 
 
 def test_three_sessions_run_side_by_side_and_two_of_them_with_machines() -> None:
-    """A lane that may not start a session with machines takes a later one without; each runs once, and the summary keeps the order."""
+    """A lane that may not start a session with machines takes a later session without machines. Each session runs once, and the summary keeps the order."""
     names = ["system", "life", "twin", "faults-short", "lint", "docs", "units-2.18"]
     together: list[set[str]] = []
     done: list[str] = []
@@ -90,7 +90,7 @@ def test_three_sessions_run_side_by_side_and_two_of_them_with_machines() -> None
 
 
 def test_what_may_start_next() -> None:
-    """The first of the list, unless it has machines and two such run already."""
+    """The first session in the list starts next, unless it has machines and two sessions with machines already run."""
     queue = run_tests.Queue(["twin", "lint"], run_tests.Outcome)
     assert queue.next() == "twin"
     queue.active = ["system"]
@@ -102,14 +102,14 @@ def test_what_may_start_next() -> None:
 
 
 def test_an_interrupted_run_starts_nothing_more() -> None:
-    """What did not run has no outcome."""
+    """A session that did not run has no outcome."""
     queue = run_tests.Queue(["system", "lint"], lambda name: None)
     queue.work()
     assert queue.results() == [] and queue.waiting == []
 
 
 def test_sessions_that_boot_are_counted_as_such() -> None:
-    """A session that builds or boots machines must not be in the list of those without."""
+    """A session that builds or boots machines must not be in WITHOUT_MACHINES."""
     tree = ast.parse(NOXFILE.read_text(encoding="utf-8"))
     boots = {"build_twins", "fault_matrix"}
     sessions = {one.name: bool(one.machines) for one in SESSIONS}
@@ -146,7 +146,10 @@ esac
 
 @pytest.mark.parametrize("start", [[], ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]], ids=["foreground", "background"])
 def test_an_interruption_ends_sessions_and_their_machines(tmp_path: Path, start: list[str]) -> None:
-    """No process of a session is left, nor a machine that was not up before; those that were stay. What a script starts with & ignores Ctrl-C."""
+    """An interruption ends all processes of the sessions, including background jobs of scripts, which ignore Ctrl-C.
+
+    It also ends machines that the run started. Machines that were up before stay up.
+    """
     (tmp_path / "twin").write_text(TWIN)
     (tmp_path / "twin").chmod(0o755)
     (tmp_path / "up-old").touch()

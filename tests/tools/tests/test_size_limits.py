@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Nothing is over a limit of size_limits.py, and each limit can fail: a breach is planted in a copy."""
+"""No file exceeds a limit of size_limits.py, and each limit can fail: the tests plant breaches in a copy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import size_limits  # noqa: E402
 
 @pytest.fixture()
 def copy(tmp_path: Path) -> Path:
-    """A copy of plugins/module_utils."""
+    """Return a copy of plugins/module_utils."""
     folder = tmp_path / "module_utils"
     shutil.copytree(size_limits.FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
     return folder

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The check of words must be able to fail: each kind of text is shown a breach and a harmless neighbor."""
+"""The check of terms can fail: for each kind of text, the tests check a breach and a similar text that is allowed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ trouble
 
 
 def found(root: Path, name: str, text: str) -> list[str]:
-    """The breaches of a repository with this file alone."""
+    """Return the breaches in a repository that contains only this file."""
     path = root / name
     path.parent.mkdir(parents=True)
     path.write_text(text, encoding="utf-8")
@@ -59,7 +59,7 @@ def test_each_kind_of_text_is_checked(tmp_path, name, text, line):
     assert breach.startswith("%s:%d: " % (name, line))
 
 
-# From the table of the project's style: what it forbids.
+# Forbidden phrases from the table of the project's style guide.
 FORBIDDEN = """the layout that you wish; trouble with a GPU; it is told; the driver says so; look at it; a place for it; lost GPUs; we assume it;
 it has settled; it is not there any more; a VF is asked for; put that right, then run again; the guest lets go of it;
 a reboot is due; the run broke off; written anew; a virgin host; the ordinary driver; a folder; it makes vGPUs; bring the vGPUs back;

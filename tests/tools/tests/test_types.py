@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What mypy.ini asks for is checked: a breach is planted in a copy of one directory. Lint runs it over all of them."""
+"""mypy enforces the settings of mypy.ini: the tests plant breaches in a copy of one directory. Session lint checks all directories."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BASE = Path("plugins", "module_utils", "engine", "base")
 
 @pytest.fixture()
 def copy(tmp_path: Path) -> Path:
-    """A repository of the engine's lowest directory alone."""
+    """Return a repository with only the engine's lowest directory."""
     (tmp_path / BASE).mkdir(parents=True)
     for path in (ROOT / BASE).glob("*.py"):
         shutil.copy(path, tmp_path / BASE)
@@ -26,13 +26,13 @@ def copy(tmp_path: Path) -> Path:
 
 
 def mypy(folder: Path) -> tuple[int, str]:
-    """Exit status and output of mypy, as lint runs it."""
+    """Run mypy as session lint does. Return its exit status and output."""
     answer = subprocess.run([sys.executable, "-m", "mypy", "--config-file", str(CONFIG)], cwd=folder, check=False, stdout=subprocess.PIPE, text=True)
     return answer.returncode, answer.stdout
 
 
 def test_planted_breaches_are_found(copy: Path) -> None:
-    """A function without types, a wrong one, and a method that Python 3.8 lacks."""
+    """mypy reports a function without types, a wrong type, and a method that Python 3.8 lacks."""
     assert mypy(copy)[0] == 0
     planted = 'def planted(word):\n    return word\n\n\nPLANTED: int = number("1")\nNEWER = "one".removeprefix("o")\n'
     with open(copy / BASE / "numbers.py", "a", encoding="utf-8") as handle:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Makes twinlib importable for these tests."""
+"""Makes the package twinlib importable for the tests of the twin."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from twinlib import ssh, state
 
 TWIN = str(Path(__file__).resolve().parent.parent / "twin")
 
-# Opens a vGPU as a virtual machine does: container, group, device. Argument: an mdev's UUID or a VF's address.
+# Opens a vGPU as a virtual machine does: container, group, device. The argument is an mdev's UUID or a VF's address.
 OPEN_VGPU = r"""
 import fcntl, os, struct, sys, time
 u = sys.argv[1]; bus = "pci" if u.count(":") else "mdev"; g = os.path.basename(os.readlink(f"/sys/bus/{bus}/devices/{u}/iommu_group"))
@@ -23,13 +23,13 @@ except OSError as error:
 print("open", flush=True); time.sleep(900)
 """
 
-# becomes VALUE COMMAND...: waits until the command prints that value, then prints what it prints now. A busy machine is slow, so
-# no case may count on how long something takes.
+# becomes VALUE COMMAND... waits until the command prints that value, then prints the command's current output. A busy machine is slow,
+# so no test may depend on the duration of anything.
 BECOMES = r"""
 becomes() { want=$1; shift; for i in $(seq 300); do [ "$("$@" 2> /dev/null)" = "$want" ] && break; sleep 0.2; done; "$@"; }
 """
 
-# Shell words that the cases share.
+# Shell functions that the tests share.
 PRELUDE = BECOMES + r"""
 set -u
 D=/sys/bus/pci/devices
@@ -50,19 +50,19 @@ exec 2>&1
 
 
 def up(name, *options):
-    """A quick twin of that name, made anew."""
+    """Boot a fresh quick twin with that name."""
     subprocess.run([TWIN, "down", name], check=False, capture_output=True)
     subprocess.run([TWIN, "up", name, "--tier", "quick", *options], check=True)
     return state.load(name)
 
 
 def down(name):
-    """End it."""
+    """Remove the twin with that name."""
     subprocess.run([TWIN, "down", name], check=True)
 
 
 def sh(machine, script, timeout=300, prelude=PRELUDE):
-    """Run as root after the prelude; the lines of what it printed."""
+    """Run a script as root after the prelude. Return the lines of its output."""
     done = subprocess.run(
         [*ssh.argv(machine), "sudo bash -s"], input=prelude + script, capture_output=True, text=True, timeout=timeout, check=False
     )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The public ABI of libnvfm.so.1 through ctypes, for the tests of the twin's own library. Written after the vendor's guide, not after any client."""
+"""The public ABI of libnvfm.so.1 through ctypes, for tests of the twin's own library. The source is the vendor's guide, not an existing client."""
 
 from __future__ import annotations
 
@@ -56,21 +56,21 @@ class Unsupported(Structure):
 
 
 def versioned(structure, number):
-    """A structure whose first member says what it is."""
+    """Return a structure whose first member has the version of its ABI."""
     made = structure()
     made.version = ctypes.sizeof(structure) | number << 24
     return made
 
 
 class Library:
-    """One library with at most one connection."""
+    """A loaded library with at most one connection."""
 
     def __init__(self, path):
         self.lib = ctypes.CDLL(str(path))
         self.handle = ctypes.c_void_p()
 
     def connect(self, address, params=Params1, **more):
-        """The return code of fmConnect."""
+        """Call fmConnect and return its return code."""
         given = versioned(params, 1 if params is Params1 else 2)
         given.addressInfo, given.timeoutMs = address.encode(), 5000
         for key, value in more.items():
@@ -78,18 +78,18 @@ class Library:
         return self.lib.fmConnect(ctypes.byref(given), ctypes.byref(self.handle))
 
     def call(self, name, *arguments):
-        """The return code of a function of the handle."""
+        """Call a function that takes the connection's handle. Return its return code."""
         return getattr(self.lib, name)(self.handle, *arguments)
 
     def list(self):
-        """(return code, active by partition id, module ids by partition id)"""
+        """Return (return code, whether each partition is active by its id, module ids by partition id)."""
         found = versioned(Partitions, 1)
         rc = self.call("fmGetSupportedFabricPartitions", ctypes.byref(found))
         every = found.partitionInfo[:found.numPartitions]
         return rc, {p.partitionId: p.isActive for p in every}, {p.partitionId: tuple(g.physicalId for g in p.gpuInfo[:p.numGpus]) for p in every}
 
     def activate(self, number, *vfs):
-        """Activate a partition with VFs, as 0000:e8:00.4."""
+        """Activate a partition with VFs, such as 0000:e8:00.4. Return the return code."""
         words = [vf.replace(".", ":").split(":") for vf in vfs]
         return self.call("fmActivateFabricPartitionWithVFs", number, (Pci * len(vfs))(*[Pci(*(int(w, 16) for w in four)) for four in words]), len(vfs))
 
@@ -97,7 +97,7 @@ class Library:
         return self.call("fmDeactivateFabricPartition", number)
 
     def set_activated(self, *numbers):
-        """Say what was active before a restart."""
+        """Report the partitions that were active before a restart. Return the return code."""
         given = versioned(Activated, 1)
         given.numPartitions = len(numbers)
         given.partitionIds[:len(numbers)] = numbers

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The choice between KVM and emulation, with a fake QEMU that is fast, slow, stuck or broken."""
+"""Tests of the choice between KVM and emulation, with a fake QEMU that is fast, slow, stuck or broken."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HANGS = "exec sleep 60"
 
 
 class Host:
-    """A machine with a QEMU and a /dev/kvm of the test's own."""
+    """A machine with a fake QEMU and a fake /dev/kvm."""
 
     def __init__(self, folder: Path, monkeypatch) -> None:
         self.folder = folder
@@ -46,13 +46,13 @@ class Host:
         monkeypatch.setattr(accel, "DEADLINE", 4.0)
 
     def qemu(self, kvm: str = "true", tcg: str = "sleep 0.4", version: str = "7.2") -> None:
-        """What each accelerator does with the guest program."""
+        """Define what each accelerator does with the guest program."""
         program = self.folder / "bin" / "qemu-system-x86_64"
         program.write_text(FAKE_QEMU.format(kvm=kvm, tcg=tcg, version=version, log=self.log))
         program.chmod(0o755)
 
     def trials(self) -> list[str]:
-        """The accelerators that were tried."""
+        """Return the accelerators that the launcher tried."""
         return self.log.read_text().split() if self.log.exists() else []
 
 
@@ -94,7 +94,7 @@ def test_without_kvm_nothing_is_measured(host):
 
 
 def test_without_rights_nothing_is_measured(host, monkeypatch):
-    monkeypatch.setattr(accel.os, "access", lambda path, _mode: path != host.device)  # root may open anything
+    monkeypatch.setattr(accel.os, "access", lambda path, _mode: path != host.device)  # simulates a denied access even for root
     choice = accel.find()
     assert choice.accelerator == "tcg" and "not accessible" in choice.why
     assert host.trials() == []

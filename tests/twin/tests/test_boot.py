@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Following a boot: stages, progress, failures, and the way back from KVM to emulation."""
+"""Tests of following a boot: stages, progress, failures, and the fallback from KVM to emulation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ USER_SPACE = KERNEL + "twin: user space\n"
 
 
 class Clock:
-    """Time that passes when somebody waits."""
+    """A clock that advances only in sleep()."""
 
     def __init__(self, monkeypatch) -> None:
         self.now = 1000.0
@@ -24,7 +24,7 @@ class Clock:
         monkeypatch.setattr(boot.time, "sleep", self.sleep)
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the fake clock."""
         self.now += seconds
 
 
@@ -44,30 +44,30 @@ class Guest:
         monkeypatch.setattr(ssh, "output", lambda *_args: "")
 
     def start(self, machine, load_tag="") -> None:
-        """As qemu.start."""
+        """Start the fake machine in place of qemu.start."""
         self.started.append(machine.accel)
         if self.plan[machine.accel] == "does not start":
             raise TwinError("qemu-system-x86_64 … failed with 134")
         self.running, self.begin = True, self.clock.now
 
     def stop(self, _machine) -> None:
-        """As qemu.stop."""
+        """Stop the fake machine in place of qemu.stop."""
         self.running = False
 
     def past(self) -> list[str]:
-        """What has happened since the start."""
+        """Return the events of the plan since the fake machine's start."""
         return [text for second, text in self.plan[self.machine.accel] if self.clock.now - self.begin >= second]
 
     def last(self) -> str:
-        """What happened last."""
+        """Return the last event of the plan since the fake machine's start."""
         return (self.past() or [""])[-1]
 
     def alive(self) -> bool:
-        """Whether QEMU runs."""
+        """Return whether the fake QEMU runs."""
         return self.running and self.last() != "ended"
 
     def shown(self) -> str:
-        """The console."""
+        """Return the text on the fake machine's console."""
         return ([text for text in self.past() if text not in ("up", "ended")] or [""])[-1]
 
 
@@ -135,7 +135,7 @@ def test_user_space_on_kvm_is_waited_for_as_under_emulation(machine, clock, monk
 
 
 def test_a_machine_that_hangs_is_started_once_more(machine, clock, monkeypatch, capsys):
-    """As a quick twin in CI, whose kernel got no further, beside two sessions on two cores."""
+    """In CI, the kernel of a quick twin once hung while two other sessions shared the two cores."""
     machine.accel, machine.tier = "tcg", "quick"
     guest = Guest(machine, clock, monkeypatch, {"tcg": [(5, USER_SPACE)]})
     ends = []
@@ -222,7 +222,7 @@ def test_an_interruption_stops_the_machine_and_leaves_the_line_empty(machine, cl
 @pytest.mark.booted
 @pytest.mark.skipif(not Path("/dev/kvm").exists(), reason="needs /dev/kvm")
 def test_forced_kvm_comes_up(monkeypatch, capfd):
-    """Whatever this machine's KVM is: a real one boots; a slow or broken one is given up, and the machine comes up under emulation."""
+    """The machine comes up with any KVM: a real one boots it. A slow or broken KVM is abandoned, and the machine comes up under emulation."""
     monkeypatch.setenv("TWIN_ACCEL", "auto")
     chosen = accel.find()
     monkeypatch.setenv("TWIN_ACCEL", "kvm")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Bytecode of modules in archives, which twins keep: the same source is compiled once, and another source is never taken for it."""
+"""Tests of the bytecode cache for modules in archives on twins: the same source is compiled once, and a changed source is never mistaken for it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SOURCE = "ANSWER = 42\n\n\ndef function():\n    return [one for one in (1, 2)]\n
 
 
 class Archives:
-    """A folder for the bytecode, and archives to import from."""
+    """A directory for the bytecode, and archives from which modules are imported."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.kept, self.made = folder, folder / "kept", 0
 
     def imported(self, source: str) -> tuple[int, bool, int]:
-        """Import a source from a new archive: (its answer, whether its code names that archive, how many files were compiled)."""
+        """Import a source from a new archive. Return (its answer, whether its code names that archive, number of compiled files)."""
         self.made += 1
         archive = self.folder / f"payload-{self.made}.zip"
         with zipfile.ZipFile(archive, "w") as files:

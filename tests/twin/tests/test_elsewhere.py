@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The twin from another repository, as the README shows it: an empty one, whose machines stay in it."""
+"""The twin, used from another repository as its README shows: an empty repository, in which its machines are stored."""
 
 from __future__ import annotations
 

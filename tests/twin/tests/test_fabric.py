@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Fabric Manager of the twin, without a machine: the service on a tree of plain files, the library through ctypes, the packages."""
+"""Tests of the twin's Fabric Manager without a machine: the service on a tree of plain files, the library through ctypes, and the packages."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ import pytest
 from twinlib import fabric, models, paths
 
 sys.path.insert(0, str(paths.FABRIC))
-import build_fabric  # noqa: E402  (the folder is no package)
+import build_fabric  # the directory is not a package
 
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 
 VERSION = "550.163.02"
 BUSES = ("67", "68", "6a", "6b", "e5", "e6", "e7", "e8")
 MODULES = [int(word) for word in models.load("h200").board["module_ids"].split()]
-BUS = dict(zip(MODULES, BUSES))  # by module id
-PAIRS = {3: (1, 3), 4: (2, 4), 5: (5, 7), 6: (6, 8)}  # NVIDIA's guide, HGX H100
+BUS = dict(zip(MODULES, BUSES))  # bus of a GPU by its module id
+PAIRS = {3: (1, 3), 4: (2, 4), 5: (5, 7), 6: (6, 8)}  # from NVIDIA's guide, for HGX H100
 TABLE = {0: tuple(range(1, 9)), 1: (1, 2, 3, 4), 2: (5, 6, 7, 8), **PAIRS, **{6 + module: (module,) for module in range(1, 9)}}
 
 
 def vf(module, function=4):
-    """A VF of the GPU with that module id."""
+    """Return the address of a VF of the GPU with that module id."""
     return f"0000:{BUS[module]}:00.{function}"
 
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory):
-    """A library of each kind, by branch."""
+    """Build one library for each kind of ABI. Return their paths by driver branch."""
     folder = tmp_path_factory.mktemp("libraries")
     made = {branch: folder / f"{branch}.so" for branch in (550, 580)}
     for branch, path in made.items():
@@ -52,7 +52,7 @@ def put(root, path, text):
 
 
 class Host:
-    """/proc and /sys of an NVSwitch host as plain files, and the service on them. The driver's files keep what they are told."""
+    """/proc and /sys of an NVSwitch host as plain files, with the service on them. The driver's files record what the service writes."""
 
     def __init__(self, root):
         self.root, self.process = root, None
@@ -77,11 +77,11 @@ class Host:
         return self.root / f"proc/driver/nvidia/gpus/0000:{BUS[module]}:00.0/twin"
 
     def driver(self, module, *lines):
-        """What the driver says of a GPU."""
+        """Write the driver's lines about a GPU."""
         put(self.root, f"/proc/driver/nvidia/gpus/0000:{BUS[module]}:00.0/twin", "\n".join([*lines, f"fabric {module} 0", ""]))
 
     def told(self, module):
-        """What the driver was told about a GPU, after its own lines."""
+        """Return the lines that the service wrote about a GPU, without the driver's own lines."""
         return self.file(module).read_text(encoding="utf-8").partition(f"fabric {module} 0\n")[2].splitlines()
 
     def fault(self, **faults):
@@ -89,7 +89,7 @@ class Host:
             put(self.root, f"/sys/module/nvidia/parameters/fault_fm_{name}", f"{number}\n")
 
     def start(self, mode=2, wait=True, **settings):
-        """Start the service with the package's configuration, in which only these keys differ."""
+        """Start the service with the package's configuration, in which only *settings* differ."""
         text = (paths.FABRIC / "fabricmanager.cfg").read_text(encoding="utf-8")
         every = {"FABRIC_MODE": mode, "FM_CMD_PORT_NUMBER": self.port, "STARTING_TCP_PORT": self.other_port, "DAEMONIZE": 0, **settings}
         for key, value in every.items():
@@ -148,7 +148,7 @@ def library(libraries):
 
 @pytest.fixture
 def client(host, library):
-    """The library, connected to the service in the vGPU mode."""
+    """Return the library, connected to the service in vGPU mode."""
     host.start()
     assert library.connect(f"127.0.0.1:{host.port}") == nvfm.SUCCESS
     return library
@@ -257,7 +257,7 @@ def test_four_gpus_one_vf_each_in_any_order(client, host):
     (13, [vf(7), vf(7, 5)]), (13, [vf(8)]), (2, [vf(5), vf(6), vf(7)]), (2, [vf(5), vf(5, 5), vf(6), vf(7)]), (13, ["0000:67:00.9"]), (99, [vf(7)]),
 ])
 def test_bad_parameters(client, host, number, vfs):
-    """Two VFs of one GPU, of another GPU, one too few, two of one among four, one that is not there, no such partition."""
+    """Bad parameters: two VFs of one GPU, a VF of another GPU, a VF too few, two of four VFs on one GPU, a VF or a partition that does not exist."""
     assert client.activate(number, *vfs) == nvfm.BADPARAM and not any(client.list()[1].values())
     assert "failed: -1" in host.log()
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What the emulated hardware and the driver do, on a booted quick twin with two GPUs (e7, e8)."""
+"""Tests of the emulated hardware and driver on a booted quick twin with two GPUs (e7, e8)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.booted
 
 NAME = "selftest"
 
-# Shell words that the cases share. The stub dance is what sriov-manage does, without its messages.
+# Shell functions that the tests share. vfs() goes through pci-pf-stub as sriov-manage does, but without its messages.
 PRELUDE = BECOMES + r"""
 set -u
 B=0000:e8:00.0; P=/sys/bus/pci/devices/$B; V=0000:e8:00.4; D=/sys/bus/pci/drivers
@@ -40,7 +40,7 @@ def twin():
 
 
 def sh(machine, script, timeout=300):
-    """Run as root after the prelude; the lines of what it printed."""
+    """Run a script as root after the prelude. Return the lines of its output."""
     return machines.sh(machine, script, timeout, PRELUDE)
 
 

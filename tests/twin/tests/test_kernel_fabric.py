@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""An NVSwitch host: eight H200 on a board with four switches, Fabric Manager from its packages, the partitions of VFs, and what their VMs see.
+"""An NVSwitch host: eight H200 on a board with four switches, Fabric Manager from its packages, partitions of VFs, and their effect in VMs.
 
-The tests build on each other.
+The tests run in order: each test starts from the state that the previous one left.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.booted
 NAME = "selftest-fabric"
 BUSES = ("67", "68", "6a", "6b", "e5", "e6", "e7", "e8")
 MODULES = models.load("h200").board["module_ids"].split()
-# A client of the library in Python: verb and numbers; prints the return code, for a list the ids of what is active.
+# A Python client of the library. Arguments: verb and numbers. It prints the return code, or the ids of active partitions for a list.
 CLIENT = r"""
 import ctypes, sys
 sys.path.insert(0, "/root"); import nvfm
@@ -55,12 +55,12 @@ traces() { dmesg | grep -E 'WARNING|BUG' | grep -vc crypto/testmgr; }  # the ker
 
 
 def run(machine, script):
-    """The script after the words, as root; the lines of what it printed."""
+    """Run a script as root after WORDS. Return the lines of its output."""
     return sh(machine, WORDS + script, 900)
 
 
 def send(machine, *files):
-    """Files to /root."""
+    """Copy files to /root of the machine."""
     for path in files:
         subprocess.run([*ssh.argv(machine), f"sudo sh -c 'cat > /root/{path.name}'"], input=path.read_bytes(), check=True)
 
@@ -109,7 +109,7 @@ def test_in_the_bare_metal_mode_a_vm_waits_for_ever(twin):
 
 
 def test_cuda_starts_in_a_running_vm_when_its_partition_is_activated(twin):
-    """e8 has module id 6, whose own partition is 12."""
+    """The GPU on bus e8 has module id 6. The partition of that GPU alone is 12."""
     out = run(twin, r"""
         start 2; becomes none fm list; whole e8; sees e8; seen e8 802
         fm activate 12 0000:e8:00.4; seen e8 0; fm list; partition e8; fm activate 12 0000:e8:00.4
@@ -118,7 +118,7 @@ def test_cuda_starts_in_a_running_vm_when_its_partition_is_activated(twin):
 
 
 def test_four_cards_and_what_is_refused(twin):
-    """5 6 7 8 sit on 6a, e8, 67 and e6."""
+    """The modules 5, 6, 7 and 8 are on the buses 6a, e8, 67 and e6."""
     out = run(twin, r"""
         fm activate 2 0000:6a:00.4 0000:e8:00.4 0000:67:00.4; fm activate 2 0000:6a:00.4 0000:6a:00.5 0000:67:00.4 0000:e6:00.4
         fm activate 2 0000:6a:00.4 0000:e8:00.4 0000:67:00.4 0000:e6:00.4; for b in 6a e8 67 e6 68; do echo $b $(partition $b); done

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Different GPUs in one Debian 12 machine, on the mdev framework: a T4 (e6), an A40 (e7), an A100 (e8)."""
+"""Different GPUs in one Debian 12 machine, on the mdev framework: a T4 (e6), an A40 (e7) and an A100 (e8)."""
 
 from __future__ import annotations
 

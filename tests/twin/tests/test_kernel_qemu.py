@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""QEMU, alone and through libvirt, opens an emulated vGPU on both frameworks and is its user; no guest instruction runs."""
+"""QEMU, alone and through libvirt, opens an emulated vGPU on both frameworks and counts as its user. No guest instruction runs."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ N=$D/0000:e8:00.4/nvidia; T=/sys/class/mdev_bus/0000:e8:00.4/mdev_supported_type
 
 
 def run(machine, script):
-    """The script after the words, as root; the lines of what it printed."""
+    """Run a script as root after WORDS. Return the lines of its output."""
     return sh(machine, WORDS + script, 500)
 
 
 def function(short_name):
-    """The lines that QEMU has about a vGPU of that type: what twin_hw says of the GPU, and BARs of 16, 256 and 32 MiB."""
+    """Return QEMU's lines about a vGPU of that type: the PCI ids from the GPU model, and BARs of 16, 256 and 32 MiB."""
     model, vgpu_type = models.find_type(short_name)
     ids = f"10de:{int(model.gpu['device'], 16):04x} (sub 10de:{models.guest_subsystem(vgpu_type):04x})"
     return [f"3D controller, pci id {ids}", "bar 0 0xfffffe", "bar 1 0xffffffe", "bar 3 0x1fffffe"]
 
 
 def define(hostdev):
-    """Shell lines that write the domain's XML and define it."""
+    """Return shell lines that write a domain's XML and define the domain."""
     return "cat > /tmp/vm1.xml <<XML\n" + DOMAIN.replace("@HOSTDEV@", hostdev) + "XML\nvirsh -q define --validate /tmp/vm1.xml\n"
 
 
-# A class each: the first machine is down before the second one starts.
+# Each class has its own machine, so the first one is down before the second one starts.
 @pytest.fixture(scope="class")
 def mdev():
     yield up("selftest-qemu", "--gpus", "1", "--with", "libvirt", "--framework", "mdev")
@@ -80,7 +80,7 @@ def vendor():
 
 
 class TestMdev:
-    """Debian 12, an A40: the vGPU is an mdev."""
+    """An mdev vGPU of an A40 on Debian 12."""
 
     def test_qemu_has_an_mdev(self, mdev):
         out = run(mdev, "uuidgen > $T/nvidia-558/create; qemu sysfsdev=$(echo $M/*); holders; users; lock; python3 /tmp/monitor.py | shown")
@@ -104,7 +104,7 @@ class TestMdev:
 
 
 class TestVendorVfio:
-    """Debian 13, an L40S: the vGPU is a VF of the nvidia driver."""
+    """A vGPU on a VF of the nvidia driver: an L40S on Debian 13."""
 
     def test_qemu_has_a_vf(self, vendor):
         out = run(vendor, r"""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Debian 13: the vendor-specific VFIO framework on an L40S (e6), an H100 (e7) and an RTX PRO 6000 (e8), and a T4 (e5) that keeps mdev."""
+"""Tests on Debian 13: an L40S (e6), an H100 (e7) and an RTX PRO 6000 (e8) use the vendor-specific VFIO framework; a T4 (e5) still uses mdev."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The launcher's parts that need no machine."""
+"""Tests of the launcher's parts that need no machine."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_cpio_is_read_by_cpio(tmp_path):
     assert len(archive.data()) % 512 == 0
 
 
-# An independent reader, by the format's description.
+# An independent reader, written from the description of the format.
 LIST_NEWC = """
 import sys
 raw = open(sys.argv[1], 'rb').read(); at = 0
@@ -248,11 +248,11 @@ def test_inventory(machine):
     host = yaml.safe_load(inventory.text(machine))["all"]["hosts"]["t1"]
     assert (host["ansible_host"], host["ansible_port"], host["ansible_user"]) == ("127.0.0.1", 4242, "ansible")
     assert "UserKnownHostsFile=/dev/null" in host["ansible_ssh_common_args"]
-    assert json.dumps(host)  # plain values only
+    assert json.dumps(host)  # all values have plain types that JSON can represent
 
 
 def test_launcher_and_ansible_log_in_once(machine):
-    """Both go through one connection: a key exchange takes an emulated machine seconds."""
+    """The launcher and Ansible share one connection: a key exchange takes seconds on an emulated machine."""
     yaml = pytest.importorskip("yaml")
     machine.port = 4242
     host = yaml.safe_load(inventory.text(machine))["all"]["hosts"]["t1"]
@@ -275,7 +275,7 @@ def test_errors_are_one_line_and_status_1(machine, capsys):
 
 @pytest.mark.parametrize(("options", "made"), [([], ["full"]), (["--quick"], ["quick"])])
 def test_a_build_makes_the_disk_of_one_tier(machine, monkeypatch, options, made):
-    """The session that tests Debian 13 has quick twins alone: a full disk would be built for nothing."""
+    """The session that tests Debian 13 uses only quick twins. A full disk for it would be useless."""
     found = []
     for module, name in ((cli.accel, "check"), (cli.room, "check"), (cli.host_packages, "ensure"), (image, "build"), (cli.bundle, "path")):
         monkeypatch.setattr(module, name, lambda *_arguments: None)
@@ -285,7 +285,7 @@ def test_a_build_makes_the_disk_of_one_tier(machine, monkeypatch, options, made)
 
 
 def test_the_first_full_disk_is_a_copy_of_the_base_disk(machine, monkeypatch, tmp_path):
-    """The base disk is made once, when a full twin asks for it, of the image's tree."""
+    """The base disk is created from the image's tree once, when a full twin first needs it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     built = image.Build(image.SYSTEMS["debian12"], tmp_path, tmp_path, tmp_path / "image", "6.1.0-1")
     (built.image / "start" / "bare").mkdir(parents=True)

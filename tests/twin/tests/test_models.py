@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The GPU models: what the files say is complete and possible."""
+"""Tests of the GPU models: their files are complete and consistent."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_each_gpu_gets_what_differs_from_an_a40():
 
 
 def board_settings(*words):
-    """What the hardware of such a machine is told of its board."""
+    """Return the board settings that the emulated hardware of such a machine gets."""
     args = arguments("--model", "h200", *words)
     chosen = cli._models(args)
     cli._check_board(args, chosen)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What is refused before anything is built: too little disk or memory, packages that nobody can install, no way to be root."""
+"""Refusals before a build: too little disk space or memory, packages that cannot be installed, no way to become root."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def host(tmp_path, monkeypatch):
 
 
 def forget():
-    """What was found out about sudo and namespaces."""
+    """Clear the cached results about sudo and namespaces."""
     run._succeeds.cache_clear()
     run.can_sudo.cache_clear()
 
@@ -126,7 +126,7 @@ def test_a_home_that_is_not_writable_gives_a_cache_in_the_checkout(host, monkeyp
 
 
 def programs(folder, monkeypatch, **scripts):
-    """A PATH with these programs alone."""
+    """Set a PATH with only these programs."""
     bin_ = folder / "bin"
     shutil.rmtree(bin_, ignore_errors=True)
     bin_.mkdir()
@@ -143,8 +143,8 @@ def user(monkeypatch, number):
     monkeypatch.setattr(run.os, "getgid", lambda: number)
 
 
-PASSWORD = "test $* = -v"  # a sudo that asks for a password, and gets it
-GIVEN = "test $1 != -k"  # one that got it a minute ago
+PASSWORD = "test $* = -v"  # a sudo that asks for a password and gets it
+GIVEN = "test $1 != -k"  # a sudo with a password from a minute ago
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""An interruption while another program runs: it may clean up, and is gone afterwards."""
+"""Tests of an interruption while another program runs: the program may clean up, and has ended afterwards."""
 
 from __future__ import annotations
 

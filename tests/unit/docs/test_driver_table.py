@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The table of docs/drivers.md: what happens to the driver that is there, as check mode plans it on a fake host.
+"""The table of docs/drivers.md: what happens to an installed driver, as check mode plans it on a fake host.
 
-With VGPU_DRIVERS_PAGE the test writes that file in place of comparing the page.
+With VGPU_DRIVERS_PAGE, the test writes the page to that file instead of comparing it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNINSTALL = "/usr/bin/nvidia-uninstall"
 UBUNTU = 'ID=ubuntu\nVERSION_ID="22.04"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n'
 DEBIAN = 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
 ROCKY = 'ID=rocky\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\nPRETTY_NAME="Rocky Linux 9.4"\n'
-# By kind: a bundle's name, and its packages by format.
+# Bundles by kind: the name of the zip, and its packages by format.
 BUNDLES = {
     "host": ("NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip", {
         "run": "Host_Drivers/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "deb": "Host_Drivers/nvidia-vgpu-ubuntu-550_550.163.02_amd64.deb",
@@ -44,11 +44,11 @@ BUNDLES = {
 }
 
 
-# --- what is there
+# --- states of the installed driver
 
 
 def nothing(host):
-    """A machine without any driver."""
+    """Leave the machine without any driver."""
     host.on_disk = None
     host.kernel.loaded.clear()
     for name in ("nvidia-vgpu-mgr", "nvidia-gridd"):
@@ -59,12 +59,12 @@ def nothing(host):
 
 
 def same(host):
-    """The version of the bundle, loaded."""
+    """Install the bundle's version and load it."""
     host.put(UNINSTALL, "", 0o755)
 
 
 def other(host):
-    """Another version by .run, loaded, with its services."""
+    """Install another version from a .run file, load it, and start its services."""
     host.on_disk = OLD
     host.kernel.load(OLD)
     host.put(UNINSTALL, "", 0o755)
@@ -72,7 +72,7 @@ def other(host):
 
 
 def not_loaded(host):
-    """On disk alone."""
+    """Install another version without loading it."""
     other(host)
     host.kernel.loaded.clear()
     host.units = {}
@@ -81,32 +81,32 @@ def not_loaded(host):
 
 
 def with_vgpus(host):
-    """Nobody uses them."""
+    """Install another version, with a vGPU that no VM uses."""
     other(host)
     host.vfs_on().add("0000:e8:00.4", "A40-8Q", UUID)
 
 
 def in_vm(host):
-    """A VM has one."""
+    """Install another version, with a vGPU that a VM uses."""
     with_vgpus(host)
     host.kernel.use(UUID)
 
 
 def job(host):
-    """A program uses the GPU itself."""
+    """Install another version, with a program that uses the GPU directly."""
     other(host)
     host.kernel.add_process(4711, "python3", ["python3", "train.py"], ["/dev/nvidia0"])
 
 
 def own_package(host):
-    """Of NVIDIA's bundle."""
+    """Install another version from a package of NVIDIA's bundle."""
     other(host)
     os.unlink(host.root + UNINSTALL)
     host.packages = ["nvidia-vgpu-ubuntu-550"]
 
 
 def plain(host):
-    """The data center driver by NVIDIA's .run."""
+    """Install the data center driver from NVIDIA's .run file."""
     nothing(host)
     host.on_disk = PLAIN
     host.kernel.load(PLAIN)
@@ -114,7 +114,7 @@ def plain(host):
 
 
 def debians(host):
-    """The module has another file's name, and the packages tell NVIDIA's installer that the driver is theirs."""
+    """Install Debian's driver: its module has another file name, and a marker file for NVIDIA's installer shows that packages own the driver."""
     nothing(host)
     host.put("/etc/modprobe.d/nvidia.conf", "install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n")
     host.put("/usr/lib/nvidia/alternate-install-present", "")
@@ -125,7 +125,7 @@ def debians(host):
 
 
 def half_gone(host):
-    """The module's package went first. Nothing is loaded."""
+    """Interrupt the removal of Debian's driver after the module's package is gone. No module is loaded."""
     debians(host)
     nothing(host)
     host.put(removal_mark.PATH, "".join(word + "\n" for word in ["apt-get", "purge", *host.packages]))
@@ -133,21 +133,21 @@ def half_gone(host):
 
 
 def ubuntus(host):
-    """With nvtop, which needs a library of it."""
+    """Install Ubuntu's driver, and nvtop, which needs one of its libraries."""
     nothing(host)
     host.on_disk, host.packages, host.dependents = PLAIN, ["libnvidia-compute-550:amd64", "nvidia-dkms-550", "nvidia-driver-550"], ["nvtop"]
     host.kernel.load(host.on_disk)
 
 
 def cuda(host):
-    """By apt."""
+    """Install the driver from NVIDIA's CUDA repository with apt."""
     nothing(host)
     host.on_disk, host.packages = PLAIN, ["cuda-drivers", "libnvidia-compute", "nvidia-driver", "nvidia-kernel-open-dkms"]
     host.kernel.load(host.on_disk)
 
 
 def fusion(host):
-    """By dnf."""
+    """Install RPM Fusion's driver with dnf."""
     nothing(host)
     host.on_disk, names = PLAIN, ["akmod-nvidia", "kmod-nvidia-5.14.0", "xorg-x11-drv-nvidia", "xorg-x11-drv-nvidia-cuda-libs"]
     host.programs["dpkg-query"] = lambda argv, timeout: Result(127, "dpkg-query: No such file or directory\n")
@@ -157,7 +157,7 @@ def fusion(host):
 
 
 def half(host):
-    """Its mark is there."""
+    """Interrupt an installation, so that its mark remains."""
     nothing(host)
     host.on_disk = OLD
     host.put("/usr/bin/nvidia-vgpu-mgr", "")
@@ -165,7 +165,7 @@ def half(host):
 
 
 def nouveau(host):
-    """Loaded, and bound."""
+    """Bind the GPUs to the loaded module nouveau."""
     nothing(host)
     for pf in host.kernel.pfs():
         pf.driver = "nouveau"
@@ -173,13 +173,13 @@ def nouveau(host):
 
 
 def old_guest(host):
-    """Another version of the guest driver."""
+    """Install another version of the guest driver."""
     host.on_disk = "550.144.01"
     host.kernel.load("550.144.01")
     host.put(UNINSTALL, "", 0o755)
 
 
-# What is there; how, release of the machine, the word (replace_datacenter), kind of bundle.
+# Row's text, its state, the machine's release, replace_datacenter, kind of bundle.
 ROWS = (
     ("Host: nothing", nothing, UBUNTU, False, "host"),
     ("Host: the bundle's version, loaded", same, UBUNTU, False, "host"),
@@ -213,14 +213,14 @@ ROWS = (
 
 
 def cell(actions, errors):
-    """Steps, or what is refused."""
+    """Return the numbered steps of a plan, or its refusals."""
     if errors:
         return "<br>".join("refused, [`%s`](troubleshooting.md#%s): %s" % (one["code"], one["code"], one["found"]) for one in errors)
     return "<br>".join("%d. %s" % one for one in enumerate(actions, 1)) or "nothing"
 
 
 def stage(host, kind, form, word, directory):
-    """The plan of the driver stage, as a playbook in check mode has it."""
+    """Return the plan of the driver stage, as a playbook in check mode computes it."""
     name, members = BUNDLES[kind]
     os.makedirs(str(directory), exist_ok=True)
     with zipfile.ZipFile(str(directory / name), "w") as handle:
@@ -236,7 +236,7 @@ def stage(host, kind, form, word, directory):
 
 
 def rows(tmp_path):
-    """The cells of each row."""
+    """Yield the text and the cells of each row of the table."""
     for number, (text, make, release, word, kind) in enumerate(ROWS):
         cells = []
         forms = [form for form in ("run", "rpm" if release == ROCKY else "deb") if form in BUNDLES[kind][1]]
@@ -266,7 +266,7 @@ def test_the_page_has_what_is_planned(tmp_path):
 
 
 def test_what_the_issue_asks_of_the_table(tmp_path):
-    """Each kind of row is there, and what is refused is refused in each column that would touch the driver."""
+    """The table has each kind of row, and a refusal occurs in each column that would change the driver."""
     found = dict(reversed(list(rows(tmp_path))))
     assert found["Host: the bundle's version, loaded"][:2] == ["nothing", "nothing"]
     for text in ("Host: another version, a VM has a vGPU", "Host: another version, a program uses a GPU"):

@@ -52,12 +52,12 @@ MODULES = (
     "nvidia_vgpu_cloud_info",
     "nvidia_vgpu_restore",
 )
-# On the controller: these are no programs of a host.
+# Actions run on the controller: they have no module code that runs on a host.
 ACTIONS = ("nvidia_host_reboot",)
 CLOUDS = ("nvidia_cloudpods_config", "nvidia_vgpu_cloud_info")
 GUESTS = ("nvidia_grid_license", "nvidia_grid_license_info", "nvidia_guest_info")
 READING = ("nvidia_gpu_info", "nvidia_grid_license_info", "nvidia_guest_info", "nvidia_host_plan", "nvidia_vgpu_cloud_info")
-# Those whose work has steps, so that a failure may come after some of them.
+# Modules whose work has steps, so a failure can occur after some of them.
 STEPPING = (
     "nvidia_cloudpods_config",
     "nvidia_driver",
@@ -72,7 +72,7 @@ STEPPING = (
     "nvidia_vgpu_attach",
     "nvidia_vgpu_restore",
 )
-# What Ansible itself documents: of a success, of a failure.
+# Keys that Ansible itself documents: for a success (COMMON) and for a failure (UNDOCUMENTED).
 COMMON = {"changed", "diff"}
 UNDOCUMENTED = {"changed", "msg"}
 RUN = "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run"
@@ -80,12 +80,12 @@ BUNDLE = "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
 
 
 def module(name):
-    """The module's code."""
+    """Return a module of the collection as a Python module."""
     return importlib.import_module("ansible_collections.vgpu.kvm.plugins.modules." + name)
 
 
 def fragments(names):
-    """Options and attributes of doc fragments, merged."""
+    """Return the options of doc fragments, merged."""
     from ansible_collections.vgpu.kvm.plugins.doc_fragments.common import ModuleDocFragment
 
     options = {}
@@ -96,18 +96,18 @@ def fragments(names):
 
 
 def documented(name):
-    """Options of a module with those of its fragments."""
+    """Return the options of a module, including those of its doc fragments."""
     text = yaml.safe_load(module(name).DOCUMENTATION)
     options, own = fragments(text.get("extends_documentation_fragment", [])), text.get("options") or {}
     return {key: dict(options.get(key, {}), **own.get(key, {})) for key in {**options, **own}}
 
 
 class _Built(Exception):
-    """The module has built its AnsibleModule."""
+    """Raised when the module creates its AnsibleModule."""
 
 
 def spec(name):
-    """The arguments with which the module builds AnsibleModule."""
+    """Return the arguments with which the module creates AnsibleModule."""
     seen = {}
 
     def build(self, **arguments):
@@ -121,7 +121,7 @@ def spec(name):
 
 
 def examples():
-    """(module, arguments, name of the task) of every task of this collection in every module's EXAMPLES."""
+    """Yield (module, arguments) of every task of this collection in every module's EXAMPLES, with the task's name as id."""
     for name in MODULES:
         for task in yaml.safe_load(module(name).EXAMPLES):
             for key in task:
@@ -146,7 +146,7 @@ def test_options_of_an_action_are_those_that_it_checks(name):
 
 
 def compare(options, arguments, where):
-    """Documentation and argument spec, option by option."""
+    """Compare documentation and argument spec, option by option."""
     assert sorted(options) == sorted(arguments), where
     for name, option in options.items():
         argument = arguments[name]
@@ -172,7 +172,7 @@ def test_examples_are_accepted(name, arguments):
 
 
 def keys(name):
-    """Return values that a success has, by name."""
+    """Return the names of the return values on success."""
     described = yaml.safe_load(module(name).RETURN)
     return {key for key, value in described.items() if "success" in value["returned"].split(", ")}
 
@@ -181,18 +181,18 @@ LINK = {"url": "https://downloads.example.com/x.zip?autho=1", "checksum": "sha25
 
 
 def answering(url, **kwargs):
-    """A server that has the file."""
+    """Answer as a server that has the file."""
     return mock.Mock(wraps=io.BytesIO(b"zip"), status=200, headers={"Content-Length": "3"}, geturl=lambda: url)
 
 
 def refusing(url, **kwargs):
-    """A server whose links have expired."""
+    """Answer as a server whose link has expired."""
     raise urllib.error.HTTPError(url, 403, "Forbidden", {}, io.BytesIO())
 
 
 @pytest.fixture
 def outcome(make_host, tmp_path, monkeypatch):
-    """Runs one module where it has something to do, in check mode or really."""
+    """Return a function that runs one module on a host that it must change, in check mode or for real."""
 
     def run(name, check):
         if name in GUESTS:
@@ -244,7 +244,7 @@ def test_what_is_returned_is_documented(outcome, name, check):
     assert ("diff" in result) == (name not in READING)
 
 
-# Null where there is none, as the description states.
+# A string is null if it has no value, as the description states.
 TYPES = {"list": list, "dict": dict, "str": (str, type(None)), "bool": bool, "int": int}
 
 
@@ -260,7 +260,7 @@ def test_return_values_have_the_documented_type(outcome, name):
 
 
 def same_keys(sample, real, where):
-    """The sample shows each key that a dictionary has, at each depth where both have something."""
+    """Check that the sample has the same keys as the result, at each depth where both have content."""
     if isinstance(sample, list) and isinstance(real, list):
         for one in real[:1]:
             if sample:
@@ -285,12 +285,12 @@ def test_samples_show_the_keys_that_are_there(outcome, name):
             same_keys(value.get("sample"), result[key], key)
 
 
-# --- failures
+# --- results of failures
 
 
 @pytest.fixture
 def early(make_host, tmp_path, monkeypatch):
-    """Runs one module where it fails before its first step."""
+    """Return a function that runs one module, which fails before its first step."""
 
     def run(name):
         if name in GUESTS:
@@ -335,7 +335,7 @@ def early(make_host, tmp_path, monkeypatch):
 
 @pytest.fixture
 def midway(make_host, tmp_path, monkeypatch):
-    """Runs one module where a step of it fails."""
+    """Return a function that runs one module, one step of which fails."""
 
     def run(name):
         if name in GUESTS:
@@ -370,7 +370,7 @@ def midway(make_host, tmp_path, monkeypatch):
             os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
             host.on_disk = "550.163.01"
             host.put("/usr/bin/nvidia-uninstall", "", 0o755)
-            host._installer = lambda argv, timeout: host._modinfo(["version"], timeout)  # it does nothing
+            host._installer = lambda argv, timeout: host._modinfo(["version"], timeout)  # an installer that does nothing
         package = tmp_path / RUN
         package.write_text("")
         arguments = {
@@ -388,7 +388,7 @@ def midway(make_host, tmp_path, monkeypatch):
 
 
 def agrees(described, result, *when):
-    """A failure returns the keys that are documented for it, and the samples show what is in them."""
+    """Check that a failure returns exactly its documented keys, and that the samples show their content."""
     assert set(result) - UNDOCUMENTED == {key for key, value in described.items() if set(when) & set(value["returned"].split(", "))}
     for key in set(result) - UNDOCUMENTED:
         assert described[key]["sample"], key

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What the pages show can be used as it stands: YAML, variables, roles, modules, layouts, commands."""
+"""The examples on the pages can be used as printed: YAML, variables, roles, modules, layouts, commands."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ for _entries in ROLES.values():
     for _entry in _entries.values():
         for _name, _option in _entry.get("options", {}).items():
             OPTIONS.setdefault(_name, []).append(_option)
-# Of playbooks alone: no role knows them.
+# Variables that only playbooks read: they are not options of a role.
 OF_PLAYBOOKS = set(re.findall(r"\bvgpu_\w+(?= \| default|', default=)", "".join(PLAYBOOKS.values())))
-# Settings of ansible-rulebook, which no play knows; docs/metrics.md has them.
+# Settings of ansible-rulebook, which no play reads; docs/metrics.md documents them.
 RULEBOOKS = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "extensions" / "eda" / "rulebooks").glob("*.yml"))
 OF_RULEBOOKS = set(re.findall(r"\{\{ (vgpu_\w+)", RULEBOOKS))
 PREFIX = "vgpu.kvm."
@@ -42,7 +42,7 @@ OURS = re.compile("(?:vgpu|%s)_" % "|".join(sorted(ROLES)))
 
 
 def blocks(language):
-    """(text) of each block of the language on each page."""
+    """Yield the text of each block in the language, on each page."""
     for path in PAGES:
         text = path.read_text(encoding="utf-8")
         for found in re.finditer(r"^```%s\n(.*?)^```$" % language, text, re.MULTILINE | re.DOTALL):
@@ -54,21 +54,21 @@ YAML = list(blocks("yaml"))
 CONSOLE = list(blocks("console"))
 
 
-# --- what a block has in it
+# --- content of a block
 
 
 def is_play(item):
-    """Whether a list's item is a play."""
+    """Return whether a list's item is a play."""
     return isinstance(item, dict) and ("hosts" in item or "ansible.builtin.import_playbook" in item)
 
 
 def is_task(item):
-    """Whether a list's item is a task."""
+    """Return whether a list's item is a task."""
     return isinstance(item, dict) and any(key.startswith(("vgpu.kvm.", "ansible.builtin.")) for key in item)
 
 
 def variables(value):
-    """(name, value) of each variable of this collection, at any depth of an inventory or of vars."""
+    """Yield (name, value) of each variable of this collection, at any depth of an inventory or of vars."""
     for key, inner in value.items() if isinstance(value, dict) else ():
         if isinstance(key, str) and OURS.match(key) and key not in GROUPS:
             yield key, inner
@@ -77,7 +77,7 @@ def variables(value):
 
 
 def wrong_variable(name, value):
-    """What is wrong with a variable, or None."""
+    """Return the error in a variable, or None."""
     if name in OF_PLAYBOOKS | OF_RULEBOOKS:
         return None
     if name not in OPTIONS:
@@ -92,7 +92,7 @@ def wrong_variable(name, value):
 
 
 def wrong_role(name, tasks_from="main"):
-    """What is wrong with the use of a role, or None."""
+    """Return the error in the use of a role, or None."""
     if not name.startswith(PREFIX):
         return None
     role = ROOT / "roles" / name.replace(PREFIX, "")
@@ -100,12 +100,12 @@ def wrong_role(name, tasks_from="main"):
 
 
 def wrong_playbook(name):
-    """What is wrong with the name of a playbook, or None."""
+    """Return the error in a playbook's name, or None."""
     return None if not name.startswith(PREFIX) or name.replace(PREFIX, "") in PLAYBOOKS else "%s: there is no such playbook" % name
 
 
 def wrong_module(name, arguments):
-    """What is wrong with a task of a module of ours, or None."""
+    """Return the error in a task of one of the collection's modules, or None."""
     if name not in MODULES:
         return "%s: there is no such module" % name
     expected = spec(name)
@@ -116,7 +116,7 @@ def wrong_module(name, arguments):
 
 
 def wrong_task(task):
-    """Everything that is wrong with a task."""
+    """Return all errors in a task."""
     found = [wrong_module(key.replace(PREFIX, ""), value) for key, value in task.items() if key.startswith(PREFIX)]
     for key in ("ansible.builtin.include_role", "ansible.builtin.import_role"):
         if key in task:
@@ -128,7 +128,7 @@ def wrong_task(task):
 
 
 def wrong_play(play):
-    """Everything that is wrong with a play."""
+    """Return all errors in a play."""
     found = [wrong_playbook(play.get("ansible.builtin.import_playbook", ""))]
     for role in play.get("roles", []):
         found.append(wrong_role(role if isinstance(role, str) else role.get("role", role.get("name", ""))))
@@ -138,7 +138,7 @@ def wrong_play(play):
 
 
 def wrong(value):
-    """Everything that is wrong with a block's value."""
+    """Return all errors in a block's value."""
     if isinstance(value, list):
         found = []
         for item in value:
@@ -147,7 +147,7 @@ def wrong(value):
     return [text for text in (wrong_variable(name, inner) for name, inner in variables(value)) if text]
 
 
-# --- YAML
+# --- blocks of YAML
 
 
 def test_there_are_blocks():
@@ -181,24 +181,24 @@ def test_what_is_wrong_is_found(value):
 
 
 def test_the_page_of_variables_has_each_of_them_once():
-    """Of roles, which role_readmes.py writes, of playbooks alone, and of the lookup target_hosts. site sets vgpu_guests_optional for its own play."""
+    """docs/variables.md lists role variables, playbook variables and vgpu_target. It omits vgpu_guests_optional, which site sets for its own play."""
     rows = re.findall(r"^\| `(vgpu_\w+)` \|", (ROOT / "docs" / "variables.md").read_text(encoding="utf-8"), re.MULTILINE)
     public = {name for name in OPTIONS if name.startswith("vgpu_")} | OF_PLAYBOOKS - {"vgpu_guests_optional"} | {"vgpu_target"}
     assert len(public) > 100 and sorted(rows) == sorted(public)
 
 
 def test_both_rulebooks_mend_the_same():
-    """AWX' rulebook asks before it starts anything; the other leaves it to the playbook."""
+    """AWX's rulebook filters alerts by code before it starts a job. The other rulebook leaves the filter to the playbook. Both use the same codes."""
     (asked,) = re.findall(r"commonLabels\.code in \[([^]]+)\]", RULEBOOKS)
     (play,) = yaml.safe_load(PLAYBOOKS["react"])
     assert re.findall(r'"(\w+)"', asked) == play["vars"]["__react_codes"]
 
 
-# --- layouts
+# --- layouts in the examples
 
 
 def hosts_of(layout):
-    """GPUs, (address, model) each, that a layout needs: the word before the type's size is the model."""
+    """Return the GPUs that a layout needs, as (address, model). The text before the size in a type's name is the model."""
     gpus, number = {}, 0
     for entry in layout:
         selectors = entry["gpu"] if isinstance(entry["gpu"], list) else [entry["gpu"]]
@@ -228,7 +228,7 @@ def test_layouts_fit_their_gpus(make_host, layout, vendor_vfio):
     assert len([line for line in outcome["actions"] if "create" in line]) >= expected
 
 
-# --- commands
+# --- commands in the examples
 
 MAKE = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 SESSIONS = set(re.findall(r"^@session_of\(\"([a-z0-9_-]+)\"", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE))
@@ -236,13 +236,13 @@ SESSIONS |= set(re.findall(r"^    Session\(\s*\"([a-z0-9_-]+)\"", (ROOT / "tests
 
 
 def commands(text):
-    """The commands of a console block, word by word; output and comments left out."""
+    """Return the commands of a console block as lists of words, without output and comments."""
     joined = re.sub(r"\\\n\s*", " ", text)
     return [shlex.split(part, comments=True) for line in joined.splitlines() if line.startswith("$ ") for part in line[2:].split(" && ")]
 
 
 def wrong_command(words):
-    """What is wrong with a command of ours, or None."""
+    """Return the error in a command of this project, or None."""
     if words[0] == "make":
         for word in words[1:]:
             if "=" not in word and word not in MAKE:
@@ -285,10 +285,10 @@ def test_the_demo_page_has_the_commands_that_the_demo_prints():
 
 @pytest.fixture(scope="module")
 def tool():
-    """The tool that generates the page."""
+    """Load the tool that generates docs/troubleshooting.md."""
     found = importlib.util.spec_from_file_location("troubleshooting_page", str(ROOT / "tests/tools/troubleshooting_page.py"))
     made = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = made  # dataclasses need it
+    sys.modules[found.name] = made  # dataclasses search sys.modules for their module
     found.loader.exec_module(made)
     return made
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tables of symptoms name codes that the engine has, and each of their rows has one."""
+"""The tables of symptoms name only codes of the engine, and each of their rows has a code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 ENGINE = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "plugins/module_utils/engine").rglob("*.py")))
 TABLES = yaml.safe_load((ROOT / "tests/tools/symptoms.yml").read_text(encoding="utf-8"))
-FAILURES, WORDS = TABLES["symptoms"], TABLES["lines"]  # of logs
+FAILURES, WORDS = TABLES["symptoms"], TABLES["lines"]  # WORDS are lines that occur in logs
 
 
 def test_there_are_the_fifteen_and_the_words_of_logs():

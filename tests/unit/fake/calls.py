@@ -14,17 +14,17 @@ from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 
 try:
     from ansible.module_utils.testing import patch_module_args
-except ImportError:  # ansible-core before it had this helper
+except ImportError:  # older releases of ansible-core lack patch_module_args
 
     @contextlib.contextmanager
     def patch_module_args(args):
-        """Arguments as the controller would send them."""
+        """Provide arguments as the controller sends them."""
         with mock.patch.object(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": args}).encode()):
             yield
 
 
 class _Ended(Exception):
-    """exit_json or fail_json was called."""
+    """Raised when the module calls exit_json or fail_json."""
 
     def __init__(self, failed, result):
         super().__init__()
@@ -33,7 +33,7 @@ class _Ended(Exception):
 
 
 class Outcome:
-    """What a module answered. writes: how many changes it made to the host."""
+    """The result of a module. *writes* is the number of its changes to the host."""
 
     def __init__(self, failed, result, warnings, writes):
         self.failed = failed
@@ -46,30 +46,30 @@ class Outcome:
 
     @property
     def ok(self):
-        """The outcome, which must be good."""
+        """Assert that the module succeeded. Return the outcome."""
         assert not self.failed, self.result["msg"]
         return self
 
     @property
     def msg(self):
-        """The error's text, which must be there and must not be a traceback."""
+        """Assert that the module failed without a traceback. Return its error message."""
         assert self.failed, "the module did not fail: %s" % self.result
         assert "Traceback" not in self.result["msg"]
         return self.result["msg"]
 
     @property
     def codes(self):
-        """Codes of the errors."""
+        """Return the codes of the module's errors."""
         return [one["code"] for one in self.result["errors"]]
 
 
 def call(module, host, check=False, **arguments):
-    """Runs the module; arguments are those of a task."""
+    """Run the module with the arguments of a task. Return its outcome."""
     warnings = []
 
     def ending(failed):
         def end(self, **result):
-            json.dumps(result, ensure_ascii=False).encode("utf-8")  # the controller gets JSON, and writes it as text
+            json.dumps(result, ensure_ascii=False).encode("utf-8")  # fails if the controller could not write the result as UTF-8 text
             raise _Ended(failed, result)
 
         return end

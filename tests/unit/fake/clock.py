@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Virtual time: a pause costs nothing, and what was put off happens when its time comes."""
+"""Virtual time: a pause takes no real time, and delayed events run when their time comes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 
 class Clock:
-    """Has the methods of the engine's clock, and ``after`` for events of the future."""
+    """A clock with the methods of the engine's clock. ``after`` schedules later events."""
 
     def __init__(self):
         self._time = 1000.0
@@ -17,16 +17,16 @@ class Clock:
         self._number = 0
 
     def now(self):
-        """Seconds, from an origin without meaning."""
+        """Return the seconds since an arbitrary origin."""
         return self._time
 
     @staticmethod
     def wall():
-        """Seconds since 1970: the real ones, because a fake host's files have real times."""
+        """Return the real seconds since 1970, because a fake host's files have real timestamps."""
         return time.time()
 
     def pause(self, seconds):
-        """Advances the time and runs pending events in order."""
+        """Advance the time and run pending events in order."""
         end = self._time + seconds
         while self._events and self._events[0][0] <= end:
             self._time, dummy, event = heapq.heappop(self._events)
@@ -34,7 +34,7 @@ class Clock:
         self._time = end
 
     def after(self, seconds, event):
-        """Runs event() that much later; at once when there is nothing to wait for."""
+        """Run event() after that many seconds, or at once for 0 seconds."""
         if not seconds:
             event()
             return

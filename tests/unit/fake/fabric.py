@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""An NVSwitch board on a fake host: switches, module ids, Fabric Manager's package, file, service and library."""
+"""An NVSwitch board on a fake host: switches, module ids, and Fabric Manager with its package, configuration, service and library."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command imp
 from . import nvidia_smi
 from .tree import Dir, File
 
-# The partitions of an HGX H100, H200 or H20 board, as NVIDIA's guide lists them.
+# Partitions of an HGX H100, H200 or H20 board, as listed in NVIDIA's guide.
 PARTITIONS = [(1, 2, 3, 4, 5, 6, 7, 8), (1, 2, 3, 4), (5, 6, 7, 8), (1, 3), (2, 4), (5, 7), (6, 8), *((number,) for number in range(1, 9))]
 SWITCHES = ("0000:05:00.0", "0000:06:00.0", "0000:07:00.0", "0000:08:00.0")
-# With comments and spaces as NVIDIA's file has them.
+# The comments and spaces are those of NVIDIA's file.
 CONFIG = """# NVIDIA Fabric Manager configuration file.
 #\tDescription: Fabric Manager Operating Mode
 #\tPossible Values:
@@ -28,19 +28,22 @@ FM_CMD_UNIX_SOCKET_PATH=
 
 
 class Board:
-    """modules: module ids by address. Fabric Manager is installed and runs in vGPU mode, unless it is said otherwise."""
+    """An NVSwitch board.
+
+    modules: module ids by address. By default, Fabric Manager is installed and runs in vGPU mode.
+    """
 
     def __init__(self, host, modules, monkeypatch, mode="2", installed=True):
         self.host, self.modules = host, modules
         self.boot = "boot-1"
         self.version = host.on_disk if installed else None
         self.enabled = installed
-        self.started = None  # by the clock
-        self.delay = 0  # seconds until it has configured the fabric
+        self.started = None  # time of the service's start, by the host's clock; None while it is stopped
+        self.delay = 0  # seconds until the service has configured the fabric
         self.running_mode = None
-        self.waits = False  # it started in restart mode, and does not know what is active
-        self.active = {}  # VFs by partition
-        self.lost = False  # partitions that an activation does not bring
+        self.waits = False  # whether the service started in restart mode and waits for the list of active partitions
+        self.active = {}  # VFs of each active partition
+        self.lost = False  # whether activations succeed without effect
         self.asked = []
         top = host.kernel.top.entries
         switch = {"vendor": File(lambda: "0x10de\n"), "class": File(lambda: "0x068000\n")}
@@ -54,24 +57,24 @@ class Board:
             self.start()
 
     def install(self, mode="0", restart=0):
-        """Its packages come."""
+        """Install Fabric Manager's packages."""
         self.version = self.host.on_disk
         self.host.put(fabric_manager.CONFIG, CONFIG % (mode, restart))
         self.host.put("/usr/lib/x86_64-linux-gnu/libnvfm.so.1", "")
 
     def start(self):
-        """The service starts, with the settings that the file has now."""
+        """Start the service with the current settings of its file."""
         settings = fabric_manager.settings(self.host.root) or {}
         self.running_mode, self.waits = settings.get("FABRIC_MODE"), settings.get("FABRIC_MODE_RESTART") == "1"
         self.started = self.host.clock.now()
         self.active = {number: vfs for number, vfs in self.active.items() if self.waits}
 
     def stop(self):
-        """The service ends."""
+        """Stop the service of Fabric Manager."""
         self.started = None
 
     def reboot(self):
-        """The host comes up again; the service with it, if it is enabled."""
+        """Reboot the host. The service starts again if it is enabled."""
         self.boot += "1"
         self.active = {}
         self.host.reboot()
@@ -79,7 +82,7 @@ class Board:
         if self.enabled:
             self.start()
 
-    # --- programs
+    # --- fake programs
 
     def _smi(self, argv, timeout):
         answer = nvidia_smi.Program(self.host).run(argv, timeout)
@@ -117,10 +120,10 @@ class Board:
         ours = "ii  nvidia-fabricmanager-550 %s-1\nii  nvidia-fabricmanager-dev-550 %s-1\n" % (self.version, self.version)
         return Result(answer.rc, (ours if self.version and argv[0] != "--search" else "") + answer.out)
 
-    # --- the library
+    # --- fake library libnvfm
 
     def ask(self, path, address, requests, timeout):
-        """Stands for libnvfm.ask."""
+        """Answer requests to the library in place of libnvfm.ask."""
         self.asked.append(address)
         if self.started is None:
             return libnvfm.Answer(status=libnvfm.NO_CONNECTION, call="fmConnect")

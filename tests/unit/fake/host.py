@@ -28,14 +28,16 @@ DRIVERS = "/sys/bus/pci/drivers/"
 
 
 class Died(BaseException):
-    """The process is killed at this point: nothing after it happens."""
+    """Raised to simulate that the process is killed at this point."""
 
 
 class Host:
-    """root: an empty directory. gpus: (address, model) each, bound to nvidia.
+    """A fake host with GPUs.
 
-    Each change of the host (a write to a kernel's file, a regular file replaced, a definition of mdevctl) has a number;
-    fail_at lets that one fail with EIO, die_at kills the process instead.
+    root: an empty directory. gpus: (address, model) of each GPU, bound to nvidia.
+
+    Each change of the host (a write to a kernel file, a replaced regular file, a definition of mdevctl) has a number.
+    The change *fail_at* fails with EIO; the change *die_at* kills the process instead.
     """
 
     def __init__(self, root, gpus=(("0000:e8:00.0", A40),), driver="nvidia", mdevctl=False, vendor_vfio=False):
@@ -52,17 +54,17 @@ class Host:
         self.fail_at = None
         self.die_at = None
         self.on_disk = "550.163.02"
-        self.module = "nvidia"  # the file's name; Debian's packages have nvidia-current
-        self.packages = []  # of the distribution's data center driver
-        self.dependents = []  # packages that need these, and go with them
+        self.module = "nvidia"  # file name of the module; Debian's packages use nvidia-current
+        self.packages = []  # packages of the distribution's data center driver
+        self.dependents = []  # packages that depend on those, and are removed with them
         self.signed_by = ("", "")  # serial number and name of the key that signed the module nvidia
         self.sync_rc = 0
-        self.units = {}  # ActiveState of services by name; the others are not there
-        self.owners = {}  # packages by paths, as dpkg knows them
-        self.programs = {}  # stand-ins of a test, by name: what takes (arguments, timeout)
+        self.units = {}  # ActiveState of services by name; other services do not exist
+        self.owners = {}  # packages by path, for dpkg's answers
+        self.programs = {}  # a test's own fake programs by name, called with (arguments, timeout)
         self.journal = []  # (unit or "kernel", message) or (unit, message, pid), oldest first
-        self.load = {}  # what nvidia-smi shows of GPUs by address, and of vGPUs that VMs use by UUID or VF: engines in percent, and more
-        self.python_rc = 0  # whether the system's Python can run the engine
+        self.load = {}  # values that nvidia-smi shows, such as the load in percent: GPUs by address, vGPUs in use by UUID or VF
+        self.python_rc = 0  # exit status of the system's Python when it runs the engine
         for address, model in gpus:
             self.kernel.add_gpu(address, model, driver)
         self.put("/etc/machine-id", MACHINE_ID + "\n")
@@ -75,36 +77,36 @@ class Host:
         if mdevctl:
             self.put("/usr/sbin/mdevctl", "", 0o755)
         self.ctx = Context(self.root, self.sysfs, self.command, self.clock)
-        self.ctx.side_by_side = False  # the fake kernel has no locks; one test enables it
+        self.ctx.side_by_side = False  # the engine must not use threads, because the fake kernel has no locks; one test enables them
 
     # --- regular files
 
     def put(self, path, content, mode=0o644):
-        """Writes a file below the root."""
+        """Write a file below the fake host's root."""
         os.makedirs(os.path.dirname(self.root + path), exist_ok=True)
         with open(self.root + path, "w", encoding="utf-8") as handle:
             handle.write(content)
         os.chmod(self.root + path, mode)
 
     def get(self, path):
-        """A file's text, or None."""
+        """Return a file's text, or None."""
         return files.read_text(self.root, path)
 
-    # --- short cuts
+    # --- shortcuts
 
     def pf(self, address=None):
-        """A GPU of the kernel; the first without an address."""
+        """Return a GPU of the kernel. Without an address, return the first one."""
         return self.kernel.devices[address] if address else self.kernel.pfs()[0]
 
     def vfs_on(self):
-        """VFs of all GPUs that have them are on, as after a good sriov-manage."""
+        """Enable the VFs of all GPUs that have them, as a successful sriov-manage does."""
         for pf in self.kernel.pfs():
             if pf.model.vfs and pf.model.vf_device:
                 pf.set_vfs(pf.model.vfs)
         return self
 
     def add(self, parent, short, uuid):
-        """A vGPU created by somebody else; the UUID is for mdev only."""
+        """Create a vGPU as another user would. The UUID counts only for mdev."""
         device = self.kernel.devices[parent]
         found = [one for one in device.gpu.model.types if one.short == short]
         if device.vendor:
@@ -113,11 +115,11 @@ class Host:
         self.kernel.create(device, found[0], uuid)
 
     def vgpus(self):
-        """All vGPUs: (uuid, parent, type), sorted."""
+        """Return all vGPUs as (uuid, parent, type), sorted."""
         return sorted(one.facts() for one in list(self.kernel.mdevs.values()))
 
     def reboot(self):
-        """VFs and vGPUs are gone, as are processes; the files stay."""
+        """Reboot the host: VFs, vGPUs and processes are gone, but the files stay."""
         self.kernel.processes.clear()
         for ids in self.kernel.driver_ids.values():
             ids.clear()
@@ -128,7 +130,7 @@ class Host:
             pf.driver, pf.override = None, None
         self.kernel.load(self.on_disk)
 
-    # --- failures
+    # --- injected failures
 
     def _count(self, path, value):
         self.writes.append((path, value))
@@ -139,7 +141,7 @@ class Host:
 
     @contextlib.contextmanager
     def counting_files(self):
-        """Within it the engine's writes of regular files count, fail and die as the others do. They skip fsync."""
+        """Count the engine's writes of regular files, too, and let them fail or die like other changes. Skip fsync."""
 
         def counted(real):
             def write(root, path, *args, **options):
@@ -157,16 +159,16 @@ class Host:
             stack.enter_context(mock.patch.object(os, "fsync", lambda number: None))
             yield
 
-    # --- programs
+    # --- fake programs
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Stands for system.command.run."""
+        """Run a fake program of the host in place of system.command.run."""
         self.calls.append(list(argv))
         name = os.path.basename(argv[0])
         if name in self.programs:
             return self.programs[name](list(argv[1:]), timeout)
         return {
-            "env": lambda argv, timeout: run(["/usr/bin/env", *argv], timeout),  # the real one, and the real sh
+            "env": lambda argv, timeout: run(["/usr/bin/env", *argv], timeout),  # the real env, which runs the real sh
             "modinfo": self._modinfo,
             "modprobe": self._modprobe,
             "sync": lambda argv, timeout: Result(self.sync_rc, "sync: error syncing: Input/output error\n" if self.sync_rc else ""),
@@ -193,14 +195,14 @@ class Host:
         return Result(0, fields[argv[1]] + "\n")
 
     def _update_initramfs(self, argv, timeout):
-        """Its images in /boot are new then."""
+        """Update the timestamps of the images in /boot."""
         boot = self.root + "/boot"
         for name in os.listdir(boot) if os.path.isdir(boot) else ():
             os.utime("%s/%s" % (boot, name))
         return Result(0, "")
 
     def _dpkg_query(self, argv, timeout):
-        """The owner of a path, or packages; those that were removed, but not purged, are listed too."""
+        """Print the owner of a path, or the packages, including packages that were removed but not purged."""
         if argv[0] == "--search":
             owner = self.owners.get(argv[-1])
             return Result(0, "%s: %s\n" % (owner, argv[-1])) if owner else Result(1, "dpkg-query: no path found matching pattern\n")
@@ -208,7 +210,7 @@ class Host:
         return Result(1, "".join(listed) + "dpkg-query: no packages found matching libnvcuvid*\n")
 
     def _apt_get(self, argv, timeout):
-        """A purge, or what it would remove."""
+        """Purge packages, or simulate it."""
         gone = [name for name in self.packages if name in argv] + self.dependents
         if argv[0] != "--simulate":
             self.packages, self.dependents = [name for name in self.packages if name not in argv], []
@@ -228,7 +230,7 @@ class Host:
         return Result(0, "\n\n".join(blocks) + "\n")
 
     def _journalctl(self, argv, timeout):
-        """journalctl --output=json of the units and transports that are asked for."""
+        """Print the journal of the requested units and transports, as journalctl --output=json does."""
         wanted = {word.partition("=")[2].replace(".service", "") for word in argv if word.startswith("_")}
         lines = []
         for number, (name, message, *pid) in enumerate(one if isinstance(one, tuple) else ("nvidia-gridd", one) for one in self.journal):
@@ -239,7 +241,7 @@ class Host:
         return Result(0, "".join(line + "\n" for line in lines))
 
     def _rmmod(self, argv, timeout):
-        """The module nvidia goes unless a process or a service has it open; with it go VFs and vGPUs."""
+        """Unload the module nvidia, unless a process or a service has it open. VFs and vGPUs disappear with it."""
         if "active" in self.units.values() or any(path.startswith("/dev/nvidia") for one in self.kernel.processes.values() for path in one.paths):
             return Result(1, "rmmod: ERROR: Module nvidia is in use\n")
         for pf in self.kernel.pfs():
@@ -268,7 +270,7 @@ class Host:
         return Result(0, "")
 
     def _mdevctl(self, argv, timeout):
-        """mdevctl list --defined --dumpjson: what its directory holds. A file that is other JSON than a definition ends it."""
+        """Print the definitions, as mdevctl list --defined --dumpjson does. A file with valid JSON that is not a definition makes the program fail."""
         listed = {}
         directory = self.root + "/etc/mdevctl.d"
         for parent in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
@@ -283,7 +285,7 @@ class Host:
         return Result(0, json.dumps([{parent: listed[parent]} for parent in listed]))
 
     def _sriov_manage(self, argv, timeout):
-        """As NVIDIA's script: unbindLock, PF to pci-pf-stub, sriov_numvfs, PF back. Nothing is undone on the way."""
+        """Work as NVIDIA's script does: unbindLock, PF to pci-pf-stub, sriov_numvfs, PF back. A failure undoes nothing."""
         faults, address = self.faults, argv[1]
         pf = self.kernel.devices[address]
         if faults.no_vfs:

@@ -2,10 +2,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """The kernel of a fake host: PCI devices, drivers, SR-IOV and mediated devices, with write hooks.
 
-What a write does is modelled on the kernel's PCI and mdev cores and on NVIDIA's host driver: VFs come through pci-pf-stub
-alone, one vGPU a VF, one framebuffer size a GPU, and removing a VF or its driver destroys its vGPU. With vendor_vfio VFs
-have NVIDIA's own attributes instead of mdev's. In MIG mode each vGPU lives in a GPU instance of its type's profile, which vGPUs
-of one framebuffer size share.
+Writes have the effects of the kernel's PCI and mdev cores and of NVIDIA's host driver: only pci-pf-stub enables VFs, a VF has
+one vGPU, a GPU has one framebuffer size, and removing a VF or its driver destroys its vGPU. With vendor_vfio, VFs have
+NVIDIA's attributes instead of mdev's. In MIG mode, each vGPU lives in a GPU instance with its type's profile; vGPUs of one
+framebuffer size share an instance.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import uuid as uuids
 
 from .tree import Blocked, Dir, File, Link, text
 
-# Numbers of device nodes by what their paths look like; a group %d is its minor, that of a node without an IOMMU lies above.
+# Device numbers by path of the node. A group's minor number is its id; groups without an IOMMU have higher minor numbers.
 NODES = (
     (r"/dev/kvm", 10, 232),
     (r"/dev/iommu", 10, 125),
@@ -54,7 +54,7 @@ PCI_DRIVERS = ("nvidia", "vfio-pci", "pci-pf-stub", "nouveau")
 
 
 def node(path):
-    """(major, minor) of a device node, or None for another path."""
+    """Return (major, minor) of a device node, or None for another path."""
     for pattern, major, minor in NODES:
         match = re.match(pattern + r"( \(deleted\))?\Z", path)
         if match:
@@ -63,41 +63,41 @@ def node(path):
 
 
 def device_file(path):
-    """What a device's directory in sysfs has: dev."""
+    """Return a device's directory in sysfs, which has the file dev."""
     numbers = node(path)
     return None if numbers is None else Dir({"dev": File(text("%d:%d\n" % numbers))})
 
 
 class Faults:
-    """What goes wrong. A count is how many times; None and 0: never."""
+    """Injected faults. A count is the number of times; None and 0 mean never."""
 
     def __init__(self):
-        self.lock_busy = 0  # sriov-manage can't have the unbindLock
-        self.lock_taken = None  # seconds since boot until which the lock is refused
-        self.locked = {}  # seconds since boot until which the lock of one GPU is refused, by address
-        self.manage_seconds = 0  # that sriov-manage takes once it has the lock
-        self.no_vfs = 0  # sriov-manage ends with 0 and did nothing
-        self.stranded = []  # one for each next call: "driverless" or "stub"
-        self.fewer_vfs = 0  # so many VFs less than asked for
+        self.lock_busy = 0  # times that sriov-manage cannot get the unbindLock
+        self.lock_taken = None  # time (in seconds since boot) until which the lock is refused
+        self.locked = {}  # time (in seconds since boot) until which the lock of one GPU is refused, by address
+        self.manage_seconds = 0  # seconds that sriov-manage takes after it got the lock
+        self.no_vfs = 0  # times that sriov-manage exits with status 0 without doing anything
+        self.stranded = []  # how each of the next calls of sriov-manage strands the PF: "driverless" or "stub"
+        self.fewer_vfs = 0  # number of VFs that are missing from the requested ones
         self.numvfs_errno = None
-        self.vf_driver = "nvidia"  # what takes a new VF
-        self.vf_prefix = None  # with a VF on another driver: it offers types under that name all the same
+        self.vf_driver = "nvidia"  # driver that binds new VFs
+        self.vf_prefix = None  # driver other than nvidia on which VFs still offer types, with the driver's name as prefix
         self.vfs_delay = 0  # seconds until VFs are bound
         self.types_delay = 0  # seconds until a parent offers its types
-        self.create_errno = []  # one for each next create
+        self.create_errno = []  # error number of each of the next creations of a vGPU
         self.create_lies = 0
-        self.vanish_after = 0  # seconds after which the next created vGPU is gone
-        self.remove_linger = 0  # seconds that a removal takes effect late
-        self.bind_errno = []  # one for each next bind to nvidia
-        self.params_unknown = False  # the driver has no vgpu_params
-        self.mig_create_fails = 0  # nvidia-smi mig -cgi creates the first instance only
+        self.vanish_after = 0  # seconds after which the next created vGPU vanishes
+        self.remove_linger = 0  # seconds by which a removal is delayed
+        self.bind_errno = []  # error number of each of the next attempts to bind nvidia
+        self.params_unknown = False  # whether the driver lacks vgpu_params
+        self.mig_create_fails = 0  # times that nvidia-smi mig -cgi creates only the first instance
         self.mig_reset_fails = False
-        self.no_smi_types = False  # nvidia-smi vgpu -s -v prints nothing
-        self.off_bus_silences = False  # a GPU off the bus ends each call of nvidia-smi that is not about another GPU alone
+        self.no_smi_types = False  # whether nvidia-smi vgpu -s -v prints no types
+        self.off_bus_silences = False  # whether a GPU off the bus makes each call of nvidia-smi fail that is not limited to another GPU
 
 
 class Device:
-    """A PCI function; a VF when pf is set."""
+    """A PCI function. It is a VF if pf is set."""
 
     def __init__(self, kernel, address, device, group, pf=None, index=None):
         self.kernel = kernel
@@ -106,33 +106,33 @@ class Device:
         self.group = group
         self.pf = pf
         self.index = index
-        self.cdev = kernel.new_cdev()  # its character device of VFIO's, while it has one
+        self.cdev = kernel.new_cdev()  # path of the function's VFIO character device, while it has one
         self.driver = None
         self.override = None
-        self.prefix = None  # of its types' directories, while it is an mdev parent
+        self.prefix = None  # prefix of the names of its mdev types, while the function is an mdev parent
         self.gone = False
-        self.vm_name = None  # of the VM that has its vGPU, where the driver shows it
-        self.params = ""  # vgpu_params are the VF's on the vendor-specific framework
+        self.vm_name = None  # name of the VM that uses the VF's vGPU, if the driver shows it
+        self.params = ""  # on the vendor-specific framework, vgpu_params belong to the VF
         self.directory = self._directory()
         names = self.path.strip("/").split("/")
         nodes = [kernel.top]
         for name in names[:-1]:
             nodes.append(nodes[-1].get(name) or kernel.root_directory())
         self.location = nodes + [self.directory]
-        self.link = Link(lambda: "../../.." + self.path[4:], lambda: self.location)  # on its bus
+        self.link = Link(lambda: "../../.." + self.path[4:], lambda: self.location)  # link to the function in /sys/bus/pci/devices
 
     @property
     def gpu(self):
-        """The PF."""
+        """Return the function's PF, or the function itself if it is a PF."""
         return self.pf or self
 
     @property
     def path(self):
-        """Canonical directory."""
+        """Return the path of the function's directory below /sys/devices."""
         return "/sys/devices/pci%s/%s" % (self.gpu.address[:7], self.address)
 
     def mdevs(self):
-        """The mediated devices on it."""
+        """Return the mediated devices on this function."""
         return [one for one in list(self.kernel.mdevs.values()) if one.parent is self]
 
     def _directory(self):
@@ -162,12 +162,12 @@ class Device:
         return Dir(entries, find=self._find_mdev, names=lambda: [one.uuid for one in self.mdevs() if not self.vendor])
 
     def has_cdev(self):
-        """Whether VFIO offers it as a character device of its own, for IOMMUFD: bound to vfio-pci, or a VF that is a vGPU."""
+        """Return whether the function has its own VFIO character device for IOMMUFD: it is bound to vfio-pci, or it is a VF with a vGPU."""
         return self.kernel.cdevs and (self.driver == "vfio-pci" or self.vendor and bool(self.mdevs()))
 
     @property
     def vendor(self):
-        """Whether it is a VF on the vendor-specific VFIO framework."""
+        """Return whether this is a VF on the vendor-specific VFIO framework."""
         return self.kernel.vendor_vfio and self.pf is not None
 
     def _vendor_directory(self):
@@ -237,7 +237,7 @@ class Device:
 
 
 class Pf(Device):
-    """A GPU."""
+    """A physical function, that is, a GPU."""
 
     def __init__(self, kernel, address, model, group, number):
         self.model = model
@@ -245,11 +245,11 @@ class Pf(Device):
         self.number = number
         self.uuid = "GPU-%s" % uuids.uuid5(uuids.NAMESPACE_OID, address)
         self.vfs = []
-        self.removed = set()  # numbers of VFs that were removed through sysfs, which sriov_numvfs still counts
+        self.removed = set()  # numbers of VFs that were removed through sysfs; sriov_numvfs still counts them
         self.mig = self.mig_pending = False
         self.instances = []
         self.mixed = False
-        self.host_mode = None  # what nvidia-smi prints as Host VGPU Mode, if it is another word than the hardware's
+        self.host_mode = None  # Host VGPU Mode in nvidia-smi's output, if it differs from the hardware's mode
         super().__init__(kernel, address, model.device, group)
         names = ("card%d" % number, "renderD%d" % (128 + number))
         self.directory.entries["drm"] = Dir({name: device_file("/dev/dri/" + name) for name in names}, when=lambda: self.driver in ("nvidia", "nouveau"))
@@ -298,7 +298,7 @@ class Pf(Device):
         self.set_vfs(expected - min(expected, faults.fewer_vfs))
 
     def remove_vf(self, number):
-        """A VF goes; returns its address."""
+        """Remove a VF. Return its address."""
         one = self.vfs[number]
         self.kernel.unregister(one)
         one.driver, one.gone = None, True
@@ -307,7 +307,7 @@ class Pf(Device):
         return one.address
 
     def set_vfs(self, expected):
-        """Creates VFs, or removes them all. Either resets GPU instances and mixed-size mode."""
+        """Create VFs, or remove them all. Both reset GPU instances and mixed-size mode."""
         kernel = self.kernel
         self.instances, self.mixed = [], False
         for number in range(len(self.vfs)):
@@ -332,12 +332,12 @@ class GpuInstance:
 
     @property
     def slots(self):
-        """The memory slices that it takes."""
+        """Return the memory slices that the instance occupies."""
         return set(range(self.start, self.start + self.profile.memory))
 
 
 class Mdev:
-    """A vGPU; on the vendor-specific VFIO framework its VF's address stands for the UUID."""
+    """A vGPU. On the vendor-specific VFIO framework, the VF's address is used as its UUID."""
 
     def __init__(self, kernel, uuid, parent, vgpu_type, group, gi=None):
         self.gi = gi
@@ -362,19 +362,20 @@ class Mdev:
         )
 
     def set_params(self, value):
-        """A write to vgpu_params."""
+        """Handle a write to vgpu_params."""
         self.params = value.strip()
 
     def facts(self):
-        """What must stay of a vGPU that is to stay."""
+        """Return the properties that must not change while the vGPU stays."""
         return (self.uuid, self.parent.address, self.type.short)
 
 
 class Process:
-    """A process with the devices that it has open. paths: as /proc shows them; (path shown, path of the node) for one with a root of its own.
+    """A process with its open devices.
 
-    unreadable: the errno with which its open files can't be read. hangs: a file of it is on a network file system that does not answer.
-    headless: its first thread has ended, another one goes on.
+    paths: paths as /proc shows them, or (shown path, path of the node) for a process with its own root directory.
+    unreadable: errno of reading its open files. hangs: whether one of its files is on a network file system that does not answer.
+    headless: whether its first thread has ended while another one runs.
     """
 
     def __init__(self, pid, comm, argv, paths):
@@ -414,7 +415,7 @@ class Process:
 
 
 class Kernel:
-    """State of the kernel and the tree that shows it."""
+    """The state of the kernel, and the tree that shows it."""
 
     def __init__(self, clock):
         self.clock = clock
@@ -427,22 +428,22 @@ class Kernel:
         self.sysfs_sriov = False
         self.registry = ""
         self.vendor_vfio = False
-        self.short_list = False  # the other format of creatable_vgpu_types
-        self.spreads = False  # a new vGPU goes into the GPU instance with the fewest vGPUs, not into the fullest that has room
-        self.cdevs = False  # VMs open /dev/vfio/devices/vfioN instead of a group
+        self.short_list = False  # whether creatable_vgpu_types has the short format
+        self.spreads = False  # whether a new vGPU goes into the GPU instance with the fewest vGPUs, instead of the fullest one that has room
+        self.cdevs = False  # whether VMs open /dev/vfio/devices/vfioN instead of a group
         self.release = "6.1.0-50-amd64"
         self.cmdline = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 intel_iommu=on iommu=pt"
-        self.product_uuid = None  # of the firmware
+        self.product_uuid = None  # product UUID of the firmware
         self.secure_boot = None
-        self.efivars = {}  # more variables of the firmware: bytes by name
-        self.xen = None  # /proc/xen/capabilities
+        self.efivars = {}  # other variables of the firmware: bytes by name
+        self.xen = None  # content of /proc/xen/capabilities
         self.loader = None
         self.driver_ids = {name: set() for name in PCI_DRIVERS}
-        self.harm = []  # what was done to somebody who was using it
-        self.locks = ""  # /proc/locks
-        self.forced = set()  # vGPUs whose removal may be asked for although they are in use
-        self.hidden = False  # /proc hides the processes of others
-        self.container = False  # /proc is that of a container, with processes of its own
+        self.harm = []  # harmful changes to devices in use
+        self.locks = ""  # content of /proc/locks
+        self.forced = set()  # vGPUs whose removal may be requested while they are in use
+        self.hidden = False  # whether /proc hides the processes of other users
+        self.container = False  # whether /proc is that of a container with its own processes
         self._groups = 10
         self._cdevs = 0
         self._init = Process(1, "systemd", ["/sbin/init"], ["/dev/null"])
@@ -450,17 +451,17 @@ class Kernel:
         self.top = self._tree()
 
     def new_cdev(self):
-        """The path of the next character device of VFIO's."""
+        """Return the path of the next VFIO character device."""
         self._cdevs += 1
         return "/dev/vfio/devices/vfio%d" % (self._cdevs - 1)
 
     def new_group(self):
-        """The next IOMMU group, or None while the IOMMU is off."""
+        """Return the next IOMMU group, or None while the IOMMU is off."""
         self._groups += 1
         return str(self._groups) if self.iommu_on else None
 
     def add_gpu(self, address, model, driver="nvidia"):
-        """Plugs a GPU in."""
+        """Add a GPU to the fake host."""
         pf = Pf(self, address, model, self.new_group(), len(self.pfs()))
         self.devices[address] = pf
         pf.driver = driver
@@ -468,32 +469,32 @@ class Kernel:
         return pf
 
     def pfs(self):
-        """The GPUs in order of address."""
+        """Return the GPUs in order of address."""
         return [one for dummy, one in sorted(self.devices.items()) if not one.pf]
 
     def users(self, group):
-        """Processes that have a VFIO group open."""
+        """Return the processes that have a VFIO group open."""
         return self.having("/dev/vfio/%s" % group)
 
     def having(self, path):
-        """Processes that have a node open, under whatever path."""
+        """Return the processes that have a device node open, under any path."""
         return [one for one in self.processes.values() if node(path) and node(path) in one.nodes]
 
     def add_process(self, pid, comm, argv, paths):
-        """Starts a process."""
+        """Start a process on the fake host."""
         self.processes[pid] = Process(pid, comm, argv, paths)
 
     def used(self, mdev):
-        """Whether somebody has a vGPU open."""
+        """Return whether a process has a vGPU open."""
         return bool(self.users(mdev.group) or self.having(self.cdev_of(mdev)))
 
     @staticmethod
     def cdev_of(mdev):
-        """VFIO's character device of a vGPU."""
+        """Return the VFIO character device of a vGPU."""
         return mdev.parent.cdev if mdev.parent.vendor else mdev.cdev
 
     def use(self, uuid, pid=4711, name="web1"):
-        """A VM opens a vGPU."""
+        """Let a VM open a vGPU."""
         one = self.mdevs[uuid]
         opened = ["/dev/iommu", self.cdev_of(one)] if self.cdevs else ["/dev/vfio/vfio", "/dev/vfio/%s" % one.group]
         self.add_process(
@@ -506,12 +507,12 @@ class Kernel:
     # --- mediated devices
 
     def _register(self, device):
-        """The driver offers a device's types, if it is one that holds vGPUs."""
+        """Offer a device's types, if the device is one that holds vGPUs."""
         gpu = device.gpu
         if device.prefix or device.gone or gpu.driver != "nvidia" or not gpu.model.types:
             return
         if gpu.model.vf_device and gpu.model.vfs and not device.pf:
-            return  # its VFs hold the vGPUs
+            return  # the GPU's VFs hold the vGPUs
         if device.driver == "nvidia":
             device.prefix = "nvidia"
         elif self.faults.vf_prefix and device.driver == self.faults.vf_prefix:
@@ -521,7 +522,7 @@ class Kernel:
         self.clock.after(self.faults.types_delay, lambda: self._register(device))
 
     def unregister(self, device):
-        """Removes a parent's types and its vGPUs."""
+        """Remove the vGPU types and the vGPUs of a device."""
         for one in device.mdevs():
             self._destroy(one, "removing its parent")
         device.prefix = None
@@ -532,7 +533,7 @@ class Kernel:
         self.mdevs.pop(mdev.uuid, None)
 
     def available(self, device, vgpu_type):
-        """available_instances: more of the type that fit on this parent."""
+        """Return available_instances: how many more vGPUs of the type fit on this parent."""
         gpu = device.gpu
         here = [one for one in list(self.mdevs.values()) if one.parent.gpu is gpu]
         if gpu.mig != (vgpu_type.profile is not None):
@@ -550,7 +551,7 @@ class Kernel:
         return max(room, 0)
 
     def _instances_for(self, gpu, vgpu_type):
-        """GPU instances that have room for one more of the type, the driver's choice first."""
+        """Return the GPU instances with room for another vGPU of the type, in the driver's order of preference."""
         found = []
         for instance in gpu.instances:
             sizes = [one.type.gib for one in list(self.mdevs.values()) if one.gi is instance]
@@ -559,7 +560,7 @@ class Kernel:
         return [instance for dummy, dummy2, instance in sorted(found, key=lambda one: one[:2])]
 
     def set_type(self, device, value):
-        """A write to current_vgpu_type."""
+        """Handle a write to current_vgpu_type."""
         present = device.mdevs()
         word = value.strip()
         if word == "0":
@@ -581,7 +582,7 @@ class Kernel:
         self._create_mdev(device, found[0], device.address, device.group)
 
     def create(self, device, vgpu_type, value):
-        """A write to a type's ``create``."""
+        """Handle a write to a type's ``create``."""
         word = value.rstrip("\n")
         try:
             good = len(word) == 36 and bool(uuids.UUID(word))
@@ -609,7 +610,7 @@ class Kernel:
             self.faults.vanish_after = 0
 
     def remove(self, mdev):
-        """A write to ``remove``, which blocks while somebody has the device open."""
+        """Handle a write to ``remove``, which blocks while a process has the device open."""
         if self.used(mdev):
             harm = "remove was written for %s, which is in use" % mdev.uuid
             if mdev.uuid not in self.forced and harm not in self.harm:
@@ -620,17 +621,17 @@ class Kernel:
     # --- drivers
 
     def probe_vf(self, vf):
-        """A new VF meets the drivers."""
+        """Bind a new VF to its driver."""
         if vf.gone or vf.driver:
             return
         expected = self.faults.vf_driver
         if expected == "nvidia" and (not vf.group or "nvidia" not in self.loaded):
-            return  # Aborting probe for VF: no IOMMU
+            return  # the driver aborts the probe of a VF without an IOMMU
         vf.driver = expected
         self._register_late(vf)
 
     def bind(self, name, device):
-        """Binds, as a write to a driver's bind."""
+        """Bind a device, as a write to a driver's bind does."""
         if device.driver:
             raise OSError(errno.EBUSY, device.address)
         if device.override not in (None, name):
@@ -647,7 +648,7 @@ class Kernel:
             self._register_late(one)
 
     def unbind(self, name, device):
-        """Unbinds, as a write to a driver's unbind."""
+        """Unbind a device, as a write to a driver's unbind does."""
         if device.driver != name:
             raise OSError(errno.ENODEV, device.address)
         if self.users(device.group):
@@ -657,7 +658,7 @@ class Kernel:
         device.driver = None
 
     def new_id(self, name, value):
-        """Adds an id; the driver takes every device of it that has none."""
+        """Add a PCI id to a driver. The driver binds every device with that id that has no driver."""
         number = "0x" + value.split()[1]
         if number in self.driver_ids[name]:
             raise OSError(errno.EEXIST, value)
@@ -667,20 +668,20 @@ class Kernel:
                 device.driver = name
 
     def remove_id(self, name, value):
-        """Removes an id."""
+        """Remove a PCI id from a driver."""
         number = "0x" + value.split()[1]
         if number not in self.driver_ids[name]:
             raise OSError(errno.ENODEV, value)
         self.driver_ids[name].remove(number)
 
     def load(self, version):
-        """Loads the module nvidia: it takes the GPUs that have no driver."""
+        """Load the module nvidia. It binds all GPUs without a driver."""
         self.loaded["nvidia"] = version
         for device in self.pfs():
             if not device.driver and device.override in (None, "nvidia"):
                 self.bind("nvidia", device)
 
-    # --- the tree
+    # --- tree of files in /sys and /proc
 
     def _device(self, address):
         if address not in self.devices:
@@ -728,7 +729,7 @@ class Kernel:
         return self.root_directory()
 
     def root_directory(self):
-        """A root bus, with the devices below it."""
+        """Return a root bus, with the devices below it."""
         return Dir(find=lambda address: self.devices[address].directory if address in self.devices else None)
 
     def _find_group(self, name):
@@ -740,20 +741,20 @@ class Kernel:
         return Dir({"type": File(text("identity\n")), "devices": Dir(names=members)}) if self.iommu_on else None
 
     def _cdev_owners(self):
-        """{vfioN: the device's name}."""
+        """Return {vfioN: the device's name}."""
         found = {os.path.basename(one.cdev): address for address, one in self.devices.items() if one.has_cdev()}
         found.update((os.path.basename(one.cdev), key) for key, one in list(self.mdevs.items()) if self.cdevs and not one.parent.vendor)
         return found
 
     def _find_cdev(self, name):
-        """/sys/class/vfio-dev: the device behind a character device of VFIO's."""
+        """Return an entry of /sys/class/vfio-dev: the device behind a VFIO character device."""
         owner = self._cdev_owners().get(name)
         if owner is None:
             return None
         return Dir({"device": Link(lambda: "../../../../%s" % owner), "dev": File(text("%d:%d\n" % node("/dev/vfio/devices/" + name)))})
 
     def _groups_open(self):
-        """/sys/class/vfio: groups whose devices VFIO drives."""
+        """Return the entries of /sys/class/vfio: groups of all devices and vGPUs."""
         found = [one.group for one in self.devices.values() if one.group] + [one.group for one in list(self.mdevs.values()) if one.group]
         return [prefix + group for group in found for prefix in ("", "noiommu-")]
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""GPUs that a fake host can have: PCI ids, VFs, and the vGPU types that the driver lists for them."""
+"""GPU models of fake hosts: PCI ids, VFs, and the vGPU types that the driver lists for them."""
 
 from __future__ import annotations
 
 
 class FakeType:
-    """A vGPU type as the driver has it.
+    """A vGPU type of the driver.
 
-    profile: the GPU instance profile that it lives in, None for a time-sliced type; per_gi: how many share such an instance.
+    profile: the GPU instance profile of the type, None for a time-sliced type; per_gi: number of vGPUs that share such an instance.
     """
 
     def __init__(self, number, name, gib, most, heads=4, profile=None, per_gi=1):
@@ -26,12 +26,12 @@ class FakeType:
 
     @property
     def short(self):
-        """A40-24Q of NVIDIA A40-24Q."""
+        """Return the short name, such as A40-24Q for NVIDIA A40-24Q."""
         return self.name.split()[-1]
 
 
 class FakeProfile:
-    """A GPU instance profile: compute and memory slices, GiB as nvidia-smi prints them, how many fit alone."""
+    """A GPU instance profile: compute and memory slices, GiB as nvidia-smi prints them, number of instances that fit on an empty GPU."""
 
     def __init__(self, name, number, slices, memory, gib, total):
         self.name = name
@@ -43,9 +43,10 @@ class FakeProfile:
 
 
 class FakeModel:
-    """device: PCI device id. gib: framebuffer. vfs: sriov_totalvfs. vf_device: 0 where SR-IOV is an empty shell.
+    """A GPU model.
 
-    profiles: of MIG; mig_needs_reset: as on Ampere, which then keeps the mode. mixed: knows mixed-size mode.
+    device: PCI device id. gib: framebuffer. vfs: sriov_totalvfs. vf_device: 0 if the GPU's SR-IOV capability is unusable.
+    profiles: MIG profiles. mig_needs_reset: whether a mode change needs a reset and survives a reboot, as on Ampere. mixed: whether it supports mixed sizes.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ def _types(first, word, whole, sizes, series="Q", most=32):
 
 
 def _mig_types(first, word, profiles, series="C"):
-    """One type for each profile, with the size in the profile's name."""
+    """Return one type for each profile, with the size from the profile's name."""
     found = []
     for number, one in enumerate(profiles):
         gib = int(one.name.split(".")[1].split("gb")[0])
@@ -89,7 +90,7 @@ def _mig_types(first, word, profiles, series="C"):
 
 
 A40 = FakeModel("0x2235", "NVIDIA A40", 48, 32, _a40(), mixed=True)
-# An A40 with fewer VFs and types keeps tests of many runs short; nothing in the engine may know 32.
+# An A40 with fewer VFs and types shortens tests with many runs. The engine must not depend on the number 32.
 SMALL_A40 = FakeModel(
     "0x2235", "NVIDIA A40", 48, 6, [one for one in A40.types if one.short in ("A40-8Q", "A40-8A", "A40-24Q", "A40-48A")], mixed=True
 )
@@ -146,7 +147,7 @@ H100 = FakeModel(
     "0x2331", "NVIDIA H100 PCIe", 80, 16, _types(821, "H100", 80, (4, 5, 8, 10, 16, 20, 40, 80), "C") + _mig_types(835, "H100", _H100_MIG),
     profiles=_H100_MIG,
 )
-# Of an HGX board, whose GPUs talk through NVSwitches.
+# A GPU of an HGX board, whose GPUs are connected by NVSwitches.
 H200X = FakeModel("0x2335", "NVIDIA H200", 141, 6, _types(1300, "H200X", 141, (28, 70, 141), "C") + _mig_types(1310, "H200X", _H100_MIG), profiles=_H100_MIG)
 _RTX_MIG = [
     FakeProfile("1g.24gb+gfx", 47, 1, 1, 23.12, 4),
@@ -160,7 +161,7 @@ _RTX_MIG = [
 
 
 def _shared_types(first, word):
-    """All live in GPU instances with graphics, several of one size in one."""
+    """Return types that live in GPU instances with graphics, where several vGPUs of one size share an instance."""
     sizes = [(_RTX_MIG[0], 24, (2, 3, 4, 6, 8, 12, 24)), (_RTX_MIG[1], 48, (12, 16, 24, 48)), (_RTX_MIG[2], 96, (24, 32, 48, 96))]
     found = []
     for profile, whole, each in sizes:
@@ -171,7 +172,7 @@ def _shared_types(first, word):
     return found
 
 
-# First VF at .2; a type's name has more words than its last.
+# The first VF is at .2, and a type's name has several words before the last one.
 RTXPRO6000 = FakeModel(
     "0x2bb5",
     "NVIDIA RTX PRO 6000 Blackwell Server Edition",
@@ -182,7 +183,7 @@ RTXPRO6000 = FakeModel(
     profiles=_RTX_MIG,
     mixed=True,
 )
-# Fewer VFs keep tests of many runs short.
+# Fewer VFs shorten tests with many runs.
 SMALL_A100 = FakeModel(
     "0x20f1", "NVIDIA A100-PCIE-40GB", 40, 8, [one for one in A100.types if one.profile or one.short in ("A100-10C", "A100-20C")],
     profiles=_A100_MIG, mig_needs_reset=True,

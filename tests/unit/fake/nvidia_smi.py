@@ -13,14 +13,14 @@ from .kernel import GpuInstance
 
 
 def starts(model, profile):
-    """Where an instance of the profile may start, as mig -lgipp prints it for real GPUs."""
+    """Return the possible starts of an instance with this profile, as mig -lgipp prints them for real GPUs."""
     compute = max(one.slices for one in model.profiles)
     memory = max(one.memory for one in model.profiles)
     return [start for start in range(0, memory - profile.memory + 1, profile.memory) if start + profile.slices <= compute]
 
 
 def free_placement(pf, profile, start=None):
-    """The first free placement, or None."""
+    """Return the first free placement of a GPU instance, or None."""
     taken = set()
     for one in pf.instances:
         taken |= one.slots
@@ -31,14 +31,14 @@ def free_placement(pf, profile, start=None):
 
 
 class Program:
-    """One call."""
+    """One call of nvidia-smi."""
 
     def __init__(self, host):
         self.host = host
         self.kernel = host.kernel
 
     def run(self, argv, timeout):
-        """Stands for the program."""
+        """Run the fake nvidia-smi."""
         if "nvidia" not in self.kernel.loaded:
             return Result(9, "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n")
         options = {}
@@ -67,7 +67,7 @@ class Program:
         return self._lost(chosen) or Result(0, "".join(self._details(pf) for pf in chosen))
 
     def _counted(self, what):
-        """A change of the host; None, or how the program ends when it fails."""
+        """Count a change of the host. Return None, or the program's result if the change fails."""
         try:
             self.host._count("nvidia-smi", what)
         except OSError:
@@ -84,7 +84,7 @@ class Program:
 
     @staticmethod
     def _lost(chosen):
-        """How it ends when a GPU does not answer, or None."""
+        """Return the program's result if a GPU does not answer, or None."""
         text = "Unable to determine the device handle for GPU0: %s: GPU is lost.  Reboot the system to recover this GPU\n"
         return next((Result(15, text % pf.address) for pf in chosen if pf.off_bus), None)
 
@@ -158,7 +158,7 @@ class Program:
             % (self._long(pf), sizes, host_mode, mode)
         )
 
-    # --- vgpu
+    # --- subcommand vgpu
 
     def _vgpu(self, options, chosen):
         if "-shm" in options:
@@ -185,7 +185,7 @@ class Program:
         return Result(0, text)
 
     def _vm_name(self, mdev):
-        """The name of the VM that has it; web1 where /proc does not show the VM."""
+        """Return the name of the VM that uses a vGPU, or web1 if /proc does not show the VM."""
         users = self.kernel.users(mdev.group) + self.kernel.having(self.kernel.cdev_of(mdev))
         names = [word[len("guest="):].split(",")[0] for one in users for word in one.argv if word.startswith("guest=")]
         return names[0] if names else "web1"
@@ -224,7 +224,7 @@ class Program:
         pf.mixed = enabled
         return Result(0, "vGPU heterogeneous mode set for GPU %s\n" % self._long(pf))
 
-    # --- mig
+    # --- subcommand mig
 
     def _mig(self, options, gpus, chosen):
         number = {pf: index for index, pf in enumerate(gpus)}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A host whose programs print a given text, for tests of what is read from it."""
+"""A host whose programs print a given text, for tests of the engine's parsers."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context imp
 
 
 def printed(text):
-    """A context in which each program prints *text* and succeeds."""
+    """Return a context in which each program prints *text* and succeeds."""
     return Context(command=lambda argv, timeout, env=None, keeps_lock=False: Result(0, text))

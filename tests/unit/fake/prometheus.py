@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Reading of Prometheus' text format, as strict as its linter."""
+"""A parser of Prometheus's text format that is as strict as Prometheus's linter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SAMPLE = re.compile(r'^(nvidia_vgpu_[a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\]|\\.)*",?
 
 
 def metrics(text):
-    """{(name, labels): value}; each family has its help and its type before its samples, and only once."""
+    """Return {(name, labels): value}. Each family must have its help and type once, before its samples."""
     found, family = {}, None
     for line in text.splitlines():
         if line.startswith("# HELP "):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What commands print, in the pages of docs: compared, or written by tests/tools/screens.py."""
+"""Output of commands on the pages of docs: compared with the commands, or written by tests/tools/screens.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCREEN = re.compile(r"<!-- screen: ([\w-]+) -->\n\n```text\n(.*?)```", re.DOTALL
 
 
 def compare(page: str, screens: dict[str, str]) -> None:
-    """Each screen of the page is one of these, and each of these is on the page. VGPU_WRITE_SCREENS=<docs> writes them there instead."""
+    """Check that the page has exactly these screens. With VGPU_WRITE_SCREENS=<docs>, write them into that directory's page first."""
     path = DOCS / page
     text = path.read_text(encoding="utf-8")
     if "VGPU_WRITE_SCREENS" in os.environ:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A tree of files whose content is computed when it is read and whose writes run code, as in sysfs."""
+"""A tree of files whose content is computed on reading and whose writes run code, as in sysfs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs impor
 
 
 class Blocked(Exception):
-    """The kernel waits until somebody lets go."""
+    """Raised where the kernel would block until another process releases a device."""
 
 
 class File:
-    """An attribute. read() returns text or bytes, write(text) does what the kernel would; both raise OSError."""
+    """An attribute. read() returns text or bytes, write(text) has the effect of the kernel; both may raise OSError."""
 
     kind = "file"
 
@@ -27,9 +27,9 @@ class File:
 
 
 class Link:
-    """A symbolic link. target() is its text, or None when there is no link now.
+    """A symbolic link. target() returns its text, or None while the link does not exist.
 
-    jump() may return the nodes from the top to the target, which saves the walk. node: numbers of the device that it leads to.
+    jump() may return the nodes from the top to the target, which saves the walk. node: device numbers of the link's target.
     """
 
     kind = "link"
@@ -40,12 +40,12 @@ class Link:
         self.node = node
 
     def when(self):
-        """Whether the link is there."""
+        """Return whether the link exists now."""
         return self.target() is not None
 
 
 class Dir:
-    """A directory of fixed entries (each may be absent at times) and of more that find(name) and names() provide: what is there now."""
+    """A directory of fixed entries, which may be absent at times, and of dynamic entries from find(name) and names()."""
 
     kind = "directory"
 
@@ -56,38 +56,38 @@ class Dir:
         self._names = names
 
     def get(self, name):
-        """The entry of that name if it is there now."""
+        """Return the entry with that name, or None if it does not exist now."""
         node = self.entries.get(name)
         if node is None:
             return self._find(name) if self._find else None
         return node if not node.when or node.when() else None
 
     def names(self):
-        """Names of what is there now."""
+        """Return the names of all entries of the directory that exist now."""
         found = [name for name, node in self.entries.items() if not node.when or node.when()]
         return sorted(found + list(self._names() if self._names else ()))
 
 
 def text(value):
-    """A read() for a fixed text."""
+    """Return a read() function for a fixed text."""
     return lambda: value
 
 
-# Most of what is read lies below this directory, which is always there.
+# Most reads are below this directory, which always exists.
 DEVICES = "/sys/bus/pci/devices/"
 
 
 @functools.lru_cache(maxsize=1 << 17)
 def _parts(path):
-    """(whether the path lies below DEVICES, its names, or those below DEVICES, the last one first)."""
+    """Return (whether the path is below DEVICES, its parts in reverse order, without those of DEVICES)."""
     inside = path.startswith(DEVICES)
     return inside, tuple(part for part in reversed(path[len(DEVICES) if inside else 0:].split("/")) if part)
 
 
 class TreeSysfs(Sysfs):
-    """The engine's door to the kernel, opened on a tree. before_write(path, value) may raise OSError.
+    """The engine's interface to the kernel's files, on a tree. before_write(path, value) may raise OSError.
 
-    What blocks takes virtual time, and goes on when what it waits for has happened.
+    A blocking operation takes virtual time. It continues when the event for which it waits has happened.
     """
 
     def __init__(self, top, before_write, clock):
@@ -98,12 +98,12 @@ class TreeSysfs(Sysfs):
         self._devices = self._resolve([top], DEVICES.strip("/").split("/")[::-1], DEVICES, True)
 
     def _walk(self, path, follow=True):
-        """The node; OSError when it isn't there."""
+        """Return the node of a path. Raises OSError if it does not exist."""
         inside, todo = _parts(path)
         return self._resolve(list(self._devices) if inside else [self._top], list(todo), path, follow)[-1]
 
     def _resolve(self, nodes, todo, path, follow):
-        """The nodes from the top to where *todo*, names of which the last comes first, leads from the last of *nodes*."""
+        """Follow the parts in *todo*, in reverse order, from the last of *nodes*. Return the nodes from the top to the result."""
         hops = 0
         while todo:
             name = todo.pop()
@@ -191,7 +191,7 @@ class TreeSysfs(Sysfs):
             return []
 
     def _only(self, kind, path, number, follow=True):
-        """The file, which must be of this kind; else the error that the kernel has."""
+        """Return the node, which must be of this kind. Otherwise raise OSError with the kernel's error number."""
         node = self._walk(path, follow=follow)
         if not isinstance(node, kind):
             raise OSError(number, path)

@@ -21,12 +21,16 @@ GRAPHICS = "<graphics type='vnc' port='-1'/>"
 
 
 def uuid_of(name):
-    """The UUID of a VM."""
+    """Return the UUID of a VM."""
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
 
 
 class Libvirt:
-    """Stands for the daemon and its program. silent: it does not answer. stubborn: running guests keep what is to be detached."""
+    """The fake libvirt daemon and its program virsh.
+
+    silent: whether the daemon does not answer.
+    stubborn: whether running guests keep a device that is detached.
+    """
 
     def __init__(self, host):
         self.host = host
@@ -37,7 +41,7 @@ class Libvirt:
         host.ctx.command = self.command
 
     def xml(self, name, *hostdevs, graphics=True, id=None, more=()):
-        """The XML of a VM with these devices. more: elements beside <devices>."""
+        """Return the XML of a VM with these devices. *more* has elements beside <devices>."""
         element = ElementTree.fromstring(DOMAIN % (name, id or uuid_of(name), GRAPHICS if graphics else ""))
         for one in hostdevs:
             element.find("devices").append(ElementTree.fromstring(one))
@@ -46,7 +50,7 @@ class Libvirt:
         return ElementTree.tostring(element, encoding="unicode")
 
     def define(self, name, *hostdevs, running=False, **words):
-        """A VM with these devices, which runs with them if it runs."""
+        """Define a VM with these devices. With *running*, it also runs with them."""
         text = self.xml(name, *hostdevs, **words)
         self.host.put("%s/%s.xml" % (libvirt_xml.DEFINED, name), text)
         if running:
@@ -55,7 +59,7 @@ class Libvirt:
         return self
 
     def save(self, name, *hostdevs):
-        """A managed save of a VM with these devices, as libvirt 9.0 writes it."""
+        """Write a managed save of a VM with these devices, in the format of libvirt 9.0."""
         text = self.xml(name, *hostdevs).encode() + b"\0"
         header = b"LibvirtQemudSave" + struct.pack("=19I", 2, len(text) + 1024, 0, 0, len(text), *[0] * 14)
         path = "%s/%s.save" % (libvirt_xml.SAVED, name)
@@ -65,22 +69,22 @@ class Libvirt:
         return self
 
     def snapshot(self, name, title, *hostdevs, memory="internal"):
-        """A snapshot of a VM with these devices."""
+        """Write a snapshot of a VM with these devices."""
         text = "<domainsnapshot><name>%s</name><state>running</state><memory snapshot='%s'/>%s</domainsnapshot>"
         self.host.put("%s/%s/%s.xml" % (libvirt_xml.SNAPSHOTS, name, title), text % (title, memory, self.xml(name, *hostdevs)))
         return self
 
     def has(self, name, running=False):
-        """Keys of the devices that a VM has."""
+        """Return the keys of a VM's devices."""
         (one,) = [one for one in libvirt_xml.all_domains(self.host.ctx)[0] if one.name == name]
         return [device.key for device in (one.live if running else one.defined)]
 
     def element(self, name, number=0):
-        """The XML of a device of a VM's definition."""
+        """Return the XML of a device in a VM's definition."""
         return ElementTree.fromstring(self.host.get("%s/%s.xml" % (libvirt_xml.DEFINED, name))).findall("devices/hostdev")[number]
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Stands for system.command.run."""
+        """Run the fake virsh, or another program of the host, in place of system.command.run."""
         if os.path.basename(argv[0]) != "virsh":
             return self._real(argv, timeout, env, keeps_lock)
         self.host.calls.append(list(argv))
@@ -92,7 +96,7 @@ class Libvirt:
             return Result(0, "".join("%s\n" % one.uuid for one in domains) + "\n")
         if verb == "define":
             return self._define(rest[0])
-        # As virsh looks a VM up: the id of a running one, then the UUID, then the name.
+        # virsh finds a VM by the id of a running one, then by UUID, then by name.
         running = [one for one in domains if one.running]
         found = [one for number, one in enumerate(running, 1) if rest[0] == str(number)]
         found += [one for one in domains if one.uuid == rest[0]] + [one for one in domains if one.name == rest[0]]
@@ -133,7 +137,7 @@ class Libvirt:
             if expected.get("display") == "on" and devices.find("graphics") is None:
                 return Result(1, "error: graphics device is needed for attribute value 'display=on' in <hostdev>\n")
             if expected.get("type") == "mdev" and not expected.get("display"):
-                expected.set("display", "off")  # as libvirt defines it
+                expected.set("display", "off")  # libvirt sets this default
             devices.append(expected)
         elif not there:
             return Result(1, "error: device not found\n")

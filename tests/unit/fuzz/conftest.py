@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prints how many inputs were tried, and fails a run that tried too few."""
+"""Reports how many inputs a fuzz run tried, and fails a run that tried too few."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def _missing():
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """A run must try as many inputs as were requested."""
+    """Fail a run that tried fewer inputs than requested."""
     if _missing() > 0 and exitstatus == 0:
         session.exitstatus = 1
 
 
 def pytest_terminal_summary(terminalreporter):
-    """The count, with what repeats it."""
+    """Print the number of inputs, and the settings that repeat the run."""
     if not inputs.COUNT.all:
         return
     for name, number in sorted(inputs.COUNT.by_test.items()):

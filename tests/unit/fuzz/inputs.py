@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bad input: how much of it, counted, and made from good input by small changes.
+"""Bad inputs for parsers, derived from good inputs by small changes, and counted.
 
-``VGPU_FUZZ`` is how many inputs a run of this directory tries in all (a few thousand without it), ``VGPU_FUZZ_SEED`` which ones.
+``VGPU_FUZZ`` sets the total number of inputs of a run of this directory (3,000 by default), ``VGPU_FUZZ_SEED`` selects them.
 The same number and seed produce the same inputs.
 """
 
@@ -19,7 +19,7 @@ SEED = int(os.environ.get("VGPU_FUZZ_SEED") or 0)
 ASKED = "VGPU_FUZZ" in os.environ
 SAMPLES = pathlib.Path(__file__).resolve().parents[1] / "samples"
 
-# What breaks parsers: numbers at and beyond limits, digits that are none, ends of lines and of texts, other encodings.
+# Typical inputs that break parsers: numbers at and beyond limits, unusual digits, ends of lines and of texts, other encodings.
 WORDS = (
     "", "0", "-1", "00", "010", "0x", "0xffffffff", "1e9", "4294967296", "18446744073709551616", "9" * 30, "9" * 5000, "1.2.3", ".", "²", "٣", "nan", "inf",
     "N/A", "[N/A]", "None", "null", "true", "[]", "{}", '""', "\n", "\n\n", "\r", "\r\n", "\t", "\x0b", "\x0c", "\0", "\x1b[31m", "\ufeff", "\u2028", "é",
@@ -30,18 +30,18 @@ WORDS = (
 
 
 class Count:
-    """Inputs that were tried, by test."""
+    """Numbers of tried inputs, by test."""
 
     def __init__(self):
         self.by_test = {}
 
     def add(self, test):
-        """One more."""
+        """Count one more input of a test."""
         self.by_test[test] = self.by_test.get(test, 0) + 1
 
     @property
     def all(self):
-        """Over all tests."""
+        """Return the total over all tests."""
         return sum(self.by_test.values())
 
 
@@ -49,22 +49,22 @@ COUNT = Count()
 
 
 def share(part):
-    """How many inputs a test gets: its part of the whole, in parts of a thousand, rounded up."""
+    """Return the number of inputs of a test: its share of the total in thousandths, rounded up."""
     return max(1, -(-TOTAL * part // 1000))
 
 
 def generator(name):
-    """Random numbers of a test's own."""
+    """Return a random number generator for one test."""
     return random.Random("%d %s" % (SEED, name))
 
 
 def sample(name):
-    """A captured output."""
+    """Return a captured output."""
     return (SAMPLES / name).read_text(encoding="utf-8")
 
 
 def samples(*endings):
-    """All captured outputs whose names end so."""
+    """Return all captured outputs whose file names have these endings."""
     return [one.read_text(encoding="utf-8") for one in sorted(SAMPLES.iterdir()) if one.name.endswith(endings)]
 
 
@@ -125,7 +125,7 @@ _CHANGES = (_insert, _replace, _cut, _truncate, _repeat, _lines, _cross, _charac
 
 
 def mutated(rng, seeds):
-    """A text made from one of the seeds by a few changes."""
+    """Return a text derived from one of the seeds by a few changes."""
     text = rng.choice(seeds)
     for dummy in range(rng.choice((1, 1, 1, 2, 3, 6))):
         text = rng.choice(_CHANGES)(rng, text, rng.choice(seeds))
@@ -133,7 +133,7 @@ def mutated(rng, seeds):
 
 
 def tolerated(name, work, *arguments):
-    """What work returns, or None if it refuses with a message; everything else passes through as a failure of the test."""
+    """Return the result of *work*, or None if it refuses with a message. Any other exception fails the test."""
     COUNT.add(name)
     try:
         return work(*arguments)
@@ -143,7 +143,7 @@ def tolerated(name, work, *arguments):
 
 
 def must_help(errors):
-    """Each error states in one line what was found and where, and has a code."""
+    """Assert that each error has a code, a finding without a traceback, and a device, an expectation or a remedy."""
     assert errors
     for one in errors:
         assert one.found.strip() and one.code, one

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kernel files and programs with arbitrary output: every module plans or refuses with a message, and writes nothing in check mode."""
+"""Fuzzes kernel files and programs: every module plans or refuses with a message, and writes nothing in check mode."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NAMES = ("", "..", "0", "0000:e8:00.4", "vfio-pci", "virtfn0", "virtfn99999", "n
 
 
 class Liar:
-    """The kernel's files of a fake host, some with other content, failing or missing. The same path always returns the same."""
+    """The kernel files of a fake host. Some have other content, fail, or are missing. A path always returns the same result."""
 
     def __init__(self, real, rng, rate):
         self._real = real
@@ -72,30 +72,30 @@ class Liar:
         return inputs.mutated(self._rng, seeds).encode("utf-8", "surrogatepass")
 
     def _bytes(self, path, size=-1):
-        """As Sysfs."""
+        """Stand in for Sysfs._bytes."""
         answer = self._lie("read", path, lambda: self._read(path), lambda: self._false_read(path))
         if isinstance(answer, int):
             raise OSError(answer, os.strerror(answer), path)
         return answer if size < 0 else answer[:size]
 
     def read_bytes(self, path, size=-1):
-        """As Sysfs."""
+        """Stand in for Sysfs.read_bytes."""
         return type(self._real).read_bytes(self, path, size)
 
     def read(self, path):
-        """As Sysfs."""
+        """Stand in for Sysfs.read."""
         return self.read_bytes(path).decode("utf-8", "replace").rstrip("\n")
 
     def read_or(self, path, default=None):
-        """As Sysfs."""
+        """Stand in for Sysfs.read_or."""
         return type(self._real).read_or(self, path, default)
 
     def read_int(self, path, default=None):
-        """As Sysfs."""
+        """Stand in for Sysfs.read_int."""
         return type(self._real).read_int(self, path, default)
 
     def list(self, path):
-        """As Sysfs."""
+        """Stand in for Sysfs.list."""
 
         def lies():
             names = self._real.list(path)
@@ -104,7 +104,7 @@ class Liar:
         return list(self._lie("list", path, lambda: self._real.list(path), lies))
 
     def _or_error(self, kind, path, truth, lies):
-        """An answer of a method that raises OSError where there is none."""
+        """Return the real or false answer of a method, or raise it if it is an OSError."""
 
         def real():
             try:
@@ -121,19 +121,19 @@ class Liar:
         return answer
 
     def names(self, path):
-        """As Sysfs."""
+        """Stand in for Sysfs.names."""
         return list(self._or_error("names", path, self._real.names, lambda: [*self._real.list(path), self._rng.choice(NAMES)]))
 
     def leads(self, path):
-        """As Sysfs."""
+        """Stand in for Sysfs.leads."""
         return self._or_error("leads", path, self._real.leads, lambda: self._rng.choice(NAMES))
 
     def node(self, path):
-        """As Sysfs."""
+        """Stand in for Sysfs.node."""
         return self._or_error("node", path, self._real.node, lambda: self._rng.choice((None, (0, 0), (195, 0), (10, 196), (1 << 40, -1))))
 
     def apart(self, work, timeout):
-        """As Sysfs; what the child tells may be cut off."""
+        """Stand in for Sysfs.apart. The child's output may be cut off."""
         rows, ended = self._real.apart(work, timeout)
         return (rows[: len(rows) // 2], False) if self._rng.random() < self._rate else (rows, ended)
 
@@ -141,28 +141,28 @@ class Liar:
         return self._rng.choice((None, *NAMES))
 
     def link(self, path):
-        """As Sysfs."""
+        """Stand in for Sysfs.link."""
         return self._lie("link", path, lambda: self._real.link(path), self._name)
 
     def target(self, path):
-        """As Sysfs."""
+        """Stand in for Sysfs.target."""
         return self._lie("target", path, lambda: self._real.target(path), self._name)
 
     def exists(self, path):
-        """As Sysfs."""
+        """Stand in for Sysfs.exists."""
         return self._lie("exists", path, lambda: self._real.exists(path), lambda: self._rng.random() < 0.5)
 
     def resolve(self, path):
-        """As Sysfs."""
+        """Stand in for Sysfs.resolve."""
         return self._lie("resolve", path, lambda: self._real.resolve(path), lambda: "/" + self._rng.choice(NAMES))
 
     def write(self, path, value):
-        """Nothing is written in check mode."""
+        """Fail the test: check mode must not write."""
         raise AssertionError("%r was written to %s" % (value, path))
 
 
 def hosts(make_host):
-    """Hosts of every kind, with vGPUs of which one is in use."""
+    """Yield hosts on both frameworks and in MIG mode, each with processes that use a device."""
     for model, address, vendor in ((SMALL_A40, "0000:e8:00.0", False), (SMALL_L40S, "0000:e8:00.0", True), (SMALL_A100, "0000:e8:00.0", True)):
         host = make_host(gpus=[(address, model), ("0000:3b:00.0", T4)], vendor_vfio=vendor, mdevctl=True).vfs_on()
         host.kernel.add_process(9, "nvidia-smi", ["nvidia-smi"], ["/dev/nvidia0", "/dev/vfio/99"])

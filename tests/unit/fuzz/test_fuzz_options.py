@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every option of every module takes any value: what it refuses, it refuses in check mode and for real, and before a write."""
+"""Fuzzes the options of every module: a module refuses a bad value in check mode and in a real run alike, before any write."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ NUMBERS = [-1, 0, 1, 2, 7, 32, 65536, 2**31, 2**63, 10**30, -(10**30), 1.5, "nan
 
 
 def spec_of(module):
-    """The module's argument spec, as it passes it to Ansible."""
+    """Return the module's argument spec, as it passes it to Ansible."""
     spec = {}
 
     def keep(argument_spec, work, reads_only=False, **kwargs):
@@ -76,7 +76,7 @@ def spec_of(module):
 
 
 def value_for(rng, option):
-    """A value of the option's shape, mostly; else of any other."""
+    """Return a value that mostly has the option's type."""
     kind = option.get("type", "str")
     if rng.random() < 0.04:
         return anything(rng)
@@ -93,16 +93,16 @@ def value_for(rng, option):
         return rng.choice(option["choices"])
     if rng.random() < 0.6:
         return rng.choice(TEXTS)
-    return inputs.mutated(rng, TEXTS).encode("utf-8", "replace").decode("utf-8")  # as the controller sends it
+    return inputs.mutated(rng, TEXTS).encode("utf-8", "replace").decode("utf-8")  # the controller can send only valid UTF-8
 
 
 def anything(rng):
-    """A value of no shape in particular."""
+    """Return a value of any type."""
     return rng.choice((None, True, -1, 1.5, "", "x", [], [None], [[]], {}, {"a": 1}, [{}], [{"gpu": {}}], "\0", "a\nb", "{{ x }}"))
 
 
 def arguments_for(rng, spec, rate):
-    """Some of the options, the required ones nearly always."""
+    """Return values for some of the options, and nearly always for the required ones."""
     given = {}
     for name in sorted(spec):
         if rng.random() < (0.97 if spec[name].get("required") else rate):
@@ -111,14 +111,14 @@ def arguments_for(rng, spec, rate):
 
 
 def must_be_reported(outcome):
-    """A failure with a message: Ansible's own, or our errors."""
+    """Assert that a failure has a message: Ansible's own, or the module's errors."""
     assert outcome.msg.strip()
     if "errors" in outcome.result:
         inputs.must_help([Refusal(**one) for one in outcome["errors"]])
 
 
 def state(root):
-    """All files below the root but the lock's."""
+    """Return all files below the root with their modification times, except lock files."""
     return sorted(
         (os.path.join(directory, name), os.path.getmtime(os.path.join(directory, name)))
         for directory, dummy, names in os.walk(root)

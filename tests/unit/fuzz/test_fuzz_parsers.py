@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every parser of the engine accepts any text: it returns what it can use or refuses with a message, never a traceback."""
+"""Every parser of the engine accepts any text: it returns the usable parts or refuses with a message, but never raises another exception."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ GPU = Gpu("0000:e8:00.0", "0x2235", "0x145a", None)
 
 
 def boot_texts(text):
-    """Files that bind GPUs at boot, whatever stands in them; the files without it have no such line any more."""
+    """Files that bind GPUs at boot can have any content. After the edits, no such line remains."""
     boot = boot_files.BootFiles({"/etc/modprobe.d/a.conf": text}, {boot_files.GRUB: text}, {"/etc/driverctl.d/0000:e8:00.0": text})
     dummy, edits, dummy2 = boot_files.causes_and_edits(boot, [GPU], [GPU])
     after = {edit.path: edit.after for edit in edits}
@@ -77,7 +77,7 @@ def boot_texts(text):
 
 
 def type_names(text):
-    """All that is read out of a type's name."""
+    """Every reader of a type's name accepts any text."""
     one = vgpu_types.VgpuType(text, text)
     for value in (one.slices, one.series, one.suffix, vgpu_types.gpu_word(text), vgpu_types.parse_description(text)):
         repr(value)
@@ -89,7 +89,7 @@ def type_names(text):
 
 
 def profiles(text):
-    """Profiles, and what is reckoned from them."""
+    """Profiles, and all values derived from them, accept any text."""
     found = [one for dummy, one in nvidia_smi.profiles(printed(text))]
     mig_placement.fits(found, [], found[:8])
     mig_placement.find_profile(text, found)
@@ -99,18 +99,18 @@ def profiles(text):
 
 
 def placements(text):
-    """Placements as they are used: as numbers from 0."""
+    """Parsed placements are small numbers from 0."""
     for starts, size in nvidia_smi.placements(printed(text), "0000:17:00.0").values():
         assert all(0 <= start < 1000 for start in starts) and 0 <= size < 1000
 
 
 def creatable(text):
-    """Types of a VF, merged and shown."""
+    """Parsed types of a VF can be merged with other types."""
     vgpu_types.merge(vendor_vfio.parse_creatable(text), [])
 
 
 def spelling(text):
-    """An address in any spelling is the same one again when it is read in ours."""
+    """The normalized form of an address is stable: parsing it again returns the same address."""
     if address.is_address(text):
         assert address.parse(address.parse(text)) == address.parse(text)
     address.is_gpu_uuid(text)
@@ -118,13 +118,13 @@ def spelling(text):
 
 
 def stored(text):
-    """A store that is taken is written again as the same."""
+    """A stored layout that loads is written again unchanged."""
     once = layout_file.dumps(layout_file.loads(text).values())
     assert layout_file.dumps(layout_file.loads(once).values()) == once
 
 
 def domain(text):
-    """libvirt's XML; ValueError is its word for what is none."""
+    """libvirt's XML either parses or raises ValueError."""
     try:
         libvirt_xml.parse(text)
     except ValueError:
@@ -132,7 +132,7 @@ def domain(text):
 
 
 def guest_license(text):
-    """nvidia-smi -q of a guest, a status, the daemon's journal: the report is short and contains no token."""
+    """The license report from nvidia-smi -q, a status or the daemon's journal is short and contains no token."""
     for gpu in nvidia_smi.guest_gpus(printed(text))[0]:
         licensing.state(gpu.status)
     licensing.state(text)
@@ -141,14 +141,14 @@ def guest_license(text):
 
 
 def tokens(text):
-    """A token is good or has an error, which does not repeat it."""
+    """A bad token has errors, none of which repeats the token."""
     for one in token.errors(text, 1764000000, "the token"):
         assert len(str(one)) < 600
         inputs.must_help([one])
 
 
 def conf(text):
-    """What is set is set, and a second time nothing changes."""
+    """Rendering gridd.conf sets the requested values, and a second rendering changes nothing."""
     expected = {"FeatureType": "1", "ServerAddress": None}
     once = gridd_conf.render(text, expected)
     assert gridd_conf.values(once).get("FeatureType") == "1" and "ServerAddress" not in gridd_conf.values(once)
@@ -156,7 +156,7 @@ def conf(text):
 
 
 class Words:
-    """A host that answers every question with the text."""
+    """A host whose files and programs all return the same text."""
 
     root = ""
     memo = None
@@ -166,52 +166,52 @@ class Words:
         self.sysfs = self
 
     def once(self, name, read):
-        """Nothing is kept."""
+        """Call the reader each time, without a cache."""
         return read()
 
     def read_or(self, path, default=None):
-        """Every file."""
+        """Return the text for every file."""
         return self.text
 
     def exists(self, path):
-        """Every file is there."""
+        """Return True: every file exists."""
         return True
 
     def list(self, path):
-        """Names of no directory."""
+        """Return no names: every directory is empty."""
         return []
 
     def read_bytes(self, path, size=-1):
-        """Every file, as bytes."""
+        """Return the text as bytes for every file."""
         return self.text.encode("utf-8", "surrogatepass")
 
     def command(self, argv, timeout):
-        """Every program."""
+        """Return this object as the result of every program."""
         return self
 
     rc = 0
 
     @property
     def out(self):
-        """What the program printed."""
+        """Return the output of the program."""
         return self.text
 
 
 def host_texts(text):
-    """The command line, the driver's parameters, Secure Boot, the CPU: all of the host apart from its GPUs."""
+    """The kernel command line, the driver's parameters, Secure Boot and the CPU can have any content."""
     state = host.read(Words(text))
     host.missing_flags(state, ["intel_iommu=on", "iommu=pt", "flag", text])
     frameworks.likely_uuids(text)
 
 
 def journal_lines(text):
-    """What journalctl printed, to findings, which a terminal may show."""
+    """Findings from any output of journalctl can be shown on a terminal."""
     lines, dummy = journal.read(printed(text), ["_TRANSPORT=kernel"], 100)
     for one in logs.find(log_files.Logs(lines)):
         assert one.found.isprintable() and one.device and one.code.startswith("log_")
 
 
-# name: (what is called with the text, good texts)
+# Parser's name: (function that is called with the text, good texts).
 PARSERS = {
     "nvidia-smi: modes": (lambda text: nvidia_smi.modes(printed(text)), [inputs.sample("modes.txt")]),
     "nvidia-smi: mig -lgip": (profiles, inputs.samples("lgip.txt") + ["1g.5gb+me", "MIG 3g.20gb"]),
@@ -291,7 +291,7 @@ VALUES = st.recursive(
 
 
 def shaped(**keys):
-    """Dictionaries with some of the keys, of good or any values."""
+    """Return a strategy for dictionaries with some of the keys, whose values may have any type."""
     return st.fixed_dictionaries({}, optional={key: value | VALUES for key, value in keys.items()}) | VALUES
 
 
@@ -353,7 +353,7 @@ def test_any_definition_of_mdevctl(tmp_path_factory, content):
 
 
 def test_changed_bundles(tmp_path):
-    """A zip with changed bytes: it is refused, or its one package is extracted whole."""
+    """A zip with changed bytes is refused, or its package is extracted completely."""
     rng = inputs.generator("bundles")
     good = tmp_path / "good.zip"
     with zipfile.ZipFile(good, "w", zipfile.ZIP_DEFLATED) as archive:

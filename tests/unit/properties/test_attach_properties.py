@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Random VMs, vGPUs and requests: our plan against all assignments that there are.
+"""Random VMs, vGPUs and requests: the plan of nvidia_vgpu_attach is compared with all possible assignments.
 
-VGPU_ATTACH_CASES=10000 takes more of them, VGPU_ATTACH_SEED others. The reference below knows nothing of how the plan is found.
+VGPU_ATTACH_CASES=10000 sets another number of cases, VGPU_ATTACH_SEED selects others. The reference in this file does not use the algorithm of the plan.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.libvirt_xml
 
 CASES = int(os.environ.get("VGPU_ATTACH_CASES", "1000"))
 SEED = int(os.environ.get("VGPU_ATTACH_SEED", "22"))
-PARTS = 10  # of the cases, each a test of its own
+PARTS = 10  # number of tests among which the cases are divided
 VMS = ("a", "b", "c")
 TYPES = ("A40-24Q", "A40-8Q")
 GPUS = ("0000:e7:00.0", "0000:e8:00.0")
@@ -45,7 +45,7 @@ class Case:
                 if kind < 0.25 and named:
                     wanted.append({"vf" if self.vendor else "uuid": named.pop(chance.randrange(len(named)))})
                 else:
-                    like = chance.choice(self.vgpus)  # mostly something that is there
+                    like = chance.choice(self.vgpus)  # most requests name the type of a vGPU that exists
                     wanted.append({"type": like.type.split()[-1] if kind < 0.97 else chance.choice(TYPES)})
                     if kind < 0.45:
                         wanted[-1]["gpu"] = like.parent[:-2] + ".0"
@@ -60,7 +60,7 @@ class Case:
         return Vgpu(uuid, vf, number, "1", "NVIDIA " + chance.choice(TYPES), holders)
 
     def _domains(self, chance):
-        """The VMs: each vGPU in one of them at most as defined, and now and then in another one that runs with it, or is saved with it."""
+        """Return the VMs. At most one VM has a vGPU in its definition; sometimes another VM runs with that vGPU or is saved with it."""
         made = {name: Domain(name, [], [] if chance.random() < 0.4 else None, uuid=name * 8, graphics=True) for name in VMS}
         for vgpu in self.vgpus:
             defined, live = (chance.choice((*VMS, None, None, None)) for dummy in range(2))
@@ -78,7 +78,7 @@ class Case:
         return list(made.values())
 
     def inventory(self):
-        """The host as it is read."""
+        """Return the inventory of the host."""
         gpus = []
         for address in GPUS:
             mine = [one for one in self.vgpus if one.parent[:-2] == address[:-2]]
@@ -87,7 +87,7 @@ class Case:
         return Inventory(gpus, self.vgpus, open_files=None)
 
     def plan(self):
-        """Our plan, or None where it refuses."""
+        """Return the collection's plan, or None if it refuses."""
         try:
             return plan.plan(self.inventory(), self.domains, request.parse([dict(one) for one in self.requests]), self.options)
         except EngineError:
@@ -95,14 +95,14 @@ class Case:
 
 
 def means(one, vgpu):
-    """Whether a request means a vGPU."""
+    """Return whether a vGPU matches a request."""
     if "type" in one:
         return vgpu.type.endswith(one["type"]) and vgpu.parent[:-2] == one.get("gpu", vgpu.parent)[:-2]
     return vgpu.key in (one.get("uuid"), one.get("vf"))
 
 
 def steps_of(case, assigned):
-    """How many steps lead to an assignment, (vm, request, vGPU) of each request; None if a vGPU would be in two VMs."""
+    """Return the number of steps to an assignment, which has (vm, request, vGPU) for each request. Return None if a vGPU would be in two VMs."""
     expected = {one["name"]: {vgpu.key: wanted for vm, wanted, vgpu in assigned if vm == one["name"]} for one in case.requests}
     steps, users = 0, {vgpu.key: [] for vgpu in case.vgpus}
     for domain in case.domains:
@@ -122,7 +122,7 @@ def steps_of(case, assigned):
             if vgpu.key in after | live_after | set(domain.saved):
                 users[vgpu.key].append(domain.name)
             if {vgpu.key, vgpu.parent} & set(domain.fixed):
-                users[vgpu.key] += [domain.name, "itself"]  # in no way to be changed here
+                users[vgpu.key] += [domain.name, "itself"]  # a second user excludes the vGPU, because this device cannot be changed
     for vm, dummy, vgpu in assigned:
         if set(users[vgpu.key]) != {vm} or [one for one in vgpu.holders if one.vm != vm]:
             return None
@@ -130,7 +130,7 @@ def steps_of(case, assigned):
 
 
 def fewest(case):
-    """The least number of steps to what is requested, None if it is impossible."""
+    """Return the least number of steps to the request, or None if it is impossible."""
     wanted = [(one["name"], vgpu) for one in case.requests for vgpu in one["vgpus"]]
     choices = [[vgpu for vgpu in case.vgpus if means(one, vgpu)] for dummy, one in wanted]
     found = []
@@ -141,7 +141,7 @@ def fewest(case):
 
 
 def do(case, made):
-    """Does the steps to the VMs of the case."""
+    """Apply the steps to the VMs of the case."""
     vms = {one.name: one for one in case.domains}
     for step in made.steps:
         devices = vms[step.device].live if step.args["live"] else vms[step.device].defined
@@ -155,7 +155,7 @@ def do(case, made):
 
 
 def check(seed):
-    """One case; returns whether it is possible."""
+    """Check one case. Return whether it is possible."""
     case = Case(seed)
     best, made = fewest(case), case.plan()
     assert (made is None) == (best is None), "seed %d: %s" % (seed, "refused" if made is None else "impossible")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What holds for hosts of every kind: both frameworks, MIG, mixed sizes, with what others left and what is in use."""
+"""Properties that hold for hosts of every kind: both frameworks, MIG, mixed sizes, with foreign vGPUs and vGPUs in use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PARAMS = st.sampled_from([None, None, "", "frame_rate_limiter=0"])
 
 
 class Scenario:
-    """A host in some state, and the layout that is expected on it. Builds the same host each time."""
+    """A host in some state, and the layout that it should get. build() always creates the same host."""
 
     def __init__(self, gpus, vendor, before, instances, foreign, used, layout):
         self.gpus = gpus
@@ -47,7 +47,7 @@ class Scenario:
         return "Scenario(%s)" % ", ".join("%s=%r" % item for item in sorted(vars(self).items()))
 
     def build(self, directory):
-        """The host before the layout is applied."""
+        """Return the host before the layout is applied."""
         host = Host(directory, gpus=[(pf, MODELS[pf]) for pf in self.gpus], vendor_vfio=self.vendor)
         if self.before is not None:
             apply(host, self.before)
@@ -72,12 +72,12 @@ class Scenario:
         return host
 
     def used_by(self, host):
-        """Facts and parameters of the vGPUs that a VM has open."""
+        """Return facts, parameters and GPU instances of the vGPUs that a VM has open."""
         return [(one.facts(), one.params, one.gi.id if one.gi else None) for one in host.kernel.mdevs.values() if host.kernel.used(one)]
 
 
 class Refused(Exception):
-    """One of the stages refused; nothing after it ran."""
+    """Raised when a stage refuses; no later stage runs."""
 
     def __init__(self, outcome):
         super().__init__(outcome.result["msg"])
@@ -85,7 +85,7 @@ class Refused(Exception):
 
 
 def stages(host, layout, check=False):
-    """What the roles do one after the other; the outcomes. In check mode each plans as if the ones before had been done."""
+    """Run the stages in the order of the roles, and yield their outcomes. In check mode, each stage assumes that the earlier ones have run."""
     assume_all = {"check_mode_assume": ["driver", "iommu", "vfs", "mig"]} if check else {}
     for module, arguments in (
         (nvidia_pci_driver, {"driver": "nvidia", "boot": False}),
@@ -100,7 +100,7 @@ def stages(host, layout, check=False):
 
 
 def apply(host, layout):
-    """All stages; the outcomes, or None when one refused."""
+    """Run all stages. Return their outcomes, or None if a stage refused."""
     try:
         return list(stages(host, layout))
     except Refused:
@@ -108,7 +108,7 @@ def apply(host, layout):
 
 
 def state(host):
-    """All that a layout decides."""
+    """Return all of the host's state that a layout determines."""
     return [
         sorted((one.facts(), one.params) for one in host.kernel.mdevs.values()),
         [(pf.address, pf.mig, sorted(one.profile.name for one in pf.instances), bool(pf.mixed and any(x.parent.gpu is pf for x in host.kernel.mdevs.values())))
@@ -117,7 +117,7 @@ def state(host):
 
 
 def in_bounds(host):
-    """No GPU holds more than it has."""
+    """Assert that the vGPUs and GPU instances of each GPU fit on it."""
     for pf in host.kernel.pfs():
         here = [one for one in host.kernel.mdevs.values() if one.parent.gpu is pf]
         assert sum(one.type.gib for one in here) <= pf.model.gib
@@ -132,7 +132,7 @@ def in_bounds(host):
 
 @st.composite
 def entries(draw, pf):
-    """What one GPU should hold."""
+    """Draw the layout entry of one GPU."""
     word = {SMALL_A100: "A100", SMALL_H100: "H100", SMALL_A40: "A40", SMALL_L40S: "L40S", T4: "T4"}[MODELS[pf]]
     sliced = word in SLICED and draw(st.booleans())
     types = st.sampled_from(SLICED[word] if sliced else SHARED[word][:1] + SHARED[word])
@@ -147,13 +147,13 @@ def entries(draw, pf):
 
 @st.composite
 def layouts(draw, gpus):
-    """A layout that names some of the GPUs."""
+    """Draw a layout that names some of the GPUs."""
     return [draw(entries(pf)) for pf in draw(st.lists(st.sampled_from(gpus), unique=True, min_size=1))]
 
 
 @st.composite
 def scenarios(draw, foreign=True, used=True):
-    """Hosts of one or two GPUs."""
+    """Draw hosts with one or two GPUs."""
     gpus = sorted(draw(st.lists(st.sampled_from(sorted(MODELS)), unique=True, min_size=1, max_size=2)))
     others = [pf for pf in gpus if MODELS[pf].vf_device != 0]
     strangers = st.tuples(st.sampled_from(others), st.sampled_from(["A100-1-5C", "A100-10C", "H100-1-10C", "A40-8Q", "L40S-24Q"])) if others else st.nothing()

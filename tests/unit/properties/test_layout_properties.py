@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What holds for every host and every layout, whatever fails on the way."""
+"""Properties that hold for every host and every layout, whichever write fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UUIDS = ["3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a%02x" % number for number in range(8
 
 
 class Scenario:
-    """A host in some state, and the layout that is expected on it. Builds the same host each time."""
+    """A host in some state, and the layout that it should get. build() always creates the same host."""
 
     def __init__(self, gpus, mdevctl, before, foreign, used, layout):
         self.gpus = gpus
@@ -37,7 +37,7 @@ class Scenario:
         return "Scenario(%s)" % ", ".join("%s=%r" % item for item in sorted(vars(self).items()))
 
     def build(self, directory):
-        """The host before the layout is applied."""
+        """Return the host before the layout is applied."""
         models = [(pf, T4 if pf == T4_ADDRESS else SMALL_A40) for pf in self.gpus]
         host = Host(directory, gpus=models, mdevctl=self.mdevctl).vfs_on()
         if self.before is not None:
@@ -55,12 +55,12 @@ class Scenario:
         return host
 
     def used_by(self, host):
-        """Facts of the vGPUs that a VM has open."""
+        """Return facts of the vGPUs that a VM has open."""
         return [one.facts() for one in host.kernel.mdevs.values() if host.kernel.users(one.group)]
 
 
 def vgpus_for(pf):
-    """vgpus of one GPU: mostly of one size, so that most layouts are possible."""
+    """Return a strategy for the vGPUs of one GPU. Most of them have one size, because most layouts should be possible."""
     if pf == T4_ADDRESS:
         names, most = st.sampled_from(["T4-4Q", "T4-8Q"]), 4
     else:
@@ -78,14 +78,14 @@ def vgpus_for(pf):
 
 @st.composite
 def layouts(draw, gpus):
-    """A layout that names some of the GPUs."""
+    """Draw a layout that names some of the GPUs."""
     chosen = draw(st.lists(st.sampled_from(gpus), unique=True))
     return [{"gpu": [pf], "vgpus": draw(vgpus_for(pf))} for pf in chosen]
 
 
 @st.composite
 def scenarios(draw, foreign=True, used=True):
-    """Hosts with what earlier runs and other people left, and a new layout."""
+    """Draw hosts with the remains of earlier runs and of other users, and a new layout."""
     gpus = draw(st.sampled_from([A40S[:1], A40S, (T4_ADDRESS, A40S[0])]))
     others = st.tuples(st.sampled_from([pf[:11] + "4" for pf in A40S if pf in gpus]), st.sampled_from(["A40-8Q", "A40-24Q"]), st.sampled_from(UUIDS))
     return Scenario(
@@ -99,12 +99,12 @@ def scenarios(draw, foreign=True, used=True):
 
 
 def defined(host):
-    """mdevctl's definitions, by UUID."""
+    """Return mdevctl's definitions, by UUID."""
     return {uuid: (one.parent, one.mdev_type, one.start) for uuid, one in mdevctl.definitions(host.root).items()}
 
 
 def apply(host, layout, check=False):
-    """Runs the module."""
+    """Run the module nvidia_vgpu."""
     return call(nvidia_vgpu, host, check=check, layout=layout, settle=0.5)
 
 
@@ -120,7 +120,7 @@ def test_check_mode_predicts_the_run_and_a_second_run_does_nothing(scenario):
         assert real.failed == check.failed
         event("refused" if real.failed else "changed" if real["changed"] else "unchanged")
         if real.failed:
-            # Refused whole, with the same words, before the first write.
+            # The real run refuses with the message of check mode, before the first write.
             assert real.msg == check.msg and real.writes == 0 and host.vgpus() == before
         else:
             for key in ("changed", "actions", "diff", "vgpus"):
@@ -141,7 +141,7 @@ def test_check_mode_predicts_the_run_and_a_second_run_does_nothing(scenario):
 
 
 def expected_count(scenario, pf):
-    """How many vGPUs the layout has for a GPU."""
+    """Return the number of vGPUs that the layout has for a GPU."""
     return sum(vgpu.get("count", 1) for entry in scenario.layout if entry["gpu"] == [pf] for vgpu in entry["vgpus"])
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A plan made before the driver is there and the plan made after it differ only where a warning said so; a guess refuses nothing."""
+"""A plan before the driver's installation and the plan after it differ only where a warning announced it. A prediction never refuses a possible layout."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A40, A100, 
 PF = "0000:17:00.0"
 ASSUMED = ["driver", "iommu", "vfs", "mig"]
 MODELS = (A40, T4, V100, A30, A100, H100, L40S, RTXPRO6000)
-# Names that no driver of these offers, or that do not name a type at all.
+# Names that no driver of these GPUs offers, or that name no type at all.
 STRANGE = ("A40-5Q", "A41-24Q", "A100-1-7C", "H100-1-10CGFX", "DC-1-24QME", "DC-1-16Q", "T4-3Q", "nvidia-1", "nonsense")
 
 
 class Request:
-    """A model, whether its driver is on the vendor-specific framework, and a layout for it."""
+    """A model, whether its driver uses the vendor-specific framework, and a layout for the model."""
 
     def __init__(self, model, vendor, layout):
         self.model = model
@@ -35,7 +35,7 @@ class Request:
 
 @st.composite
 def requests(draw):
-    """Layouts that are possible, nearly so, or strange."""
+    """Draw layouts that are possible, nearly possible, or strange."""
     model = draw(st.sampled_from(MODELS))
     kind = draw(st.sampled_from(["sliced", "mig", "any"]) if model.profiles else st.just("sliced"))
     offered = [one for one in model.types if kind == "any" or bool(one.profile) == (kind == "mig")]
@@ -58,7 +58,7 @@ def requests(draw):
 
 
 def bare(directory, model, vendor):
-    """A host without a driver."""
+    """Return a host without a driver."""
     host = Host(directory, gpus=[(PF, model)], driver=None, vendor_vfio=vendor)
     host.kernel.loaded.clear()
     host.on_disk = None

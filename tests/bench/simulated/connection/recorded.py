@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A connection to a host that is not there: whatever module is sent to it, the answer is the same file."""
+"""A connection to a host that does not exist: it answers every module with the same file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ options:
 
 
 class Connection(ConnectionBase):
-    """The connection."""
+    """A connection that answers with a recorded result."""
 
     transport = "recorded"
     has_pipelining = True
@@ -43,7 +43,7 @@ class Connection(ConnectionBase):
         return self
 
     def exec_command(self, cmd, in_data=None, sudoable=True):
-        """(status, output, errors) of a module, whose program comes as in_data."""
+        """Return (status, output, errors) of a module, whose program comes as *in_data*."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         if not self.get_option("answer"):
             raise AnsibleConnectionFailure("ssh: connect to host %s port 22: No route to host" % self._play_context.remote_addr)
@@ -54,12 +54,12 @@ class Connection(ConnectionBase):
             return 0, handle.read(), b""
 
     def put_file(self, in_path, out_path):
-        """Pipelining copies no file."""
+        """Fail: with pipelining, Ansible copies no file."""
         raise AnsibleConnectionFailure("%s can't be copied: nothing is there" % in_path)
 
     def fetch_file(self, in_path, out_path):
-        """Nothing is there."""
+        """Fail: the host has no files."""
         raise AnsibleConnectionFailure("%s can't be fetched: nothing is there" % in_path)
 
     def close(self):
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
