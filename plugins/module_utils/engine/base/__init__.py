@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Base package of the engine: errors, refusals, plans, steps, the clock and the parsing of numbers."""
+"""Defines the types that all engine packages share: errors, refusals, plans, steps, a clock, and number parsing."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Polls a condition until a deadline, with a clock that tests can replace."""
+"""Polls a condition until a deadline. Tests can replace the clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class Clock:
-    """A clock that tests can replace. The engine sleeps only in Clock.pause(), between two checks of the same condition."""
+    """A clock that tests can replace. The engine sleeps only in Clock.pause(), between two checks of a condition."""
 
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)  # the wall clock, which jumps when an administrator or NTP sets the time
@@ -23,7 +23,7 @@ class Clock:
 
 
 def until(clock: Clock, probe: Callable[[], _T], timeout: float, interval: float = 0.1) -> _T:
-    """Calls *probe* until it returns a true value or *timeout* seconds have passed. Returns the last value that *probe* returned."""
+    """Polls *probe* until the result is true or *timeout* seconds have passed. Returns the last result of *probe*."""
     deadline = clock.now() + timeout
     while True:
         answer = probe()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Errors for operators. Each error names the device, what was found, what was expected and what to do."""
+"""Defines the errors that operators see. Each error names the device, what was found, what was expected, and what to do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9
 
 @dataclass(eq=False, repr=False)
 class Refusal:
-    """One problem: the device, what was found, what was expected, and what the operator can do."""
+    """A problem with its device, what was found, what was expected, and what the operator can do."""
 
     found: str  # a clause that describes what was found
     device: str | None = None  # address, path or UUID of the affected device; None for the whole host
@@ -46,7 +46,7 @@ class Refusal:
         return printable(text)
 
     def as_dict(self) -> dict[str, str | None]:
-        """Returns the error's fields as values for a module's result."""
+        """Returns the error's fields as a dictionary for a module result."""
         return {name: getattr(self, name) for name in ("code", "device", "found", "expected", "remedy")}
 
 
@@ -54,7 +54,7 @@ class Refusal:
 class Problem:
     """A problem with a severity.
 
-    The severity is "error" if vGPUs do not work, and "warning" if they may stop working. *follows* is the code of the problem that causes this one.
+    The severity is "error" if vGPUs do not work, and "warning" if vGPUs may stop working. *follows* is the error code of the cause, or None.
     """
 
     error: Refusal
@@ -62,17 +62,17 @@ class Problem:
     follows: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the problem's fields and severity as values for a module's result."""
+        """Returns the problem's fields and severity as a dictionary for a module result."""
         return dict(self.error.as_dict(), severity=self.severity, **({"follows": self.follows} if self.follows else {}))
 
 
 def estimate(problem: Refusal) -> str:
-    """Returns the warning that replaces a refusal if only this collection's tables, and not the driver, support the refusal."""
+    """Returns a warning in place of a refusal that is based only on the collection's tables and is not confirmed by the driver."""
     return "%s This is an estimate: the driver decides." % problem
 
 
 class EngineError(Exception):
-    """Raised for one or more errors. The engine intentionally raises no other exceptions to its callers than this class and its subclasses."""
+    """The exception for one or more errors. By design, the engine raises only this class and its subclasses."""
 
     def __init__(self, errors: Refusal | Iterable[Refusal]) -> None:
         self.errors = [errors] if isinstance(errors, Refusal) else list(errors)
@@ -85,9 +85,9 @@ class EngineError(Exception):
 
 
 def printable(text: str, lines: bool = True) -> str:
-    """Returns the text with its terminal control characters escaped. VM names and program output may contain such characters.
+    """Returns the text with terminal control characters escaped. VM names and program output may contain control characters.
 
-    *lines* keeps line breaks and tabs.
+    If *lines* is true, line breaks and tabs are kept.
     """
     if text.isprintable():
         return text
@@ -95,24 +95,24 @@ def printable(text: str, lines: bool = True) -> str:
 
 
 def hidden(text: str) -> str:
-    """Returns the text without logins in links and without the values of keys that are named like secrets.
+    """Returns the text without logins in links and without the values of keys whose names indicate secrets.
 
-    Such values have no fixed form that a pattern could match.
+    Secret values have no fixed format that a pattern could match.
     """
     return _ASSIGNED.sub(r"\1…", _LOGIN.sub("…@", text))
 
 
 def plain(line: str) -> str:
-    """Returns a log line that is safe to show, shortened to 200 characters. Text that may be a secret or part of a token is replaced."""
+    """Returns a log line with possible secrets and tokens replaced, shortened to 200 characters."""
     text = " ".join(_SECRET.sub("…", hidden(line)).split())
     return text if len(text) <= 200 else text[:200] + "…"
 
 
 def command_line(words: Iterable[str], most: int = 60) -> str:
-    """Returns the start of a program's command line, safe to show. Arguments that may contain secrets are replaced."""
+    """Returns the beginning of a program's command line. Arguments that may contain secrets are replaced."""
     found: list[str] = []
     hides = False
-    for word in [word[:1000] for word in words if word][:most]:  # a process may have arguments of any length
+    for word in [word[:1000] for word in words if word][:most]:  # process arguments can be arbitrarily long
         assigned = _ASSIGNED.search(word)
         shown_word = word[: assigned.end(1)] + "…" if assigned else _LOGIN.sub("…@", word)
         found.append("…" if hides and not word.startswith("-") else shown_word)
@@ -121,18 +121,18 @@ def command_line(words: Iterable[str], most: int = 60) -> str:
 
 
 def shown(value: object, most: int = 60) -> str:
-    """Returns the representation of a value for a message, shortened to at most one line."""
+    """Returns the representation of a value for a message, shortened to *most* characters."""
     text = repr(value)
     return text if len(text) <= most else text[:most] + "…"
 
 
 def looks_signed(text: str) -> bool:
-    """Returns whether a path or link may contain a secret, even if the link is misspelled."""
+    """Returns whether a path or link may contain a secret, even if the link is malformed."""
     return bool(re.search(r":/|@", text) or _QUERY.search(text))
 
 
 def shown_link(link: str) -> str:
-    """Returns the file name of a link, which is the only part of the link that a message may show. The server and the login are never returned."""
+    """Returns the file name from a link, the only part of the link that messages may contain. Server names and logins are never returned."""
     whole = _QUERY.split(link, maxsplit=1)[0]
     rest = _SCHEME.sub("", whole)
     parts = re.split(r"[/\\]", rest)
@@ -142,12 +142,12 @@ def shown_link(link: str) -> str:
 
 
 def error(found: str, device: str | None = None, expected: str | None = None, remedy: str | None = None, code: str = "error") -> EngineError:
-    """Returns an EngineError with one error, for the caller to raise."""
+    """Returns an EngineError with a single error. The caller raises the exception."""
     return EngineError(Refusal(found, device, expected, remedy, code))
 
 
 def raise_if_any(errors: Iterable[Refusal]) -> None:
-    """Raises an EngineError with all errors. An error that several checks found is raised only once."""
+    """Raises an EngineError with all errors, if any. Duplicate errors are included only once."""
     unique: dict[str, Refusal] = {}
     for one in errors:
         unique.setdefault(str(one), one)

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parses numbers in the output of the kernel and of programs. Such output may contain arbitrary text."""
+"""Parses numbers in kernel and program output, which may contain arbitrary text."""
 
 from __future__ import annotations
 
 import re
 from typing import overload
 
-# Valid numbers are never longer than this pattern allows. int() would refuse thousands of digits.
+# Valid numbers have at most 18 decimal or 16 hexadecimal digits. int() raises an exception for thousands of digits.
 _NUMBER = re.compile(r"^(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,18})$")
 
 

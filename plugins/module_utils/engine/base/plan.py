@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan that every planner returns: the steps, the errors for which the plan is refused, and the resulting state."""
+"""Defines the plan that every planner returns: the steps, the errors that prevent the run, and the resulting state."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from . import refusals
 from .errors import Refusal, raise_if_any
 from .steps import ApplyError, Step, Unresponsive
 
-# What a run does if a GPU fell off the bus. With "fail", the run fails after its other steps and names the GPU.
-# With "warn", a warning names the GPU, and the caller checks for such GPUs at the end of its own run.
+# The policies for GPUs that fell off the bus. With "fail", the run completes its other steps, then fails and names the GPU.
+# With "warn", a warning names the GPU, and the caller checks for unresponsive GPUs at the end of its own run.
 UNRESPONSIVE_POLICIES = ("fail", "warn")
 
 Target = TypeVar("Target")
@@ -21,29 +21,29 @@ Target = TypeVar("Target")
 
 @dataclass(eq=False, repr=False)
 class Skipped:
-    """A GPU that a request for all GPUs omits, and the reason for the omission."""
+    """A GPU that is omitted from a request for all GPUs, with the reason."""
 
     gpu: str
     reason: str
 
     def as_dict(self) -> dict[str, str]:
-        """Returns the GPU and the reason as values for a module's result."""
+        """Returns the GPU and the reason as a dictionary for a module result."""
         return dict(vars(self))
 
 
 @dataclass(eq=False, repr=False)
 class Plan(Generic[Target]):
-    """The steps of a plan in order, and the state that results from these steps."""
+    """An ordered list of steps, and the state after the last step."""
 
     target: Target  # the resulting state, as a dataclass of the planner's package
     steps: list[Step] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    errors: list[Refusal] = field(default_factory=list)  # the errors for which the plan is refused
-    unresponsive: list[str] = field(default_factory=list)  # addresses of GPUs that fell off the bus, for which the plan has no steps
+    errors: list[Refusal] = field(default_factory=list)  # errors that prevent the run
+    unresponsive: list[str] = field(default_factory=list)  # addresses of GPUs that fell off the bus and for which the plan has no steps
     failing: list[Unresponsive] = field(default_factory=list)  # unresponsive GPUs that make the run fail after its last step
 
     def skips(self, gpu: refusals.GpuFacts, doing: str, policy: str) -> bool:
-        """Returns whether the plan omits this GPU because it fell off the bus, and records such a GPU.
+        """Returns whether the plan omits a GPU that fell off the bus. Omitted GPUs are recorded in the plan.
 
         *doing* describes the omitted work. *policy* is one of UNRESPONSIVE_POLICIES.
         """
@@ -59,19 +59,19 @@ class Plan(Generic[Target]):
         return True
 
     def refuse(self) -> None:
-        """Raises the errors of the plan, if any, together with the errors of unresponsive GPUs. A run thus reports all problems at once."""
+        """Raises the plan's errors, if any, together with the errors for unresponsive GPUs, so a run reports all problems at once."""
         if self.errors:
             raise_if_any(self.errors + [one.problem for one in self.failing])
 
     def refuse_unresponsive(self) -> None:
-        """Raises the errors that a run of this plan would raise at its end. Check mode, which performs no steps, calls this method."""
+        """Raises the errors for unresponsive GPUs in check mode. A real run raises the same errors after its last step."""
         if self.failing:
             raise ApplyError([one.problem for one in self.failing], [], self.steps, self.failing)
 
     def finish(self, work: Callable[[], list[Step]]) -> list[Step]:
-        """Returns the steps that *work* performed.
+        """Runs *work* and returns the completed steps.
 
-        If GPUs are unresponsive, raises the errors of these GPUs afterwards, together with the failures of *work*.
+        Afterwards, raises the errors for unresponsive GPUs, if any, together with the errors that *work* raised.
         """
         not_done: list[Step] = []
         errors: list[Refusal] = []

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Errors that explain why a GPU offers no vGPU types or cannot be changed. All modules share these texts."""
+"""Defines the errors for GPUs that offer no vGPU types or cannot be changed. All modules share these error texts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Iterable, Protocol, Sequence
 
 from .errors import Refusal
 
-# The package base must not import other packages. These protocols declare the attributes that the errors read from classes of other packages.
+# The base package must not import other packages, so protocols declare the attributes that error texts use.
 
 
 class DriverFacts(Protocol):
-    """The attributes of read.host.Driver that the errors read."""
+    """The attributes of read.host.Driver that error texts use."""
 
     loaded: str | None
     on_disk: str | None
@@ -23,7 +23,7 @@ class DriverFacts(Protocol):
 
 
 class HostFacts(Protocol):
-    """The attributes of read.host.HostState that the errors read."""
+    """The attributes of read.host.HostState that error texts use."""
 
     cmdline: list[str]
 
@@ -37,9 +37,9 @@ class HostFacts(Protocol):
 
 
 class GpuFacts(Protocol):
-    """The attributes of hardware.gpu.Gpu that the errors read.
+    """The attributes of hardware.gpu.Gpu that error texts use.
 
-    *model* is a hardware.catalog.Model or None. *vfs* is a list of hardware.gpu.Vf.
+    *model* is a hardware.catalog.Model or None. *vfs* is a list of hardware.gpu.Vf objects.
     """
 
     address: str
@@ -77,7 +77,7 @@ _MODULE = "the module nvidia"
 
 
 def driver_error(driver: DriverFacts) -> Refusal | None:
-    """Returns the error that affects the host's driver as a whole, or None if the driver has no such error."""
+    """Returns the error that makes the host's driver unusable, or None if the driver is usable."""
     version = driver.on_disk or driver.loaded
     if driver.unfinished:
         unfinished = "an installation of NVIDIA's driver was interrupted, so any of its files may be damaged"
@@ -110,7 +110,7 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
 def packaged(driver: DriverFacts, remedy: str) -> str:
     """Returns the remedy for replacing the installed driver.
 
-    NVIDIA's uninstaller does not remove a distribution's driver packages. For such packages, the remedy includes the command that removes them.
+    NVIDIA's uninstaller does not remove distribution packages. For a packaged driver, the remedy includes the removal command.
     """
     if not driver.removal:
         return remedy
@@ -118,33 +118,33 @@ def packaged(driver: DriverFacts, remedy: str) -> str:
 
 
 def unsupported(gpu: GpuFacts) -> Refusal:
-    """Returns the error for a GPU that does not support vGPU. No driver offers vGPU types on such a GPU, and the kernel shows no VFs."""
+    """Returns the error for a GPU without vGPU support, for which no driver offers vGPU types and the kernel lists no VFs."""
     remedy = "Remove this GPU from 'gpus' and from the layout."
     found, expected = "this GPU (%s) does not support vGPU", "vGPU types on the GPU, or SR-IOV"
     return Refusal(found % gpu.name, gpu.address, expected, remedy, "gpu_unsupported")
 
 
 def unlisted(gpu: GpuFacts) -> Refusal:
-    """Returns the warning about a GPU that is missing from the table of models and on which no driver offers vGPU types yet."""
+    """Returns the warning for a GPU that is not in the model table and offers no vGPU types yet."""
     found = "this GPU (%s) is not in the table of GPUs that support vGPU; its support is only known once the host driver is loaded" % gpu.name
     remedy = "Do nothing if this GPU was selected on purpose; otherwise remove it from 'gpus' and from the layout."
     return Refusal(found, gpu.address, "a GPU that NVIDIA supports for vGPU", remedy, "gpu_unknown")
 
 
 def unlisted_warnings(gpus: Iterable[GpuFacts]) -> list[str]:
-    """Returns a warning about each GPU that is missing from the table of models and offers no vGPU types yet."""
+    """Returns a warning for each GPU that is not in the model table and offers no vGPU types yet."""
     return [str(unlisted(gpu)) for gpu in gpus if not gpu.model and not gpu.offers]
 
 
 def off_bus(gpu: GpuFacts) -> Refusal:
-    """Returns the error for a GPU that fell off the bus. The configuration space of such a GPU reads as all ones."""
+    """Returns the error for a GPU that fell off the bus, whose PCI configuration space therefore reads as all ones."""
     remedy = "Power-cycle the host (a warm reboot may not be enough). If the GPU comes back, check power, risers and dmesg (Xid 79)."
     found = "the GPU no longer responds: it fell off the bus"
     return Refusal(found, gpu.address, "a readable configuration space", remedy, "gpu_off_bus")
 
 
 def no_vfs_yet(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
-    """Returns the errors that prevent the GPU from having VFs now, such as those of the driver, the IOMMU and the firmware."""
+    """Returns the errors that prevent VFs on the GPU, such as driver, IOMMU, and firmware errors."""
     if not gpu.alive:
         return [off_bus(gpu)]
     wrong = driver_error(state.driver)
@@ -162,7 +162,7 @@ def no_vfs_yet(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
 
 
 def iommu_error(gpu: GpuFacts, state: HostFacts) -> Refusal:
-    """Returns the error for a GPU without an IOMMU group. Either kernel flags are missing, or the firmware disables the IOMMU."""
+    """Returns the error for a GPU without an IOMMU group: kernel flags are missing, or the firmware disables the IOMMU."""
     flags = " ".join(word for word in state.cmdline if "iommu" in word)
     if state.iommu_active:
         found = "the IOMMU is on, but this GPU has no IOMMU group"
@@ -204,22 +204,22 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
 
 
 def sriov_off(gpu: GpuFacts) -> Refusal:
-    """Returns the error for a GPU that shows no SR-IOV capability although its model supports SR-IOV."""
+    """Returns the error for a GPU that exposes no SR-IOV capability although its model supports SR-IOV."""
     remedy = ("Enable SR-IOV, ARI and above-4G decoding in the firmware. "
               "If this machine is itself a VM with a passed-through GPU: vGPUs are created on the bare host, not here.")
     return Refusal("the GPU (%s) shows no SR-IOV capability" % gpu.name, gpu.address, "sriov_totalvfs in sysfs", remedy, "sriov_off")
 
 
 def vendor_vfio(gpu: GpuFacts) -> Refusal:
-    """Returns the error for a mediated device that was requested on a GPU that does not support mediated devices."""
+    """Returns the error for a mediated device that was requested on a GPU without mediated device support."""
     found = "this host has no mediated devices: the GPU is on the vendor-specific VFIO framework, where a VF itself becomes a vGPU"
     return Refusal(found, gpu.address, "mdev_supported_types", "Use the module nvidia_vgpu, which creates vGPUs on either framework.", "vendor_vfio")
 
 
 def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Refusal:
-    """Returns the error for MIG that was requested on a GPU that does not support MIG.
+    """Returns the error for a MIG request on a GPU that does not support MIG.
 
-    *others* lists the addresses of this host's GPUs with MIG.
+    *others* lists the addresses of the host's MIG-capable GPUs.
     """
     expected = "a GPU with MIG; on this host: %s" % (", ".join(others) or "none")
     remedy = "Use time-sliced types on this GPU (without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40")
@@ -227,7 +227,7 @@ def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Refusal:
 
 
 def mig_unknown(gpu: GpuFacts) -> Refusal:
-    """Returns the error for a GPU that should support MIG, but whose MIG mode is unknown because nvidia-smi does not report it.
+    """Returns the error for a MIG-capable GPU whose MIG mode nvidia-smi does not report.
 
     nvidia-smi is the only source of the MIG mode.
     """
@@ -240,17 +240,17 @@ def mig_unknown(gpu: GpuFacts) -> Refusal:
 
 
 def passed_through(gpu: GpuFacts) -> Refusal:
-    """Returns the error for a GPU that is passed through to a VM as a whole."""
+    """Returns the error for a GPU that is passed through to a VM."""
     instead = "remove this GPU from 'gpus' (role variable vgpu_gpus) and from the layout"
     return in_use(gpu.address, gpu.holders, "releasing the GPU from %s" % (gpu.driver or "its VM"), instead=instead)
 
 
 def in_use(device: str, holders: Sequence[Any], doing: str, override: str | None = None, instead: str | None = None) -> Refusal:
-    """Returns the error for a device that must not be changed because it is in use.
+    """Returns the error for a device that is in use and must not be changed.
 
-    *override* is the option in which the operator can name devices that may be changed although they are in use. *instead* is an alternative remedy.
+    *override* is the option that lists devices that may be changed while in use. *instead* is an alternative remedy.
     """
-    who, unsure = ", ".join(map(str, holders)), [one for one in holders if one.remedy]  # an unidentified user of the device counts as a user
+    who, unsure = ", ".join(map(str, holders)), [one for one in holders if one.remedy]  # unidentified users also count as users
     known = len(unsure) < len(holders)
     remedy = "Stop this user first" if known else "Find out what uses the device: %s" % unsure[0].remedy
     if override:

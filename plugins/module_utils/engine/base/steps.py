@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The steps of a plan. Check mode lists the steps, and a real run performs them."""
+"""Defines the steps of a plan, which check mode lists and a real run performs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .errors import EngineError, Refusal
 class Step:
     """One change on the host.
 
-    *kind* selects the executor's action, and *args* contains the parameters of this action. Operators see a step as "device: text". *lane* is the
-    owner of the step: a GPU's address, a VM's name, or None for the host. After a failure, the steps of other lanes still run. execute() sets
-    *position*, the position of the step in the plan.
+    *kind* selects the executor's action, and *args* contains the action's parameters. A step is printed as "device: text". *lane* is the GPU address
+    or VM name that the step belongs to, or None for the host. If a step fails, steps in other lanes still run. execute() sets *position*, the index
+    of the step in the plan.
     """
 
     def __init__(self, kind: str, lane: str | None, device: str | None, text: str, **args: Any) -> None:
@@ -32,7 +32,7 @@ class Step:
 
 @dataclass(eq=False, repr=False)
 class Unresponsive:
-    """A GPU that fell off the bus, for which a plan therefore has no steps. *text* describes the omitted work."""
+    """A GPU that fell off the bus and is omitted from the plan. *text* describes the omitted work."""
 
     address: str
     text: str
@@ -46,9 +46,9 @@ _position = operator.attrgetter("position")
 
 
 class ApplyError(EngineError):
-    """Raised if steps failed. All lists are in the plan's order, regardless of which step failed first.
+    """The exception for failed steps. All lists are in plan order, regardless of which step failed first.
 
-    *unresponsive* lists the GPUs whose steps were omitted.
+    *unresponsive* lists unresponsive GPUs, whose steps were omitted.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ApplyError(EngineError):
 
     @property
     def left(self) -> list[Step | Unresponsive]:
-        """All steps that were not performed, and the GPUs whose steps were omitted."""
+        """All unperformed steps, and the GPUs whose steps were omitted."""
         return [*self.not_done, *self.unresponsive]
 
     def __str__(self) -> str:
@@ -72,9 +72,9 @@ class ApplyError(EngineError):
 
 @dataclass(eq=False, repr=False)
 class _Outcome:
-    """The outcome of the steps, which the threads of all lanes share.
+    """The outcome of all steps, shared by the threads of all lanes.
 
-    ApplyError sorts the steps by the plan's order, regardless of which lane was faster.
+    ApplyError lists the steps in plan order, regardless of the order in which lanes finish.
     """
 
     perform: Callable[[Step], None]
@@ -84,7 +84,7 @@ class _Outcome:
     failed: set[str | None] = field(default_factory=set)  # lanes with a failed step; None stands for the host
 
     def do(self, steps: Iterable[Step]) -> None:
-        """Performs the steps in order. A step is skipped if an earlier step of its lane or of the host has failed."""
+        """Performs the steps in order, and skips a step after a failure in the same lane or on the host."""
         for step in steps:
             if step.lane in self.failed or None in self.failed:
                 self.not_done.append(step)
@@ -102,9 +102,10 @@ class _Outcome:
 def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side: bool = False, begin: int = 0) -> list[Step]:
     """Calls perform(step) for each step in order, and returns the steps. Raises ApplyError if a step fails.
 
-    A failed step stops the remaining steps of its lane. A failed step of the host stops all remaining steps. *begin* is the position of the first
-    step if other steps were performed before. With *side_by_side*, the steps of each lane run in a separate thread, between the steps of the host.
-    Use *side_by_side* for work that the kernel does in parallel for several GPUs, with a *perform* that shares no data between lanes.
+    After a failed step, the remaining steps in the same lane are skipped. After a failed host step, all remaining steps are skipped. *begin* is the
+    position of the first step, for callers that have already performed other steps. With *side_by_side*, each lane runs in a separate thread, between
+    host steps. Use *side_by_side* for work that the kernel performs on several GPUs in parallel, with a *perform* function that shares no data
+    between lanes.
     """
     outcome = _Outcome(perform)
     steps = list(steps)
@@ -121,7 +122,7 @@ def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side
 
 
 def _in_threads(steps: Iterable[Step], outcome: _Outcome) -> None:
-    """Performs the steps of each lane in a separate thread. The steps of a single lane, such as the host's, run without a thread."""
+    """Runs each lane in a separate thread. A single lane, such as the host's, runs without a thread."""
     lanes: dict[str | None, list[Step]] = {}
     for step in steps:
         lanes.setdefault(step.lane, []).append(step)
@@ -130,11 +131,11 @@ def _in_threads(steps: Iterable[Step], outcome: _Outcome) -> None:
         return
     with ThreadPoolExecutor(len(lanes)) as pool:
         for one in [pool.submit(outcome.do, lane) for lane in lanes.values()]:
-            one.result()  # raises an unexpected exception of the lane, which is a bug of the engine
+            one.result()  # re-raises an unexpected exception from the lane, which indicates a bug in the engine
 
 
 def _whole(step: Step, error: Refusal) -> Refusal:
-    """Returns the error with all of its four parts. The step supplies the parts that are missing."""
+    """Returns the error with all four parts. Missing parts are taken from the step."""
     error.device = error.device or step.device or "this host"
     error.expected = error.expected or "to %s" % step.text
     error.remedy = error.remedy or "Fix this (dmesg may show more), then run again."
@@ -143,7 +144,7 @@ def _whole(step: Step, error: Refusal) -> Refusal:
 
 
 def _system_error(exc: OSError) -> Refusal:
-    """Returns the error for a step that the operating system refused. An OSError alone would not report the steps that were performed before."""
+    """Returns the error for a step that failed with an OSError. A bare OSError would not report the completed steps."""
     remedy = "Free disk space, processes or memory, as the error shows, then run again."
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "Run this as root (become: true). If it did run as root, check for a read-only file system and for a security module (dmesg)."

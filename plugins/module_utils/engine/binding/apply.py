@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Binds GPUs to a driver, releases GPUs from a driver, and writes boot files."""
+"""Binds GPUs to a driver, unbinds GPUs, and edits boot files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from . import backups, rebuilds
 from .boot_files import FileEdit
 from .plan import BindingPlan, rebuild_of
 
-# Seconds to wait until another program's probe of a device ends, after the kernel refused the collection's own probe.
+# Seconds to wait for another program's device probe to finish, after the kernel rejected the collection's own probe.
 _PROBE = 5.0
-# Time limit in seconds for rebuilding the initramfs of all kernels.
+# Time limit in seconds for rebuilding the initramfs files of all kernels.
 _REBUILD = 1800.0
 
 
 def apply(ctx: Context, plan: BindingPlan, timeout: float) -> list[Step]:
-    """Performs the steps of a plan, verifies each step, and returns the steps."""
+    """Performs and verifies the steps of a plan, and returns the steps."""
     return plan.finish(lambda: execute(plan.steps, lambda step: _perform(ctx, step, timeout)))
 
 
@@ -42,7 +42,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
     elif step.kind == "clear_override":
         clear_override(ctx, device)
     elif step.kind == "unbind":
-        # A VM may have opened the device after the plan was created. The unbind would then wait in the kernel until the VM ends.
+        # A VM may have opened the device after planning. Unbinding the device would then block in the kernel until the VM shuts down.
         refuse_holders(ctx, device, "unbinding it from %s" % step.args["driver"])
         unbind(ctx, device, step.args["driver"], timeout)
     elif step.kind == "modprobe":
@@ -52,7 +52,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def _edit(root: str, edit: FileEdit, back: bool) -> None:
-    """Performs one edit of a boot file. If *back* is true, the edit restores the original, and its record is dropped afterwards."""
+    """Edits a boot file. If *back* is true, the edit restores the original file, and the backup record is dropped afterwards."""
     kind = rebuild_of(edit.path)
     if kind:
         rebuilds.mark(root, kind)
@@ -67,7 +67,7 @@ def _edit(root: str, edit: FileEdit, back: bool) -> None:
 
 
 def _initramfs(ctx: Context, command: Sequence[str]) -> None:
-    """Rebuilds the initramfs. The rebuild stays pending until it succeeds, because an incomplete initramfs is also newer than the edit."""
+    """Rebuilds the initramfs. The rebuild stays pending until it succeeds, because even an incomplete initramfs is newer than the edited file."""
     rebuilds.begin(ctx.root, rebuilds.INITRAMFS)
     answer = ctx.command(command, _REBUILD, keeps_lock=True)
     if answer.rc:
@@ -80,14 +80,14 @@ def _initramfs(ctx: Context, command: Sequence[str]) -> None:
 
 
 def refuse_holders(ctx: Context, address: str, doing: str) -> None:
-    """Raises EngineError if a process has the device open through VFIO."""
+    """Raises EngineError if a process holds the device open through VFIO."""
     holders = OpenFiles(ctx.sysfs).of_device("%s/%s" % (PCI, address))
     if holders:
         raise EngineError(refusals.in_use(address, holders, doing))
 
 
 def _write_driver_file(ctx: Context, driver: str, file: str, value: str, fine: Container[int]) -> None:
-    """Writes a value to one of a driver's sysfs files. *fine* lists the errno values that are not errors for this file."""
+    """Writes a value to a driver's sysfs file. *fine* lists errno values that are not treated as errors."""
     try:
         ctx.sysfs.write("%s/%s/%s" % (PCI_DRIVERS, driver, file), value)
     except SysfsError as exc:
@@ -96,19 +96,19 @@ def _write_driver_file(ctx: Context, driver: str, file: str, value: str, fine: C
 
 
 def forget_id(ctx: Context, driver: str, number: str) -> None:
-    """Removes a device id from a driver's dynamic list. A missing id is not an error."""
+    """Removes a device ID from a driver's dynamic ID list. A missing ID is not an error."""
     _write_driver_file(ctx, driver, "remove_id", "10de %s" % number, (errno.ENODEV, errno.ENOENT))
 
 
 def clear_override(ctx: Context, address: str) -> None:
-    """Clears the driver_override of a device if one is set."""
+    """Clears a device's driver_override, if set."""
     path = "%s/%s/driver_override" % (PCI, address)
     if ctx.sysfs.read_or(path, "(null)") not in ("", "(null)"):
         ctx.sysfs.write(path, "\n")
 
 
 def unbind(ctx: Context, address: str, driver: str, timeout: float) -> None:
-    """Unbinds a device from a driver, and waits until the device has no driver or another one."""
+    """Unbinds a device from a driver, and waits until the device has no driver or another driver."""
     _write_driver_file(ctx, driver, "unbind", address, (errno.ENODEV,))
     link = "%s/%s/driver" % (PCI, address)
     if not until(ctx.clock, lambda: ctx.sysfs.link(link) != driver, timeout):
@@ -117,7 +117,7 @@ def unbind(ctx: Context, address: str, driver: str, timeout: float) -> None:
 
 
 def bind(ctx: Context, address: str, timeout: float) -> None:
-    """Binds a device to the driver nvidia, and waits until the device is bound."""
+    """Binds a device to the nvidia driver, and waits until the device is bound."""
     link = "%s/%s/driver" % (PCI, address)
 
     def bound() -> bool:
@@ -129,7 +129,7 @@ def bind(ctx: Context, address: str, timeout: float) -> None:
     try:
         ctx.sysfs.write(PCI_DRIVERS + "/nvidia/bind", address)
     except SysfsError as exc:
-        # The kernel returns EBUSY or ENODEV if udev or the module bound the device first, or if the probe failed. The driver link soon shows which.
+        # The kernel returns EBUSY or ENODEV if udev or the module bound the device first, or if the probe failed. The driver link shows which.
         reason, timeout = " (%s)" % exc.errors[0].found, min(timeout, _PROBE)
     if not until(ctx.clock, bound, timeout):
         found = "the driver nvidia did not bind to it%s; it is bound to %s" % (reason, ctx.sysfs.link(link) or "no driver")
@@ -138,7 +138,7 @@ def bind(ctx: Context, address: str, timeout: float) -> None:
 
 
 def modprobe(ctx: Context, timeout: float) -> None:
-    """Loads the kernel module nvidia, and verifies that the module is loaded."""
+    """Loads the nvidia kernel module, and verifies that the module is loaded."""
     answer = ctx.command(["modprobe", "nvidia"], timeout)
     if answer.rc or not ctx.sysfs.exists("/sys/module/nvidia"):
         found = "it can't be loaded: %s" % (answer.tail() or "rc %d" % answer.rc)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records the original text of boot files before the collection first edits them. A teardown restores these originals.
+"""Records the original text of boot files before the first edit. A teardown restores the original text.
 
-A file that another program or a person changed after the collection's edit is not restored. When the collection edits such a file again, the file's
-current text becomes the original.
+A file that was changed after the collection's edit is not restored. If the collection edits a changed file again, the text before the new edit
+becomes the original.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .boot_files import FileEdit
 PATH = STATE + "/originals.json"
 VERSION = 1
 
-# Each entry contains the file's original text as "before", or None if the file did not exist.
+# "before" is the file's original text, or None if the file did not exist.
 # "after" is the digest of the text that the collection wrote.
 Record = Dict[str, Dict[str, Any]]
 
@@ -31,7 +31,7 @@ def _digest(text: str | None) -> str | None:
 
 
 def read(root: str) -> Record:
-    """Returns the record of original files. The record is empty if its file is missing or cannot be parsed."""
+    """Returns the backup record, which is empty if the record file is missing or cannot be parsed."""
     try:
         content = json.loads(files.read_text(root, migration.current(root, PATH)) or "{}")
         entries = content["files"] if content["version"] == VERSION else {}
@@ -62,7 +62,7 @@ def keep(root: str, path: str, after: str | None) -> None:
 
 
 def follow(root: str, path: str) -> None:
-    """Records a file's new text after a program that the collection started has rewritten the file. A teardown can then still restore the file."""
+    """Records a file's new text after a program that the collection ran rewrote the file. A teardown can then still restore the file."""
     record = read(root)
     if path in record:
         record[path]["after"] = _digest(files.read_text(root, path))
@@ -70,14 +70,14 @@ def follow(root: str, path: str) -> None:
 
 
 def forget(root: str, path: str) -> None:
-    """Drops the record of a file that was restored."""
+    """Drops the backup record of a restored file."""
     record = read(root)
     if record.pop(path, None) is not None:
         _write(root, record)
 
 
 def settle(root: str) -> None:
-    """Drops the records of files that have their original text again. A run that was killed after it restored a file leaves such a record."""
+    """Drops the backup records of restored files. A run that was killed right after it restored a file leaves the record behind."""
     record = read(root)
     left = {path: one for path, one in record.items() if files.read_text(root, path) != one["before"]}
     if left != record:
@@ -85,7 +85,7 @@ def settle(root: str) -> None:
 
 
 def back(root: str) -> tuple[list[FileEdit], list[str]]:
-    """Returns (edits that restore the original files, warnings about files that were changed after the collection's edit)."""
+    """Returns the edits that restore the original files, and warnings about files that were changed after the collection's edit."""
     edits, warnings = [], []
     for path, one in sorted(read(root).items()):
         now = files.read_text(root, path)

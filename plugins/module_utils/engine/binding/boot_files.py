@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the settings in boot files that bind a GPU to vfio-pci or nouveau, and plans the edits that remove these settings.
+"""Finds boot settings that bind GPUs to vfio-pci or nouveau, and plans edits that remove the settings.
 
-Such settings are ``ids=`` of vfio-pci in modprobe.d or on the kernel command line, and driverctl's overrides. nouveau binds to a GPU if no setting
-blocks nouveau.
+vfio-pci binds to GPUs through its ``ids=`` option in modprobe.d or on the kernel command line, or through driverctl overrides. nouveau binds to a GPU
+unless a setting blocks nouveau.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _IDS = re.compile(r"(?P<before>^|[\s\"'])(?P<key>(?:vfio[-_]pci\.)?ids=)(?P<ids>
 
 @dataclass(eq=False, repr=False)
 class BootFiles:
-    """The texts of the files that determine a GPU's driver at boot, by path. *waiting* lists rebuilds that are pending after an earlier edit."""
+    """The contents of files that determine each GPU's driver at boot, keyed by path. *waiting* lists rebuilds that an earlier edit left pending."""
 
     modprobe: Mapping[str, str]
     grub: Mapping[str, str]
@@ -39,7 +39,7 @@ class BootFiles:
 
 @dataclass(eq=False, repr=False)
 class FileEdit:
-    """A file's text before and after an edit, or None where the file does not exist. *why* explains the edit to operators."""
+    """The text of a file before and after an edit. None means that the file does not exist. *why* explains the edit to operators."""
 
     path: str
     before: str | None
@@ -49,7 +49,7 @@ class FileEdit:
 
 @dataclass(eq=False, repr=False)
 class Cause:
-    """One setting that binds a GPU to another driver at the next boot. *editable* is False if a package owns the file."""
+    """A setting that binds a GPU to another driver at the next boot. *editable* is false if a package owns the file that contains the setting."""
 
     path: str
     line: str
@@ -57,12 +57,12 @@ class Cause:
     editable: bool = True
 
     def as_dict(self) -> dict[str, str]:
-        """Returns the path, line and effect of the setting as values for a module's result."""
+        """Returns the path, line, and effect of the setting as a dictionary for a module result."""
         return {"path": self.path, "line": self.line, "what": self.what}
 
 
 def read(root: str) -> BootFiles:
-    """Reads the boot files of a host, and the rebuilds that are pending."""
+    """Reads a host's boot files and pending rebuilds."""
 
     def texts(paths: Iterable[str]) -> dict[str, str]:
         return {path: files.read_text(root, path) or "" for path in paths}
@@ -73,13 +73,13 @@ def read(root: str) -> BootFiles:
 
 
 def _matches(word: str, gpu: Gpu) -> bool:
-    """Returns whether an id in vfio-pci's list (vendor:device[:subvendor:subdevice[:class…]]) matches the GPU."""
+    """Returns whether an entry in vfio-pci's ID list (vendor:device[:subvendor:subdevice[:class…]]) matches the GPU."""
     parts = [part.lower().replace("0x", "") for part in word.split(":")]
     return parts[0].lstrip("0") == "10de" and len(parts) > 1 and parts[1].rjust(4, "0") == gpu.device_id.replace("0x", "")
 
 
 def _without_ids(text: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
-    """Returns (the text without the GPUs' ids, the removed ids)."""
+    """Returns the text without the GPUs' device IDs, and the removed IDs."""
     gone: list[str] = []
 
     def replace(match: re.Match[str]) -> str:
@@ -93,7 +93,7 @@ def _without_ids(text: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
 
 
 def _modprobe_line(line: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
-    """Removes the GPUs' ids from a line in modprobe.d, as _without_ids() does. A line without any other option becomes empty."""
+    """Removes the GPUs' device IDs from a modprobe.d line. A line without other options becomes empty."""
     match = _OPTIONS.match(line.rstrip("\n"))
     if not match:
         return line, []
@@ -102,7 +102,7 @@ def _modprobe_line(line: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
 
 
 def _grub_line(line: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
-    """Removes the GPUs' ids from a line in GRUB's defaults, as _without_ids() does."""
+    """Removes the GPUs' device IDs from a line in GRUB's defaults."""
     if not line.lstrip().startswith("GRUB_CMDLINE_LINUX") or not re.search(r"vfio[-_]pci\.ids=", line):
         return line, []
     changed, gone = _without_ids(line, gpus)
@@ -110,7 +110,7 @@ def _grub_line(line: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
 
 
 def causes_and_edits(boot: BootFiles, gpus: Sequence[Gpu], others: Sequence[Gpu] = ()) -> tuple[list[Cause], list[FileEdit], list[str]]:
-    """Returns (causes, edits, addresses of other GPUs that an edit affects) for the settings that bind the GPUs to vfio-pci at boot."""
+    """Returns the settings that bind the GPUs to vfio-pci at boot, the edits that remove the settings, and the addresses of other affected GPUs."""
     causes: list[Cause] = []
     edits: list[FileEdit] = []
     touched: set[str] = set()
@@ -137,9 +137,9 @@ def causes_and_edits(boot: BootFiles, gpus: Sequence[Gpu], others: Sequence[Gpu]
 
 
 def _stays(path: str) -> bool:
-    """Returns whether a file in modprobe.d remains when the driver is removed.
+    """Returns whether a modprobe.d file remains after the driver is removed.
 
-    The files of a driver package are removed, but NVIDIA's .run installer leaves the files that it wrote.
+    Removing a driver package also removes the package's files. NVIDIA's .run installer leaves its files in place.
     """
     name = path.rsplit("/", 1)[-1]
     return not name.startswith("nvidia") or name == "nvidia-installer-disable-nouveau.conf" or path == NOUVEAU_FILE
@@ -148,7 +148,7 @@ def _stays(path: str) -> bool:
 def nouveau_edit(boot: BootFiles) -> FileEdit | None:
     """Returns the edit that creates a file to block nouveau.
 
-    Returns None if a file already blocks nouveau and remains when the current driver is removed.
+    Returns None if a file that remains after driver removal already blocks nouveau.
     """
     for path, text in boot.modprobe.items():
         for words in map(str.split, text.splitlines() if _stays(path) else ()):

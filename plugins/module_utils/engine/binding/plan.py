@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Plans the steps that bind a PF to a kernel driver or release the PF. The planner neither reads nor changes the host.
 
-The steps of a release follow the rules of the kernel's PCI core: remove the id from vfio-pci's list, clear driver_override, unbind, then bind. If the
-id stayed in the list, vfio-pci would bind to the PF and its VFs again.
+The kernel's PCI core requires a specific order to release a PF: remove the device ID from vfio-pci's list, clear driver_override, unbind, then bind.
+If the ID remained in the list, vfio-pci would bind to the PF and its VFs again.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ FOREIGN = ("vfio-pci", "pci-pf-stub")
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """The request for the selected GPUs.
+    """The options for binding or releasing the selected GPUs.
 
-    *driver* is "nvidia", or "none" to release the GPUs. *edit_boot* allows edits of boot files. 'assume' is the value of the module option
-    check_mode_assume. *unresponsive* is one of plan.UNRESPONSIVE_POLICIES.
+    *driver* is "nvidia", or "none" to release the GPUs. *edit_boot* allows boot file edits. 'assume' is the value of the check_mode_assume module
+    option. *unresponsive* is one of plan.UNRESPONSIVE_POLICIES.
     """
 
     driver: str = "nvidia"
@@ -42,7 +42,7 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The planned edits of boot files with their causes, the rebuilds that must follow the steps, and the reasons for a reboot."""
+    """The planned boot file edits with their causes, the required rebuilds, and the reasons for a reboot."""
 
     edits: list[FileEdit] = field(default_factory=list)
     causes: list[Cause] = field(default_factory=list)
@@ -54,20 +54,20 @@ BindingPlan = Plan[Target]
 
 
 def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Sequence[str], options: Options) -> BindingPlan:
-    """Returns the plan that binds the GPUs to the driver or releases them. Raises EngineError with all problems."""
+    """Returns the plan that binds GPUs to the driver or releases GPUs. Raises EngineError with all problems."""
     result = Plan(Target())
     gpus, errors = inventory.select(selectors)
     result.errors += errors
     result.warnings += refusals.unlisted_warnings(gpus)
     binds = options.driver == "nvidia"
-    assumed = binds and "driver" in options.assume  # the reboot after the driver's installation binds the GPUs
+    assumed = binds and "driver" in options.assume  # the reboot after the driver installation binds the GPUs
     wrong = refusals.driver_error(state.driver) if binds and not assumed else None
     if wrong and wrong.code != "driver_not_loaded":
         result.errors.append(wrong)
     if options.edit_boot:
         _plan_boot(result, inventory, boot, gpus)
     loaded = state.driver.loaded is not None
-    forgotten: set[tuple[str, str]] = set()  # pairs of driver and device id
+    forgotten: set[tuple[str, str]] = set()  # pairs of driver and device ID
     for gpu in gpus:
         stays = gpu.driver == "nvidia" if binds else gpu.driver not in (*FOREIGN, "nouveau")
         if stays or assumed:
@@ -93,7 +93,7 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
 
 
 def _release(gpu: Gpu, forgotten: set[tuple[str, str]]) -> list[Step]:
-    """Returns the steps that unbind a GPU from its driver. *forgotten* contains the ids that earlier steps remove from a driver's list."""
+    """Returns the steps that unbind a GPU from its driver. *forgotten* contains the IDs that earlier steps remove from a driver's ID list."""
     steps, pf, driver = [], gpu.address, gpu.driver
     if driver in FOREIGN and (driver, gpu.device_id) not in forgotten:
         forgotten.add((driver, gpu.device_id))
@@ -107,7 +107,7 @@ def _release(gpu: Gpu, forgotten: set[tuple[str, str]]) -> list[Step]:
 
 
 def plan_back(boot: BootFiles, edits: Sequence[FileEdit], warnings: Sequence[str]) -> BindingPlan:
-    """Returns the plan that restores boot files to their state before the first edit. *edits* and *warnings* come from backups.back()."""
+    """Returns the plan that restores the original boot files. *edits* and *warnings* come from backups.back()."""
     result = Plan(Target(list(edits)), warnings=list(warnings))
     _plan_edits(result, boot, back=True)
     return result
@@ -131,9 +131,9 @@ def _plan_boot(result: BindingPlan, inventory: Inventory, boot: BootFiles, gpus:
 
 
 def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> None:
-    """Adds the steps for the edits, and for the rebuilds that these edits or those of an earlier run require.
+    """Adds steps for boot file edits, and for rebuilds that new or earlier edits require.
 
-    *back* is true if the edits restore the originals.
+    *back* is true if the edits restore the original files.
     """
     target = result.target
     for kind, what in ((INITRAMFS, "initramfs"), (BOOTLOADER, "boot loader's configuration")):
@@ -147,7 +147,7 @@ def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> Non
 
 
 def add_rebuild(result: BindingPlan, command: Sequence[str], stale: bool) -> None:
-    """Adds the last step if the initramfs must be rebuilt and the host has a tool for this.
+    """Adds a final step that rebuilds the initramfs, if a rebuild is required and the host has a rebuild tool.
 
     *stale* is true if another program changed a file that the initramfs contains.
     """
@@ -157,7 +157,7 @@ def add_rebuild(result: BindingPlan, command: Sequence[str], stale: bool) -> Non
 
 
 def rebuild_of(path: str) -> str | None:
-    """Returns the kind of rebuild that an edit of the boot file requires, or None."""
+    """Returns which kind of rebuild an edit of the boot file requires, or None."""
     if path.startswith(GRUB):
         return BOOTLOADER
     return INITRAMFS if "modprobe.d" in path else None

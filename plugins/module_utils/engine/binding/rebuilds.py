@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records that the initramfs or the boot loader's configuration must be rebuilt after an edit of boot files.
+"""Records that boot file edits require a rebuild of the initramfs or the boot loader configuration.
 
-A mark is written before the first edit. The rebuild is pending until the rebuilt file is newer than the mark, regardless of which program rebuilds
-the file. A rebuild that failed or never began is requested again. A rebuild that the collection began stays pending until it succeeds. A killed
-program also leaves new files, but grub.cfg is then incomplete, or some of grubby's entries are old.
+A marker file is written before the first edit. The rebuild is pending until the rebuilt file is newer than the marker file, regardless of which
+program rebuilds the file. A rebuild that failed or never started is requested again. A rebuild that the collection started stays pending until the
+rebuild succeeds. A killed rebuild also leaves newer files, such as an incomplete grub.cfg or partly updated grubby entries.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ def _mark(root: str, kind: str) -> str:
 
 
 def mark(root: str, kind: str) -> None:
-    """Records that a rebuild is pending. Callers use this function before the edit that requires the rebuild."""
+    """Records a pending rebuild. Call this function before the edit that requires the rebuild."""
     files.write_atomic(root, _mark(root, kind), "Written by vgpu.kvm: the %s must be rebuilt. If it is newer than this file, it has been.\n" % kind)
 
 
 def begin(root: str, kind: str) -> None:
-    """Records that a rebuild begins. Callers use this function before they start the program that rebuilds the files."""
+    """Records the start of a rebuild. Call this function before starting the rebuild program."""
     files.write_atomic(root, _mark(root, kind), _BEGUN % kind)
 
 
 def done(root: str, kind: str) -> None:
-    """Drops the mark after a successful rebuild. The files' times are not sufficient, because the rebuilt files may have unknown paths."""
+    """Removes the marker file after a successful rebuild. File times are not sufficient, because rebuilt files may have unknown paths."""
     if os.path.exists(root + _mark(root, kind)):
         files.remove(root, _mark(root, kind))
 
 
 def read(root: str) -> set[str]:
-    """Returns the kinds of rebuilds that are pending."""
+    """Returns the kinds of pending rebuilds."""
     return {kind for kind in (INITRAMFS, BOOTLOADER) if _is_pending(root, kind)}
 
 
@@ -56,18 +56,18 @@ def _is_pending(root: str, kind: str) -> bool:
         return True
     made = _times(root, _images(root) if kind == INITRAMFS else _LOADER_FILES + files.names(root, "/boot/loader/entries", ".conf"))
     if not made:
-        return False  # the host has no known file, so it boots in a way that this collection does not manage
+        return False  # without known boot files, the collection does not manage the host's boot process
     return (min(made) if kind == INITRAMFS else max(made)) <= marked[0]
 
 
 def _images(root: str) -> list[str]:
-    """Returns the path of each initramfs whose kernel has modules. Rescue images are omitted, because they are never rebuilt."""
+    """Returns the initramfs path for each kernel that has a module directory. Rescue images, which are never rebuilt, are omitted."""
     images = [(path, _IMAGE.match(os.path.basename(path))) for path in files.names(root, "/boot")]
     return [path for path, match in images if match and os.path.isdir("%s/lib/modules/%s" % (root, match["debian"] or match["redhat"]))]
 
 
 def _times(root: str, paths: list[str]) -> list[int]:
-    """Returns the modification times of the files in nanoseconds. Missing files are omitted."""
+    """Returns the modification times of the existing files in nanoseconds."""
     found = []
     for path in paths:
         try:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Detects conflicts that prevent the restore of a stored vGPU at boot: the UUID already exists, or the VF is not free."""
+"""Detects conflicts that prevent a stored vGPU from being restored at boot: an existing UUID, or a VF that is not free."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def taken(inventory: Inventory, gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
 def blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
     """Returns the error for a stored vGPU that cannot be created on its VF.
 
-    If no VF offers vGPU types, no error is returned, because the plan reports that error.
+    Returns no error if no VF offers vGPU types, because the planner reports missing vGPU types.
     """
     if not any(vf.offers_types for vf in gpu.vfs) or not gpu.sriov:
         return []

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Installs the files that restore vGPUs at boot without a controller: the command vgpuctl and its systemd unit.
+"""Installs the vgpuctl command and its systemd unit, which restore vGPUs at boot without a controller.
 
-The command vgpuctl is a zipapp, a single file that contains the engine. An update replaces this file atomically.
+The vgpuctl command is a zipapp, a single file that contains the engine. Updates replace the file atomically.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..state.paths import COMMAND, MANUAL, STORE, UNIT, UNIT_LINK
 from ..system import files, python
 from . import restore
 
-# The content and mode of each file, by path.
+# The content and mode of each file, keyed by path.
 Files = Dict[str, Tuple[bytes, int]]
 # The name of the engine's package in the zipapp.
 PACKAGE = "vgpu_engine"
-# Matches the name of a systemd unit. Other characters, such as a newline, could add lines to the unit file.
+# Matches systemd unit names. Other characters, such as line breaks, could add lines to the unit file.
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")
 
 _MAIN_TEXT = """# Written by vgpu.kvm. Shows this host's vGPUs and restores the stored ones.
@@ -59,14 +59,14 @@ TimeoutStartSec=%(limit)d
 WantedBy=multi-user.target
 """
 
-# The time in seconds after which the restore at boot no longer retries GPUs that are in use.
+# Seconds after which the restore at boot stops retrying GPUs that are in use.
 DEADLINE = 660
-# The time limit of the unit in seconds. This limit includes the wait for the host's lock, the work after that wait, and steps that began before the
-# deadline. A reserve covers programs that end slowly, the reading of the state, and the monitoring of new vGPUs.
+# The unit's time limit in seconds, which includes the wait for the host's lock, the restore, and steps that began before the deadline.
+# A reserve covers slow program exits, reading the host's state, and monitoring new vGPUs.
 LIMIT = DEADLINE + restore.LEAST + restore.REST + 100
 
-# The restore ends before these units start: units that attach vGPUs to VMs, cloud agents that claim free VFs, and services that keep all GPUs open.
-# VFs cannot be enabled while a GPU is open.
+# Units that start after the restore: units that attach vGPUs to VMs, cloud agents that claim free VFs, and services that hold all GPUs open.
+# VFs cannot be enabled while a process holds the GPU open.
 BEFORE = (
     *("libvirtd.service", "virtqemud.service", "virtnodedevd.service", "libvirt-guests.service", "pve-guests.service"),
     *("nova-compute.service", "openstack-nova-compute.service"),
@@ -77,9 +77,9 @@ BEFORE = (
 
 
 def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
-    """Returns the engine as one executable file. *sources* maps the relative path of each engine module to its text.
+    """Returns the engine as the content of one executable zipapp. *sources* maps relative module paths to source texts.
 
-    The same sources always result in the same bytes. The files have a fixed time and are not compressed, because versions of zlib differ.
+    Identical sources result in identical bytes: the files have a fixed timestamp and are not compressed, because zlib versions differ.
     """
     members = {"%s/%s" % (PACKAGE, name): text for name, text in sources.items()}
     members["__main__.py"] = _MAIN_TEXT
@@ -95,7 +95,7 @@ def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
 
 
 def expected_files(sources: Mapping[str, str], before: Sequence[str], interpreter: str, manual: str = "") -> Files:
-    """Returns the content and mode of each file by path, in the order of writing. *manual* is the text of the man page, or empty for none."""
+    """Returns the content and mode of each file, keyed by path, in write order. *manual* is the man page text, or empty for no man page."""
     raise_if_any(
         Refusal("%s is not a name of a systemd unit" % shown(unit), "before[%d]" % number, "a name such as my-agent.service", code="bad_unit")
         for number, unit in enumerate(before)
@@ -109,15 +109,15 @@ def expected_files(sources: Mapping[str, str], before: Sequence[str], interprete
 
 
 def present(root: str) -> list[str]:
-    """Returns the collection's paths that exist on the host, in the order of removal. A file that starts another file is removed first."""
+    """Returns the existing paths of the collection, in removal order. Files that start other files are removed first."""
     paths = (UNIT_LINK, UNIT, COMMAND, MANUAL, migration.current(root, STORE))
     return [path for path in paths if os.path.islink(root + path) or os.path.isfile(root + path)]
 
 
 def plan(root: str, expected: Files) -> list[Step]:
-    """Returns the steps that install the expected files. If none are expected, the steps remove all files.
+    """Returns the steps that install the expected files, or that remove all files if no files are expected.
 
-    Files of an earlier release are removed last.
+    Files from earlier releases are removed last.
     """
     changed = [
         (path, content, mode)
@@ -125,14 +125,14 @@ def plan(root: str, expected: Files) -> list[Step]:
         if files.read_bytes(root, path) != content or not _starts(root, path, mode)
     ]
     steps = [Step("write", None, path, "write it", content=content, mode=mode) for path, content, mode in changed]
-    # The layout belongs to another module, and the link that enables the unit belongs to systemd. Only a complete removal removes both.
+    # Another module owns the stored layout, and systemd owns the link that enables the unit. Only a complete removal deletes both paths.
     kept = [*expected, UNIT_LINK, migration.current(root, STORE)] if expected else []
     steps += [Step("delete", None, path, "remove it") for path in present(root) if path not in kept]
     return steps + migration.plan(root, present=bool(expected))
 
 
 def _starts(root: str, path: str, mode: int) -> bool:
-    """Returns whether a file is executable if *mode* requires this. The operator may have changed other permissions."""
+    """Returns whether a file has the execute permission that *mode* requires. Operators may have changed other permissions."""
     return not mode & stat.S_IXUSR or bool(os.stat(root + path).st_mode & stat.S_IXUSR)
 
 
@@ -143,7 +143,7 @@ def apply(root: str, steps: Iterable[Step]) -> None:
         if step.kind == "write":
             path, mode = str(step.device), step.args["mode"]
             files.write_atomic(root, path, step.args["content"], mode)
-            if not _starts(root, path, mode):  # write_atomic kept the old file's mode
+            if not _starts(root, path, mode):  # write_atomic() keeps the mode of the replaced file
                 os.chmod(root + path, mode)
         elif step.kind == "delete":
             files.remove(root, str(step.device))

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Restores the stored layout at boot: MIG mode and VFs, then GPU instances, mixed-size mode and vGPUs.
+"""Restores the stored layout at boot: MIG mode and VFs, then GPU instances, mixed-size mode, and vGPUs.
 
-No GPU waits for another GPU. Each GPU gets its vGPUs as soon as it offers vGPU types. A GPU that a program keeps open is retried until a deadline
-that all GPUs share. Only sriov-manage handles one GPU at a time, and waits for the VFs of the previous GPU. sriov-manage writes the model's id into
-pci-pf-stub, which accepts an id only once and also binds to unbound VFs with that id. The restore removes nothing, so vGPUs that are not stored stay.
+GPUs do not wait for each other: the vGPUs of each GPU are created as soon as the GPU offers vGPU types. A GPU that a program holds open is retried
+until a deadline that all GPUs share. Only sriov-manage handles one GPU at a time, and waits for the VFs of the previous GPU. sriov-manage writes the
+model's device ID to pci-pf-stub, which accepts each ID only once and also binds to unbound VFs with that ID. The restore removes nothing, so vGPUs
+outside the stored layout remain.
 """
 
 from __future__ import annotations
@@ -35,21 +36,21 @@ from ..vgpu import apply as vgpu_apply, plan as vgpu_plan
 from ..vgpu.layout import GpuSpec, VgpuSpec, plain_params
 from ..vgpu.target import Host, Options
 
-# The kinds of steps that the restore performs, none of which removes anything.
+# The step kinds that the restore performs. No step removes anything.
 RESTORING = ("create", "params", "mig_create", "mig_compute", "mixed")
-# All values are in seconds. BIND limits the wait for a driver to bind to a GPU. STEP limits one step, and the wait for vGPU types. RETRY is the
-# longest interval between two attempts at a GPU in use. LEAST is the minimum time for the work after a long wait for the host's lock. REST limits the
-# steps that are in progress at the deadline.
+# BIND, STEP, RETRY, LEAST, and REST are in seconds. BIND limits the wait for a driver to bind to a GPU.
+# STEP limits one step, and the wait for vGPU types. RETRY is the maximum interval between two attempts on a GPU that is in use.
+# LEAST is the minimum time for the restore after a long wait for the host's lock. REST limits the steps in progress at the deadline.
 BIND, STEP, RETRY = 30.0, 120.0, 5.0
 LEAST, REST = 60.0, 180.0
-# Codes of errors that disappear when programs close the GPU.
+# The codes of errors that no longer occur after programs close the GPU.
 _BUSY = ("unbind_lock", "mig_pending")
 
 
 def restore(ctx: Context, timeout: float, settle: float, out: Callable[[str], None]) -> Restore:
     """Restores the stored layout and returns the outcome.
 
-    All GPUs share *timeout*, in seconds. New vGPUs are monitored for 'settle' seconds.
+    *timeout* is the time limit in seconds for all GPUs together. New vGPUs are monitored for 'settle' seconds.
     """
     run = Restore(ctx, layout_file.read(ctx.root), timeout, out)
     run.create_all()
@@ -59,15 +60,15 @@ def restore(ctx: Context, timeout: float, settle: float, out: Callable[[str], No
 
 
 class _Busy(EngineError):
-    """Raised if programs use the GPU."""
+    """The exception for a GPU that programs are using."""
 
 
 @dataclass(eq=False, repr=False)
 class _Pending:
-    """A stored GPU whose vGPUs are not restored yet. All times are values of the clock, in seconds.
+    """A GPU in the stored layout whose vGPUs are not yet restored. All times are clock values in seconds.
 
     *enabled* is the time at which the GPU's VFs appeared. *since* is the time at which the GPU was first found in use, and *busy* contains the errors
-    of the last attempt. *again* is the time of the next attempt. *pause* is the interval before the attempt that follows.
+    from the last attempt. *again* is the time of the next attempt. *pause* is the interval between the next attempt and the following attempt.
     """
 
     stored: StoredGpu
@@ -80,9 +81,10 @@ class _Pending:
 
 @dataclass(eq=False, repr=False)
 class Restore:
-    """One restore with its completed steps and errors. out(text) is called immediately for each completed step and each error.
+    """A restore with its completed steps and errors. out(text) is called as soon as a step completes or an error occurs.
 
-    *missing* lists the stored vGPUs that do not exist at the end. *after* is the time in seconds from the driver being ready to the last new vGPU.
+    *missing* lists the stored vGPUs that do not exist after the restore. *after* is the time in seconds between the driver becoming ready and the
+    last new vGPU.
     """
 
     ctx: Context
@@ -101,7 +103,7 @@ class Restore:
         self._pending = [_Pending(one) for dummy, one in sorted(self.stored.items()) if one.vfs or one.vgpus or one.mig]
         self._running: list[Future[vgpu_apply.Outcome]] = []
         self._created: list[Step] = []
-        # The cache of one round: each GPU after the last change, and the users of open devices. Usage is checked again right before each change.
+        # Caches each GPU's inventory and the users of open devices for one round. Usage is checked again right before each change.
         self._seen: dict[str, reader.Inventory] = {}
         self._files: OpenFiles | None = None
 
@@ -111,11 +113,11 @@ class Restore:
         return sum(len(one.vgpus) for one in self.stored.values()) - len(self.missing)
 
     def _most(self) -> float:
-        """Returns the time limit of one step in seconds. All steps end at most REST seconds after the deadline."""
+        """Returns the time limit for one step in seconds. Each step ends at most REST seconds after the deadline."""
         return max(1.0, min(STEP, self._begun + self.timeout + REST - self.ctx.clock.now()))
 
     def _read(self, pf: str, with_types: bool) -> reader.Inventory:
-        """Returns the inventory of one GPU. The time for this does not depend on the number of GPUs on the host."""
+        """Returns the inventory of one GPU, in a time that does not depend on the number of GPUs on the host."""
         self._files = self._files or OpenFiles(self.ctx.sysfs)
         return reader.read_alone(self.ctx, pf, self._files, with_types)
 
@@ -132,7 +134,7 @@ class Restore:
             self.out(str(step))
 
     def failed(self, exc: EngineError) -> None:
-        """Records the errors of an EngineError. For an ApplyError, the steps that were completed before the failure are recorded, too."""
+        """Records the errors of an EngineError. For an ApplyError, also records the completed steps."""
         self.did(exc.done if isinstance(exc, ApplyError) else ())
         self.errors += exc.errors
         for one in exc.errors:
@@ -142,14 +144,14 @@ class Restore:
         """Restores the VFs and vGPUs of all GPUs until the deadline, then reports the GPUs that were not ready."""
         with ThreadPoolExecutor(max(1, len(self._pending))) as pool:
             if not until(self.ctx.clock, lambda: self._round(pool), self.timeout):
-                self._create(pool, [one for one in self._pending if one.enabled is not None])  # the plan reports the vGPUs that cannot be created
+                self._create(pool, [one for one in self._pending if one.enabled is not None])  # the planner reports vGPUs that cannot be created
                 for one in self._pending:
                     self.failed(self._late(one))
         self._collect()
         self.after = self._at - self._ready if self._created and self._ready is not None else 0.0
 
     def _round(self, pool: ThreadPoolExecutor) -> bool:
-        """Tries each pending GPU once, and creates the vGPUs of all GPUs that offer vGPU types. Returns whether all work is done."""
+        """Tries to prepare each pending GPU once, and creates vGPUs on all GPUs that offer vGPU types. Returns whether the restore is complete."""
         self._seen, self._files = {}, None
         for one in list(self._pending):
             if one.enabled is None and one.again <= self.ctx.clock.now() < self._begun + self.timeout:
@@ -162,19 +164,19 @@ class Restore:
         return not self._pending and not self._running
 
     def _facts(self) -> host.HostState:
-        """Returns the host's state, which is read again until the driver is loaded."""
+        """Returns the host's state. Until the driver is loaded, each call reads the state again."""
         if self._state is None or not self._state.driver.loaded:
             self._state = host.at_boot(self.ctx)
         return self._state
 
     def _enable(self, one: _Pending) -> None:
-        """Tries once to set the MIG mode and VFs of a GPU.
+        """Tries once to set the MIG mode of a GPU and to enable its VFs.
 
-        A busy GPU is retried later. Any other error is reported. The GPU still gets its vGPUs if some of its VFs work.
+        A busy GPU is retried later, and any other error is reported. vGPUs are still created if some of the GPU's VFs work.
         """
         pf, clock = one.stored.address, self.ctx.clock
         gpu = self._inventory(pf).gpu(pf)
-        # A GPU without a driver may become ready soon, while udev, the module or nvidia-vgpud is still busy.
+        # A GPU without a driver may become ready soon, because udev, the kernel module, or nvidia-vgpud may still be busy.
         if gpu and gpu.alive and gpu.driver is None and clock.now() < self._begun + min(BIND, self.timeout / 2):
             return
         self._ready = clock.now() if self._ready is None and gpu and gpu.driver == "nvidia" else self._ready
@@ -201,17 +203,17 @@ class Restore:
             self._pending.remove(one)
 
     def _vfs(self, stored: StoredGpu) -> None:
-        """Sets the MIG mode and the VFs of one GPU."""
+        """Sets the MIG mode of one GPU and enables its VFs."""
         pf, gpu = stored.address, _present(self._inventory(stored.address), stored.address)
         if not gpu.alive:
             raise EngineError(refusals.off_bus(gpu))
         if stored.mig:
-            if gpu.driver in STRANDED:  # nvidia-smi reports MIG only for GPUs that are bound to nvidia
+            if gpu.driver in STRANDED:  # nvidia-smi reports the MIG mode only for GPUs that are bound to the nvidia driver
                 raise_if_any(refusals.no_vfs_yet(gpu, self._facts()))
                 self.did(sriov_apply.repair(self.ctx, gpu, self._most()))
             self._mig(self._inventory(pf), pf)
         if stored.vfs:
-            gpu = _present(self._inventory(pf), pf)  # the state of the GPU after the change of its MIG mode
+            gpu = _present(self._inventory(pf), pf)  # the GPU's state after the MIG mode change
             options = sriov_plan.Options(num_vfs=_number(gpu, stored), has_tool=sriov_manage.installed(self.ctx), leave_used=True)
             plan = sriov_plan.plan(self._inventory(pf), self._facts(), [pf], options)
             self.did(sriov_apply.apply(self.ctx, plan, self._most(), 0, lock=0))  # not monitored here, because cloud agents start after the restore
@@ -219,7 +221,7 @@ class Restore:
                 self.out(text)
 
     def _mig(self, inventory: reader.Inventory, pf: str) -> None:
-        """Sets the MIG mode of one GPU. Ampere GPUs keep this mode across a reboot, but Hopper and later GPUs may not."""
+        """Sets the MIG mode of one GPU. Ampere GPUs keep the MIG mode across reboots, but Hopper and later GPUs may not."""
         gpu = _present(inventory, pf)
         reader.read_mig(self.ctx, [gpu])
         known = mig_plan.Host(inventory, self._facts(), mig_apply.users(inventory))
@@ -232,7 +234,7 @@ class Restore:
         self.did(mig_apply.apply(self.ctx, plan, self._most()))
 
     def _create_offered(self, pool: ThreadPoolExecutor) -> None:
-        """Creates the vGPUs of GPUs that offer vGPU types, or whose wait for vGPU types has timed out."""
+        """Creates vGPUs on GPUs that offer vGPU types, and on GPUs for which the wait for vGPU types has timed out."""
         waiting = [one for one in self._pending if one.enabled is not None]
         if waiting:
             now = self.ctx.clock.now()
@@ -241,7 +243,7 @@ class Restore:
             self._create(pool, [one for one, gpu in found if gpu is None or one in late or reader.types_there(self.ctx, gpu)])
 
     def _create(self, pool: ThreadPoolExecutor, ready: Sequence[_Pending]) -> None:
-        """Creates GPU instances, sets mixed-size mode and creates vGPUs, on several GPUs in parallel."""
+        """Creates GPU instances, sets mixed-size mode, and creates vGPUs, on several GPUs in parallel."""
         for one in ready:
             self._pending.remove(one)
             try:
@@ -249,14 +251,14 @@ class Restore:
             except EngineError as exc:
                 self.failed(exc)
                 continue
-            # Steps that run nvidia-smi are not run in parallel, because nvidia-smi does not work on several GPUs at a time.
+            # Steps that run nvidia-smi are not run in parallel, because nvidia-smi handles only one GPU at a time.
             if self.ctx.side_by_side and not any(step.kind in mig_instances.KINDS for step in steps):
                 self._running.append(pool.submit(vgpu_apply.run, self.ctx, steps, self._most()))
             else:
                 self._finished(vgpu_apply.run(self.ctx, steps, self._most()))
 
     def _collect(self) -> None:
-        """Records the outcome of the threads that have ended."""
+        """Records the outcomes of finished threads."""
         for one in [one for one in self._running if one.done()]:
             self._running.remove(one)
             self._finished(one.result())
@@ -270,9 +272,9 @@ class Restore:
         self._at = max(self._at, outcome.at)
 
     def _plan_gpu(self, inventory: reader.Inventory, stored: StoredGpu) -> list[Step]:
-        """Returns the steps that restore one GPU's vGPUs. vGPUs that cannot be restored are reported, and all others are restored."""
+        """Returns the steps that restore the vGPUs of one GPU. Reports each vGPU that cannot be restored."""
         pf, gpu = stored.address, _present(inventory, stored.address)
-        if stored.mixed is not None:  # a mixed-size mode that is not stored stays unchanged if the GPU has no vGPU
+        if stored.mixed is not None:  # if no mixed-size mode is stored, the mode of a GPU without vGPUs stays unchanged
             reader.read_mixed(self.ctx, [gpu])
         existing = {vgpu.uuid for vgpu in inventory.mdevs}
         found = {one.key: conflicts.taken(inventory, gpu, one) if one.uuid in existing else conflicts.blocked(gpu, one) for one in stored.vgpus}
@@ -305,17 +307,17 @@ class Restore:
         return EngineError(one.busy)
 
     def activate(self) -> None:
-        """Activates the fabric partitions of the existing whole-card vGPUs, on a host with NVSwitches."""
+        """Activates fabric partitions for existing whole-card vGPUs on a host with NVSwitches."""
         wait = max(1.0, min(fabric.START, self._begun + self.timeout + REST - self.ctx.clock.now()))
         run, done, failed = fabric.converge(self.ctx, self.stored, wait)
         self.did(done)
         for text in run.plan.warnings:
             self.out(text)
         for one in failed:
-            self.failed(EngineError(one.errors))  # the completed steps have been recorded already
+            self.failed(EngineError(one.errors))  # the completed steps are already recorded
 
     def watch(self, settle: float) -> None:
-        """Monitors the new vGPUs and reports those that disappear as not done. Afterwards, records which stored vGPUs are missing."""
+        """Monitors new vGPUs, and reports vGPUs that disappear as not done. Afterwards, records which stored vGPUs are missing."""
         try:
             vgpu_apply.watch(self.ctx, vgpu_apply.Outcome(self._created, None, self._at), settle)
         except ApplyError as exc:
@@ -337,7 +339,7 @@ def _present(inventory: reader.Inventory, pf: str) -> Gpu:
 def _number(gpu: Gpu, stored: StoredGpu) -> int:
     """Returns the number of VFs to enable.
 
-    The current number is kept if it includes the VFs of all stored vGPUs, or if VFs are in use.
+    The current number of VFs is kept if every stored vGPU has its VF, or if VFs are in use.
     """
     there = {vf.index for vf in gpu.vfs}
     enough = all(one.index in there for one in stored.vgpus)
