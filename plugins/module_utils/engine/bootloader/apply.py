@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the kernel command line of the next boot. Before any reboot, reads the result and verifies that the flags take effect."""
+"""Writes the kernel command line for the next boot, and verifies before any reboot that the flags will take effect."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .plan import CmdlinePlan, Facts, Target, line_of
 
 
 def apply(ctx: Context, plan: CmdlinePlan, facts: Facts, timeout: float) -> list[Step]:
-    """Performs the steps and returns them.
+    """Performs the steps and returns the steps.
 
-    The record of added flags is written before the first edit. The record of removed flags is dropped after the last edit.
+    Added flags are recorded before the first edit. Removed flags are dropped from the record after the last edit.
     """
     target = plan.target
     known = facts.record
@@ -62,7 +62,7 @@ def _perform(ctx: Context, loader: Loader, target: Target, step: Step, timeout: 
 
 
 def _edit(root: str, edit: FileEdit, kept: bool) -> None:
-    """Performs one edit of a file. If *kept* is true, the original is recorded for a teardown."""
+    """Edits a file. If *kept* is true, the original text is recorded for a teardown."""
     if kept:
         backups.keep(root, edit.path, edit.after)
     if edit.after is None:

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Selects the class for the boot loader that booted this host. Unsupported boot loaders are refused with manual instructions.
+"""Selects the class for the boot loader that booted the host. For an unsupported boot loader, the error contains manual instructions.
 
-The selection depends on the loader that booted the host, and then on the tools that are installed.
+The selection depends first on the boot loader that booted the host, and then on the installed tools.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _is_suse(ctx: Context) -> bool:
 
 
 def unsupported(ctx: Context, found: str, flags: Sequence[str]) -> EngineError:
-    """Returns the error for an unsupported boot loader."""
+    """Returns the error for an unsupported boot loader, with manual instructions."""
     started = boot_loader.read(ctx)
     remedy = (_BY_HAND.get(started, _UNKNOWN) % (" ".join(flags) or "the flags")) + ", reboot and run again. Nothing was changed."
     if found == boot_loader.UNKNOWN and not os.path.exists(ctx.root + GRUB):

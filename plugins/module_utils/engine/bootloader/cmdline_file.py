@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Edits kernel command lines that are stored on one line.
+"""Edits files that contain a kernel command line on a single line.
 
-Such a line is the content of /etc/kernel/cmdline, which kernel-install and proxmox-boot-tool use, or the options of a boot entry.
+The line is the content of /etc/kernel/cmdline, which kernel-install and proxmox-boot-tool use, or the options line of a boot entry.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..state.paths import KERNEL_CMDLINE
 
 
 def added(text: str, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | None:
-    """Returns (the edit that makes all flags effective, the added flags), or None if all flags are effective already."""
+    """Returns the edit that makes all flags effective and the added flags, or None if all flags are already effective."""
     words = _words(text, flags)
     lacks = kernel_flags.missing(flags, words)
     if not lacks:
@@ -38,14 +38,14 @@ def taken(text: str, flags: Sequence[str]) -> FileEdit | None:
 
 
 def without(line: str, flags: Sequence[str]) -> str:
-    """Returns a line without the flags."""
+    """Returns the line without the flags."""
     for flag in flags:
         line = re.sub(r"(?:(?<=\s)|\A)%s(?:[ \t]+|(?=\s|\Z))" % re.escape(flag), "", line)
     return re.sub(r"[ \t]+(?=\n|\Z)", "", line) if flags else line
 
 
 def _words(text: str, flags: Sequence[str]) -> list[str]:
-    """Returns the words of the file, which must have exactly one line with text."""
+    """Returns the words in a file that must contain exactly one non-empty line."""
     lines = [number for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     wrong = next((number for number, line in enumerate(text.splitlines(), 1) if line.lstrip().startswith("#")), None)
     if wrong is not None:

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Supports GRUB with boot entries (BLS) on RHEL and its derivatives.
+"""Supports GRUB with Boot Loader Specification (BLS) entries on RHEL and its derivatives.
 
-grubby edits the existing entries. GRUB's defaults and /etc/kernel/cmdline define the entries of future kernels. The collection never writes grub.cfg,
-neither the main file nor the one on the EFI partition.
+grubby edits existing entries. GRUB's defaults and /etc/kernel/cmdline define the entries for future kernels. The collection never writes grub.cfg,
+neither the main file nor the file on the EFI partition.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IDS = "vfio_pci.ids"
 
 
 class Bls(Loader):
-    """GRUB with boot entries. grubby changes all entries alike, and a flag is effective only if every entry has the flag."""
+    """GRUB with BLS entries. grubby changes all entries alike, and a flag is effective only if every entry contains the flag."""
 
     name = "GRUB with boot entries (grubby)"
 
@@ -32,11 +32,11 @@ class Bls(Loader):
         return [entry for entry in entries if not entry.rescue]
 
     def next_boot(self) -> list[Entry]:
-        """Returns the default entry that GRUB saved."""
+        """Returns GRUB's saved default entry."""
         return next_kernel.default_of_bls(self.ctx.root, self._entries())
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """Returns the changes that edit GRUB's defaults and /etc/kernel/cmdline, then the entries."""
+        """Returns the changes that edit GRUB's defaults and /etc/kernel/cmdline, then the boot entries."""
         changes = Changes()
         edit = grub_defaults.added(self.ctx, flags)
         text = files.read_text(self.ctx.root, KERNEL_CMDLINE)
@@ -51,7 +51,7 @@ class Bls(Loader):
         return self._with_run(changes, rebuild)
 
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
-        """Returns the changes that remove the flags from GRUB's defaults and /etc/kernel/cmdline, then from the entries."""
+        """Returns the changes that remove the flags from GRUB's defaults and /etc/kernel/cmdline, then from the boot entries."""
         text = files.read_text(self.ctx.root, KERNEL_CMDLINE)
         edits = [
             grub_defaults.taken(self.ctx, added.get(GRUB, ())),
@@ -63,9 +63,9 @@ class Bls(Loader):
         return self._with_run(changes, rebuild)
 
     def _with_run(self, changes: Changes, rebuild: bool) -> Changes:
-        """Adds the run of grubby to the changes.
+        """Adds a grubby run to the changes.
 
-        With *rebuild*, ids of vfio-pci that were removed from GRUB's defaults are removed from the entries, too.
+        If *rebuild* is true, vfio-pci IDs that were removed from GRUB's defaults are also removed from the boot entries.
         """
         self.add, self.remove = list(changes.added.get(ENTRIES, ())), list(changes.removed)
         given = grub_defaults.sources(self.ctx.root, drop_ins=False)
@@ -80,9 +80,9 @@ class Bls(Loader):
         return changes
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
-        """Runs grubby, and verifies that no other argument changed.
+        """Runs grubby, and verifies that all other kernel arguments are unchanged.
 
-        grubby may also rewrite GRUB's defaults, which must then still be valid shell text.
+        grubby may also rewrite GRUB's defaults, which must remain valid shell syntax.
         """
         before = {entry.name: entry.cmdline for entry in self._entries()}
         grubby.update(self.ctx, self.add, self.remove, timeout)
@@ -100,5 +100,5 @@ class Bls(Loader):
 
 
 def ids(line: Sequence[str]) -> list[str]:
-    """Returns the words of a command line that set ids of vfio-pci."""
+    """Returns the words in a kernel command line that set vfio-pci IDs."""
     return [word for word in line if kernel_flags.name_of(word) == IDS]

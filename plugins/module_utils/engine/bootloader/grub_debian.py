@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Supports GRUB on Debian and Ubuntu with a drop-in file in /etc/default/grub.d, and update-grub."""
+"""Supports GRUB on Debian and Ubuntu with a drop-in file in /etc/default/grub.d and the update-grub command."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX %s"
 
 
 class Debian(Loader):
-    """GRUB with update-grub. No record of added flags is needed, because the collection wrote all flags in the drop-in file."""
+    """GRUB with update-grub. No record of added flags is required, because the drop-in file contains only flags that the collection added."""
 
     name = "GRUB (update-grub)"
     run = "run update-grub"
 
     def next_boot(self) -> list[Entry]:
-        """Returns the entries of grub.cfg that the next boot may start."""
+        """Returns the grub.cfg entries that may be used at the next boot."""
         return next_kernel.default_of_grub(self.ctx)
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
         """Returns the changes that write the drop-in file.
 
-        The new file contains the missing flags, and those of its current flags that are still requested.
+        The new drop-in file contains missing flags, and current flags that are still requested.
         """
         before = files.read_text(self.ctx.root, DROP_IN)
         own = kernel_flags.words(" ".join(re.findall(r'^GRUB_CMDLINE_LINUX="\$GRUB_CMDLINE_LINUX ([^"\n]*)"$', before or "", re.MULTILINE)))
@@ -70,6 +70,6 @@ class Debian(Loader):
         grub.make(self.ctx, grub.UPDATE_GRUB, config, timeout)
 
     def source_of(self, word: str) -> str | None:
-        """Returns the path and line in GRUB's defaults that contain the word, or None if no line contains the word."""
+        """Returns the path and line in GRUB's defaults that contain the word, or None if GRUB's defaults do not contain the word."""
         given = grub_defaults.sources(self.ctx.root, drop_ins=True)
         return grub_defaults.where(given, word) if given else None

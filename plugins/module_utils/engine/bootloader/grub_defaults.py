@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads, edits and verifies /etc/default/grub and its drop-in files.
+"""Reads, edits, and verifies /etc/default/grub and its drop-in files.
 
-The host's sh evaluates the variables that these files set. Errors name the line that conflicts with the flags.
+The host's sh evaluates the variables in the files. Errors name the line that conflicts with the flags.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ Sources = List[Tuple[str, str]]  # pairs of path and text, in the order in which
 
 
 def sources(root: str, drop_ins: bool) -> Sources:
-    """Returns the path and text of each file. *drop_ins* is true if this distribution's tools also source drop-in files."""
+    """Returns the path and text of each file. *drop_ins* is true if the distribution's GRUB tools also source drop-in files."""
     paths = [GRUB, *(files.names(root, GRUB_DIRECTORY, ".cfg") if drop_ins else ())]
     texts = [(path, files.read_text(root, path)) for path in paths]
     return [(path, text) for path, text in texts if text is not None]
 
 
 def changed(given: Sources, path: str, text: str) -> Sources:
-    """Returns the files with one text replaced or one file added."""
+    """Returns the list of files with one text replaced or one file added."""
     return sorted([one for one in given if one[0] != path] + [(path, text)], key=lambda one: (one[0] != GRUB, one[0]))
 
 
 def states(ctx: Context, given: Sources) -> list[shell.Variables]:
-    """Returns the values of the variables after each of the files."""
+    """Returns the variables' values after sourcing each file."""
     return shell.variables(ctx, [text for dummy, text in given], [path for path, dummy in given])
 
 
@@ -60,7 +60,7 @@ def require(ctx: Context, before: Sources, after: Sources, flags: Sequence[str])
 
 
 def in_the_way(given: Sources, after: Sequence[shell.Variables], flags: Sequence[str]) -> EngineError:
-    """Returns the error that names the line that prevents the flags from taking effect."""
+    """Returns the error with the line that prevents the flags from taking effect."""
     missing = kernel_flags.missing(flags, line_of(after[-1]))
     lacks = " ".join(missing)
     word = kernel_flags.against(missing, line_of(after[-1]))
@@ -99,9 +99,9 @@ def _last_assignment(text: str, name: str) -> int:
 
 
 def added(ctx: Context, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | None:
-    """Returns (the edit of /etc/default/grub that makes the flags effective, the added flags).
+    """Returns the edit of /etc/default/grub that makes the flags effective, and the added flags.
 
-    Returns None if the file does not exist or all flags are effective already. The edit takes effect when GRUB's tools generate new files.
+    Returns None if the file does not exist or all flags are already effective. The edit takes effect after GRUB's tools generate new files.
     """
     before = sources(ctx.root, drop_ins=False)
     if not before:

@@ -17,13 +17,13 @@ CONFIG = "/boot/grub2/grub.cfg"
 
 
 class Suse(Loader):
-    """GRUB with grub2-mkconfig. SUSE has no drop-in files, so the collection adds the flags to /etc/default/grub itself and records them."""
+    """GRUB with grub2-mkconfig. SUSE has no drop-in files, so the collection adds flags to /etc/default/grub and records the added flags."""
 
     name = "GRUB (grub2-mkconfig)"
     run = "run grub2-mkconfig -o " + CONFIG
 
     def next_boot(self) -> list[Entry]:
-        """Returns the entries of grub.cfg that the next boot may start."""
+        """Returns the grub.cfg entries that may be used at the next boot."""
         return next_kernel.default_of_grub(self.ctx)
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
@@ -47,6 +47,6 @@ class Suse(Loader):
         grub.make(self.ctx, [*grub.MKCONFIG, CONFIG], CONFIG, timeout)
 
     def source_of(self, word: str) -> str | None:
-        """Returns the path and line in GRUB's defaults that contain the word, or None if no line contains the word."""
+        """Returns the path and line in GRUB's defaults that contain the word, or None if GRUB's defaults do not contain the word."""
         given = grub_defaults.sources(self.ctx.root, drop_ins=False)
         return grub_defaults.where(given, word) if given else None

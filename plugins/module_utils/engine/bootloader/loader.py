@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The interface of a boot loader: the entries of the next boot, the edits of files, and the program that applies these edits.
+"""Defines the boot loader interface: the entries for the next boot, the file edits, and the program that applies the edits.
 
-To add a boot loader, write a file in this directory with a class that implements the abstract methods, and add the class to ``choose.py``.
+To add a boot loader, implement the abstract methods in a class in a new file of this directory, and add the class to ``choose.py``.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ..hardware import kernel_flags
 from ..read.boot_entries import Entry
 from ..system.context import Context
 
-# The flags that this collection added, by file. The flags of all boot entries are listed under the name ENTRIES.
+# The flags that the collection added, keyed by file. The key ENTRIES lists the flags that were added to all boot entries.
 Added = Dict[str, List[str]]
 ENTRIES = "boot entries"
 
 
 @dataclass(eq=False, repr=False)
 class Changes:
-    """The planned changes of one boot loader.
+    """The planned changes for one boot loader.
 
-    *edits* lists the edits of files. The originals of these files are recorded, except for the files in *ours*, which the collection manages. *run*
-    describes the program that applies the edits. *added* contains the flags that the edits and the program add. *removed* contains the flags that the
-    program removes from boot entries.
+    *edits* lists the file edits. The original files are recorded, except for files in *ours*, which the collection manages. *run* describes the
+    program that applies the edits. *added* contains the flags that the edits and the program add. *removed* contains the flags that the program
+    removes from boot entries.
     """
 
     edits: list[FileEdit] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Changes:
 
 
 class Loader(ABC):
-    """A boot loader on one host. Of its methods, only apply_run() writes to the host."""
+    """A boot loader on one host. Only apply_run() writes to the host."""
 
     name: str
 
@@ -48,7 +48,7 @@ class Loader(ABC):
 
     @abstractmethod
     def next_boot(self) -> list[Entry]:
-        """Returns the entries that the next boot may start. If the default entry is known, returns only this entry."""
+        """Returns the boot entries that may be used at the next boot. If the default entry is known, returns only the default entry."""
 
     @abstractmethod
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
@@ -59,14 +59,14 @@ class Loader(ABC):
         """Returns the changes that remove the added flags."""
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
-        """Runs the program that Changes.run describes, and syncs the files that the program wrote to disk."""
+        """Runs the program that Changes.run describes, and syncs the written files to disk."""
 
     def source_of(self, word: str) -> str | None:
-        """Returns the file and line that a word of the command line comes from, or None if the source is unknown."""
+        """Returns the file and line that set a word of the kernel command line, or None if the source is unknown."""
         return None
 
     def lacking(self, flags: Sequence[str], entries: Sequence[Entry]) -> list[str]:
-        """Returns the flags that are not effective in at least one of the entries."""
+        """Returns the flags that are ineffective in at least one boot entry."""
         return [flag for flag in flags if any(kernel_flags.missing([flag], entry.cmdline or ()) for entry in entries)]
 
     def wrong(self, flags: Sequence[str], entries: Sequence[Entry]) -> list[Refusal]:

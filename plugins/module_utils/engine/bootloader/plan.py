@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the steps that add kernel flags to the next boot's command line, or remove them. The planner writes nothing."""
+"""Plans the steps that add or remove kernel flags for the next boot. The planner writes nothing."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _PLAIN = re.compile(r"[\w.,:=/@%+-]+\Z", re.ASCII)
 
 @dataclass(eq=False, repr=False)
 class Facts:
-    """The input of the planner besides the boot loader's files.
+    """The planner's input in addition to the boot loader's files.
 
-    *running* contains the words of the running kernel's command line. *boot* is the id of the current boot.
+    *running* contains the words of the running kernel's command line. *boot* is the ID of the current boot.
     """
 
     running: list[str]
     boot: str
     record: Record
-    pending: bool = False  # true if the boot loader's configuration must be rebuilt after an edit of an earlier run
+    pending: bool = False  # whether an edit by an earlier run requires a rebuild of the boot loader configuration
 
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The state that the steps result in. *loader* is None if no change is necessary and the boot loader is unknown."""
+    """The state after the last step. *loader* is None if no change is necessary and the boot loader is unknown."""
 
     flags: list[str]
     absent: bool = False
@@ -48,7 +48,7 @@ CmdlinePlan = Plan[Target]
 
 
 def wrong_flags(flags: Sequence[str]) -> list[Refusal]:
-    """Returns the errors for flags that cannot be written, and for flags that exclude each other."""
+    """Returns the errors for flags that cannot be written to boot loader files, and for conflicting flags."""
     errors = []
     for flag in flags:
         if not _PLAIN.match(flag) or flag.startswith(("=", "-")):
@@ -63,7 +63,7 @@ def wrong_flags(flags: Sequence[str]) -> list[Refusal]:
 
 
 def plan_present(loader: Loader, flags: Sequence[str], rebuild: bool, facts: Facts) -> CmdlinePlan:
-    """Returns the plan that makes the flags effective at the next boot. Raises EngineError if this is impossible."""
+    """Returns the plan that makes the flags effective at the next boot. Raises EngineError if the flags cannot take effect."""
     target = Target(list(flags), rebuild=rebuild or facts.pending, loader=loader)
     result = Plan(target)
     target.changes = loader.plan(flags, target.rebuild)
@@ -79,7 +79,7 @@ def plan_present(loader: Loader, flags: Sequence[str], rebuild: bool, facts: Fac
 
 
 def _in_vain(lacks: Sequence[str], entries: Sequence[Entry], facts: Facts) -> list[Refusal]:
-    """Returns the error that refuses another reboot, if a reboot with the same boot entry had no effect."""
+    """Returns the error that prevents another reboot if an earlier reboot with the same boot entry had no effect."""
     record = facts.record
     if record.boot in (None, facts.boot) or record.line != line_of(entries):
         return []
@@ -92,7 +92,7 @@ def _in_vain(lacks: Sequence[str], entries: Sequence[Entry], facts: Facts) -> li
 
 
 def line_of(entries: Sequence[Entry]) -> str:
-    """Returns the expected command line of the next boot, for comparison with the recorded command line."""
+    """Returns the expected command line for the next boot, for comparison with the recorded command line."""
     return " ".join(entries[0].cmdline or ()) if entries else ""
 
 

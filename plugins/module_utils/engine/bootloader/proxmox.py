@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Supports Proxmox VE's proxmox-boot-tool with GRUB or systemd-boot.
 
-The tool copies the configuration to the EFI partitions, from which the host boots.
+proxmox-boot-tool copies the boot configuration to the EFI partitions, from which the host boots.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RUN = "run proxmox-boot-tool refresh"
 
 
 def _partitions(loader: Loader, grub: bool) -> Iterator[Entry]:
-    """Yields the boot entries on all EFI partitions, because the firmware may boot from any of these partitions."""
+    """Yields the boot entries on all EFI partitions, because the firmware may boot from any EFI partition."""
     for partition in proxmox_boot_tool.read(loader.ctx):
         for path, text in partition.texts.items():
             place = "%s:%s" % (partition.uuid, path)
@@ -34,13 +34,13 @@ def _partitions(loader: Loader, grub: bool) -> Iterator[Entry]:
 
 
 class ProxmoxGrub(Debian):
-    """GRUB on Proxmox VE. The edits are the same as on Debian, but proxmox-boot-tool applies them to the EFI partitions."""
+    """GRUB on Proxmox VE. The file edits are the same as on Debian, but proxmox-boot-tool applies the edits to the EFI partitions."""
 
     name = "GRUB (proxmox-boot-tool)"
     run = RUN
 
     def next_boot(self) -> list[Entry]:
-        """Returns the boot entries in grub.cfg of each EFI partition."""
+        """Returns the grub.cfg entries on each EFI partition."""
         return list(_partitions(self, grub=True))
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
@@ -84,5 +84,5 @@ class ProxmoxSystemdBoot(Loader):
         proxmox_boot_tool.refresh(self.ctx, timeout)
 
     def source_of(self, word: str) -> str | None:
-        """Returns the path of /etc/kernel/cmdline if the file contains the word, or None otherwise."""
+        """Returns the path of /etc/kernel/cmdline, or None if the file does not contain the word."""
         return KERNEL_CMDLINE if word in (files.read_text(self.ctx.root, KERNEL_CMDLINE) or "").split() else None

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records the kernel flags that the collection added to each file, for a teardown, and the boot during which a reboot was requested."""
+"""Records which kernel flags the collection added to each file, and during which boot the collection requested a reboot."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .loader import ENTRIES, Added
 
 PATH = STATE + "/kernel-cmdline.json"
 VERSION = 1
-# The record of an earlier release on the Red Hat family, which contains only the flags.
+# The record file of an earlier release for the Red Hat family, which contains only flags.
 _EARLIER = STATE + "/iommu-flags"
 
 
 @dataclass(eq=False, repr=False)
 class Record:
-    """The contents of the record.
+    """The contents of the record file.
 
-    *added* has the form of loader.Added. *boot* is the id of the boot during which the running kernel lacked flags of the next boot's command line.
-    *line* is the next boot's command line at that time.
+    *added* has the type loader.Added. *boot* is the ID of the boot during which the running kernel lacked flags for the next boot. *line* is the
+    kernel command line that was then planned for the next boot.
     """
 
     added: Added = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Record:
 
 
 def read(root: str) -> Record:
-    """Returns the record, or an empty record if the file is missing or cannot be parsed."""
+    """Returns the record, which is empty if the record file is missing or cannot be parsed."""
     earlier = (files.read_text(root, migration.current(root, _EARLIER)) or "").split()
     if earlier and files.read_text(root, migration.current(root, PATH)) is None:
         return Record({place: list(earlier) for place in (GRUB, KERNEL_CMDLINE, ENTRIES)})
@@ -47,7 +47,7 @@ def read(root: str) -> Record:
 
 
 def write(root: str, record: Record) -> None:
-    """Writes the record to its file. The file of an empty record is removed."""
+    """Writes the record to its file, or removes the file if the record is empty."""
     path = migration.current(root, PATH)
     if not record.added and record.boot is None:
         files.remove(root, path)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds and edits assignments in the text of a shell file.
+"""Finds and edits variable assignments in a shell file.
 
-Only an assignment that is a separate statement, outside of conditions and loops, is edited. Any other assignment raises NotUnderstood. The caller
-verifies the result with the shell.
+Only assignments that are separate statements outside of conditions and loops are edited. Other assignments raise NotUnderstood. The caller verifies
+the edited text with the shell.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _OPENING, _CLOSING = ("if", "case", "for", "while", "until", "select", "{", "(")
 
 
 class NotUnderstood(Exception):
-    """Raised if a file cannot be edited safely, with the reason and the line."""
+    """The exception for a shell file that cannot be edited safely, with the reason and the line."""
 
     def __init__(self, line: int, found: str) -> None:
         super().__init__(found)
@@ -27,7 +27,7 @@ class NotUnderstood(Exception):
 class Assignment:
     """An assignment name=value that is a separate statement.
 
-    *start* and *end* are the position of the value in the text. *closing* is the quote at the end of the value, or empty without a quote.
+    *start* and *end* are the value's position in the text. *closing* is the value's closing quote, or empty if the value is not quoted.
     """
 
     name: str
@@ -42,7 +42,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
-        self.words: list[tuple[int, int, str]] = []  # the start, end and closing quote of each word of the statement
+        self.words: list[tuple[int, int, str]] = []  # the start, end, and closing quote of each word in the statement
         self.depth = 0
         self.found: list[Assignment] = []
         self.comments: list[tuple[int, int]] = []
@@ -77,7 +77,7 @@ class _Reader:
         self._end_statement()
 
     def _word(self) -> None:
-        """Reads one word with all of its quoted and unquoted pieces."""
+        """Reads one word, including its quoted and unquoted parts."""
         text, start, closing = self.text, self.at, ""
         while self.at < len(text) and text[self.at] not in " \t\n;&|<>()":
             char = text[self.at]
@@ -94,7 +94,7 @@ class _Reader:
         self.words.append((start, self.at, closing))
 
     def _quoted(self, quote: str) -> None:
-        """Reads a quoted piece of a word."""
+        """Reads a quoted part of a word."""
         start = self.at
         self.at += 1
         while self.at < len(self.text) and self.text[self.at] != quote:
@@ -104,7 +104,7 @@ class _Reader:
         self.at += 1
 
     def _substitution(self) -> None:
-        """Reads a command substitution up to its end."""
+        """Reads a command substitution to its end."""
         start, depth = self.at, 0
         if self.text[self.at] == "`":
             end = self.text.find("`", self.at + 1)
@@ -125,7 +125,7 @@ class _Reader:
         raise NotUnderstood(self.line(start), "a command substitution is not closed")
 
     def _end_statement(self) -> None:
-        """Records the assignment of a statement, if any, and updates the nesting depth of conditions and loops."""
+        """Records the statement's assignment, if any, and updates the nesting depth of conditions and loops."""
         words, self.words = self.words, []
         if not words:
             return
@@ -142,7 +142,7 @@ class _Reader:
 
 
 def assignments(text: str, name: str) -> list[Assignment]:
-    """Returns all assignments of a variable in order. Raises NotUnderstood if one of these is not a separate statement."""
+    """Returns all assignments to a variable in order. Raises NotUnderstood if an assignment is not a separate statement."""
     reader = _Reader(text)
     reader.read()
     found = [one for one in reader.found if one.name == name]
@@ -154,7 +154,7 @@ def assignments(text: str, name: str) -> list[Assignment]:
 
 
 def append(text: str, name: str, words: Sequence[str]) -> str:
-    """Returns the text with the words appended to the variable's last assignment. If the variable has no assignment, a new one is added."""
+    """Returns the text with the words appended to the variable's last assignment. If the variable has no assignment, an assignment is added."""
     added = " ".join(words)
     found = assignments(text, name)
     if not found:

@@ -3,7 +3,7 @@
 """Supports systemd-boot with kernel-install.
 
 Flags are added to the options of this system's boot entries, and to /etc/kernel/cmdline for future kernels. A missing /etc/kernel/cmdline is not
-created, because kernel-install then uses the command line of the running kernel, which has the flags after the reboot.
+created: kernel-install then uses the running kernel's command line, which contains the flags after the reboot.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .loader import ENTRIES, Added, Changes, Loader
 
 
 class SystemdBoot(Loader):
-    """The boot loader systemd-boot. No program runs after an edit, because systemd-boot reads the boot entries directly."""
+    """The systemd-boot boot loader. No program runs after an edit, because systemd-boot reads the boot entries directly."""
 
     name = "systemd-boot"
 
@@ -54,9 +54,9 @@ class SystemdBoot(Loader):
         return changes
 
     def _edit(self, entry: Entry, flags: Sequence[str]) -> FileEdit:
-        """Returns the edit that appends the flags to the entry's last line of options.
+        """Returns the edit that appends the flags to the last options line of the entry.
 
-        The edited text is verified to contain the flags and all previous options.
+        Verifies that the edited text contains the flags and all previous options.
         """
         text = files.read_text(self.ctx.root, entry.path) or ""
         lines = text.splitlines(True)

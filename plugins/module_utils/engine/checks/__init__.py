@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks of a host: problems, drift from the stored layout, and users of devices."""
+"""Checks a host for problems, drift from the stored layout, and device users."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds work that a reboot would interrupt: a run of this collection, and installations of packages, drivers and boot files."""
+"""Finds work that a reboot would interrupt: collection runs, package and driver installations, and boot file updates."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _LOCKS = (
     *(lock.PATH, "/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/cache/apt/archives/lock"),
     *("/var/lib/rpm/.rpm.lock", "/usr/lib/sysimage/rpm/.rpm.lock"),
 )
-# Programs that write files that the next boot reads. Some of these programs hold no lock. On btrfs, the kernel reports a lock under another device
-# number.
+# Programs that write files for the next boot. Some of these programs hold no lock.
+# On btrfs, the kernel reports locks under another device number.
 _PROGRAMS = (
     *("dpkg", "apt", "apt-get", "aptitude", "dnf", "dnf-3", "dnf5", "yum", "microdnf", "zypper", "nvidia-installer", "nvidia-uninstall", "dkms"),
     *("update-initramfs", "mkinitramfs", "mkinitrd", "dracut", "kernel-install", "update-grub", "grub-mkconfig", "grub2-mkconfig"),
@@ -26,13 +26,13 @@ _PROGRAMS = (
 )
 _PACKAGE = re.compile(r"NVIDIA-.*\.run\Z")
 _INTERPRETER = re.compile(r"(?:(?:ba|da)?sh|perl|(?:platform-)?python[0-9.]*)\Z")
-_COMMAND = re.compile(r"-[a-z]*c\Z")  # matches options such as -c, whose argument is a command and not a file
+_COMMAND = re.compile(r"-[a-z]*c\Z")  # matches options such as -c, whose argument is a command instead of a file
 # Matches a line of /proc/locks, such as "1: POSIX  ADVISORY  WRITE 812 08:02:131 0 EOF".
 _HELD = re.compile(r"^[0-9]+: \S+ +\S+ +WRITE +(-?[0-9]+) ([0-9a-f]+):([0-9a-f]+):([0-9]+) ", re.MULTILINE)
 
 
 def find(ctx: Context) -> list[str]:
-    """Returns the work in progress as clauses, or an empty list if the host may be rebooted."""
+    """Returns clauses that describe the work in progress, or an empty list if the host may be rebooted."""
     locks = ctx.sysfs.read_or("/proc/locks")
     unknown = "/proc/locks can't be read" if locks is None else open_files.inside(ctx.sysfs)
     if unknown is None and "1" not in ctx.sysfs.list("/proc"):
@@ -51,7 +51,7 @@ def find(ctx: Context) -> list[str]:
 
 
 def _identity(path: str) -> tuple[int, int, int] | None:
-    """Returns the numbers by which /proc/locks identifies a file (device and inode), or None if the file does not exist."""
+    """Returns the device and inode numbers that identify a file in /proc/locks, or None if the file does not exist."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -64,13 +64,13 @@ def _words(ctx: Context, pid: int) -> list[str]:
 
 
 def _named(ctx: Context, pid: int) -> str:
-    # The kernel lists the process that took the lock. Even after that process has ended, its child processes may still hold the lock.
+    # The kernel lists the process that took the lock. After that process exits, its child processes may still hold the lock.
     return "pid %d (%s)" % (pid, command_line(_words(ctx, pid)) or "this process has ended, but one of its child processes has not")
 
 
 def _installs(ctx: Context, pid: int) -> bool:
     words = _words(ctx, pid)
-    if not words:  # the process is a kernel thread or has ended
+    if not words:  # the process is a kernel thread or has exited
         return False
     names = [os.path.basename(words[0])]
     if _INTERPRETER.match(names[0]):
@@ -79,7 +79,6 @@ def _installs(ctx: Context, pid: int) -> bool:
 
 
 def _script(words: Sequence[str]) -> str:
-    """Returns the file that an interpreter runs, or an empty text if it runs no file. Options before the file are skipped (bash --norc, python3 -sP).
-    """
+    """Returns the file that an interpreter runs, or an empty string without a file. Skips options before the file name (bash --norc)."""
     file = next((word for word in words if not word.startswith("-") or _COMMAND.match(word)), "")
     return "" if file.startswith("-") else file

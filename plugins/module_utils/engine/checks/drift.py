@@ -1,9 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares a host with its stored layout: the vGPUs, the services that vGPUs require, and the VMs that use vGPUs.
+"""Compares a host's vGPUs, required services, and VMs with the stored layout.
 
-This module reports what has changed since the setup, and problems.find() reports problems of GPUs and the driver. The module changes nothing on the
-host.
+This module reports changes since the setup, and problems.find() reports GPU and driver problems. This module never changes the host.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ..system.systemd import UNITS, Units
 from ..vgpu import autostart
 from .problems import rated
 
-# Codes of errors that show differences from the stored layout. The other codes of this module concern services and VMs.
+# The codes of errors about differences from the stored layout. Other error codes in this file concern services and VMs.
 CODES = ("gpu_gone", "mig_lost", "mig_instances_missing", "vfs_missing", "vgpus_missing", "vgpu_wrong_type")
 _MOST = 5  # the maximum number of devices that a message names
 _AGAIN = "Run 'vgpuctl restore' or the playbook. 'journalctl -u vgpu-restore' shows why the boot did not restore this."
@@ -31,8 +30,8 @@ def find(
 ) -> list[Problem]:
     """Returns all differences between the host and its setup as problems.
 
-    *stored* maps addresses to stored GPUs. *services* comes from systemd.read(), and is empty without systemd. *domains* lists the VMs of libvirt.
-    *definitions* contains the mediated devices that mdevctl defines.
+    *stored* maps GPU addresses to stored GPUs. *services* is the result of systemd.read(), and is empty on hosts without systemd. *domains* lists
+    libvirt's VMs. *definitions* contains the mediated devices that mdevctl defines.
     """
     found = [one for pf in sorted(stored) for one in _gpu(inventory, stored[pf])]
     found += [one for pf in sorted(stored) for one in _autostarted(inventory, stored[pf], definitions or {})]
@@ -53,7 +52,7 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
             "If the GPU was taken out, remove it from the layout. Otherwise check 'lspci -d 10de:' and dmesg.", "gpu_gone",
         )
     if gpu is None or not gpu.alive:
-        return  # another check reports a GPU that fell off the bus, which causes all other drift of the GPU
+        return  # another check reports that the GPU fell off the bus, which causes all other drift on the GPU
     if stored.mig and gpu.mig and gpu.mig.current is False:
         yield Refusal("MIG is off", pf, "MIG on, as stored", _AGAIN, "mig_lost")
     elif stored.mig and gpu.mig and gpu.mig.current:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds problems of Fabric Manager and its partitions that prevent CUDA in whole-card vGPUs on NVSwitch boards.
+"""Finds Fabric Manager and partition problems that prevent CUDA in whole-card vGPUs on NVSwitch boards.
 
 The functions read only their arguments, not the host.
 """
@@ -21,7 +21,7 @@ _MIG = "MIG-backed vGPUs need no fabric."
 
 
 def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Iterator[Refusal]:
-    """Yields all problems. *fabric* is None on a host without NVSwitches.
+    """Yields all fabric problems. *fabric* is None on a host without NVSwitches.
 
     *driver* is the version of the loaded driver, or the version on disk if no driver is loaded.
     """
@@ -58,12 +58,12 @@ def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Ite
 
 
 def _all_mig(inventory: Inventory) -> bool:
-    """Returns whether MIG has disabled NVLink on all GPUs."""
+    """Returns whether all GPUs are in MIG mode, which disables NVLink."""
     return bool(inventory.gpus) and all(gpu.mig and gpu.mig.current for gpu in inventory.gpus)
 
 
 def _partitions(fabric: Fabric, inventory: Inventory) -> Iterator[Refusal]:
-    """Yields the errors for whole-card vGPUs without an active partition, and for partitions that are active for a VF without a vGPU."""
+    """Yields the errors for whole-card vGPUs without an active partition, and for active partitions for a VF without a vGPU."""
     vgpus = {vgpu.parent: vgpu for gpu in inventory.gpus for vgpu in gpu.vgpus}
     active = [one for one in fabric.partitions or () if one.active]
     served = {module: one.id for one in active for module in one.gpus}

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Evaluates a host's health from its state, its drift and its logs. Root causes come first, and consequences name their root cause.
+"""Evaluates a host's health based on its state, drift, and logs. Root causes precede consequences, and each consequence names its root cause.
 
-vgpuctl doctor, vgpuctl metrics, the module nvidia_gpu_info, and the playbooks validate and report all show this evaluation unchanged.
+vgpuctl doctor, vgpuctl metrics, the nvidia_gpu_info module, and the validate and report playbooks show the same evaluation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GPU = (
     *("gpu_gone", "gpu_off_bus", "iommu_off", "sriov_off", "gpu_on_vfio", "gpu_on_nouveau", "gpu_on_stub", "gpu_on_other_driver", "gpu_unbound"),
     *("restore_failed", "mig_lost", "mig_instances_missing"),
 )
-# The codes of the possible causes of each problem, root causes first. A cause concerns the same GPU or the whole host.
+# Maps each problem code to the codes of possible causes, root causes first. A cause concerns the same GPU or the whole host.
 _CAUSES = {
     "gpu_unbound": _DRIVER,
     "manager_not_running": (*_DRIVER, "log_rm_client"),
@@ -58,10 +58,10 @@ _CAUSES = {
 
 @dataclass(eq=False, repr=False)
 class Setup:
-    """The setup of a host.
+    """A host's stored layout, services, and VMs.
 
-    *stored* maps addresses to stored GPUs. *services* contains the states of systemd's units, and *domains* the VMs of libvirt. *flags* and *causes*
-    are arguments of problems.find(). *fabric* is the state of the fabric, if this state was read already.
+    *stored* maps GPU addresses to stored GPUs. *services* contains systemd unit states, and *domains* contains libvirt's VMs. *flags* and *causes*
+    are passed to problems.find(). *fabric* is the fabric state, if the state was already read.
     """
 
     stored: Mapping[str, StoredGpu] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Setup:
 
 
 def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup, timeout: float = 30) -> list[Problem]:
-    """Returns all problems of the host with their severities and root causes. Reads the logs, too."""
+    """Reads the host's logs, and returns all problems of the host with their severities and root causes."""
     read_host_modes(ctx, inventory.gpus)
     found = problems.find(inventory, state, setup.flags, setup.causes, setup.domains)
     found += drift.find(inventory, setup.stored, setup.services, setup.domains, definitions=mdevctl.definitions(ctx.root))
@@ -86,17 +86,17 @@ def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup
 def of_logs(
     ctx: Context, told: Sequence[Problem], domains: Sequence[Domain] = (), vgpus: Collection[str] = (), timeout: float = 30
 ) -> list[Problem]:
-    """Returns the problems in the logs of a host or VM that 'told' does not contain already.
+    """Returns the problems in a host's or VM's logs that 'told' does not already contain.
 
-    The logs of VMs are read only for VMs in *domains* that have a vGPU. *vgpus* contains the keys of vGPUs and the addresses of their VFs.
+    VM logs are read only for VMs in *domains* that have a vGPU. *vgpus* contains vGPU keys and VF addresses.
     """
     return problems.rated(logs.find(logs_reader.read(ctx, domains, vgpus, timeout), {one.error.code for one in told}))
 
 
 def judged(found: Sequence[Problem]) -> list[Problem]:
-    """Returns the problems in order: root causes first, errors before warnings.
+    """Returns the problems in order, root causes first and errors before warnings.
 
-    A cause is as severe as its most severe consequence. A consequence gets the code of its root cause.
+    A root cause is as severe as its most severe consequence. Each consequence refers to its root cause by code.
     """
     by_code: dict[str, list[Problem]] = {}
     for one in found:
@@ -120,7 +120,7 @@ def _root(one: Problem, by_code: Mapping[str, list[Problem]]) -> Problem:
 def _explains(cause: Problem, one: Problem) -> bool:
     """Returns whether the cause concerns the same GPU as the problem, or the whole host.
 
-    The devices of problems from logs are not compared, because logs and VMs name GPUs differently.
+    Device names in log problems are not compared, because logs and VMs name GPUs differently.
     """
     gpus = [device for device in (cause.error.device or "", one.error.device or "") if address.is_address(device)]
     return len(gpus) < 2 or gpus[0] == gpus[1] or one.error.code.startswith("log_")

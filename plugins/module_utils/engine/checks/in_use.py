@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds users of devices that are about to be removed, in other sources than /proc.
+"""Finds users of devices that are about to be removed, in sources other than /proc.
 
-nvidia-smi reports the vGPUs of running VMs, and libvirt defines the devices of stopped VMs.
+nvidia-smi reports vGPUs of running VMs, and libvirt defines the devices of stopped VMs.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ _UNCLEAR = "stop that VM, or attach its vGPU through libvirt, which identifies t
 
 
 def settled(ctx: Context, inventory: Inventory, make: Callable[[], Made], keys: Callable[[Made], Collection[str]]) -> Made:
-    """Returns a plan of make() that changes no vGPU for which nvidia-smi reports a user.
+    """Returns a plan from make() that does not change any vGPU for which nvidia-smi reports a user.
 
-    The users that nvidia-smi reports are added to the inventory, which make() reads. keys(plan) returns the keys (Vgpu.key) of the vGPUs that the
-    plan changes.
+    Users that nvidia-smi reports are added to the inventory, on which make() bases its plan. keys(plan) returns the keys (Vgpu.key) of the vGPUs that
+    the plan changes.
     """
-    made, deadline = make(), ctx.clock.now() + LINGER  # nvidia-smi lists a VM for some seconds after the VM has ended
+    made, deadline = make(), ctx.clock.now() + LINGER  # nvidia-smi lists a VM for a few seconds after the VM shuts down
     while ask_driver(ctx, inventory, keys(made), deadline):
         made = make()  # the new plan keeps devices that are in use, selects other devices, or is refused
     return made
 
 
 def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str], deadline: float) -> bool:
-    """Adds the users that nvidia-smi reports to vGPUs that seem idle. Returns whether any user was added.
+    """Adds users that nvidia-smi reports to vGPUs that seem idle, and returns whether any user was added.
 
-    Only GPUs with a vGPU among *keys* are queried. /proc may not show the user of a vGPU, such as a process in another PID namespace. If nvidia-smi
-    does not answer, the vGPUs count as in use. Until *deadline*, an answer may be out of date.
+    Only GPUs with a vGPU in *keys* are queried. /proc may not list the user of a vGPU, such as a process in another PID namespace. If nvidia-smi does
+    not respond, vGPUs that seem idle count as in use. nvidia-smi output may be outdated until *deadline*.
     """
     found = False
     for gpu in inventory.gpus:
@@ -64,7 +64,7 @@ def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str], deadli
 
 
 def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[str], deadline: float) -> dict[str, Holder]:
-    """Returns the last result of _users(), after waiting until none of the vGPUs in *keys* has a user. The wait ends at the deadline."""
+    """Waits until no vGPU in *keys* has a user or the deadline passes, and returns the last result of _users()."""
     last: dict[str, Holder] = {}
 
     def free() -> bool:
@@ -77,10 +77,10 @@ def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[s
 
 
 def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
-    """Returns {key: user} of the idle vGPUs that nvidia-smi reports as active, or to which an ambiguous entry of nvidia-smi may refer."""
+    """Returns the users of seemingly idle vGPUs, keyed by vGPU, for vGPUs to which an nvidia-smi entry refers or may refer."""
     active, silent = nvidia_smi.active(ctx, gpu.address)
     if silent and not nvidia_smi.binary(ctx) and install_mark.is_open(ctx.root, install_mark.DRIVER):
-        return {}  # an interrupted installation removed nvidia-smi and stopped the service without which no VM starts
+        return {}  # an interrupted installation removed nvidia-smi and stopped the service that VMs require to start
     if silent:
         remedy = _OTHER_DRIVER if "version mismatch" in silent else _NO_ANSWER % gpu.address
         answer = Holder(None, "a VM: '%s -i %s' gave no answer (%s)" % (_ASK, gpu.address, silent), remedy=remedy)
@@ -100,9 +100,9 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
 
 
 def _unexplained(nameless: Sequence[Active], gpu: Gpu) -> list[Active]:
-    """Returns the entries of nvidia-smi that have no UUID and belong to no vGPU with a known user.
+    """Returns nvidia-smi entries that have no UUID and do not belong to a vGPU with a known user.
 
-    Entries and vGPUs are matched by type, GPU instance and VM, as far as these are known.
+    Entries are matched to vGPUs by type, GPU instance, and VM, if known.
     """
     left = list(nameless)
     for vgpu in [one for one in gpu.vgpus if one.holders]:
@@ -123,9 +123,9 @@ def _same_instance(one: Active, vgpu: Vgpu) -> bool:
 
 
 def _candidates(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], one: Active) -> list[Vgpu]:
-    """Returns the idle vGPUs to which an active entry without a UUID may refer.
+    """Returns the seemingly idle vGPUs to which an nvidia-smi entry without a UUID may refer.
 
-    If the driver or libvirt identifies the vGPU of the entry's VM, only this vGPU is returned.
+    If the driver or libvirt identifies the vGPU of the entry's VM, returns only the identified vGPU.
     """
     found = [vgpu for vgpu in idle if _same_type(one, vgpu)] or list(idle)
     found = [vgpu for vgpu in found if _same_instance(one, vgpu)] or found
@@ -137,7 +137,7 @@ def _candidates(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], one: Active) -> li
 
 
 def touched(steps: Iterable[Step]) -> list[str]:
-    """Returns the keys of seemingly idle vGPUs that the steps change or remove, including the vGPUs that the steps recreate."""
+    """Returns the keys of seemingly idle vGPUs that the steps change, remove, or recreate."""
     return [step.args["key"] for step in steps if step.kind == "params" or step.kind == "remove" and not step.args["forced"]]
 
 
@@ -148,18 +148,18 @@ def removed(steps: Iterable[Step]) -> list[str]:
 
 
 def jobs(inventory: Inventory, doing: str) -> list[Refusal]:
-    """Returns the error for programs that use GPUs through NVIDIA's driver. The driver must not be changed while such programs run."""
+    """Returns the error for programs that use GPUs through NVIDIA's driver, which must not be changed while the programs run."""
     found = inventory.jobs()
     return [refusals.in_use("NVIDIA's driver", found, doing)] if found else []
 
 
 def defined(ctx: Context) -> set[str]:
-    """Returns the keys (UUIDs and PCI addresses) of the devices of libvirt's VMs, whether these VMs run or not."""
+    """Returns the keys (UUIDs and PCI addresses) of devices in libvirt's VM definitions, including stopped VMs."""
     return {key for domain in libvirt_xml.domains(ctx)[0] for key in domain.devices}
 
 
 def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str]:
-    """Returns a warning for each device in *keys* (addresses, UUIDs) that a stopped VM of libvirt needs at its next start."""
+    """Returns a warning for each device in *keys* (addresses or UUIDs) that a stopped libvirt VM requires at its next start."""
     if not keys:
         return []
     domains, unreadable = libvirt_xml.domains(ctx)
@@ -169,9 +169,9 @@ def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str
 
 
 def in_the_way(users: Iterable[tuple[Holder, list[str]]], may_disturb: Iterable[object]) -> list[tuple[Holder, list[str]]]:
-    """Returns those of the users (Holder, devices) that must not be interrupted.
+    """Returns the users that must not be interrupted, as (Holder, devices) pairs.
 
-    A user may be interrupted if *may_disturb* names the user or all of its devices.
+    A user may be interrupted if *may_disturb* contains the user or all devices that it uses.
     """
     named = {address.parse(word) if address.is_address(word) else word for word in map(str, may_disturb)}
     plain = {word.lower() for word in named}

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds problems in logs.
 
-Each known line is reported once for each device, with its cause and remedy. Unknown lines that report an error are quoted. A log shows past events
-and not the current state, so all findings are warnings. A finding is omitted if a check of the current state reports the same problem.
+Each known log message is reported once per device, with its cause and remedy. Unknown error messages are quoted. All findings are warnings, because
+logs show past events instead of the current state. A finding is omitted if a state check reports the same problem.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ _SHOWN = 3  # the maximum number of unknown lines that a finding quotes
 _ERROR = re.compile(
     r"\b(?:error|fail(?:ed|s|ure)?|fatal|can(?:not|'t)|unable|timed? ?out|refused|denied|invalid|(?:not |un)supported|abort\w*|assert\w*|mismatch"
     r"|incompatible|corrupt\w*|Xid)\b", re.IGNORECASE)
-# In logs that other programs also write to, an unknown line must match this pattern to be reported.
+# In logs that several programs write to, unknown lines are reported only if they match this pattern.
 _OURS = re.compile(r"NVRM|nvidia|vgpu|mdev", re.IGNORECASE)
 _PCI = re.compile(r"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}(?:\.[0-7])?\b", re.IGNORECASE)
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
-# The process of nvidia-vgpu-mgr for a VM prints the VM's vGPU only once, as a mediated device or as a VF (0:3b:0.7).
+# For each VM, an nvidia-vgpu-mgr process logs the vGPU only once, as a mediated device or as a VF (0:3b:0.7).
 _STARTS = re.compile(r"mdev uuid (\S{36})|detected a VF at ([0-9a-f]{1,4}:[0-9a-f]{1,2}:[0-9a-f]{1,2}\.[0-9a-f])", re.IGNORECASE)
 
 
 @dataclass(eq=False, repr=False)
 class _Found:
-    """Lines of a log that have the same meaning for one device."""
+    """Log lines that report the same problem for one device."""
 
     lines: list[Line] = field(default_factory=list)
 
 
 def find(logs: Logs, told: Collection[str] = ()) -> list[Refusal]:
-    """Returns the findings in the logs. 'told' contains the codes of problems that checks of the host's state already report."""
+    """Returns the findings in the logs. 'told' contains the codes of problems that state checks already report."""
     known: dict[tuple[str, str, str], _Found] = {}
     unknown: dict[str, _Found] = {}
-    vgpus: dict[str, str] = {}  # the vGPU of each process of the vGPU manager, by pid
+    vgpus: dict[str, str] = {}  # maps the PID of each vGPU manager process to its vGPU
     for line in logs.lines:
         kind, text = _kind(line.log), " ".join(line.text.split())
         started = _STARTS.search(text)
-        if started and line.pid:  # lines of the kernel's log and of log files have no pid, so the next line may concern another device
+        if started and line.pid:  # kernel log and log file lines have no PID, so the next line may concern another device
             vgpus[line.pid] = _key(started.group(1) or started.group(2))
         _end(known, line, text)
         matching, patterns, harmless = symptoms.patterns(kind)
@@ -65,17 +65,17 @@ def find(logs: Logs, told: Collection[str] = ()) -> list[Refusal]:
 
 
 def _kind(log: str) -> str:
-    """Returns the name that a log has in the table of symptoms."""
+    """Returns the log's name in the symptom table."""
     return "qemu" if log.startswith(VM) else "libvirt" if log in LIBVIRT else log
 
 
 def _pid(code: str, line: Line) -> str:
-    """Returns the pid of a line if the code's findings belong to a process, or an empty text otherwise."""
+    """Returns the PID in a log line if findings with this code belong to a process, or an empty string otherwise."""
     return line.pid if symptoms.ENDED.get(code, ("", False))[1] else ""
 
 
 def _end(known: dict[tuple[str, str, str], _Found], line: Line, text: str) -> None:
-    """Removes the findings that a line shows to be over."""
+    """Removes the findings that a log line marks as resolved."""
     for code, (pattern, dummy) in symptoms.ENDED.items():
         open_ones = [key for key, one in known.items() if key[0] == code and one.lines[0].log == line.log and key[2] == _pid(code, line)]
         if open_ones and re.search(pattern, text, re.IGNORECASE):
@@ -84,7 +84,7 @@ def _end(known: dict[tuple[str, str, str], _Found], line: Line, text: str) -> No
 
 
 def _is_error(kind: str, text: str) -> bool:
-    """Returns whether a line without a matching pattern reports an error that concerns vGPUs."""
+    """Returns whether an unknown log line reports an error that concerns vGPUs."""
     if kind == INSTALLER:
         return text.startswith("ERROR:")
     shared = kind in (KERNEL, "qemu", "libvirt")
@@ -92,10 +92,10 @@ def _is_error(kind: str, text: str) -> bool:
 
 
 def _device(line: Line, text: str, vgpus: dict[str, str]) -> str:
-    """Returns the device that a line concerns.
+    """Returns the device that a log line concerns.
 
-    This device is the PCI function or vGPU that the line names, or else the vGPU of the line's process. Without either, the VM or the log is
-    returned.
+    The device is the PCI function or vGPU in the log line, or otherwise the vGPU of the process that wrote the line. If both are unknown, the VM or
+    log is returned.
     """
     if line.log.startswith(VM):
         return line.log
@@ -106,7 +106,7 @@ def _device(line: Line, text: str, vgpus: dict[str, str]) -> str:
 
 
 def _key(word: str) -> str:
-    """Returns a PCI address or UUID as sysfs spells it."""
+    """Returns a PCI address or UUID in sysfs notation."""
     return address.parse(word) if address.is_address(word) else word.lower()
 
 
@@ -115,7 +115,7 @@ def _quoted(line: Line) -> str:
 
 
 def _evidence(one: _Found) -> str:
-    """Returns a clause with the last of the lines, the number of lines, and the time."""
+    """Returns a clause with the last log line, its time, and the number of lines."""
     last = one.lines[-1]
     log = "the kernel's log" if last.log == KERNEL else last.log + "'s log"
     often = "" if len(one.lines) == 1 else " %d times, at last" % len(one.lines)
@@ -146,7 +146,7 @@ def _unread(logs: Logs) -> Iterator[Refusal]:
 
 
 def _command(log: str) -> str:
-    """Returns the path or command with which an operator reads a log."""
+    """Returns the log's path, or the command that prints the log."""
     if log.startswith(VM):
         return "/var/log/libvirt/qemu/%s.log" % log[len(VM):]
     if log == INSTALLER:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds common problems in the state of a host, and reports them with their remedies."""
+"""Finds common problems in a host's state, and reports the problems with their remedies."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ON_OTHER_DRIVER = {"vfio-pci": "gpu_on_vfio", "nouveau": "gpu_on_nouveau", "pci
 def find(
     inventory: Inventory, state: host.HostState, flags: Iterable[str] = (), causes: Iterable[Cause] = (), domains: Iterable[Domain] = ()
 ) -> list[Problem]:
-    """Returns all problems of a host. Problems of the whole host precede those of its GPUs."""
+    """Returns all problems of a host, with host-wide problems before GPU problems."""
     found = [Refusal("%s: unsupported" % what, remedy=remedy, code="host_unsupported") for what, remedy in state.unsupported]
     if not inventory.gpus:
         found.append(Refusal("there is no NVIDIA GPU on this host", remedy="Check 'lspci -d 10de:'.", code="no_gpu"))
@@ -43,14 +43,14 @@ def find(
 
 
 def rated(errors: Iterable[Refusal]) -> list[Problem]:
-    """Returns each problem with the severity of its code. Problems from logs are warnings, because they may have been fixed in the meantime."""
+    """Returns the errors as problems with severities. Log problems are warnings, because they may already be fixed."""
     return [Problem(one, "warning" if one.code in WARNINGS or one.code.startswith("log_") else "error") for one in errors]
 
 
 def _managed(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
-    """Yields the errors for VFs that are vGPUs and that libvirt would unbind from nvidia.
+    """Yields the errors for VFs with vGPUs that libvirt would unbind from the nvidia driver.
 
-    Unbinding would remove the vGPU, and the VM would not start.
+    Unbinding a VF would remove its vGPU, and the VM would not start.
     """
     ours = {vf.address for gpu in inventory.gpus if gpu.claims_vfs for vf in gpu.vfs}
     for domain in domains:
@@ -136,7 +136,7 @@ def _mode_differs(gpu: Gpu) -> Refusal:
 
 
 def reboot_reasons(inventory: Inventory, state: host.HostState, flags: Iterable[str] = ()) -> list[str]:
-    """Returns the reasons for which the host must reboot before vGPUs can work. The list is empty if no reboot is needed."""
+    """Returns the reasons why the host must reboot before vGPUs can work, or an empty list if no reboot is required."""
     reasons = []
     missing = host.missing_flags(state, flags)
     if missing:

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The table of known log lines. Each row has a pattern, the cause, the remedy and the source.
+"""Defines the table of known log lines. Each row contains a pattern, the cause, the remedy, and the source.
 
-A new row requires a line that a program prints, and a test in tests/unit/plugins/module_utils/engine/checks/test_symptoms.py.
+A new row requires a log line from a program, and a test in tests/unit/plugins/module_utils/engine/checks/test_symptoms.py.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _MODULES = "https://github.com/NVIDIA/open-gpu-kernel-modules/"
 _OPERATOR = "https://github.com/NVIDIA/gpu-operator/issues/"
 _XID = "https://docs.nvidia.com/deploy/xid-errors/"
 _QEMU = "https://gitlab.com/qemu-project/qemu/-/blob/master/hw/vfio/"
-# The source of lines that were observed on hosts, but do not appear in any vendor's documentation or source code.
+# The source for log lines that were observed on hosts, but do not appear in any vendor's documentation or source code.
 FIELD = "seen in the field"
 _REBOOT = "Stop the GPU's VMs, then reboot the host."
 _SERVER = "Check the host's firmware: SR-IOV, ARI and above-4G decoding must be enabled. Update the firmware if they are."
 
-# Each row is (code, log, pattern, cause, remedy, codes of state checks that report the same problem, source). The log is "kernel", a unit, "qemu",
-# "libvirt" or "nvidia-installer". The first pattern that matches a line determines the code of this line.
+# Each row is (code, log, pattern, cause, remedy, codes of state checks that report the same problem, source).
+# The log is "kernel", a unit, "qemu", "libvirt", or "nvidia-installer". The first pattern that matches a log line determines the code.
 TABLE = (
     # --- the kernel's log
     ("log_iommu_off", "kernel", r"Aborting probe for VF .* since IOMMU is not present",
@@ -142,7 +142,7 @@ TABLE = (
      "Fabric Manager found no NVSwitch on this host",
      "A host without NVSwitches needs no Fabric Manager: run 'systemctl disable --now nvidia-fabricmanager'.",
      "", "https://github.com/data-infra/cube-studio/issues/29"),
-    # --- nvidia-gridd, in a VM
+    # --- nvidia-gridd (guest)
     ("log_trusted_store", "nvidia-gridd", r"trusted store.*Maximum buffer size exceeded",
      "the license server's answer is too large for this guest driver",
      "Update the guest driver to the newest release of its branch, or shorten the server's certificate chain. Then restart nvidia-gridd.",
@@ -150,7 +150,7 @@ TABLE = (
     ("log_no_license", "nvidia-gridd", r"Failed to acquire .*licen[sc]e|Invalid feature type requested",
      "nvidia-gridd got no license", "Run vgpu.kvm.validate for this VM: it reads the daemon's journal, token and configuration.",
      "not_acquired wrong_feature server_unreachable refused", "https://github.com/MicrosoftDocs/azure-docs/issues/32746"),
-    # --- QEMU, of VMs with vGPUs
+    # --- QEMU
     ("log_vfio_busy", "qemu", r"failed to open /dev/vfio/\S+: Device or resource busy",
      "another process uses the VM's vGPU", "Two VMs have the same vGPU, or the previous QEMU process did not end: 'vgpuctl status' shows the user.",
      "vgpu_in_two_vms", _QEMU + "container.c"),
@@ -199,7 +199,7 @@ HARMLESS = (
     ("qemu", r"Could not enable error recovery for the device", _QEMU + "pci.c"),
 )
 
-# By code, the pattern of a later line in the same log that ends a finding. With True, the same process must print this line.
+# Maps a code to the pattern of a later log line that ends the finding. If the second value is true, the same process must log that line.
 ENDED = {
     "log_unlicensed": (r"vGPU license state: Licensed|Received stop call", True),
     "log_rm_client": (r"nvidia-vgpu-mgr daemon started", False),
@@ -210,7 +210,7 @@ ENDED = {
 
 @functools.lru_cache(maxsize=None)
 def patterns(log: str) -> tuple[Pattern[str], tuple[tuple[str, Pattern[str]], ...], Pattern[str]]:
-    """Returns (a pattern for all known lines of a log, the log's codes with their patterns, a pattern for harmless lines)."""
+    """Returns the pattern for all known lines of a log, the log's codes with their patterns, and the pattern for harmless lines."""
     rows = [(code, pattern) for code, where, pattern, *dummy in TABLE if where == log]
     calm = [pattern for where, pattern, dummy in HARMLESS if where == log]
     matching = re.compile("|".join("(?:%s)" % pattern for dummy, pattern in rows) or r"(?!)", re.IGNORECASE)
@@ -219,12 +219,12 @@ def patterns(log: str) -> tuple[Pattern[str], tuple[tuple[str, Pattern[str]], ..
 
 
 def reported(code: str) -> list[str]:
-    """Returns the codes of state checks that report the same problem as this code. A log line adds no information to such a check."""
+    """Returns the codes of state checks that report the same problem as a log code. The log line adds no information to a state check."""
     return next((states.split() for one, dummy, dummy, dummy, dummy, states, dummy in TABLE if one == code), [])
 
 
 def refusal(name: str, device: str, evidence: str) -> Refusal:
-    """Returns the problem for a code in the table. *evidence* is a clause with the line that was found."""
+    """Returns the problem for a code in the symptom table. *evidence* is a clause that quotes the log line."""
     for code, dummy, dummy, cause, remedy, dummy, dummy in TABLE:
         if code == name:
             return Refusal("%s; %s" % (cause, evidence), device, remedy=remedy, code=code)
