@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The subcommands vgpuctl plan and vgpuctl apply, which read a layout from a file.
+"""Implements the vgpuctl plan and vgpuctl apply subcommands, which read a layout from a file.
 
-Both subcommands use the planner, the guards, the lock and the store of the module nvidia_vgpu.
+Both subcommands use the planner, guards, lock, and layout store of the nvidia_vgpu module.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ APPLY_OPTIONS = (
 
 
 def plan(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
-    """Prints the steps that vgpuctl apply would perform. The exit status is 0, with or without pending steps."""
+    """Prints the steps that vgpuctl apply would perform. The exit status is 0 even if steps are pending."""
     return _show(screen, args, vgpus.run(ctx, _request(ctx, args)), "to do")
 
 

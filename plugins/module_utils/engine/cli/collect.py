@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The subcommand vgpuctl collect, which creates an archive for a bug report. The archive contains no data that identifies the host's owner."""
+"""Implements the vgpuctl collect subcommand, which creates a bug report archive without data that identifies the host's owner."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ OPTIONS = (
     Option("--output", metavar="FILE", text="path of the archive (default: vgpuctl-report-<time>.tar.gz in the current directory)"),
     Option("--list", action="store_true", text="only list what the archive would contain"),
 )
-# Limits for one file of the archive: _MOST in characters, _LINES in lines of a journal, and _PATIENCE in seconds for a program. A file is shortened
-# only after masking, because a mask must match a whole secret.
+# Limits for each archive file: _MOST characters, _LINES journal lines, and _PATIENCE seconds for a program.
+# A file is shortened only after masking, because a mask must match the whole secret.
 _MOST, _LINES, _PATIENCE = 2 * 1024 * 1024, 3000, 60
 _UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "vgpu-restore", "vgpu-metrics", "nvidia-fabricmanager", "libvirtd", "virtqemud")
 _JOURNAL = ("journalctl", "--no-pager", "--no-hostname", "--boot", "--output=short-iso", "--lines=%d" % _LINES)
@@ -44,7 +44,7 @@ _OF_GPU = (
 _OF_VF = ("nvidia/current_vgpu_type", "nvidia/vgpu_params")
 _PCI = "/sys/bus/pci/devices"
 _NVIDIA = "/proc/driver/nvidia"
-# The programs that are run, each with the name of the file for its output.
+# The programs that vgpuctl collect runs, each with the name of its output file.
 _PROGRAMS: tuple[tuple[str, Sequence[str]], ...] = (
     ("nvidia-smi.txt", ("nvidia-smi",)),
     ("nvidia-smi-q.txt", ("nvidia-smi", "-q")),
@@ -59,7 +59,7 @@ _VERSIONS: tuple[Sequence[str], ...] = (
 
 
 def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
-    """Lists the contents of the archive, then writes the archive. Only the owner of the archive can read it."""
+    """Lists the archive's contents, then writes the archive, which only its owner can read."""
     now = time.localtime(ctx.clock.wall())
     path = args.output or time.strftime("vgpuctl-report-%Y%m%d-%H%M%S.tar.gz", now)
     masks = Masks()
@@ -101,14 +101,14 @@ def _write(path: str, content: dict[str, str], when: int) -> None:
         raise error(found, path, "a new file", "Name another path with --output.", "archive_not_written") from exc
     finally:
         if begun and not whole:
-            with contextlib.suppress(OSError):  # an incomplete archive is useless and occupies space
+            with contextlib.suppress(OSError):  # an incomplete archive is useless and uses disk space
                 os.unlink(path)
 
 
 def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:
-    """Returns the texts by name, and notes on the texts that could not be read.
+    """Returns the archive's texts, keyed by file name, and notes about unreadable texts.
 
-    On a broken host, the archive contains the texts that could be read.
+    On a broken host, the archive contains all texts that can be read.
     """
     found: dict[str, str] = {}
     unread: list[str] = []
@@ -134,7 +134,7 @@ def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:
 
 
 def _masked(masks: Masks, name: str, text: str) -> str:
-    """Returns the masked text. In JSON, each string is masked separately, because JSON escapes quotes and letters."""
+    """Returns the masked text. Each JSON string is masked separately, because JSON escapes quotes and letters."""
     if name.endswith(".json"):
         with contextlib.suppress(ValueError, RecursionError):
             text = json.dumps(_each(json.loads(text), masks.mask), indent=1, ensure_ascii=False) + "\n"
@@ -142,7 +142,7 @@ def _masked(masks: Masks, name: str, text: str) -> str:
 
 
 def _each(value: Any, change: Callable[[str], str]) -> Any:
-    """Returns a JSON value in which each string is replaced by change(string)."""
+    """Returns the JSON value with each string replaced by change(string)."""
     if isinstance(value, dict):
         return {change(key): _each(one, change) for key, one in value.items()}
     if isinstance(value, list):
@@ -151,7 +151,7 @@ def _each(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _printed(ctx: Context, command: Callable[[Context, Screen, argparse.Namespace], int]) -> Callable[[], str]:
-    """Returns a function that returns the output of a subcommand with --json."""
+    """Returns a function that runs a subcommand with --json and returns its output."""
 
     def make() -> str:
         stream = io.StringIO()
@@ -162,7 +162,7 @@ def _printed(ctx: Context, command: Callable[[Context, Screen, argparse.Namespac
 
 
 def _said(ctx: Context, argv: Sequence[str]) -> Callable[[], str]:
-    """Returns a function that runs a program and returns its command line, output and exit status."""
+    """Returns a function that runs a program and returns its command line, output, and exit status."""
 
     def make() -> str:
         answer = ctx.command(argv, _PATIENCE)
@@ -172,7 +172,7 @@ def _said(ctx: Context, argv: Sequence[str]) -> Callable[[], str]:
 
 
 def _kernel(ctx: Context) -> str:
-    """Returns the lines of the kernel's log about GPUs, VFIO, PCI and the IOMMU."""
+    """Returns kernel log lines about GPUs, VFIO, PCI, and the IOMMU."""
     answer = ctx.command([*_JOURNAL[:-1], "--dmesg"], _PATIENCE)
     lines = [line for line in answer.out.splitlines() if _KERNEL.search(line)] if not answer.rc else [answer.out]
     return "\n".join(lines[-_LINES:]) + "\n"
@@ -215,7 +215,7 @@ def _proc(ctx: Context) -> str:
 
 
 def _boot_files(ctx: Context) -> Iterator[str]:
-    """Yields the lines of boot files that may bind a GPU to a driver or set kernel flags."""
+    """Yields boot file lines that may bind a GPU to a driver or set kernel flags."""
     for path in [*files.names(ctx.root, "/etc/modprobe.d", ".conf"), *files.names(ctx.root, "/etc/modules-load.d", ".conf")]:
         lines = [line for line in (files.read_text(ctx.root, path) or "").splitlines() if _BOOT_LINES.search(line) and not line.lstrip().startswith("#")]
         yield from ["# " + path, *lines] if lines else ()
@@ -225,7 +225,7 @@ def _boot_files(ctx: Context) -> Iterator[str]:
 
 
 def _learn(ctx: Context, masks: Masks, content: dict[str, str]) -> None:
-    """Adds the names of this host, its VMs and its users to the masks. All texts are searched for further names."""
+    """Adds the names of the host, its VMs, and its users to the masks, and searches all texts for further names."""
     host = (ctx.sysfs.read_or("/proc/sys/kernel/hostname", "").strip(), (files.read_text(ctx.root, "/etc/hostname") or "").strip())
     masks.add("host", [word for name in host for word in (name, name.partition(".")[0])])
     for line in (files.read_text(ctx.root, "/etc/hosts") or "").splitlines():
@@ -253,7 +253,7 @@ def _learn(ctx: Context, masks: Masks, content: dict[str, str]) -> None:
 
 
 def _vms(value: Any) -> Iterator[str]:
-    """Yields the VM names in a JSON value. The name of a VM that libvirt does not manage appears only in the VM's process."""
+    """Yields the VM names in a JSON value, because a VM outside libvirt is named only in the VM's process."""
     for key, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         if key == "vm" and isinstance(one, str):
             yield one

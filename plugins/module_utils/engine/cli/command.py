@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Describes the subcommands of vgpuctl as data, from which --help and the man page are generated."""
+"""Defines vgpuctl's subcommands as data classes, from which --help and the man page are generated."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .screen import Screen
 
 
 class Option:
-    """An option or argument of a subcommand. *names* and *rest* are arguments of argparse's add_argument()."""
+    """An option or argument of a subcommand. *names* and *rest* are passed to argparse's add_argument()."""
 
     def __init__(self, *names: str, text: str, **rest: Any) -> None:
         self.names, self.text, self.rest = names, text, rest
 
     @property
     def shown(self) -> str:
-        """The option in the form that the man page shows."""
+        """The option in man page notation."""
         if not self.names[0].startswith("-"):
             return str(self.rest.get("metavar", self.names[0]))
         word = "|".join(self.rest["choices"]) if "choices" in self.rest else self.rest.get("metavar", "")
@@ -36,10 +36,10 @@ class Option:
 
 @dataclass(eq=False, repr=False)
 class Command:
-    """One subcommand of vgpuctl. run(ctx, screen, args) returns the exit status.
+    """A vgpuctl subcommand, whose run(ctx, screen, args) returns the exit status.
 
-    *text* contains details beyond *help*. *root* is true if the subcommand requires root. *failed* is the exit status if the subcommand fails.
-    *partial* is true if the output is incomplete without root.
+    *text* adds details to *help*. *root* is true if the subcommand requires root privileges. *failed* is the exit status after a failure. *partial*
+    is true if the output is incomplete without root privileges.
     """
 
     name: str
@@ -56,7 +56,7 @@ _DAY = 86400
 
 
 def seconds(text: str) -> float:
-    """Parses a timeout for argparse, with the same limits as in the modules."""
+    """Parses a timeout in seconds for argparse, with the same limits as in the modules."""
     try:
         found = float(text)
     except ValueError:
@@ -67,7 +67,7 @@ def seconds(text: str) -> float:
 
 
 def whole_seconds(text: str) -> int:
-    """Parses a timeout for argparse as seconds() does, and returns a whole number."""
+    """Parses a timeout for argparse, and returns whole seconds."""
     return int(seconds(text))
 
 
@@ -75,7 +75,7 @@ JSON = Option("--json", text="print JSON, for machines", action="store_true")
 
 
 def parser(name: str, description: str, commands: Sequence[Command]) -> argparse.ArgumentParser:
-    """Returns the parser of all subcommands. After parsing, args.command_of is the selected Command."""
+    """Returns the parser for all subcommands. After parsing, args.command_of is the selected Command."""
     made = argparse.ArgumentParser(prog=name, description=description)
     below = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for one in commands:
@@ -89,7 +89,7 @@ def parser(name: str, description: str, commands: Sequence[Command]) -> argparse
 def parsed(made: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Returns the parsed arguments.
 
-    If the arguments are wrong, the program ends with a message. Without arguments, this message lists the subcommands.
+    If the arguments are invalid, the program prints an error message and exits. Without arguments, the error message lists the subcommands.
     """
     words = sys.argv[1:] if argv is None else argv
     if not words:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The subcommand vgpuctl doctor, which shows the problems of this host, what was expected, and what to do."""
+"""Implements the vgpuctl doctor subcommand, which prints the host's problems, what was expected, and what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .screen import Screen, count
 
 
 def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
-    """Prints the problems of the host. The exit status is 1 if there are errors, and 0 otherwise, even with warnings."""
+    """Prints the host's problems. The exit status is 1 if errors exist, and 0 otherwise, even with warnings."""
     seen = snapshot.read(ctx)
     errors = [one for one in seen.found if one.severity == "error"]
     if args.json:
@@ -31,7 +31,7 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
 
 
 def _show(finding: Finding, out: Screen) -> None:
-    """Prints a finding. A single device appears in the heading, and several devices appear on separate lines."""
+    """Prints a finding, with a single device in the heading or several devices on separate lines."""
     errors = finding.errors
     if len(errors) == 1:
         out("%s  %s  [%s]" % (finding.severity.upper(), errors[0].device or "this host", errors[0].code), finding.severity)
@@ -50,5 +50,5 @@ def _show(finding: Finding, out: Screen) -> None:
 
 
 def _kind(errors: list[Refusal]) -> str:
-    """Returns the noun that describes the devices of the errors."""
+    """Returns "GPU" if all errors concern GPUs, or "device" otherwise."""
     return "GPU" if all(address.is_address(one.device or "") and (one.device or "").endswith(".0") for one in errors) else "device"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The subcommand vgpuctl explain, which shows the meaning and the remedy of a code. The texts are read from the sources of vgpuctl."""
+"""Implements the vgpuctl explain subcommand, which prints the meaning and remedy of an error code from vgpuctl's source code."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .screen import Screen
 
 OPTIONS = (Option("code", metavar="CODE", text="such as iommu_off, as doctor shows it in brackets"),)
 PREFIX = __name__[: -len(".cli.explain")]
-# The messages of each code.
+# Maps each error code to its messages.
 Messages = Dict[str, List[Message]]
 
 
 def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
-    """Prints all messages that have the code. Raises EngineError if no message of vgpuctl has the code."""
+    """Prints all messages with the error code. Raises EngineError if no message has the code."""
     known = all_messages()
     if args.code not in known:
         near = difflib.get_close_matches(args.code, known, 3)
@@ -45,12 +45,12 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
 
 
 def as_dict(message: Message) -> dict[str, Any]:
-    """Returns a message as JSON data. An ellipsis replaces values that are known only during a run."""
+    """Returns a message as a JSON-serializable dictionary. An ellipsis stands for values that are known only at run time."""
     return {"found": list(message.found), "expected": list(message.expected), "remedy": list(message.remedy)}
 
 
 def all_messages() -> Messages:
-    """Returns all messages of the running engine by code. Texts that are entirely unknown before a run are omitted."""
+    """Returns all messages in the running engine, keyed by error code. Texts that are known only at run time are omitted."""
     sources = {name: Source.of(name, text) for name, text in sources_here(PREFIX).items()}
     reader = Reader(sources.values())
     found: Messages = {}
@@ -64,7 +64,7 @@ def all_messages() -> Messages:
 
 
 def _errors(reader: Reader, source: Source) -> list[tuple[str, Message]]:
-    """Returns the errors in a source. If the codes are in a module that vgpuctl does not include, no errors are returned."""
+    """Returns the errors in a source file, or an empty list if the error codes are defined in a module outside vgpuctl."""
     try:
         return reader.errors(source)
     except MessageError:
@@ -72,7 +72,7 @@ def _errors(reader: Reader, source: Source) -> list[tuple[str, Message]]:
 
 
 def sources_here(prefix: str) -> dict[str, str]:
-    """Returns the texts of the engine's loaded modules, by relative path."""
+    """Returns the source texts of the engine's loaded modules, keyed by relative path."""
     found = {}
     for name, module in list(sys.modules.items()):
         if not (name + ".").startswith(prefix + "."):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Groups problems of the same kind for output, the most severe kind first. Consequences are only counted."""
+"""Groups similar problems for output, with the most severe problems first. Consequences are only counted."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Finding:
 
     @property
     def first(self) -> Refusal:
-        """The first of the problems. All other problems of the finding have the same code and remedy."""
+        """The first problem of the finding. All problems of a finding have the same code and remedy."""
         return self.errors[0]
 
     @property
     def consequences(self) -> str:
-        """The consequences as text, or an empty text without consequences."""
+        """A text that lists the consequences, or an empty string without consequences."""
         return ", ".join("%d %s" % (self.effects[code], code) for code in sorted(self.effects))
 
 
 def grouped(found: Sequence[Problem]) -> list[Finding]:
-    """Returns the findings of judged problems. A consequence is counted with the first finding that has the code of its cause."""
+    """Returns the findings for problems from health.judged(). Each consequence is counted in the first finding with the code of its root cause."""
     groups: dict[tuple[str, str, str], Finding] = {}
     for one in found:
         if not one.follows:
@@ -48,6 +48,6 @@ def grouped(found: Sequence[Problem]) -> list[Finding]:
 
 
 def more(errors: Sequence[Refusal]) -> str:
-    """Returns the names of at most MOST devices on one line, and the number of other devices."""
+    """Returns the names of at most MOST devices on one line, and the number of remaining devices."""
     names = [one.device or "this host" for one in errors[:MOST]]
     return ", ".join(names) + (", and %d more" % (len(errors) - MOST) if len(errors) > MOST else "")

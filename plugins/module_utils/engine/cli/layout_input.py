@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads a layout for vgpuctl from JSON, or from YAML if Python has PyYAML.
+"""Reads a vgpuctl layout from JSON, or from YAML if PyYAML is installed.
 
-The layout has the form of the option layout of nvidia_vgpu. Ansible checks the names and types of a module's options. vgpuctl must check the layout
-itself, and refuses a misspelled key.
+The layout has the same format as the layout option of the nvidia_vgpu module. Ansible validates the names and types of module options, but vgpuctl
+must validate the layout itself, and rejects misspelled keys.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ try:  # PyYAML is optional, because a layout may also be JSON
 except ImportError:
     yaml = None
 
-# A test compares these names with the suboptions of the module.
+# A test compares these names with the suboptions of the layout option in nvidia_vgpu.
 ENTRY = ("gpu", "vgpus", "mixed_sizes", "mig")
 VGPU = ("type", "count", "uuid", "vf", "vgpu_params", "fabric")
-# The inventory variable with the layout. A file of group_vars or host_vars can thus be used unchanged.
+# The inventory variable that contains the layout. Files from group_vars or host_vars can be used unchanged.
 VARIABLE = "vgpu_layout"
 _MOST = 1024 * 1024
 _EXPECTED = "a list of entries, each with gpu and vgpus, or a file of variables with %s" % VARIABLE
@@ -30,7 +30,7 @@ _INSTALL = "Write the layout as JSON, or install the package python3-yaml (Debia
 
 
 def read(path: str) -> list[dict[str, Any]]:
-    """Returns the layout in the file, or on standard input if *path* is "-". Raises EngineError with all errors in the layout's form."""
+    """Returns the layout from a file, or from standard input if *path* is "-". Raises EngineError with all format errors."""
     try:
         if path == "-":
             text = sys.stdin.read(_MOST + 1)
@@ -53,7 +53,7 @@ def read(path: str) -> list[dict[str, Any]]:
 
 
 def _parsed(text: str, path: str) -> Any:
-    """Returns the parsed content of a layout. JSON is tried first, because JSON requires no package besides Python."""
+    """Returns the parsed content of a layout. JSON is tried first, because parsing JSON requires no additional package."""
     try:
         return json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, path))
     except RecursionError as exc:
@@ -74,7 +74,7 @@ def _parsed(text: str, path: str) -> Any:
 
 
 def _unique(pairs: list[tuple[Any, Any]], path: str) -> dict[Any, Any]:
-    """Returns a mapping in which each key occurs once, or raises EngineError. A parser would silently keep the last of two equal keys."""
+    """Returns the pairs as a dictionary. Raises EngineError for duplicate keys, of which a parser would silently keep only the last one."""
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -84,7 +84,7 @@ def _unique(pairs: list[tuple[Any, Any]], path: str) -> dict[Any, Any]:
 
 
 def _yaml(text: str, path: str) -> Any:
-    """Returns the content of one YAML document with plain values. Duplicate keys are refused, as in JSON."""
+    """Returns the content of a single YAML document with plain values. Duplicate keys are rejected, as in JSON."""
     loader = yaml.SafeLoader(text)
     try:
         root = loader.get_single_node()
@@ -92,14 +92,14 @@ def _yaml(text: str, path: str) -> Any:
             if isinstance(node, yaml.MappingNode):
                 _unique([((key.tag, key.value) if isinstance(key.value, Hashable) else id(key), 0) for key, dummy in node.value], path)
         return loader.construct_document(root) if root else None
-    except (ValueError, OverflowError, LookupError, AttributeError) as exc:  # the last two for a wrong value of a tag (!!int)
+    except (ValueError, OverflowError, LookupError, AttributeError) as exc:  # the last two exceptions result from invalid tag values (!!int)
         raise error("a number or date in the layout is out of bounds: %s" % exc, path, _EXPECTED, code="layout_unreadable") from exc
     finally:
         loader.dispose()
 
 
 def _nodes(root: Any) -> Iterator[Any]:
-    """Yields a node and all nodes below it. Each node is yielded once, even if anchors repeat it."""
+    """Yields a YAML node and all nodes below the node. A node that anchors repeat is yielded only once."""
     waiting, seen = [root], set()
     while waiting:
         node = waiting.pop()
@@ -114,9 +114,9 @@ def _nodes(root: Any) -> Iterator[Any]:
 
 
 def _wrong(layout: list[Any]) -> Iterator[Refusal]:
-    """Yields the errors that Ansible would report before the module runs. The planner's parser reports other errors.
+    """Yields the layout errors that Ansible would report before it runs the module. The planner's parser reports other errors.
 
-    Templates are errors, too, because only Ansible evaluates templates.
+    Templates are also errors, because only Ansible evaluates templates.
     """
     for number, entry in enumerate(layout):
         where = "layout[%d]" % number

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command vgpuctl on the host, with the table of its subcommands."""
+"""Implements the vgpuctl command, and defines the table of its subcommands."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs vgpuctl and returns its exit status. Errors are printed on stderr. With --json, an EngineError is also printed on stdout."""
+    """Runs vgpuctl and returns its exit status. Errors are printed to stderr. With --json, an EngineError is also printed to stdout."""
     args = parsed(parser(NAME, DESCRIPTION[0].upper() + DESCRIPTION[1:] + ".", COMMANDS), argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file of the host may contain bytes that are not text
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a pipe such as "vgpuctl status | head" then ends without an error message
+        sys.stdout.reconfigure(errors="backslashreplace")  # files on the host may contain bytes that are not valid text
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # lets a pipe such as "vgpuctl status | head" end without an error message
     command: Command = args.command_of
     screen = Screen(sys.stdout)
     try:

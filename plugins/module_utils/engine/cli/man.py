@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generates the man page of vgpuctl from the table of subcommands, which --help also uses."""
+"""Generates vgpuctl's man page from the subcommand table, which --help also uses."""
 
 from __future__ import annotations
 
@@ -72,6 +72,6 @@ def _sentence(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Returns a text that troff prints unchanged, even if a line begins like a request of troff."""
+    """Returns a text that troff prints unchanged, even if a line resembles a troff request."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + text if text.startswith((".", "'")) else text

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Masks names, UUIDs, serial numbers, network addresses and secrets in texts. Each value gets the same replacement in all texts.
+"""Masks names, UUIDs, serial numbers, network addresses, and secrets in texts. Each value gets the same replacement in all texts.
 
-All texts are searched for names and serial numbers before any text is masked. A serial number that only one text labels as such is therefore masked
-in all texts. PCI addresses, versions and vGPU types are not masked, because a bug report is useless without them.
+All texts are searched for names and serial numbers before any text is masked. A serial number that only one text labels is therefore masked in all
+texts. PCI addresses, versions, and vGPU types are not masked, because a bug report is useless without this information.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Iterable, Match, Pattern
 
 from ..base.errors import SECRET_NAMES
 
-# Words that are never masked, because a bug report needs them or every host has them.
+# Words that are never masked, because bug reports require them or every host contains them.
 _COMMON = frozenset(
     "localhost localdomain root nvidia vgpu kvm qemu libvirt linux debian ubuntu none null unknown n/a default true false on off yes no the and for with"
     " system host guest vm gpu kernel driver error failed active inactive enabled disabled running service".split()
 )
 _PLAIN = ("", "0", "1", "127.0.0.1", "0.0.0.0", "[N/A]")
 _UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
-# Each rule is (kind, pattern). The rules are applied in this order, and each replaces the match of the second group. The search must stay fast in
-# words of any length, so no pattern can match again from within its own match.
+# Each rule is (kind, pattern). The rules are applied in order, and each rule replaces the match of the second group.
+# No pattern can match again from inside its own match, so the search stays fast in words of any length.
 _RULES: tuple[tuple[str, Pattern[str]], ...] = (
     ("key", re.compile(r"()(-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z))", re.DOTALL)),
-    # Matches the end of a key without its beginning, because journalctl shows only the last lines of a log. All lines before the end may belong to
-    # the key.
+    # Matches the end of a private key whose beginning is missing, because journalctl prints only the last lines of a log.
+    # All lines before the end marker may belong to the key.
     ("key", re.compile(r"()(\A.*?-----END [A-Z0-9 ]+-----)", re.DOTALL)),
     ("secret", re.compile(r"()(\beyJ[\w-]{8,}(?:\.[\w-]+){1,4})")),
     ("secret", re.compile(r"(?i)(\b(?:bearer|basic)\s+)([A-Za-z0-9+/=._~-]{8,})")),
@@ -44,7 +44,7 @@ _RULES: tuple[tuple[str, Pattern[str]], ...] = (
     ("address", re.compile(r"()(?<![\w.])((?:\d{1,3}\.){3}\d{1,3})(?![\w.]*\w)")),
 )
 _IPV6 = re.compile(r"(?<![\w:.])([0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}(?:(?:\d{1,3}\.){3}\d{1,3})?)(?![\w:]|\.\d)")
-# Patterns that find the names of VMs and users, and the ids of VMs, in texts. Each row is (kind, pattern).
+# Patterns for VM names, user names, and VM IDs in texts. Each row is (kind, pattern).
 _NAMES: tuple[tuple[str, Pattern[str]], ...] = (
     ("vm", re.compile(r"\bguest=([^,\s'\"\]]+)")),
     ("vm", re.compile(r"(?:^|\s)-name\s+(?:guest=)?([^,\s'\"\]]+)")),
@@ -58,17 +58,17 @@ _NAMES: tuple[tuple[str, Pattern[str]], ...] = (
 
 
 class Masks:
-    """Finds names and serial numbers in texts, then masks texts. *counts* contains the number of different values that were replaced, by kind."""
+    """Finds names and serial numbers in texts, then masks texts. *counts* contains the number of distinct replaced values, keyed by kind."""
 
     def __init__(self) -> None:
-        self._words: dict[str, str] = {}  # the replacement of each text, by the text in lower case
+        self._words: dict[str, str] = {}  # maps lowercase texts to their replacements
         self._numbers: dict[str, int] = {}
-        self._names: dict[str, str] = {}  # the kind of each name, by the name in lower case
+        self._names: dict[str, str] = {}  # maps lowercase names to their kinds
         self._pattern: Pattern[str] | None = None
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of different texts that were replaced, by kind."""
+        """The number of distinct replaced texts, keyed by kind."""
         return dict(sorted(self._numbers.items()))
 
     def add(self, kind: str, names: Iterable[str]) -> None:
@@ -80,7 +80,7 @@ class Masks:
         self._pattern = None
 
     def learn(self, text: str) -> None:
-        """Adds the names and serial numbers that a text labels as such."""
+        """Adds the labeled names and serial numbers in a text."""
         for kind, pattern in _NAMES:
             self.add(kind, pattern.findall(text))
         self.add("serial", (found.group(2) for kind, pattern in _RULES if kind == "serial" for found in pattern.finditer(text)))
@@ -96,7 +96,7 @@ class Masks:
         return self._pattern.sub(lambda found: self._word(self._names[found.group(1).lower()], found.group(1)), text)
 
     def _replace(self, kind: str, found: Match[str]) -> str:
-        """Returns the match with its second group replaced. Common words and earlier replacements are kept."""
+        """Returns the match with its second group replaced. Common words and earlier replacements remain unchanged."""
         text = found.group(2)
         plain = text.strip("\"'")
         if plain.lower() in _COMMON or plain in _PLAIN or re.fullmatch(r"<[a-z]+-\d+>", plain):
@@ -105,7 +105,7 @@ class Masks:
         return found.group(1) + quote + self._word(kind, plain if quote else text) + quote
 
     def _word(self, kind: str, text: str) -> str:
-        """Returns the replacement of a text, which consists of its kind and a number."""
+        """Returns the replacement for a text, which consists of the text's kind and a number."""
         plain = text.lower()
         if plain not in self._words:
             self._numbers[kind] = self._numbers.get(kind, 0) + 1

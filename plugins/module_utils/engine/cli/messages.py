@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the errors and their codes from the sources, for 'vgpuctl explain' and the troubleshooting page.
+"""Extracts error messages and codes from source files, for 'vgpuctl explain' and the troubleshooting page.
 
-Sources are parsed and not run. An error is a call of ``Refusal`` or ``error``, or of a function in the same file that passes its parameters to one of
-these. Texts are resolved through constants, conditions, local variables and tables. ``…`` replaces values that are known only during a run.
+Source files are parsed but not executed. An error is a call to ``Refusal`` or ``error``, or to a function in the same file that passes its parameters
+to ``Refusal`` or ``error``. Texts are resolved through constants, conditions, local variables, and tables. ``…`` stands for values that are known
+only at run time.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ UNKNOWN = "…"
 MOST = 8  # the maximum number of variants of one text
 
 Scope = Union[ast.Module, ast.FunctionDef]
-# The possible texts of each name in one iteration of a loop.
+# Maps each name to its possible texts in one loop iteration.
 Environment = Dict[str, List[str]]
 
 
 class MessageError(Exception):
-    """Raised for an error whose code cannot be read from the source."""
+    """The exception for an error whose code cannot be determined from the source file."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class Source:
     tree: ast.Module
     constants: dict[str, ast.expr] = field(default_factory=dict)
     functions: dict[str, ast.FunctionDef] = field(default_factory=dict)
-    taken: dict[str, tuple[str, str]] = field(default_factory=dict)  # names imported from other files of the collection: (file, name)
+    taken: dict[str, tuple[str, str]] = field(default_factory=dict)  # maps imported names to (file, name) in the collection
 
     @classmethod
     def of(cls, name: str, text: str) -> Source:
-        """Returns the source with this name, such as vgpu/plan.py, parsed from its text."""
+        """Returns the Source for a file's text. *name* is a relative path, such as vgpu/plan.py."""
         one = cls(name, ast.parse(text))
         for node in one.tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -61,12 +62,12 @@ class Source:
 
 
 def parameters(function: ast.FunctionDef) -> list[str]:
-    """Returns the names of a function's parameters."""
+    """Returns a function's parameter names."""
     return [one.arg for one in (*function.args.args, *function.args.kwonlyargs)]
 
 
 def called(call: ast.Call) -> str:
-    """Returns the last part of the name of the called function."""
+    """Returns the last component of the called function's name."""
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
@@ -74,12 +75,12 @@ class Reader:
     """Extracts errors from the sources."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
-        """Indexes all sources, because a text may use constants of other sources."""
+        """Indexes all source files, because an error text may use constants from other files."""
         self.sources = {one.name: one for one in sources}
         self.by_module = {posixpath.basename(one.name)[: -len(".py")]: one for one in self.sources.values()}
 
     def errors(self, source: Source) -> list[tuple[str, Message]]:
-        """Returns (code, message) of each error in a source, in the order of the code."""
+        """Returns a (code, message) pair for each error in a source file, in source order."""
         found: list[tuple[str, Message]] = []
         scopes: list[Scope] = [source.tree, *(node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef))]
         for scope in scopes:
@@ -91,7 +92,7 @@ class Reader:
         return found
 
     def taken(self, source: Source, call: ast.Call) -> list[str]:
-        """Returns the parameters of a call that creates an error, in order. The list is empty for other calls."""
+        """Returns the ordered parameter names of a call that creates an error, or an empty list for other calls."""
         name = called(call)
         if name in ("Refusal", "error"):
             return list(PARAMETERS)
@@ -102,7 +103,7 @@ class Reader:
 
     @staticmethod
     def only_hands_on(scope: Scope, names: list[str], call: ast.Call) -> bool:
-        """Returns whether the call is in a function that passes its own parameter *code* to the called function."""
+        """Returns whether the enclosing function passes its *code* parameter to the called function."""
         if isinstance(scope, ast.Module) or "code" not in parameters(scope):
             return False
         given = dict(zip(names, call.args), **{one.arg: one.value for one in call.keywords if one.arg})
@@ -110,7 +111,7 @@ class Reader:
         return isinstance(code, ast.Name) and code.id == "code"
 
     def rows(self, source: Source, scope: Scope, call: ast.Call) -> list[Environment]:
-        """Returns the values of names in each iteration of a loop over a table of constants. Without a loop, returns one empty dictionary."""
+        """Returns the loop variables' values for each row of a constant table. Without a loop, returns one empty dictionary."""
         for loop in ast.walk(scope):
             if not (isinstance(loop, ast.For) and isinstance(loop.target, ast.Tuple) and isinstance(loop.iter, ast.Name)):
                 continue
@@ -124,7 +125,7 @@ class Reader:
         return [{}]
 
     def told(self, source: Source, scope: Scope, names: list[str], call: ast.Call, environment: Environment) -> list[tuple[str, Message]]:
-        """Returns (code, message) for each code that one call may have."""
+        """Returns a (code, message) pair for each possible code of a call."""
         given = dict(zip(names, call.args), **{one.arg: one.value for one in call.keywords if one.arg})
 
         def text(name: str) -> tuple[str, ...]:
@@ -136,11 +137,11 @@ class Reader:
         return [(code, Message(text("found"), text("expected"), text("remedy"))) for code in codes]
 
     def texts(self, source: Source, scope: Scope, node: ast.expr, environment: Environment) -> list[str]:
-        """Returns all texts that an expression may have, in the order of the code."""
+        """Returns all possible texts of an expression without duplicates, in source order."""
         return list(dict.fromkeys(self.raw(source, scope, node, environment)))[:MOST]
 
     def raw(self, source: Source, scope: Scope, node: ast.expr, environment: Environment) -> list[str]:
-        """Returns the texts of an expression as texts() does, but with repetitions."""
+        """Returns all possible texts of an expression, including duplicates."""
 
         def inner(one: ast.expr) -> list[str]:
             return self.texts(source, scope, one, environment)
@@ -167,7 +168,7 @@ class Reader:
         return [UNKNOWN]
 
     def looked_up(self, source: Source, scope: Scope, node: ast.Call, environment: Environment) -> list[str]:
-        """Returns the values in a table of constants, and the default of the call."""
+        """Returns all values in a constant table, and the default value of the lookup call."""
         name = node.func.value.id if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) else ""
         tables = [one.value for one in assignments(scope) if isinstance(one.targets[0], ast.Name) and one.targets[0].id == name]
         table = tables[0] if tables else source.constants.get(name)
@@ -177,7 +178,7 @@ class Reader:
         return [text for one in values for text in self.texts(source, scope, one, environment)]
 
     def named(self, source: Source, scope: Scope, name: str, environment: Environment) -> list[str]:
-        """Returns the possible values of a name, from the iteration of a loop, the function, the file or an import."""
+        """Returns the possible values of a name that a loop, a function, the file, or an import defines."""
         if name in environment:
             return environment[name]
         found = []
@@ -199,7 +200,7 @@ class Reader:
 
 
 def calls_of(scope: Scope) -> list[ast.Call]:
-    """Returns the calls in a function, or in a file outside of its functions. A call in a nested function belongs to the nested function."""
+    """Returns the calls in a function, or in a file outside of functions. A call in a nested function belongs only to the nested function."""
     found, waiting = [], list(ast.iter_child_nodes(scope))
     while waiting:
         node = waiting.pop()
@@ -212,7 +213,7 @@ def calls_of(scope: Scope) -> list[ast.Call]:
 
 
 def assignments(scope: Scope) -> list[ast.Assign]:
-    """Returns the assignments in a function or file, in the order of the code."""
+    """Returns the assignments in a function or file, in source order."""
     return sorted((node for node in ast.walk(scope) if isinstance(node, ast.Assign)), key=lambda one: one.lineno)
 
 
@@ -222,7 +223,7 @@ def mentions(node: ast.expr, name: str) -> bool:
 
 
 def filled(text: str, values: list[list[str]]) -> str:
-    """Returns a format string with its known values. ``…`` replaces the other values."""
+    """Returns a format string with known values inserted. ``…`` stands for unknown values."""
     waiting = iter(values)
 
     def value(match: Any) -> str:

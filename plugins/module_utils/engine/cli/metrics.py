@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The subcommand vgpuctl metrics, which prints metrics of the host's vGPUs for Prometheus.
+"""Implements the vgpuctl metrics subcommand, which prints vGPU metrics for Prometheus.
 
-The output has the text format of node_exporter's textfile collector. The metric "problems" counts problems by their severity and code.
+The output has the text format for node_exporter's textfile collector. The "problems" metric counts problems by severity and code.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from .metrics_names import METRICS, PREFIX
 from .metrics_usage import MIB, Sample
 from .screen import Screen
 
-# An incomplete file that is older than this number of seconds belongs to a killed run. The file's age is the only indication, because vgpuctl metrics
-# does not take the host's lock.
+# The age in seconds after which an incomplete file is considered a leftover from a killed run.
+# The file's age is the only indication, because vgpuctl metrics does not acquire the host's lock.
 _ABANDONED = 3600
-# The file that records the pid and start time of an nvidia-smi that hangs in the kernel. A reboot empties /run.
+# Stores the PID and start time of an nvidia-smi process that hangs in the kernel. A reboot empties /run.
 _STUCK = "/run/vgpuctl-nvidia-smi"
-TIMEOUT = 20.0  # the time limit in seconds for all runs of nvidia-smi together
-# The codes of problems that prevent the next boot from restoring the vGPUs.
+TIMEOUT = 20.0  # the total time limit for all nvidia-smi runs, in seconds
+# The codes of problems that prevent vGPUs from being restored at the next boot.
 NEXT_BOOT = ("next_kernel_without_driver", "boot_cause", "service_not_enabled", "restore_not_enabled")
 
 
 @dataclass(eq=False, repr=False)
 class Scrape:
-    """The data of all metrics.
+    """The data for all metrics.
 
-    *now* is the time at which all data was read, in seconds since 1970. *seconds* is the duration of the reading.
+    *now* is the Unix time at which the data was read. *seconds* is the time that reading the data took.
     """
 
     seen: snapshot.Snapshot
@@ -51,7 +51,7 @@ class Scrape:
 
 
 def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
-    """Prints the metrics, or writes them to the file of --output atomically."""
+    """Prints the metrics, or atomically writes the metrics to the --output file."""
     output = args.output and os.path.abspath(args.output)  # a name without a directory is a file in the current directory
     if output:
         _check(ctx, output)
@@ -64,7 +64,7 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
         out(text.rstrip("\n"))
         return 0
     files.sweep(ctx.root, [os.path.dirname(output)], before=ctx.clock.wall() - _ABANDONED)
-    # The file is replaced atomically, so that node_exporter never reads an incomplete file.
+    # The file is replaced atomically, so node_exporter never reads an incomplete file.
     files.write_atomic(ctx.root, output, text)
     if args.json:
         out.json({"written": output})
@@ -82,7 +82,7 @@ def _check(ctx: Context, output: str) -> None:
 
 
 def scrape(ctx: Context, timeout: float = TIMEOUT) -> Scrape:
-    """Reads the data of all metrics. *timeout* limits all runs of nvidia-smi together, in seconds."""
+    """Reads the data for all metrics. *timeout* is the total time limit for all nvidia-smi runs, in seconds."""
     began = ctx.clock.now()
     ctx.smi_deadline, ctx.smi_answers = began + (0 if _is_stuck(ctx) else timeout), {}
     seen = snapshot.read(ctx)
@@ -94,9 +94,9 @@ def scrape(ctx: Context, timeout: float = TIMEOUT) -> Scrape:
 
 
 def _is_stuck(ctx: Context) -> bool:
-    """Returns whether the nvidia-smi of an earlier scrape still hangs in the kernel.
+    """Returns whether an nvidia-smi process from an earlier scrape still hangs in the kernel.
 
-    Until the host is rebooted, every further nvidia-smi would hang, too.
+    Until the host reboots, every new nvidia-smi process would also hang.
     """
     pid, dummy, began = (files.read_text(ctx.root, _STUCK) or "").strip().partition(" ")
     if not pid.isdigit() or not began or _began(ctx, int(pid)) != began:
@@ -106,12 +106,12 @@ def _is_stuck(ctx: Context) -> bool:
 
 
 def _began(ctx: Context, pid: int) -> str:
-    """Returns the start time of a process in the kernel's clock ticks, or an empty text if the process does not exist."""
+    """Returns a process's start time in clock ticks, or an empty string if the process does not exist."""
     return " ".join(ctx.sysfs.read_or("/proc/%d/stat" % pid, "").rpartition(")")[2].split()[19:20])
 
 
 def render(scraped: Scrape) -> str:
-    """Returns the metrics in the text format of Prometheus."""
+    """Returns the metrics in the Prometheus text format."""
     lines: dict[str, list[str]] = {metric.name: [] for metric in METRICS}
     for name, value, labels in _samples(scraped):
         shown = ",".join('%s="%s"' % (key, _escaped(labels[key])) for key in sorted(labels))
@@ -125,7 +125,7 @@ def _samples(scraped: Scrape) -> Iterator[Sample]:
     there = {gpu.address: gpu for gpu in seen.inventory.gpus}
     for address in sorted({*there, *seen.stored}):
         expected = [one.type for one in seen.stored[address].vgpus] if address in seen.stored else []
-        # Stored vGPUs of a missing GPU are still expected, because an alert must not end when the GPU disappears.
+        # Stored vGPUs of a missing GPU are still expected, because an alert must not resolve when the GPU disappears.
         yield from _gpu(there[address], expected) if address in there else _vgpus(address, expected, [], [])
     yield from metrics_usage.samples(seen.inventory, scraped.usage)
     yield from _host(seen)
@@ -161,7 +161,7 @@ def _host(seen: snapshot.Snapshot) -> Iterator[Sample]:
 
 
 def _fabric(fabric: Fabric) -> Iterator[Sample]:
-    """Yields the samples of a host with NVSwitches. If Fabric Manager does not report partitions, the metrics of partitions have no samples."""
+    """Yields the fabric samples for a host with NVSwitches. Partition metrics have no samples if Fabric Manager does not report partitions."""
     manager = fabric.manager
     labels = {"version": manager.version or "", "mode": manager.mode or "", "active": manager.unit.get("active") or ""}
     yield "fabric_manager_info", 1, labels
@@ -171,7 +171,7 @@ def _fabric(fabric: Fabric) -> Iterator[Sample]:
 
 
 def _gpu(gpu: Gpu, expected: list[str]) -> Iterator[Sample]:
-    """Yields all samples of one GPU. *expected* lists the types of the GPU's stored vGPUs."""
+    """Yields all samples for one GPU. *expected* lists the types of the GPU's stored vGPUs."""
     where = {"gpu": gpu.address}
     yield "gpu_info", 1, dict(where, model=gpu.name, driver=gpu.driver or "", framework=gpu.framework)
     yield "gpu_alive", int(gpu.alive), where
@@ -186,7 +186,7 @@ def _gpu(gpu: Gpu, expected: list[str]) -> Iterator[Sample]:
 
 
 def _vgpus(address: str, expected: list[str], present: list[str], used: list[str]) -> Iterator[Sample]:
-    """Yields the numbers of expected, present and used vGPUs for each type."""
+    """Yields the numbers of expected, present, and used vGPUs of each type."""
     for kind in sorted({*expected, *present}):
         for name, kinds in (("expected", expected), ("present", present), ("in_use", used)):
             yield name, kinds.count(kind), {"gpu": address, "type": kind}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The names, labels and meanings of the metrics. Dashboards and alerts depend on these names and labels."""
+"""Defines the names, labels, and meanings of the metrics. Dashboards and alerts depend on the names and labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PREFIX = "nvidia_vgpu_"
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric. *name* omits PREFIX. *group* is the part of the documentation that lists the metric."""
+    """A metric of vgpuctl. *name* excludes PREFIX. *group* is the documentation section that lists the metric."""
 
     group: str
     name: str
@@ -20,7 +20,7 @@ class Metric:
 
     @property
     def kind(self) -> str:
-        """The type of the metric in Prometheus."""
+        """The Prometheus type of the metric."""
         return "counter" if self.name.endswith("_total") else "gauge"
 
 

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the usage of GPUs and vGPUs from nvidia-smi for vgpuctl metrics, and finds the vGPU of the host to which each value belongs.
+"""Reads GPU and vGPU usage from nvidia-smi for vgpuctl metrics, and assigns each value to a vGPU on the host.
 
-Each query runs once, and all queries share a deadline. A query without an answer is reported as a metric and does not affect other queries.
+Each query runs once, and all queries share a deadline. A failed query is reported as a metric and does not affect other queries.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from ..system.context import Context
 from ..system.nvidia_smi_usage import Answer, GpuUsage, VgpuUsage
 
 MIB = 1024 * 1024
-# A sample consists of the metric's name without its prefix, the value and the labels.
+# A sample consists of the metric's name without its prefix, the value, and the labels.
 Sample = Tuple[str, object, Dict[str, str]]
 
 
 @dataclass(eq=False, repr=False)
 class Usage:
-    """The answers of nvidia-smi about GPUs and vGPUs. An answer is None if no query was necessary."""
+    """The nvidia-smi query results for GPUs and vGPUs. A result is None if no query was necessary."""
 
     gpus: Answer[GpuUsage] | None
     vgpus: Answer[VgpuUsage] | None
 
 
 def read(ctx: Context, inventory: Inventory) -> Usage:
-    """Queries nvidia-smi if a GPU is bound to NVIDIA's driver. The vGPUs are queried only if a vGPU exists."""
+    """Queries nvidia-smi if a GPU is bound to NVIDIA's driver. vGPUs are queried only if a vGPU exists."""
     bound = [gpu for gpu in inventory.gpus if gpu.driver == "nvidia" and gpu.alive]
     if not bound:
         return Usage(None, None)
@@ -49,7 +49,7 @@ def read(ctx: Context, inventory: Inventory) -> Usage:
 
 
 def samples(inventory: Inventory, usage: Usage) -> Iterator[Sample]:
-    """Yields the samples of both answers and of the queries themselves. Values that contradict the kernel or each other are omitted."""
+    """Yields the usage samples and the samples about the queries. Values that contradict the kernel or each other are omitted."""
     running = usage.vgpus.found if usage.vgpus else []
     named = Counter((one.gpu, _key(one, inventory, running)) for one in running)
     known = [(one, key) for one, key in ((one, _key(one, inventory, running)) for one in running) if key and named[one.gpu, key] == 1]
@@ -72,7 +72,7 @@ def _fits(memory: dict[str, int]) -> bool:
 
 
 def _outcome(query: str, answer: Answer[GpuUsage] | Answer[VgpuUsage] | None, wrong: bool) -> Iterator[Sample]:
-    """Yields the samples of one query. *wrong* is true if the answer contradicts the kernel or itself."""
+    """Yields the samples about one query. *wrong* is true if the result contradicts the kernel or is inconsistent."""
     if answer:
         error = answer.error or ("contradiction" if wrong else None)
         yield "scrape_success", int(not error), {"query": query}
@@ -82,10 +82,10 @@ def _outcome(query: str, answer: Answer[GpuUsage] | Answer[VgpuUsage] | None, wr
 
 
 def _key(one: VgpuUsage, inventory: Inventory, running: Sequence[VgpuUsage]) -> str | None:
-    """Returns the key of the host's vGPU to which an entry of nvidia-smi belongs.
+    """Returns the key of the vGPU on the host to which an nvidia-smi entry belongs.
 
-    The vGPU is identified by its UUID, or as the VM's only vGPU of this type on the GPU. If the vGPU is ambiguous, the driver's number is returned.
-    If the kernel has no such vGPU, None is returned.
+    The vGPU is identified by its UUID, or as the VM's only vGPU of its type on the GPU. If the vGPU is ambiguous, returns the driver's number for the
+    vGPU. If the kernel has no such vGPU, returns None.
     """
     gpu = inventory.gpu(one.gpu)
     there = gpu.vgpus if gpu else []
@@ -117,7 +117,7 @@ def _of_gpu(one: GpuUsage) -> Iterator[Sample]:
 
 
 def _of_vgpu(gpu: Gpu, vgpu: Vgpu, used: VgpuUsage | None) -> Iterator[Sample]:
-    """Yields the samples of a vGPU and its VM. The VM is found in /proc, or else reported by nvidia-smi."""
+    """Yields the samples for a vGPU and its VM. The VM comes from /proc or, if /proc does not identify the VM, from nvidia-smi."""
     where = {"gpu": gpu.address, "vgpu": vgpu.key}
     yield "info", 1, dict(where, parent=vgpu.parent, type=vgpu.type or "unknown")
     size = framebuffer_of(vgpu.type or "")
@@ -135,7 +135,7 @@ def _of_running(one: VgpuUsage, where: dict[str, str]) -> Iterator[Sample]:
     for engine, share in sorted(one.busy.items()):
         yield "utilization_ratio", share, dict(where, engine=engine)
     state = licensing.state(one.license)
-    # Other license states do not show whether the VM is licensed.
+    # Other license states do not indicate whether the VM is licensed.
     if one.license and (state.licensed or one.license.startswith("Unlicensed")):
         yield "licensed", int(state.licensed), where
     if state.expiry:

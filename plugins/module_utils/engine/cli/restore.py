@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The subcommand vgpuctl restore, which the systemd unit runs at boot and operators run after a failure."""
+"""Implements the vgpuctl restore subcommand, which the systemd unit runs at boot and operators run after a failure."""
 
 from __future__ import annotations
 

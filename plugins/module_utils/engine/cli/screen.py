@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prints the output of vgpuctl: with colors and tables on a terminal, and as plain lines in a pipe."""
+"""Prints vgpuctl's output, with colors and tables on a terminal, or as plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, Mapping, Sequence, TextIO
 
 from ..base.errors import printable
 
-# The codes of the terminal for each style.
+# The terminal codes for each style.
 _STYLES = {"error": "31;1", "warning": "33", "good": "32", "strong": "1", "dim": "2"}
-# The space between the columns of a table.
+# The space between table columns.
 _GAP = "  "
 # The maximum width of wrapped text in columns. A terminal may be narrower.
 _WIDTH = 110
@@ -29,7 +29,7 @@ def count(number: int, word: str) -> str:
 
 
 class Screen:
-    """Prints texts and tables to a stream. If *terminal* is None, the stream is checked for a terminal."""
+    """Prints texts and tables to a stream. If *terminal* is None, the class detects whether the stream is a terminal."""
 
     def __init__(self, stream: TextIO, terminal: bool | None = None, surroundings: Mapping[str, str] | None = None) -> None:
         known = os.environ if surroundings is None else surroundings
@@ -40,7 +40,7 @@ class Screen:
     def __call__(self, text: str, style: str = "") -> None:
         """Prints a text of one or more lines in a style of _STYLES."""
         self.stream.write(self.painted(printable(text), style) + "\n")
-        self.stream.flush()  # flushed, so that the journal shows each step immediately
+        self.stream.flush()  # the journal must show each step immediately
 
     def painted(self, text: str, style: str) -> str:
         """Returns a printable text in a style. If colors are disabled, the text is returned unchanged."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The subcommand vgpuctl status, which shows a summary, GPUs, VFs, vGPUs, and the users of vGPUs."""
+"""Implements the vgpuctl status subcommand, which prints a summary, GPUs, VFs, vGPUs, and vGPU users."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .findings import grouped, more
 from .screen import Screen, count
 
 _WORDS = {True: "on", False: "off", None: "off"}
-# The exit status, and the style of the summary, for each severity.
+# The exit status and the summary style for each severity.
 _VERDICTS = {"error": (2, "error"), "warning": (1, "warning"), "ok": (0, "good")}
 
 
 def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
-    """Prints the status of the host. The exit status is 0 without problems, 1 with warnings only, and 2 with errors."""
+    """Prints the host's status. The exit status is 0 without problems, 1 with only warnings, and 2 with errors."""
     seen = snapshot.read(ctx)
     severities = [one.severity for one in seen.found]
     verdict = next((one for one in ("error", "warning") if one in severities), "ok")
@@ -66,7 +66,7 @@ def _fabric(screen: Screen, fabric: Fabric) -> None:
 
 
 def _summary(seen: snapshot.Snapshot) -> str:
-    """Returns the summary of the host on one line."""
+    """Returns a one-line summary of the host."""
     gpus, stored = seen.inventory.gpus, [(one.address, vgpu.key) for one in seen.stored.values() for vgpu in one.vgpus]
     vgpus = [(gpu.address, vgpu) for gpu in gpus for vgpu in gpu.vgpus]
     there = {(pf, vgpu.key) for pf, vgpu in vgpus}
@@ -81,7 +81,7 @@ def _summary(seen: snapshot.Snapshot) -> str:
 
 
 def _row(gpu: Gpu) -> dict[str, Any]:
-    """Returns a GPU as JSON data."""
+    """Returns a GPU as a JSON-serializable dictionary."""
     mig, vgpus = gpu.mig.as_dict() if gpu.mig else None, [vgpu.as_dict() for vgpu in gpu.vgpus]
     row = {"address": gpu.address, "model": gpu.name, "driver": gpu.driver, "vfs": gpu.num_vfs, "framework": gpu.framework}
     return dict(row, mig=mig, vgpus=vgpus)
@@ -90,7 +90,7 @@ def _row(gpu: Gpu) -> dict[str, Any]:
 def _table(screen: Screen, gpus: list[Gpu], found: list[Problem]) -> None:
     """Prints a table with one row for each GPU.
 
-    The state of a GPU is the highest severity among the problems of the GPU, its VFs and its vGPUs.
+    The state of a GPU is the highest severity among the problems of the GPU, its VFs, and its vGPUs.
     """
     rows, styles = [], []
     for gpu in gpus:

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generates the settings that clouds need to use a host's vGPUs."""
+"""Generates the settings that cloud platforms require to use a host's vGPUs."""

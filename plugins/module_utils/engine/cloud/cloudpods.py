@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the input of the plan for Cloudpods' host agent from a host, and performs the plan's steps on the agent's configuration file."""
+"""Reads the planner's input for Cloudpods' host agent from a host, and applies plans to the agent's configuration file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARK_TEXT = "Written by vgpu.kvm: Cloudpods' host agent was not restarted since
 
 
 def _is_path(path: str) -> bool:
-    """Returns whether a path is absolute and can exist in a file system."""
+    """Returns whether a path is absolute and valid in a file system."""
     try:
         return path.startswith("/") and "\n" not in path and len(os.fsencode(path)) < 3000
     except UnicodeError:
@@ -28,7 +28,7 @@ def _is_path(path: str) -> bool:
 
 
 def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Refusal]]:
-    """Returns (path with resolved links, text or None, errors) of the configuration file."""
+    """Returns the configuration file's path with links resolved, its text or None, and errors."""
     if not _is_path(request.path):
         found = "%.60r is not an absolute path" % request.path
         return request.path, None, [Refusal(found, device="path", expected="a file, such as %s" % PATH, code="bad_path")]
@@ -46,7 +46,7 @@ def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Refusal
 
 
 def read(ctx: Context, request: Request) -> State:
-    """Reads the plan's input from this host. The layouts are read only if the request requires existing vGPUs."""
+    """Reads the planner's input from the host. Stored layouts are read only if the request requires existing vGPUs."""
     found = inventory.read(ctx, with_types=False)
     path, text, errors = _file(ctx, request)
     state = State(found, path, text, os.path.lexists(ctx.root + migration.current(ctx.root, MARK)), errors=errors)
@@ -59,7 +59,7 @@ def read(ctx: Context, request: Request) -> State:
 
 
 def clean(ctx: Context, request: Request) -> None:
-    """Removes incomplete copies of the file that a killed run left in its directory, because the copies may contain passwords."""
+    """Removes incomplete copies of the configuration file that a killed run left behind, because the copies may contain passwords."""
     try:
         directory = os.path.dirname(files.real_path(ctx.root, request.path)) if _is_path(request.path) else ""
     except EngineError:
@@ -69,7 +69,7 @@ def clean(ctx: Context, request: Request) -> None:
 
 
 def apply(ctx: Context, plan: Plan[Target]) -> list[Step]:
-    """Performs the steps, and verifies each step."""
+    """Performs and verifies each step of the plan."""
 
     def perform(step: Step) -> None:
         if step.kind == "mark":

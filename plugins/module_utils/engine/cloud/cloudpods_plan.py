@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Plans which PCI functions Cloudpods' host agent uses for vGPUs and does not bind to vfio-pci. The planner neither reads nor changes the host.
 
-The agent reads /etc/yunion/host.conf at its start. The agent binds every NVIDIA GPU (PF or VF) whose address is not in nvidia_vgpu_pfs to vfio-pci,
-which destroys the GPU's vGPUs. For addresses in nvidia_vgpu_pfs, the agent offers the mediated devices to VMs.
+The agent reads /etc/yunion/host.conf at startup. If the address of an NVIDIA PF or VF is not in nvidia_vgpu_pfs, the agent binds the PF or VF to
+vfio-pci, which destroys the GPU's vGPUs. For addresses in nvidia_vgpu_pfs, the agent offers mediated devices to VMs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from . import yaml_key
 
 PATH = "/etc/yunion/host.conf"
 KEY = "nvidia_vgpu_pfs"
-# The mark is written before host.conf is changed, and removed after the agent's next restart.
+# A marker file that is written before host.conf is changed, and removed after the agent's next restart.
 MARK = STATE + "/cloudpods-restart-due"
 # Matches the addresses that the agent accepts. The agent adds the PCI domain 0000 to the captured part.
 _SHORT = re.compile(r"^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])\Z")
@@ -34,8 +34,8 @@ _SHORT = re.compile(r"^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])\Z")
 class Request:
     """The user's request.
 
-    If *present* is false, the key is removed. *gpus* lists selectors of GPUs. If *require_vgpus* is true, the plan is refused while vGPUs are
-    missing. *restarted* is true if the agent was restarted, which ends a pending restart.
+    If *present* is false, the key is removed. *gpus* lists GPU selectors. If *require_vgpus* is true, the plan is refused while vGPUs are missing.
+    *restarted* is true if the agent was restarted, which ends a pending restart.
     """
 
     present: bool = True
@@ -47,10 +47,11 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class State:
-    """The input of the planner from the host.
+    """The planner's input from the host.
 
-    *path* contains no links. *text* is the file's text, or None if the file does not exist. *stored* maps addresses to the layouts of GPUs. *marked*
-    is true if a restart of the agent is pending. *errors* result from reading the file, and *layout_errors* from reading the layouts.
+    *path* is the configuration file's path without links. *text* is the file's text, or None if the file does not exist. *stored* maps GPU addresses
+    to stored layouts. *marked* is true if an agent restart is pending. *errors* contains errors from reading the file, and *layout_errors* contains
+    errors from reading the layouts.
     """
 
     inventory: Inventory
@@ -64,10 +65,10 @@ class State:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The file and its new content.
+    """The configuration file and its new content.
 
-    *edit* is None if the file needs no change. *addresses* is the value of the key, and *gpus* lists the GPUs of these addresses. *restart* is true
-    if a restart of the agent is pending.
+    *edit* is None if the file needs no change. *addresses* is the key's value, and *gpus* lists the GPUs with these addresses. *restart* is true if
+    an agent restart is pending.
     """
 
     path: str
@@ -79,13 +80,13 @@ class Target:
 
 
 def short(address: str) -> str | None:
-    """Returns an address in Cloudpods' notation, or None if this notation cannot represent the address."""
+    """Returns a PCI address in Cloudpods' notation, or None if Cloudpods' notation cannot represent the address."""
     found = _SHORT.match(address)
     return found.group(1) if found else None
 
 
 def functions(gpu: Gpu) -> list[str]:
-    """Returns the addresses of a GPU: the PF, then its VFs by number."""
+    """Returns the address of a GPU's PF, followed by its VF addresses in numerical order."""
     return [gpu.address] + [vf.address for vf in gpu.vfs]
 
 
@@ -94,9 +95,9 @@ def _has_vgpus(gpu: Gpu) -> bool:
 
 
 def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list[Refusal]]:
-    """Returns (gpus, errors) for the selectors.
+    """Returns the selected GPUs, and errors in the selectors.
 
-    The selector "all" omits GPUs that have neither VFs nor vGPU types, because such GPUs may be passed through to VMs.
+    The "all" selector omits GPUs without VFs and vGPU types, because such GPUs may be passed through to VMs.
     """
     addresses: set[str] = set()
     errors: list[Refusal] = []
@@ -114,7 +115,7 @@ def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list
 
 
 def _unfit(gpu: Gpu) -> Iterator[Refusal]:
-    """Yields the reasons for which Cloudpods cannot use this GPU's vGPUs."""
+    """Yields the reasons why Cloudpods cannot use the GPU's vGPUs."""
     if not gpu.uuids:
         yield Refusal(
             "its vGPUs are VFs of the vendor-specific VFIO framework, and Cloudpods' agent only supports mediated devices",
@@ -136,9 +137,9 @@ def _unfit(gpu: Gpu) -> Iterator[Refusal]:
 
 
 def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refusal]:
-    """Returns the errors for vGPUs that must exist before the agent scans for them, but are missing.
+    """Returns the errors for missing vGPUs, which must exist before the agent scans for vGPUs.
 
-    *stored* maps addresses to the layouts of GPUs.
+    *stored* maps GPU addresses to stored layouts.
     """
     errors = []
     for gpu in gpus:
@@ -160,7 +161,7 @@ def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refus
 
 
 def _exposed(found: Inventory, removed: set[str]) -> Iterator[Refusal]:
-    """Yields the errors for GPUs whose vGPUs are in use and which the new file would no longer protect."""
+    """Yields an error for each GPU with vGPUs in use that the new configuration file would no longer protect."""
     for gpu in found.gpus:
         holders = {str(holder): holder for vgpu in gpu.vgpus for holder in vgpu.holders}
         if holders and removed.intersection(map(short, functions(gpu))):
@@ -170,7 +171,7 @@ def _exposed(found: Inventory, removed: set[str]) -> Iterator[Refusal]:
 
 
 def _edit(state: State, desired: list[str] | None) -> tuple[yaml_key.Edit | None, list[str], list[Refusal]]:
-    """Returns (the Edit or None, the addresses in the file now, errors).
+    """Returns the Edit or None, the addresses that the file currently contains, and errors.
 
     *desired* is None if the key must be removed, and empty if the addresses are unknown.
     """

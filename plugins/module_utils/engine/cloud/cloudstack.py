@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lists the vGPUs that Apache CloudStack discovers on a host.
 
-For each profile of each GPU model, the list contains the addresses of the vGPUs in CloudStack's notation, which has no PCI domain. CloudStack uses
-only existing vGPUs. Mediated devices are identified by UUID, and VFs of the vendor-specific VFIO framework by address.
+For each vGPU profile of a GPU model, the list contains vGPU addresses in CloudStack's notation, which omits the PCI domain. CloudStack uses only
+existing vGPUs. Mediated devices are identified by UUID, and VFs in the vendor-specific VFIO framework by address.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from .offered import Offered
 
 
 def in_reach(address: str) -> bool:
-    """Returns whether CloudStack and OpenNebula can represent an address. Both clouds always use PCI domain 0000."""
+    """Returns whether CloudStack and OpenNebula, which always use PCI domain 0000, can represent an address."""
     return address.partition(":")[0] == "0000"
 
 
 def short_address(address: str) -> str:
-    """Returns an address in the notation of lspci, such as e8:00.4."""
+    """Returns an address in lspci notation, such as e8:00.4."""
     return address.partition(":")[2]
 
 
 def render(offered: Sequence[Offered]) -> list[dict[str, Any]]:
-    """Returns the values for a module's result.
+    """Returns a list of dictionaries for a module result.
 
-    All vGPUs of a GPU without SR-IOV have the GPU's address, which is listed once for each vGPU.
+    All vGPUs on a GPU without SR-IOV have the GPU's address, which is listed once for each vGPU.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for one in offered:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads a configuration file of another program without changing its line ends, and replaces the file atomically. Links to the file are kept."""
+"""Reads another program's configuration file with its original line endings, and replaces the file atomically. Links to the file are preserved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..system import files
 
 
 def read(root: str, path: str) -> str | None:
-    """Returns the file's text with its original line ends, or None if the file does not exist. *path* must not contain links."""
+    """Returns the file's text with its original line endings, or None if the file does not exist. *path* must not contain links."""
     try:
         if not stat.S_ISREG(os.stat(root + path).st_mode):
             raise error("this is not a regular file", path, "a file", "Replace it with a regular file, then run again.", "no_file")
@@ -31,7 +31,7 @@ def read(root: str, path: str) -> str | None:
 
 
 def replace(root: str, path: str, old: str | None, new: str) -> None:
-    """Writes the new text if the file still has the old text, and verifies the result."""
+    """Writes the new text if the file still contains the old text, and verifies the written file."""
     if read(root, path) != old:
         raise error(
             "another program changed the file at this moment", path, remedy="Nothing was written to the file. Run again.", code="changed_meanwhile")

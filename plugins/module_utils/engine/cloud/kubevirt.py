@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generates the permittedHostDevices of KubeVirt's custom resource.
+"""Generates the permittedHostDevices setting for KubeVirt's custom resource.
 
-KubeVirt selects mediated devices by the full name of their type, and VFs by vendor and product. KubeVirt cannot distinguish the VFs of a GPU model.
+KubeVirt selects mediated devices by full type name, and VFs by vendor and product. KubeVirt cannot distinguish VFs of the same GPU model.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any, Sequence
 from ..base.errors import Refusal
 from .offered import Offered, Rendered
 
-# A device plugin listens at DIRECTORY/kubevirt-NAME.sock, and a socket's path has at most 107 bytes. For a mediated device, NAME is the resource's
-# name without its prefix. For a PCI device, NAME includes the prefix, with a hyphen instead of the slash.
+# A device plugin listens at DIRECTORY/kubevirt-NAME.sock, and a socket path has at most 107 bytes.
+# For a mediated device, NAME is the resource name without its prefix. For a PCI device, NAME includes the prefix, with a hyphen instead of the slash.
 _MOST = 107 - len("/var/lib/kubelet/device-plugins/kubevirt-.sock")
 
 
 def resource_name(prefix: str, name: str) -> str:
-    """Returns a resource's name in the form that Kubernetes allows, such as <prefix>/NVIDIA_A40-24Q."""
+    """Returns a resource name that Kubernetes accepts, such as <prefix>/NVIDIA_A40-24Q."""
     return "%s/%s" % (prefix, re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")[:_MOST].rstrip("_.-"))
 
 
 def too_long(data: dict[str, list[dict[str, Any]]]) -> list[Refusal]:
-    """Returns the errors for resource names that are too long for KubeVirt's device plugin. *data* has the form of Rendered.data.
+    """Returns the errors for resource names that are too long for KubeVirt's device plugin. *data* has the same format as Rendered.data.
 
     The limits of other device plugins are unknown.
     """
@@ -40,7 +40,7 @@ def too_long(data: dict[str, list[dict[str, Any]]]) -> list[Refusal]:
 
 
 def render(offered: Sequence[Offered], prefix: str, external: bool) -> Rendered:
-    """Returns the settings of KubeVirt for vGPUs. *prefix* is the prefix of the resources' names.
+    """Returns KubeVirt's vGPU settings. *prefix* is the prefix for resource names.
 
     *external* is true if a device plugin other than KubeVirt's own allocates the resources.
     """
@@ -68,7 +68,7 @@ def render(offered: Sequence[Offered], prefix: str, external: bool) -> Rendered:
 
 
 def _patch(data: dict[str, list[dict[str, Any]]]) -> str:
-    """Returns a patch of the KubeVirt custom resource in YAML. The patch is empty without devices."""
+    """Returns a YAML patch for the KubeVirt custom resource. The patch is empty without devices."""
     if not any(data.values()):
         return ""
     lines = ["spec:", "  configuration:", "    permittedHostDevices:"]

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generates settings of OpenStack's nova-compute: the sections [devices], [mdev_<type>] and [pci] of nova.conf.
+"""Generates settings for OpenStack's nova-compute: the [devices], [mdev_<type>], and [pci] sections of nova.conf.
 
-The section [pci] gets a device_spec for each VF that is a vGPU. nova identifies a type by the name of its directory in sysfs, and uses existing free
-mediated devices of the type before it creates a new one. Each type is therefore configured with the addresses of its vGPUs. For VFs, max_instances is
-the number of vGPUs, so that nova creates no vGPU beyond the layout. On a GPU without SR-IOV, that number would make nova ignore the GPU, so
-max_instances is omitted.
+The [pci] section contains a device_spec for each VF that is a vGPU. nova identifies a vGPU type by the name of its sysfs directory, and uses existing
+free mediated devices of that type before creating new ones. Each type is therefore configured with the addresses of its vGPUs. For VFs, max_instances
+is the number of vGPUs, which prevents nova from creating vGPUs beyond the layout. For a GPU without SR-IOV, max_instances is omitted, because nova
+would otherwise ignore the GPU.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .offered import Offered, Rendered
 
 
 def resource_class(short: str) -> str:
-    """Returns the custom resource class in OpenStack Placement for a type, such as CUSTOM_A40_24Q."""
+    """Returns a vGPU type's custom resource class in OpenStack Placement, such as CUSTOM_A40_24Q."""
     return "CUSTOM_" + re.sub(r"[^A-Z0-9_]", "_", short.upper())
 
 
 def _spelled(offered: Sequence[Offered]) -> list[Offered]:
-    """Returns the vGPUs whose addresses nova accepts. PCI domains must have four digits, or nova-compute fails."""
+    """Returns the vGPUs whose addresses nova accepts. nova-compute fails if a PCI domain does not have four digits."""
     return [one for one in offered if one.gpu.address.index(":") == 4]
 
 
 def contradictions(offered: Sequence[Offered], with_classes: bool) -> list[Refusal]:
-    """Returns the errors for a request that nova cannot express.
+    """Returns the errors for a request that nova.conf cannot represent.
 
     nova-compute does not start if VFs of one GPU have two resource classes.
     """
@@ -47,9 +47,9 @@ def contradictions(offered: Sequence[Offered], with_classes: bool) -> list[Refus
 
 
 def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
-    """Returns the settings of nova-compute for vGPUs.
+    """Returns nova-compute's vGPU settings.
 
-    *with_classes* is true if each type gets a separate resource class, by which flavors distinguish types.
+    If *with_classes* is true, each vGPU type gets a separate resource class, by which flavors distinguish types.
     """
     types: dict[str, dict[str, Any]] = {}
     specs = []
@@ -68,7 +68,7 @@ def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
         if one.vgpu.parent == one.gpu.address:
             unlimited.add(one.mdev_type)
     for kind in sorted(unlimited):
-        # nova adds the number of vGPUs that the GPU could still create to the existing ones. If the sum exceeds max_instances, nova offers none.
+        # nova adds the number of existing vGPUs and the number that the GPU can still create. If the sum exceeds max_instances, nova offers no vGPUs.
         types[kind]["max_instances"] = None
     mdevs = list(types.values())
     shared = _shared(mdevs)
@@ -77,7 +77,7 @@ def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
 
 
 def _text(mdevs: Sequence[dict[str, Any]], specs: Sequence[dict[str, Any]]) -> str:
-    """Returns the sections of nova.conf, or an empty text without vGPUs."""
+    """Returns the nova.conf sections, or an empty string without vGPUs."""
     blocks = []
     if mdevs:
         blocks.append(["[devices]", "enabled_mdev_types = " + ", ".join(one["type"] for one in mdevs)])

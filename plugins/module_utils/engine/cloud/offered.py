@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the vGPUs of a host, with the names by which clouds identify types and devices."""
+"""Reads a host's vGPUs with the names that cloud platforms use for types and devices."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..system.context import Context
 
 @dataclass(eq=False, repr=False)
 class Offered:
-    """One vGPU with the names of its type. *type_name* is the full name, such as NVIDIA A40-24Q.
+    """A vGPU with its type names. *type_name* is the full type name, such as NVIDIA A40-24Q.
 
-    *mdev_type* is the type's name for the kernel, libvirt and mdevctl, such as nvidia-558, or None without mediated devices.
+    *mdev_type* is the type name in the kernel, libvirt, and mdevctl, such as nvidia-558, or None without mediated devices.
     """
 
     gpu: Gpu
@@ -27,15 +27,16 @@ class Offered:
 
     @property
     def short(self) -> str:
-        """The last word of the type's full name, such as A40-24Q."""
+        """The last word of the full type name, such as A40-24Q."""
         return vgpu_types.short_name(self.type_name)
 
 
 @dataclass(eq=False, repr=False)
 class Rendered:
-    """The settings for a cloud.
+    """The generated settings for a cloud platform.
 
-    *data* is for a module's result. *text* is for a file, and is empty without vGPUs. *warnings* describes the limits of the settings.
+    *data* is the settings as data for a module result. *text* is the content of a file, and is empty without vGPUs. *warnings* describes the limits
+    of the settings.
     """
 
     data: dict[str, list[dict[str, Any]]]
@@ -44,7 +45,7 @@ class Rendered:
 
 
 def read(ctx: Context, gpus: Sequence[Gpu]) -> list[Offered]:
-    """Returns the vGPUs of these GPUs, in the order of GPUs and VFs. The types of *gpus* must have been read."""
+    """Returns the vGPUs of the given GPUs, in the order of GPUs and VFs. The vGPU types of *gpus* must already be read."""
     found = []
     for gpu in gpus:
         names = {one.id: one.name for one in gpu.types}

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generates pci.conf for OpenNebula's probe, with the VFs of a host on which OpenNebula may create vGPUs.
+"""Generates pci.conf for OpenNebula's probe, which lists the VFs on which OpenNebula may create vGPUs.
 
-OpenNebula creates a vGPU when its VM starts, so OpenNebula cannot use a VF that already has a vGPU. PFs often have the same device id as their VFs,
-and the probe would offer these PFs as whole GPUs. The addresses of the VFs are listed to prevent this.
+OpenNebula creates a vGPU when a VM starts, so OpenNebula cannot use VFs that already have a vGPU. VFs are listed by address, because PFs often have
+the same device ID as their VFs, and the probe would then offer PFs as whole GPUs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .cloudstack import in_reach, short_address
 
 
 def render(gpus: Sequence[Gpu]) -> str:
-    """Returns the text of pci.conf, or an empty text without a free VF. The VFs and vGPUs of *gpus* must have been read."""
+    """Returns the text of pci.conf, or an empty string without free VFs. The VFs and vGPUs of *gpus* must already be read."""
     filters: list[str] = []
     lines: list[str] = []
     for gpu in gpus:

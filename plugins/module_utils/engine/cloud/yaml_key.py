@@ -3,10 +3,9 @@
 """Sets or removes one top-level key of a YAML file by editing its lines. The value of the key is a list of strings.
 
 The text is parsed before and after the edit. The edit is refused unless the key gets the desired value and all other keys keep their values. PyYAML
-composes nodes and constructs no objects. Messages show line numbers instead of the file's content, which may contain passwords.
+only composes nodes and never constructs objects. Messages contain line numbers instead of file content, which may include passwords.
 
-Keys that differ only in hyphens and underscores are the same key. Cloudpods' reader replaces underscores with hyphens, and uses either of two such
-keys.
+Keys that differ only in hyphens and underscores are treated as the same key, because Cloudpods replaces underscores with hyphens and uses either key.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ except ImportError:
     yaml = None
 
 _BOM = "\ufeff"
-_BREAKS = "\r\n\x85\u2028\u2029"  # the line breaks of YAML, which are fewer than those of str.splitlines()
+_BREAKS = "\r\n\x85\u2028\u2029"  # YAML has fewer line break characters than str.splitlines()
 _EMPTY = re.compile(r"[ \t%s]*(#|$)" % _BREAKS)
-_COMMENT = re.compile(r"""(?:[^"']|"[^"]*"|'[^']*')*?([ \t]+#.*)$""")  # matches a comment after a value, which may contain quotes
+_COMMENT = re.compile(r"""(?:[^"']|"[^"]*"|'[^']*')*?([ \t]+#.*)$""")  # matches a comment after a value; quoted values may contain #
 _TAG = "tag:yaml.org,2002:"
 _NO_ANCHOR = "an alias of an anchor that does not exist"
 _ADVICE = "Nothing was written. Fix the file, then run again."
@@ -34,7 +33,7 @@ _ADVICE = "Nothing was written. Fix the file, then run again."
 
 @dataclass(eq=False, repr=False)
 class Edit:
-    """An edit of the file. *text* is the new text of the whole file.
+    """An edit of a YAML file. *text* is the new text of the whole file.
 
     *before* and *after* are the lines of the key, the only lines that a diff may show.
     """
@@ -46,10 +45,10 @@ class Edit:
 
 @dataclass(eq=False, repr=False)
 class _Content:
-    """A parsed file.
+    """A parsed YAML file.
 
-    *line*, *column* and *key* are the position (from 0) and the spelling of the key. *value* contains the key's strings, is empty for a value of
-    another kind, and is None if the key is missing. *others* contains all other keys in canonical form.
+    *line* and *column* are the zero-based position of the key, and *key* is its spelling in the file. *value* contains the key's strings, is empty
+    for a value of another type, and is None if the key is missing. *others* contains all other keys in canonical form.
     """
 
     line: int = 0
@@ -60,7 +59,7 @@ class _Content:
 
 
 def current(text: str, name: str, device: str) -> list[str]:
-    """Returns the key's strings, or an empty list if the key is missing or has another kind of value.
+    """Returns the key's strings, or an empty list if the key is missing or its value has another type.
 
     Raises EngineError if the text cannot be parsed.
     """
@@ -80,7 +79,7 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
     ending = (re.findall("\r\n|[%s]" % _BREAKS, text) or ["\n"])[0]
     is_open = bool(lines) and lines[-1][-1] not in _BREAKS
     if is_open:
-        lines[-1] += ending  # this line break is removed again after the edit
+        lines[-1] += ending  # a line break that is removed after the edit
     if now.value is None:
         first = last = next((number for number, line in enumerate(lines) if re.match(r"\.\.\.\s", line)), len(lines))
         head = " " * now.column + name + ":"
@@ -96,7 +95,7 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
         within = re.compile(r" {%d}( |-\s)" % now.column)
         while last < len(lines) and (_EMPTY.match(lines[last]) or within.match(lines[last])):
             last += 1
-        while _EMPTY.match(lines[last - 1]):  # comments and empty lines after the value do not belong to the value
+        while _EMPTY.match(lines[last - 1]):  # comments and empty lines after the value are not part of the value
             last -= 1
     old = [line.rstrip(_BREAKS) for line in lines[first:last]] or [head]
     new = _changed(old, head, desired, bool(now.value)) if desired else []
@@ -110,23 +109,23 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
 
 
 def _changed(old: list[str], head: str, desired: list[str], had_items: bool) -> list[str]:
-    """Returns the key's lines with another value. *head* is the first line up to the colon.
+    """Returns the key's lines with the desired value. *head* is the first line up to the colon.
 
     Comments before and after the value are kept.
     """
     found = _COMMENT.match(old[-1])
     comment = found.group(1) if found else ""
-    texts = ['"%s"' % one for one in desired]  # YAML 1.1 reads some unquoted addresses as numbers in base 60
+    texts = ['"%s"' % one for one in desired]  # YAML 1.1 interprets some unquoted addresses as base-60 numbers
     if not _EMPTY.match(old[0], len(head)) and (len(old) > 1 or had_items):  # the value begins on the key's line
         return [head + " [%s]" % ", ".join(texts) + comment]
-    start = next((number for number in range(1, len(old)) if not _EMPTY.match(old[number])), 0)  # the index of the first item's line, or 0 if none
+    start = next((number for number in range(1, len(old)) if not _EMPTY.match(old[number])), 0)  # the index of the first item's line, or 0 without items
     indent = old[start][: len(old[start]) - len(old[start].lstrip(" "))]
     items = [indent + "- " + one for one in texts]
     return old[:start] + items[:-1] + [items[-1] + comment] if start else [head + comment] + items
 
 
 def _verify(changed: str, name: str, desired: list[str] | None, others: str, device: str) -> None:
-    """Raises EngineError unless the changed text has the desired value and all other keys keep their values."""
+    """Raises EngineError unless the changed text contains the desired value and all other keys are unchanged."""
     try:
         after = _read(changed, name, device)
         if (after.value, after.others) == (desired, others):
@@ -143,7 +142,7 @@ def _verify(changed: str, name: str, desired: list[str] | None, others: str, dev
 
 
 def _read(text: str, name: str, device: str) -> _Content:
-    """Returns the _Content of a text. Raises EngineError for invalid YAML, and for YAML that cannot be edited by lines."""
+    """Returns the parsed content of a text. Raises EngineError for invalid YAML and for YAML that cannot be edited line by line."""
     if yaml is None:
         raise error(
             "Python's YAML library (PyYAML) is missing for %s" % (sys.executable or "Python"), expected="PyYAML, which finds the key in the file",
@@ -157,7 +156,7 @@ def _read(text: str, name: str, device: str) -> _Content:
         lines = (text[: exc.position] + "?").splitlines()
         problem = "a character that YAML does not allow (#x%04x)" % ord(text[exc.position])
         line, column = len(lines), len(lines[-1])
-    except yaml.MarkedYAMLError as exc:  # the text of the exception is not shown, because it contains lines of the file
+    except yaml.MarkedYAMLError as exc:  # the exception text is omitted, because it contains lines from the file
         at = exc.problem_mark or exc.context_mark
         line, column = (at.line + 1, at.column + 1) if at else (1, 1)
         if "single document" in (exc.context or ""):
@@ -174,7 +173,7 @@ def _read(text: str, name: str, device: str) -> _Content:
 
 
 def _content(root: Any, name: str, device: str) -> _Content:
-    """Returns the _Content of a document's root node. The settings must be a block mapping, and an empty file is an empty mapping."""
+    """Returns the parsed content of a document's root node, which must be a block mapping. An empty file counts as an empty mapping."""
     if root is None or root.start_mark.index == root.end_mark.index:
         return _Content()
     if not isinstance(root, yaml.MappingNode) or root.flow_style:
