@@ -118,7 +118,7 @@ def _changed(old: list[str], head: str, desired: list[str], had_items: bool) -> 
     texts = ['"%s"' % one for one in desired]  # YAML 1.1 interprets some unquoted addresses as base-60 numbers
     if not _EMPTY.match(old[0], len(head)) and (len(old) > 1 or had_items):  # the value begins on the key's line
         return [head + " [%s]" % ", ".join(texts) + comment]
-    start = next((number for number in range(1, len(old)) if not _EMPTY.match(old[number])), 0)  # the index of the first item's line, or 0 without items
+    start = next((number for number in range(1, len(old)) if not _EMPTY.match(old[number])), 0)  # the line index of the first item, or 0
     indent = old[start][: len(old[start]) - len(old[start].lstrip(" "))]
     items = [indent + "- " + one for one in texts]
     return old[:start] + items[:-1] + [items[-1] + comment] if start else [head + comment] + items

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the files that the plan of a driver depends on, runs NVIDIA's installer or uninstaller, and verifies the result."""
+"""Reads the files that a driver plan depends on, runs NVIDIA's installer or uninstaller, and verifies the result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNINSTALL_LOG = "/var/log/nvidia-uninstall.log"
 
 
 def read(ctx: Context, state: host.HostState, request: Request) -> Files:
-    """Reads the driver's package, the free disk space, the signing key of a request, and the state that the installer will find."""
+    """Reads the planner's input: the driver package, free disk space, the signing key, and the machine's state."""
     directory = os.path.abspath(request.tmpdir or "/tmp")
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
@@ -66,7 +66,7 @@ def _machine(ctx: Context, driver: host.Driver) -> installer.Machine:
 
 
 def _owner(ctx: Context, path: str) -> str:
-    """Returns the name of the package that owns a file, or an empty string if dpkg and rpm report no owner."""
+    """Returns the name of the package that owns a file, or an empty string if neither dpkg nor rpm reports an owner."""
     answer = ctx.command(["dpkg-query", "--search", path], 30)
     if answer.rc == 0:
         return answer.out.split(":")[0].split(",")[0].strip()
@@ -78,7 +78,7 @@ def _key_file(path: str, with_content: bool) -> signing.KeyFile:
     """Returns the state of a signing key or certificate.
 
     Args:
-        with_content: Whether to read the file for its fingerprint, which is only relevant for a certificate with Secure Boot.
+        with_content: Whether to read the file for its fingerprint, which is required only for certificates with Secure Boot.
     """
     is_file = os.path.isfile(path)
     shared = is_file and bool(os.stat(path).st_mode & (stat.S_IRWXG | stat.S_IRWXO))
@@ -94,19 +94,19 @@ def _content(path: str) -> bytes:
 def arguments(request: Request, version: str, module_type: str | None) -> list[str]:
     """Returns the arguments of NVIDIA's installer."""
     knows, key, certificate = installer.Run(version, request.load).knows, request.signing_key, request.signing_certificate
-    reboots = not request.load  # the reboot unloads nouveau and the loaded driver, and ends X servers
+    reboots = not request.load  # the reboot unloads nouveau and the loaded driver, and stops X servers
     options = (
         (True, ["--silent", "--dkms" if request.dkms else "--no-dkms"]),
         (request.disable_nouveau, ["--disable-nouveau"]),
         (reboots and request.disable_nouveau and knows(installer.REBUILD), [installer.REBUILD]),
-        # --no-nouveau-check keeps --disable-nouveau from writing its files, so only one of the two options is passed.
+        # --no-nouveau-check prevents --disable-nouveau from writing its files, so only one of these options is passed.
         (reboots and not request.disable_nouveau, ["--no-nouveau-check"]),
         (reboots, [installer.NO_X_CHECK]),
         (reboots and knows(installer.RUNNING), [installer.RUNNING]),
         (reboots and knows(installer.SKIP_LOAD), [installer.SKIP_LOAD]),
         (module_type and knows(installer.MODULE_TYPE), ["%s=%s" % (installer.MODULE_TYPE, module_type)]),
         (request.tmpdir, ["--tmpdir=%s" % request.tmpdir]),
-        # Every local user can read the arguments of a process, so only the paths of the key files are passed.
+        # Local users can read process arguments, so only the paths of the key files are passed.
         (key, ["--module-signing-secret-key=%s" % key, "--module-signing-public-key=%s" % certificate]),
         (True, request.extra),
     )
@@ -114,7 +114,7 @@ def arguments(request: Request, version: str, module_type: str | None) -> list[s
 
 
 def apply(ctx: Context, steps: Sequence[Step], request: Request, module_type: str | None, timeout: float) -> list[Step]:
-    """Runs NVIDIA's installer and verifies the version on disk. If a step fails, the stopped services are started again."""
+    """Runs NVIDIA's installer and verifies the version on disk. If a step fails, stopped services are started again."""
 
     def perform(step: Step) -> None:
         if step.kind == "uninstall":
@@ -134,7 +134,7 @@ def apply(ctx: Context, steps: Sequence[Step], request: Request, module_type: st
 
 
 def _take_back(ctx: Context, failed: ApplyError, timeout: float) -> None:
-    """Recovers from a failed step: loads the unloaded modules again if no installation is unfinished, and starts the services."""
+    """Recovers from a failed step: reloads the modules unless an installation is unfinished, and starts the stopped services."""
     modules = [name for step in [*failed.done, failed.not_done[0]] if step.kind in ("unload", "install") for name in step.args["modules"]]
     gone = [name for name in dict.fromkeys(reversed(modules)) if not ctx.sysfs.exists("/sys/module/" + name)]
     if gone and not host.read_driver(ctx).unfinished:
@@ -147,10 +147,10 @@ def _take_back(ctx: Context, failed: ApplyError, timeout: float) -> None:
 
 
 def _make_way(ctx: Context, step: Step, timeout: float) -> None:
-    """Performs a step that removes a vGPU, unloads modules, or stops or starts services, before or after NVIDIA's installer runs."""
+    """Performs a step before or after the installer run: removes a vGPU, unloads modules, or stops or starts services."""
     if step.kind == "remove":
         framework, key = frameworks.at(ctx, step.args["parent"]), str(step.device)
-        holders = framework.holders(OpenFiles(ctx.sysfs), key)  # a process may have opened the vGPU since the plan was made
+        holders = framework.holders(OpenFiles(ctx.sysfs), key)  # a process may have opened the vGPU after planning
         if holders:
             raise EngineError(refusals.in_use(key, holders, "removing it"))
         framework.remove(key, timeout)
@@ -161,7 +161,7 @@ def _make_way(ctx: Context, step: Step, timeout: float) -> None:
         if any(ctx.sysfs.exists("/sys/module/" + name) for name in step.args["modules"]):
             raise EngineError(installer.still_loaded(step.args["run"], OpenFiles(ctx.sysfs).natives(), answer.tail()))
     else:
-        # The new driver may have other services than the previous driver, so services that do not exist are not started.
+        # The new driver may provide other services than the previous driver, so only existing services are started.
         known = systemd.read(ctx, units=daemons.UNITS)
         names = [name for name in step.args["services"] if known.get(name, {}).get("load") != "not-found"]
         answer = ctx.command(["systemctl", "start", *names], timeout)
@@ -195,7 +195,7 @@ def _install(ctx: Context, request: Request, step: Step, module_type: str | None
 
 
 def _left(ctx: Context, was: str | None) -> str:
-    """Returns a sentence about the state of the previous driver after a failed installation, or an empty string without a previous driver."""
+    """Returns a sentence about the previous driver's state after a failed installation, or an empty string without a previous driver."""
     if not was:
         return ""
     state = "undamaged" if host.read_driver(ctx).on_disk == was else "damaged: the installer changed its files"
@@ -203,7 +203,7 @@ def _left(ctx: Context, was: str | None) -> str:
 
 
 def _uninstall(ctx: Context, timeout: float) -> None:
-    install_mark.begin(ctx.root, install_mark.DRIVER)  # the leftovers of a killed uninstaller resemble a driver
+    install_mark.begin(ctx.root, install_mark.DRIVER)  # files that a killed uninstaller leaves behind resemble a driver
     answer = ctx.command([host.UNINSTALL, "--silent"], timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
@@ -214,7 +214,7 @@ def _uninstall(ctx: Context, timeout: float) -> None:
 
 
 def _purge(ctx: Context, step: Step, timeout: float) -> None:
-    """Removes the packages of a driver with the package manager, and verifies that they are removed."""
+    """Removes driver packages with the package manager, and verifies the removal."""
     command, module = step.args["command"], modinfo.module(ctx)
     removal_mark.begin(ctx.root, command)
     answer = packages.remove(ctx, command, timeout)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the driver's package in NVIDIA's vGPU software package (the bundle), and extracts the driver's package safely.
+"""Finds and safely extracts the driver package from NVIDIA's vGPU software package (the bundle).
 
 File names vary between NVIDIA's releases, so driver packages are found by patterns instead of full names.
 """
@@ -25,7 +25,7 @@ from ..base.errors import EngineError, Refusal, error, looks_signed, shown, show
 from ..read.platform import Distribution
 from .plan import version_in
 
-# For damaged archives and unsupported compression, zipfile raises BadZipFile or one of the exceptions of the modules that it uses.
+# For damaged archives and unsupported compression methods, zipfile raises BadZipFile or an exception from an underlying module.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, LookupError, RuntimeError, OverflowError)
 MARGIN = 64 << 20  # bytes that must remain free after a download or extraction
 
@@ -39,12 +39,12 @@ _PATTERNS = {
 }
 AUTO = "auto"
 FORMATS = ("run", "deb", "rpm")
-# The distribution family that can install each package format. NVIDIA's .run packages work on all families.
+# The distribution family that can install each package format. NVIDIA's .run packages work on all distribution families.
 FAMILIES = {"deb": "debian", "rpm": "redhat"}
 VARIABLES = {"host": "vgpu_driver", "guest": "vgpu_guest_driver"}
 _MOST = 12  # the maximum number of file names in a message
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*$")
-# A driver package is already compressed, and zip compresses it little further. A compression ratio above ten indicates a zip bomb.
+# Driver packages are already compressed, so a zip compression ratio above ten indicates a zip bomb.
 _RATIO = 10
 _SMALL = 64 << 20
 
@@ -54,8 +54,8 @@ class Package:
     """A driver package, either in a bundle or as a separate file.
 
     Attributes:
-        member: The name of the package's entry in the zip, or None for a package that is not in a zip.
-        crc: The CRC-32 of the package, from the zip.
+        member: The name of the package's zip entry, or None if the package is a separate file.
+        crc: The package's CRC-32 from the zip.
         wrong: The reason why the package must not be extracted, or None.
     """
 
@@ -101,23 +101,23 @@ def sha256(path: str) -> str:
 
 
 def check_form(path: str, checksum: str) -> str:
-    """Returns the digits of a checksum that has the form sha256:<digits>. Raises EngineError for any other form."""
+    """Returns the digits of a checksum in the form sha256:<digits>. Raises EngineError for any other form."""
     checksum = checksum.strip()
     if not re.match(r"sha256:[0-9a-fA-F]{64}$", checksum):
-        # A user may have set the checksum to a link: to a list of checksums, or to the bundle itself.
+        # A user may have set the checksum to a link to a checksum list or to the bundle itself.
         found = shown_link(checksum) if looks_signed(checksum) else shown(checksum, 100)
         raise error("%s is not a checksum" % found, path, "sha256: and 64 hexadecimal digits", code="bad_checksum")
     return checksum.partition(":")[2].lower()
 
 
 def wrong_checksum(path: str, found: str, expected: str) -> EngineError:
-    """Returns the error for a file that does not have the expected checksum."""
+    """Returns the error for a file with an unexpected checksum."""
     remedy = "The file is damaged or not the expected one: download it again from NVIDIA's portal."
     return error("its checksum is sha256:%s" % found, path, "sha256:%s" % expected, remedy, "wrong_checksum")
 
 
 def check(path: str, checksum: str | None) -> None:
-    """Raises EngineError unless the file exists and has the given checksum, which has the form sha256:<digits>."""
+    """Raises EngineError unless the file exists and has the given checksum, in the form sha256:<digits>."""
     if not os.path.isfile(path):
         raise error("the vGPU software package does not exist", path, "NVIDIA's zip, or a package from it", code="bundle_missing")
     if checksum:
@@ -127,7 +127,7 @@ def check(path: str, checksum: str | None) -> None:
 
 
 def read(src: str, dest: str, kind: str) -> Contents:
-    """Returns the packages of one kind of driver (host or guest). Raises EngineError if src is neither a bundle nor such a package.
+    """Returns the packages for one kind of driver (host or guest). Raises EngineError if src is neither a bundle nor a driver package.
 
     Args:
         dest: The directory to which a package can be extracted later.
@@ -157,9 +157,9 @@ def read(src: str, dest: str, kind: str) -> Contents:
 
 
 def choose(contents: Contents, form: str, distribution: Distribution) -> Package:
-    """Returns the only package that has the given format. Raises EngineError if the bundle has no such package, or several.
+    """Returns the package in the given format. Raises EngineError unless the bundle contains exactly one package in this format.
 
-    The format auto selects the first format in the bundle that the distribution can install.
+    The auto format selects the first format in the bundle that the distribution can install.
     """
     kind, held = contents.kind, [one for one in FORMATS if any(package.form == one for package in contents.packages)]
     suitable = [one for one in held if FAMILIES.get(one, distribution.family) == distribution.family]
@@ -182,7 +182,7 @@ def choose(contents: Contents, form: str, distribution: Distribution) -> Package
 
 
 def _wrong_member(src: str, info: zipfile.ZipInfo, name: str) -> Refusal | None:
-    """Returns the reason not to extract a zip entry (NVIDIA's own zips have no such entry), or None."""
+    """Returns the reason not to extract a zip entry, or None. NVIDIA's own zip files contain only extractable entries."""
     wrong, code = None, "unsafe_zip"
     if not _NAME.match(name):
         wrong = "the name of a package has characters that file names can't have"
@@ -201,7 +201,7 @@ def _wrong_member(src: str, info: zipfile.ZipInfo, name: str) -> Refusal | None:
 
 
 def extracted(package: Package) -> bool:
-    """Returns whether the complete package was extracted already, according to its size and CRC-32 in the zip."""
+    """Returns whether the complete package is already extracted, based on its size and CRC-32 in the zip."""
     if package.member is None:
         return True
     if not os.path.isfile(package.path) or os.path.islink(package.path) or os.path.getsize(package.path) != package.size:

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Known incompatibilities of NVIDIA's drivers with kernels, GPUs and editions of NVIDIA's software, with a source for each.
+"""Lists known incompatibilities between NVIDIA's drivers and kernels, GPUs, and vGPU software editions, with their sources.
 
-The table only causes warnings before an installation, and never a refusal. The state of the machine has priority over the table: a kernel that has
-the driver's module is compatible, and a GPU that offers vGPU types is supported. Users can add rows (vgpu_driver_compatibility) that have the same
-form. These rows come first, and can correct the table.
+The compatibility table only causes warnings before an installation, never refusals. The machine's state has priority over the table: a kernel that
+has the driver module is compatible, and a GPU that offers vGPU types is supported. Users can add rows in the same format (vgpu_driver_compatibility).
+User rows have priority, and can correct the table.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ VARIABLE = "vgpu_driver_compatibility"
 
 @dataclass(eq=False, repr=False)
 class Row:
-    """A row of the compatibility table: an incompatible combination or, if works is true, a compatible one.
+    """A row of the compatibility table: an incompatible combination or, if works is true, a compatible combination.
 
     A row applies if all of its conditions apply. An empty condition always applies. A range of versions has one of the forms 535, ..535, 6.14.. and
     535..570. The upper bound of a range includes all versions that begin with it.
 
     Attributes:
         note: The consequence of the combination, as a clause for a message.
-        driver: The range of driver versions.
-        kernel: The range of kernel versions.
+        driver: The driver version range.
+        kernel: The kernel version range.
         gpus: GPU architectures, or GPU selectors as in a layout.
         edition: One of EDITIONS.
-        host_driver: The range of versions of the host driver, for a guest driver.
+        host_driver: The host driver version range, for a guest driver.
     """
 
     note: str
@@ -51,7 +51,7 @@ class Row:
 
     @property
     def conditions(self) -> set[str]:
-        """The names of the conditions that the row has besides the driver's version."""
+        """The names of the row's conditions other than the driver version."""
         return {name for name in _CONDITIONS if getattr(self, name)}
 
 
@@ -60,11 +60,11 @@ class Subject:
     """The combination to check against the compatibility table.
 
     Attributes:
-        driver: The version of the driver to install.
-        kernels: The kernels without a module of this driver version.
-        gpus: The GPUs on which this driver version does not offer vGPU types yet.
+        driver: The driver version to install.
+        kernels: The kernels without a module for the driver version.
+        gpus: The GPUs on which the driver version does not offer vGPU types yet.
         edition: One of EDITIONS, or empty if unknown.
-        host_driver: The version of the host driver, or empty if unknown.
+        host_driver: The host driver version, or empty if unknown.
     """
 
     driver: str
@@ -76,7 +76,7 @@ class Subject:
 
 _LAST_WITH_PASCAL = "https://github.com/anomixer/proxmox-vgpu-installer/issues/29"
 _KERNEL_6_8 = "https://gitlab.com/polloloco/vgpu-proxmox/-/merge_requests/9"
-# A warning shows only the first matching row for each kernel or GPU.
+# Only the first matching row for each kernel or GPU causes a warning.
 TABLE: Sequence[Row] = (
     Row(
         "releases of branch 535 before 16.8 (535.216.01) do not build on kernels 6.8 and later", "..535.183", "6.8..6.13",
@@ -139,7 +139,7 @@ def within(version: str, span: str) -> bool:
 
 
 def parse(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Parses the rows that the user set in vgpu_driver_compatibility. Raises EngineError with all invalid ranges of versions.
+    """Returns the parsed rows of vgpu_driver_compatibility. Raises EngineError with all invalid version ranges.
 
     A value of None has the same effect as a missing value.
     """
@@ -159,7 +159,7 @@ def parse(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 
 def edition(package: str, bundle: str) -> str:
-    """Returns the edition of NVIDIA's software according to the names of the package and the bundle, or an empty string if unknown."""
+    """Returns the vGPU software edition that the package and bundle names indicate, or an empty string if unknown."""
     if re.search(r"(?i)[-_]aie\b|ai[-_]enterprise", package + " " + bundle):
         return AI_ENTERPRISE
     return GRID if package.endswith("-vgpu-kvm.run") or "-GRID-" in bundle else ""

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Downloads a file from a link. Refusals are reported before the first write, and an interrupted download continues where it stopped.
+"""Downloads a file from a link. Errors are reported before the first write, and interrupted downloads are resumed.
 
-The link is a secret, so this module never receives it. The caller passes an opener: a function that takes the headers of a request and returns the
-response, or raises LinkError.
+The link is a secret that this module never receives. The caller passes an opener, a function that accepts request headers and returns the response or
+raises LinkError.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from . import bundle
 
 _BLOCK = 1 << 20
 _EXPIRED = (401, 403, 410)
-# An Opener takes the headers of an HTTP request and returns urllib's response.
+# An Opener accepts the headers of an HTTP request and returns a urllib response.
 Opener = Callable[[Dict[str, str]], Any]
 _T = TypeVar("_T")
 
 
 @dataclass(eq=False, repr=False)
 class LinkError(Exception):
-    """The exception for a request to which the server did not return the file.
+    """The exception for a request that did not return the file.
 
     Attributes:
         reason: The cause, without the link.
         status: The HTTP status, or None without a response.
         again: Whether another attempt may succeed.
-        misplaced: Whether the server sent another part of the file than requested.
+        misplaced: Whether the server sent a different part of the file than requested.
     """
 
     reason: str
@@ -70,17 +70,17 @@ class Target:
         return os.path.isfile(self.dest) and bundle.sha256(self.dest) == self.checksum
 
     def discard(self) -> None:
-        """Removes partial downloads of this file, and of earlier files with the same path."""
+        """Removes partial downloads of the file, and of earlier files with the same path."""
         for path in glob.glob(glob.escape(self.dest) + ".*.part"):
             os.unlink(path)
 
 
 class _Answer:
-    """A response with the whole file or with the missing rest of the file.
+    """A response that contains the whole file or only the missing part.
 
     Attributes:
-        start: The position in the file of the first byte of the response.
-        total: The size of the whole file in bytes, or None if the server does not report the size.
+        start: The file position of the response's first byte.
+        total: The total file size in bytes, or None if the server does not report the size.
     """
 
     def __init__(self, response: Any, asked: int) -> None:
@@ -97,7 +97,7 @@ class _Answer:
 
 
 def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> int | None:
-    """Returns the size of the file in bytes, or None if the server does not report the size. The file is not downloaded.
+    """Returns the file size in bytes without a download, or None if the server does not report the size.
 
     Raises EngineError if the file cannot be downloaded.
     """
@@ -120,7 +120,7 @@ def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
         timeout: The maximum number of seconds without progress.
     """
     os.makedirs(target.directory, mode=0o700, exist_ok=True)
-    # A partial download of an earlier run may be damaged. If the checksum is wrong, the download is repeated once from the beginning.
+    # A partial download from an earlier run may be damaged. If the checksum does not match, the download is restarted once.
     attempts = 2 if target.kept else 1
     if attempts == 1:
         target.discard()
@@ -138,7 +138,7 @@ def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
 def _patiently(clock: Clock, target: Target, work: Callable[[], _T], timeout: float) -> _T:
     """Calls work until it succeeds, and returns its result.
 
-    Raises EngineError if another attempt would not help, or if the download makes no progress for timeout seconds.
+    Raises EngineError if another attempt cannot succeed, or if the download makes no progress for timeout seconds.
     """
     answers: list[_T] = []
     last: list[LinkError] = []
@@ -160,7 +160,7 @@ def _patiently(clock: Clock, target: Target, work: Callable[[], _T], timeout: fl
 
 
 def _ask(opener: Opener, target: Target) -> _Answer | None:
-    """Requests the missing rest of the file, or the whole file if the server cannot send the rest.
+    """Requests the missing part of the file, or the whole file if the server cannot send only this part.
 
     Returns None if the downloaded file is already complete.
     """
@@ -201,7 +201,7 @@ def _attempt(opener: Opener, target: Target) -> None:
 
 
 def _alone(number: int, target: Target) -> None:
-    """Locks the partial download, because two simultaneous downloads of one file would damage each other's data."""
+    """Locks the partial download, because two simultaneous downloads of a file would corrupt the data."""
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
@@ -212,7 +212,7 @@ def _alone(number: int, target: Target) -> None:
 def _blocks(response: Any) -> Iterator[bytes]:
     """Yields the body of the response. Raises LinkError if the connection is interrupted.
 
-    A body that ends early is detected only if the server reports the length of the body.
+    A truncated body is detected only if the server reports the body's length.
     """
     try:
         yield from iter(lambda: response.read(_BLOCK), b"")
@@ -225,7 +225,7 @@ def _blocks(response: Any) -> Iterator[bytes]:
 
 
 def _check_space(target: Target, answer: _Answer) -> None:
-    """Raises EngineError unless the disk has space for the missing rest of the file and for the package that is extracted from a zip.
+    """Raises EngineError unless the disk has enough space for the rest of the download and for the package in a zip.
 
     The extracted package is smaller than the zip.
     """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules for NVIDIA's .run installer: its options in each release, the conditions that end a silent run, and the steps before and after a run."""
+"""Defines rules for NVIDIA's .run installer: supported options, conditions that stop a silent run, and steps before and after a run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ REBUILD = "--rebuild-initramfs"
 MODULE_TYPE = "--kernel-module-type"
 NO_X_CHECK = "--no-x-check"
 NO_ALTERNATE_CHECK = "--no-check-for-alternate-installs"
-# The first driver branch whose installer supports the option. Installers of all branches support the options that are not listed.
-# NVIDIA's installer fails with status 1 if it does not support an option.
+# The first driver branch whose installer supports each option. Installers of all branches support unlisted options.
+# NVIDIA's installer exits with status 1 if an option is not supported.
 _SINCE = {RUNNING: 545, REBUILD: 545, "--no-rebuild-initramfs": 545, SKIP_LOAD: 550, MODULE_TYPE: 560}
 
 ALTERNATE = "/usr/lib/nvidia/alternate-install-present"
@@ -32,18 +32,18 @@ MODULES = ("nv_peer_mem", "nvidia_peermem", "nvidia_vgpu_vfio", "nvidia_uvm", "n
 
 @dataclass(eq=False, repr=False)
 class Machine:
-    """The state of the machine that NVIDIA's installer will find.
+    """The machine state that NVIDIA's installer depends on.
 
     Attributes:
-        alternate: The package that claims to manage the driver, an empty string if this package is unknown, or None without such a claim.
+        alternate: The package that manages the driver, an empty string if the package is unknown, or None if no package manages the driver.
         x_server: The process ID and the lock file of a running X server, or None.
-        services: The daemons.UNITS that are running. The one-shot unit daemons.SETUP is included if it has run.
-        modules: The MODULES that are loaded.
+        services: The running units in daemons.UNITS, including the one-shot unit daemons.SETUP if this unit has run.
+        modules: The loaded modules in MODULES.
         uninstaller: Whether NVIDIA's uninstaller exists.
-        command: The command that removes the driver's packages. Empty if the driver has no packages.
-        removes: The packages that the command removes. Empty if the command would fail.
-        removal_error: The reason why the command would fail.
-        begun: Whether the command continues an interrupted removal.
+        command: The command that removes the driver packages, or empty if the driver has no packages.
+        removes: The packages that the removal command removes, or empty if the command would fail.
+        removal_error: The reason why the removal command would fail.
+        begun: Whether the removal command continues an interrupted removal.
     """
 
     alternate: str | None = None
@@ -72,7 +72,7 @@ class Run:
     extra: Sequence[str] = field(default_factory=list)
 
     def knows(self, option: str) -> bool:
-        """Returns whether this release of the installer supports an option. The value of the option is ignored."""
+        """Returns whether this installer release supports an option, regardless of the option's value."""
         return int(self.version.split(".")[0]) >= _SINCE.get(option.split("=")[0], 0)
 
     def unloads(self, driver: Driver) -> bool:
@@ -81,13 +81,13 @@ class Run:
 
 
 def refusals(inventory: Inventory, run: Run, machine: Machine) -> list[Refusal]:
-    """Returns the errors for all conditions that would end NVIDIA's installer before it installs the driver."""
+    """Returns the errors for conditions that would make NVIDIA's installer exit before it installs the driver."""
     errors = []
     for word in run.extra:
         if not run.knows(word):
             found, first = "the %s installer does not support %s" % (run.version, word), "release %d or later" % _SINCE[word.split("=")[0]]
             errors.append(Refusal(found, "extra_arguments", first, "Remove this argument.", "unknown_argument"))
-    # A package in removes is removed together with the distribution's driver. A removal_error is reported by stays().
+    # Packages in *removes* are removed together with the distribution's driver. stays() reports a removal_error.
     goes = machine.alternate in machine.removes or machine.removal_error
     if machine.alternate is not None and not goes and NO_ALTERNATE_CHECK not in run.extra:
         errors.append(_alternate(machine.alternate))
@@ -112,9 +112,9 @@ def _x_server(pid: str, lock: str) -> Refusal:
 
 
 def _nouveau(inventory: Inventory, run: Run) -> list[Refusal]:
-    """Returns the error for a GPU that is bound to nouveau, because NVIDIA's installer cannot load its own module for a test.
+    """Returns the error for a GPU that is bound to nouveau, which prevents NVIDIA's installer from loading its module for a test.
 
-    Some releases can skip this test if a reboot follows.
+    Some installer releases can skip the test if a reboot follows.
     """
     taken = [gpu.address for gpu in inventory.gpus if gpu.driver == "nouveau"]
     if not taken or (not run.load and run.knows(SKIP_LOAD)):
@@ -131,7 +131,8 @@ def _nouveau(inventory: Inventory, run: Run) -> list[Refusal]:
 def held(inventory: Inventory, driver: Driver, run: Run) -> list[Refusal]:
     """Returns the errors for a driver that must be unloaded but cannot be unloaded.
 
-    The driver cannot be unloaded while programs other than NVIDIA's services use it, or if this would remove idle vGPUs without a reboot.
+    The driver cannot be unloaded while programs other than NVIDIA's services use the driver, or if unloading would remove idle vGPUs and no reboot
+    follows.
     """
     if not run.unloads(driver):
         return []
@@ -179,7 +180,7 @@ def still_loaded(run: Run, holders: Sequence[Holder], said: str = "") -> Refusal
     """Returns the error for kernel modules that cannot be unloaded.
 
     Args:
-        holders: The processes that have a device of the driver open.
+        holders: The processes that hold a driver device open.
         said: The output of rmmod.
     """
     by = " by %s" % ", ".join(map(str, holders)) if holders else ": %s" % (said or "its use count is not 0 ('lsmod')")
@@ -193,7 +194,7 @@ def still_loaded(run: Run, holders: Sequence[Holder], said: str = "") -> Refusal
 
 
 def around(inventory: Inventory, driver: Driver, run: Run, machine: Machine) -> tuple[list[Step], list[Step]]:
-    """Returns the steps before NVIDIA's installer runs and the steps afterwards."""
+    """Returns the steps before and after the run of NVIDIA's installer."""
     if not run.unloads(driver):
         return [], []
     before = [Step("remove", None, one.key, "remove the idle vGPU until the reboot", parent=one.parent) for one in inventory.vgpus]
@@ -201,6 +202,6 @@ def around(inventory: Inventory, driver: Driver, run: Run, machine: Machine) -> 
     if running:
         before.append(Step("stop", None, None, "stop %s" % ", ".join(running), services=list(reversed(running))))
     before.append(Step("unload", None, None, "unload the modules %s" % ", ".join(machine.modules), run=run, modules=machine.modules))
-    again = [name for name in machine.services if name != daemons.FABRIC]  # role fabric starts Fabric Manager in the new driver's version
+    again = [name for name in machine.services if name != daemons.FABRIC]  # the fabric role starts Fabric Manager in the new driver's version
     after = [Step("start", None, None, "start %s again" % ", ".join(again), services=again)] if again else []
     return before, after

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the steps that install, replace or remove NVIDIA's driver. This file does not access the host."""
+"""Plans the steps that install, replace, or remove NVIDIA's driver. The planner does not access the host."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .signing import STEPS, KeyFile, key_errors
 
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
-# Patterns for the file name of the data center driver's package and, below, of the packages of both vGPU drivers.
+# File name patterns for the data center driver package and, below, for both vGPU driver packages.
 _PLAIN = re.compile(r"(?i)NVIDIA-Linux-x86_64-[0-9.]+\.run\Z")
 _NAMES = {
     "host": re.compile(r"(?i)(.*-vgpu-kvm.*\.run|nvidia-vgpu-.*\.(deb|rpm))\Z"),
     "guest": re.compile(r"(?i)(.*-grid.*\.run|nvidia-linux-grid-.*\.(deb|rpm))\Z"),
 }
 
-# For each kind of driver: a part of the .run file's name, the title in messages, and the value of Driver.flavour if the driver is installed.
+# For each kind of driver: a part of the .run file name, the title in messages, and the value of Driver.flavour after the installation.
 _MARKS = {"host": "-vgpu-kvm", "guest": "-grid"}
 TITLES = {"host": "the vGPU host driver", "guest": "the vGPU guest driver"}
 _FLAVOURS = {"host": "vgpu", "guest": "guest"}
@@ -36,15 +36,15 @@ _KINDS = {"datacenter": "data center", "vgpu": "vGPU host", "guest": "vGPU guest
 
 @dataclass(eq=False, repr=False)
 class Files:
-    """The files that an installation of the driver uses.
+    """The files and machine state that a driver installation depends on.
 
     Attributes:
-        package: Whether the driver's package exists.
+        package: Whether the driver package exists.
         free: The free disk space for temporary files, in MiB.
-        key: The key that signs the modules, or None if the request has no key.
-        certificate: The certificate of this key, or None if the request has no certificate.
+        key: The module signing key, or None if the request has no key.
+        certificate: The signing key's certificate, or None if the request has no certificate.
         supplied: Whether the key and the certificate were read at their source, on the controller or on the host.
-        machine: The state that NVIDIA's installer will find.
+        machine: The machine state that NVIDIA's installer depends on.
     """
 
     package: bool
@@ -60,9 +60,9 @@ class Request:
     """The requested state of the driver.
 
     Attributes:
-        version: The version of the driver, or None for the version of the package.
+        version: The driver version, or None to use the package's version.
         extra: Additional arguments for NVIDIA's installer.
-        space: The disk space that is required for temporary files, in MiB.
+        space: The disk space required for temporary files, in MiB.
         keys_follow: Whether the signing key is copied to the host during the installation.
     """
 
@@ -95,18 +95,18 @@ class Request:
 
     @property
     def signs(self) -> bool:
-        """Whether NVIDIA's installer receives a key that signs the modules."""
+        """Whether NVIDIA's installer receives a module signing key."""
         return bool(self.signing_key) or self.keys_follow or any(word.startswith("--module-signing-secret-key") for word in self.extra)
 
 
 def version_in(name: str | None) -> str | None:
-    """Returns the driver version in a package's file name (…-550.163.02-vgpu-kvm.run), or None if the name has no version."""
+    """Returns the driver version in a package's file name (…-550.163.02-vgpu-kvm.run), or None if the name contains no version."""
     match = _VERSION.search(os.path.basename(name or ""))
     return match.group(1) if match else None
 
 
 def mistaken(name: str, kind: str) -> str | None:
-    """Returns the title of the driver in the package if its name shows a driver of another kind. Returns None for any other name."""
+    """Returns the driver's title if the package name indicates another kind of driver, or None otherwise."""
     other = "guest" if kind == "host" else "host"
     if _NAMES[other].match(name):
         return TITLES[other]
@@ -114,12 +114,12 @@ def mistaken(name: str, kind: str) -> str | None:
 
 
 def number(version: str) -> list[int]:
-    """Returns the numbers in a version, for comparisons."""
+    """Returns the numbers in a version, for version comparisons."""
     return [int(part) for part in version.split(".")]
 
 
 def module_type(inventory: Inventory, version: str) -> str | None:
-    """Returns the type of kernel module (open or proprietary) that the host's GPUs require.
+    """Returns the kernel module type (open or proprietary) that the host's GPUs require.
 
     Returns None for branches before 560, whose installers have no option for the module type. Raises EngineError if the GPUs require both types.
     """
@@ -138,7 +138,7 @@ def module_type(inventory: Inventory, version: str) -> str | None:
 
 
 def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -> list[Refusal]:
-    """Returns the errors of the host's files and firmware that prevent an installation."""
+    """Returns the file and firmware errors that prevent an installation."""
     errors = []
     if state.secure_boot and not request.signs:
         errors.append(Refusal("Secure Boot is on: the kernel would not load the driver's modules", remedy=STEPS, code="secure_boot"))
@@ -163,14 +163,14 @@ def _version(request: Request) -> str:
 
 
 def refusals_of(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Refusal]:
-    """Returns the reasons to refuse an installation that can be found even if the version to install is unknown."""
+    """Returns the errors that prevent an installation and can be found even if the version to install is unknown."""
     return _unmet(state, request, files, check_mode) + _wrong_machine(inventory, state.driver, request) + _wrong_step(state.driver, request)
 
 
 def plan(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Step]:
-    """Returns the steps that install or remove the requested driver. Raises EngineError with all refusals.
+    """Returns the steps that install or remove the requested driver. Raises EngineError with all errors.
 
-    In check mode, the driver's package does not need to exist yet.
+    In check mode, the driver package does not need to exist yet.
     """
     driver = state.driver
     if not request.present:
@@ -206,7 +206,7 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
 
 
 def _goes_first(driver: Driver, request: Request, machine: installer.Machine) -> bool:
-    """Returns whether to remove the installed driver first, because its kind or the tool that installed it differs from the request.
+    """Returns whether to remove the installed driver first, because its kind or installation tool differs from the request.
 
     A driver that is loaded but no longer on disk was removed by an earlier run.
     """
@@ -218,7 +218,7 @@ def _goes_first(driver: Driver, request: Request, machine: installer.Machine) ->
 
 
 def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> list[Refusal]:
-    """Returns the errors for a package of another kind of driver than requested, and for a guest driver on a host."""
+    """Returns the errors for a package with another kind of driver than requested, and for a guest driver on a host."""
     errors = []
     wrong = mistaken(os.path.basename(request.src or ""), request.kind)
     if wrong:
@@ -241,7 +241,7 @@ def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
 def _wrong_step(driver: Driver, request: Request) -> list[Refusal]:
     """Returns the errors for an installed driver that must not be replaced: a driver of another kind, or a newer driver.
 
-    After an interrupted installation, the installed driver causes no error, because the first attempt already allowed its replacement.
+    After an interrupted installation, the installed driver causes no error, because the first attempt already permitted replacing the driver.
     """
     if driver.unfinished:
         return []
@@ -273,9 +273,9 @@ def _plan_absent(inventory: Inventory, driver: Driver, request: Request, files: 
 
 
 def _users(inventory: Inventory, doing: str, in_guest: bool) -> list[Refusal]:
-    """Returns an error for each GPU, VF and vGPU that is in use. In a VM, NVIDIA's own services do not count as users.
+    """Returns an error for each GPU, VF, and vGPU that is in use. In a VM, NVIDIA's own services do not count as users.
 
-    A change of the driver does not affect a GPU that is bound to vfio-pci and passed through to a VM.
+    Driver changes do not affect GPUs that are bound to vfio-pci and passed through to a VM.
     """
     errors = []
     for gpu in inventory.gpus:

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stores a mark on disk, with the command of the package manager, while the packages of a driver are removed.
+"""Stores the package manager's removal command on disk while driver packages are being removed.
 
-The driver's packages are found by the version of the driver's module. Without the mark, a removal that was killed after the module was removed could
-not be continued.
+Driver packages are identified by the driver module's version. Without the stored command, a removal that was killed after the module was deleted
+could not be continued.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ PATH = STATE + "/driver-removal"
 
 
 def begin(root: str, command: Sequence[str]) -> None:
-    """Writes the mark before the removal of the packages begins. The mark is synced to disk, so it survives a power failure."""
+    """Stores the removal command before package removal begins. The file is synced to disk and thus survives a power failure."""
     files.write_atomic(root, migration.current(root, PATH), "".join(word + "\n" for word in command))
 
 
 def read(root: str) -> list[str]:
-    """Returns the command of an unfinished removal as a list of words, or an empty list if no removal is unfinished."""
+    """Returns the command of an unfinished removal as a list of words. The list is empty if no removal is unfinished."""
     return (files.read_text(root, migration.current(root, PATH)) or "").split()
 
 
 def end(root: str) -> None:
-    """Removes the mark after all packages of the driver are removed."""
+    """Deletes the stored command after all driver packages are removed."""
     files.remove(root, migration.current(root, PATH))

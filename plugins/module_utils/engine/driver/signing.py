@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks the key that signs the driver's modules for Secure Boot. This file does not access the host."""
+"""Checks the key that signs driver modules for Secure Boot. The checks do not access the host."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ STEPS = (
 
 @dataclass(eq=False, repr=False)
 class KeyFile:
-    """A file for signing modules: the key or its certificate.
+    """A module signing file: the key or its certificate.
 
     Attributes:
-        shared: Whether group or others have any permission for the file.
+        shared: Whether the file's group or other users have any permission.
         fingerprint: The SHA-256 checksum of the file, or None if the file was not read.
-        searched: The directories of the controller in which the file was searched. Empty for a file on the host.
+        searched: The controller directories that were searched for the file, or empty for a file on the host.
     """
 
     path: str
@@ -37,7 +37,7 @@ class KeyFile:
 
 
 def key_errors(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Refusal]:
-    """Returns the errors of the key and the certificate for signing the driver's modules."""
+    """Returns the errors for the module signing key and its certificate."""
     errors = [_missing(one, what) for one, what in ((key, "signing key"), (certificate, "certificate of the signing key")) if not one.is_file]
     if errors:
         return errors
@@ -63,13 +63,13 @@ def _missing(one: KeyFile, what: str) -> Refusal:
 
 
 def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> None:
-    """Raises EngineError unless the module nvidia is signed with the key of this certificate.
+    """Raises EngineError unless the nvidia module is signed with the certificate's key.
 
     Args:
-        certificate: The path of the certificate.
-        der: The content of the certificate.
-        key_id: The value of sig_key that modinfo prints for the module, or an empty string.
-        signer: The value of signer that modinfo prints for the module, or an empty string.
+        certificate: The certificate's path.
+        der: The certificate's content.
+        key_id: The module's sig_key value from modinfo, or an empty string.
+        signer: The module's signer value from modinfo, or an empty string.
     """
     expected = serial(der)
     signed_by = "".join(key_id.split()).replace(":", "").lstrip("0").upper()
@@ -83,14 +83,14 @@ def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> N
 
 
 def serial(der: bytes) -> str | None:
-    """Returns the serial number of a certificate in hexadecimal, or None if the data is not a certificate in DER format.
+    """Returns a certificate's serial number in hexadecimal, or None if the data is not a certificate in DER format.
 
-    The signature of a kernel module names its key by this number.
+    A kernel module's signature identifies the signing key by this serial number.
     """
     try:
-        body = _inside(_inside(der)[1])[1]  # the field tbsCertificate of the X.509 certificate
+        body = _inside(_inside(der)[1])[1]  # the tbsCertificate field of the X.509 certificate
         tag, content, rest = _inside(body)
-        if tag == 0xA0:  # the optional field version of the X.509 certificate
+        if tag == 0xA0:  # the optional version field of the X.509 certificate
             tag, content, rest = _inside(rest)
     except IndexError:
         return None

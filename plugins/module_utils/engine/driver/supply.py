@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Selects the driver's package before the package is copied to the host, and finds the reasons to refuse it. This file does not access the host."""
+"""Selects and checks the driver package before the package is copied to the host. The checks do not access the host."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _NUMBERS = re.compile(r"[0-9]{3}\.[0-9]{2,3}(?:\.[0-9]{2})?")
 _CHECKSUM = re.compile(r"sha256:[0-9a-fA-F]{64}\Z")
 _RELEASE = re.compile(r"NVIDIA-vGPU-rhel-([0-9]+)")
 BROKEN = "broken"  # the scheme of an incomplete link
-_SPARE = 64  # MiB that are required in addition to the bundle and the package in it
-# Parts of a bundle's name, with the format of the packages in such a bundle. This is a guess for links, because their content is not known yet.
+_SPARE = 64  # MiB required in addition to the bundle and the extracted package
+# Maps parts of bundle names to package formats. For links, the format is only a guess, because their content is not yet known.
 _OF_NAMES = (("-ubuntu-", "deb"), ("-rhel-", "rpm"))
 
 
 @dataclass(eq=False, repr=False)
 class Supply:
-    """The bundle and the signing key: the values that the user set, and the files that the controller found (lookup driver_files).
+    """The bundle and signing key: the values that the user set, and the files that the driver_files lookup found on the controller.
 
     Attributes:
-        given: The bundle that the user set. For a link, only the name of the file.
-        scheme: The scheme of a link (https, http or BROKEN). Empty for a file.
-        path: The path of the bundle on the controller. Empty if the file is missing.
-        size: The size of the bundle in bytes.
-        folders: The directories of the controller in which the bundle was searched.
-        contents: The packages in the bundle. None for a link, or if the file cannot be read.
+        given: The bundle that the user set, or only the file name for a link.
+        scheme: The link's scheme (https, http, or BROKEN), or empty for a file.
+        path: The bundle's path on the controller, or empty if the file is missing.
+        size: The bundle's size in bytes.
+        folders: The controller directories that were searched for the bundle.
+        contents: The packages in the bundle, or None for a link or an unreadable file.
         error: The reason why the file cannot be read, or None.
         checksum: The checksum that the user set, or an empty string.
-        key: The key that signs the modules, or None if the user set no key.
-        certificate: The certificate of this key, or None if the user set no certificate.
+        key: The module signing key, or None if the user set no key.
+        certificate: The signing key's certificate, or None if the user set no certificate.
         keys_on_host: Whether the key and the certificate are files on the host.
-        cut: Whether given has only the last part of the value. A value that is neither a link nor a file may have a secret.
+        cut: Whether given contains only the last part of the value, because a value that is neither a link nor a file may contain a secret.
     """
 
     given: str = ""
@@ -59,23 +59,23 @@ class Supply:
 
     @property
     def name(self) -> str:
-        """The file name of the bundle."""
+        """The bundle's file name."""
         return os.path.basename(self.given)
 
     @property
     def space(self) -> int:
-        """The disk space in MiB that the bundle and its package require on the host. 0 for a link, because the download checks the disk space."""
+        """The disk space in MiB that the bundle and its package require on the host, or 0 for a link, because the download checks the disk space."""
         return self.size * 2 // (1 << 20) + _SPARE if self.path else 0
 
 
 @dataclass(eq=False, repr=False)
 class Chosen:
-    """The driver package that was selected from a supply.
+    """The driver package selected from a Supply.
 
     Attributes:
-        form: The format of the package: run, deb or rpm.
-        version: The version of the driver. Empty if unknown.
-        package: The package. None for a link, or if no package can be selected.
+        form: The package format (run, deb, or rpm).
+        version: The driver version, or empty if unknown.
+        package: The package, or None for a link or if no package can be selected.
         errors: The reasons why no package can be selected.
     """
 
@@ -86,10 +86,10 @@ class Chosen:
 
 
 def version_named(name: str, kind: str) -> str:
-    """Returns the driver version in a bundle's name, or an empty string if the name has no version.
+    """Returns the driver version in a bundle's name, or an empty string if the name contains no version.
 
-    The name of a bundle has the form NVIDIA-<product>-KVM-<host>-<Linux guest>-<Windows guest>.zip. If the drivers of host and Linux guest have the
-    same version, the name has this version only once.
+    A bundle name has the form NVIDIA-<product>-KVM-<host>-<Linux guest>-<Windows guest>.zip. If the host and Linux guest drivers have the same
+    version, the name contains this version only once.
     """
     numbers = _NUMBERS.findall(name)
     if not name.endswith(".zip"):
@@ -98,7 +98,7 @@ def version_named(name: str, kind: str) -> str:
 
 
 def choose_from(supply: Supply, kind: str, form: str, distribution: Distribution) -> Chosen:
-    """Selects the driver package from the contents of the bundle. For a link, the name of the bundle decides, because its contents are unknown."""
+    """Selects the driver package from the bundle's contents. For a link, the selection depends on the bundle's name, because its contents are unknown."""
     if supply.error:
         return Chosen(_guess(supply.name, form), version_named(supply.name, kind), errors=[supply.error])
     if not supply.contents:
@@ -119,7 +119,7 @@ def _guess(name: str, form: str) -> str:
 
 
 def complete(request: Request, supply: Supply, chosen: Chosen) -> Request:
-    """Returns the request, completed with the version, format, disk space and signing key from the supply."""
+    """Returns the request with the version, format, disk space, and signing key from the supply."""
     signs, version = bool(supply.key or supply.certificate), request.version or chosen.version or None
     completed = replace(request, version=version, space=supply.space, form=chosen.form, keys_follow=signs)
     if supply.keys_on_host:
@@ -132,11 +132,11 @@ def _path(one: KeyFile | None) -> str | None:
 
 
 def refusals(request: Request, supply: Supply, chosen: Chosen, state: HostState, installs: bool) -> list[Refusal]:
-    """Returns the reasons to refuse the bundle and its options.
+    """Returns the errors in the bundle and its options.
 
     Args:
-        request: The request as the user set it.
-        installs: Whether the driver must be installed, because the host lacks it or has another version.
+        request: The user's original request.
+        installs: Whether the driver must be installed, because the host has no driver or another version.
     """
     variable = VARIABLES[request.kind]
     errors = _wrong_version(request, supply, chosen, variable)
@@ -166,7 +166,7 @@ def _wrong_version(request: Request, supply: Supply, chosen: Chosen, variable: s
 
 
 def _missing(request: Request, supply: Supply, variable: str) -> list[Refusal]:
-    """Returns the errors for a bundle that is not set or missing, and for a link that must not be used."""
+    """Returns the errors for a bundle that is unset or missing, and for a link that must not be used."""
     if not supply.given:
         found = "%s %s is not installed, and %s_bundle is not set" % (TITLES[request.kind], request.version or "", variable)
         remedy = "Set it to NVIDIA's bundle (NVIDIA-GRID-Linux-KVM-….zip, from the licensing portal): a file on the controller, or an https link."
@@ -190,11 +190,11 @@ def _missing(request: Request, supply: Supply, variable: str) -> list[Refusal]:
 
 
 def _wrong_format(request: Request, supply: Supply, chosen: Chosen, distribution: Distribution) -> list[Refusal]:
-    """Returns the error for a package of another distribution, release or format than required."""
+    """Returns the error for a package with another distribution, release, or format than required."""
     variable, name = VARIABLES[request.kind], chosen.package.name if chosen.package else supply.name
     suffix = os.path.splitext(supply.name)[1][1:]
     if request.form == AUTO and chosen.package is None and suffix not in FORMATS:
-        return []  # the package format is only a guess, or chosen.errors has the reason why no package was selected
+        return []  # the package format is only a guess, or chosen.errors contains the reason why no package was selected
     if FAMILIES.get(chosen.form, distribution.family) != distribution.family:
         found = "%s_format is %s, but this is %s, which uses other packages" % (variable, chosen.form, distribution.name)
         return [Refusal(found, remedy="Set %s_format: run%s." % (variable, _without_run(supply)), code="wrong_format")]
@@ -216,7 +216,7 @@ def _without_run(supply: Supply) -> str:
 
 
 def _wrong_keys(request: Request, supply: Supply, chosen: Chosen, variable: str) -> list[Refusal]:
-    """Returns the errors of the options for the signing key. driver/plan.py checks the key files."""
+    """Returns the errors in the signing key options. driver/plan.py checks the key files."""
     if not supply.key and not supply.certificate:
         return []
     if not supply.key or not supply.certificate:
@@ -252,12 +252,12 @@ def _dict_of(one: Refusal | None) -> dict[str, Any] | None:
 
 
 def _harmless(text: str) -> str:
-    """Returns a text from a zip with parentheses instead of braces, because Ansible could interpret braces as a template."""
+    """Returns a text from a zip with braces replaced by parentheses, because Ansible could interpret braces as a template."""
     return text.replace("{", "(").replace("}", ")")
 
 
 def from_dict(found: Mapping[str, Any]) -> Supply:
-    """Returns the Supply for a dictionary that as_dict has created. Raises EngineError for invalid values."""
+    """Returns the Supply for a dictionary from as_dict(). Raises EngineError for invalid values."""
     try:
         return _from_dict(dict(found))
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
