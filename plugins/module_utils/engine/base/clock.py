@@ -18,7 +18,7 @@ class Clock:
 
     @staticmethod
     def pause(seconds: float) -> None:
-        """Sleeps for one polling interval of *seconds* seconds."""
+        """Sleeps for a polling interval of *seconds* seconds."""
         time.sleep(seconds)  # not a fixed delay, because until() checks its condition again after each interval
 
 

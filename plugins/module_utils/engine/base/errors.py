@@ -13,7 +13,7 @@ _QUERY = re.compile(r"[?#&=;\r\n]|%(?:3F|23|3D|26|3B)", re.IGNORECASE)
 # Matches the scheme of a link and the slashes after it. A user name and a password may precede the server name that follows.
 _SCHEME = re.compile(r"^[\s\"']*[a-z][a-z0-9+.-]*:[/\\]*", re.IGNORECASE)
 
-# Matches the end of the name of an option, variable or key whose value is a secret.
+# Matches the end of an option, variable, or key name whose value is a secret.
 SECRET_NAMES = (
     r"(?:tokens?|passw(?:or)?d|passphrase|passwd|pwd|secrets?|api[_-]?key|access[_-]?key|private[_-]?key|authorization"
     r"|credentials?(?:_binary)?|cookie|signature)"
@@ -23,7 +23,7 @@ _LOGIN = re.compile(r"(?<=://)[^\s/]+@|(?<=\biscsi:)[^\s\"]+@")
 _ASSIGNED = re.compile(r"(%s=)(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"]+)" % SECRET_NAMES, re.IGNORECASE)
 _OPTION = re.compile(r"--?[\w-]*%s" % SECRET_NAMES, re.IGNORECASE)
 
-# Matches text that may be a token or part of a token. Messages never quote such text.
+# Matches text that may be a token or part of a token. Messages never quote matching text.
 _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
 
 
@@ -32,7 +32,7 @@ class Refusal:
     """A problem with its device, what was found, what was expected, and what the operator can do."""
 
     found: str  # a clause that describes what was found
-    device: str | None = None  # address, path or UUID of the affected device; None for the whole host
+    device: str | None = None  # address, path, or UUID of the affected device; None for the whole host
     expected: str | None = None
     remedy: str | None = None  # what the operator can do, as one or more sentences
     code: str = "error"  # short machine-readable error code

@@ -50,7 +50,7 @@ class Plan(Generic[Target]):
         if gpu.alive:
             return False
         problem = refusals.off_bus(gpu)
-        problem.position = sys.maxsize  # sorts this error after the errors of steps
+        problem.position = sys.maxsize  # lists unresponsive GPUs after failed steps
         self.unresponsive.append(gpu.address)
         if policy == "fail":
             self.failing.append(Unresponsive(gpu.address, doing, problem))

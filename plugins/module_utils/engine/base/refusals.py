@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Defines the errors for GPUs that offer no vGPU types or cannot be changed. All modules share these error texts."""
+"""Defines the errors for GPUs that offer no vGPU types or cannot be changed. All modules share these error messages."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def unlisted_warnings(gpus: Iterable[GpuFacts]) -> list[str]:
 
 
 def off_bus(gpu: GpuFacts) -> Refusal:
-    """Returns the error for a GPU that fell off the bus, whose PCI configuration space therefore reads as all ones."""
+    """Returns the error for a GPU that fell off the bus, so its PCI configuration space reads as all ones."""
     remedy = "Power-cycle the host (a warm reboot may not be enough). If the GPU comes back, check power, risers and dmesg (Xid 79)."
     found = "the GPU no longer responds: it fell off the bus"
     return Refusal(found, gpu.address, "a readable configuration space", remedy, "gpu_off_bus")

@@ -53,7 +53,7 @@ def keep(root: str, path: str, after: str | None) -> None:
     record, before = read(root), files.read_text(root, path)
     known = record.get(path)
     if known and _digest(before) == known["after"]:
-        before = known["before"]  # the collection has edited this file before
+        before = known["before"]  # the collection has already edited the file
     if before is not None and before == after:
         record.pop(path, None)
     else:
@@ -77,7 +77,7 @@ def forget(root: str, path: str) -> None:
 
 
 def settle(root: str) -> None:
-    """Drops the backup records of restored files. A run that was killed right after it restored a file leaves the record behind."""
+    """Drops the backup records of restored files. A run that is killed right after restoring a file leaves the record behind."""
     record = read(root)
     left = {path: one for path, one in record.items() if files.read_text(root, path) != one["before"]}
     if left != record:

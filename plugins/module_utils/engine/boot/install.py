@@ -66,7 +66,7 @@ DEADLINE = 660
 LIMIT = DEADLINE + restore.LEAST + restore.REST + 100
 
 # Units that start after the restore: units that attach vGPUs to VMs, cloud agents that claim free VFs, and services that hold all GPUs open.
-# VFs cannot be enabled while a process holds the GPU open.
+# VFs cannot be enabled while a process holds a device of the GPU open.
 BEFORE = (
     *("libvirtd.service", "virtqemud.service", "virtnodedevd.service", "libvirt-guests.service", "pve-guests.service"),
     *("nova-compute.service", "openstack-nova-compute.service"),

@@ -117,7 +117,7 @@ class Restore:
         return max(1.0, min(STEP, self._begun + self.timeout + REST - self.ctx.clock.now()))
 
     def _read(self, pf: str, with_types: bool) -> reader.Inventory:
-        """Returns the inventory of one GPU, in a time that does not depend on the number of GPUs on the host."""
+        """Returns the inventory of one GPU. The required time does not depend on the number of GPUs on the host."""
         self._files = self._files or OpenFiles(self.ctx.sysfs)
         return reader.read_alone(self.ctx, pf, self._files, with_types)
 
@@ -251,7 +251,7 @@ class Restore:
             except EngineError as exc:
                 self.failed(exc)
                 continue
-            # Steps that run nvidia-smi are not run in parallel, because nvidia-smi handles only one GPU at a time.
+            # Steps that run nvidia-smi are not run in parallel, because nvidia-smi works on only one GPU at a time.
             if self.ctx.side_by_side and not any(step.kind in mig_instances.KINDS for step in steps):
                 self._running.append(pool.submit(vgpu_apply.run, self.ctx, steps, self._most()))
             else:

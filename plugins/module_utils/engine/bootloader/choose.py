@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Selects the class for the boot loader that booted the host. For an unsupported boot loader, the error contains manual instructions.
 
-The selection depends first on the boot loader that booted the host, and then on the installed tools.
+The class depends first on the boot loader that booted the host, and then on the installed tools.
 """
 
 from __future__ import annotations

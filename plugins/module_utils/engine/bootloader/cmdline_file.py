@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Edits files that contain a kernel command line on a single line.
 
-The line is the content of /etc/kernel/cmdline, which kernel-install and proxmox-boot-tool use, or the options line of a boot entry.
+The kernel command line is the content of /etc/kernel/cmdline, which kernel-install and proxmox-boot-tool use, or the options line of a boot entry.
 """
 
 from __future__ import annotations

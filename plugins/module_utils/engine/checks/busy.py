@@ -17,7 +17,7 @@ _LOCKS = (
     *(lock.PATH, "/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/cache/apt/archives/lock"),
     *("/var/lib/rpm/.rpm.lock", "/usr/lib/sysimage/rpm/.rpm.lock"),
 )
-# Programs that write files for the next boot. Some of these programs hold no lock.
+# Programs that write files for the next boot. Some of the programs hold no lock.
 # On btrfs, the kernel reports locks under another device number.
 _PROGRAMS = (
     *("dpkg", "apt", "apt-get", "aptitude", "dnf", "dnf-3", "dnf5", "yum", "microdnf", "zypper", "nvidia-installer", "nvidia-uninstall", "dkms"),

@@ -171,7 +171,7 @@ def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str
 def in_the_way(users: Iterable[tuple[Holder, list[str]]], may_disturb: Iterable[object]) -> list[tuple[Holder, list[str]]]:
     """Returns the users that must not be interrupted, as (Holder, devices) pairs.
 
-    A user may be interrupted if *may_disturb* contains the user or all devices that it uses.
+    A user may be interrupted if *may_disturb* contains the user or all of the user's devices.
     """
     named = {address.parse(word) if address.is_address(word) else word for word in map(str, may_disturb)}
     plain = {word.lower() for word in named}

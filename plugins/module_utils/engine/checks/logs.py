@@ -23,7 +23,7 @@ _SHOWN = 3  # the maximum number of unknown lines that a finding quotes
 _ERROR = re.compile(
     r"\b(?:error|fail(?:ed|s|ure)?|fatal|can(?:not|'t)|unable|timed? ?out|refused|denied|invalid|(?:not |un)supported|abort\w*|assert\w*|mismatch"
     r"|incompatible|corrupt\w*|Xid)\b", re.IGNORECASE)
-# In logs that several programs write to, unknown lines are reported only if they match this pattern.
+# In logs that several programs share, unknown lines are reported only if the lines match this pattern.
 _OURS = re.compile(r"NVRM|nvidia|vgpu|mdev", re.IGNORECASE)
 _PCI = re.compile(r"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}(?:\.[0-7])?\b", re.IGNORECASE)
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
@@ -94,8 +94,8 @@ def _is_error(kind: str, text: str) -> bool:
 def _device(line: Line, text: str, vgpus: dict[str, str]) -> str:
     """Returns the device that a log line concerns.
 
-    The device is the PCI function or vGPU in the log line, or otherwise the vGPU of the process that wrote the line. If both are unknown, the VM or
-    log is returned.
+    The device is the PCI function or vGPU in the log line, or otherwise the vGPU of the process that wrote the line. Without a known device, the VM
+    or log is returned.
     """
     if line.log.startswith(VM):
         return line.log

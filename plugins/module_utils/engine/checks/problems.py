@@ -43,7 +43,7 @@ def find(
 
 
 def rated(errors: Iterable[Refusal]) -> list[Problem]:
-    """Returns the errors as problems with severities. Log problems are warnings, because they may already be fixed."""
+    """Returns the errors as problems with severities. Log problems are warnings, because the problems may already be fixed."""
     return [Problem(one, "warning" if one.code in WARNINGS or one.code.startswith("log_") else "error") for one in errors]
 
 

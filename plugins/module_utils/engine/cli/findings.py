@@ -16,7 +16,7 @@ MOST = 8
 
 @dataclass(eq=False, repr=False)
 class Finding:
-    """Problems with the same severity, code and remedy. *effects* counts the consequences of these problems by code."""
+    """Problems with the same severity, code, and remedy. *effects* counts the consequences of the problems by code."""
 
     severity: str
     errors: list[Refusal] = field(default_factory=list)
@@ -48,6 +48,6 @@ def grouped(found: Sequence[Problem]) -> list[Finding]:
 
 
 def more(errors: Sequence[Refusal]) -> str:
-    """Returns the names of at most MOST devices on one line, and the number of remaining devices."""
+    """Returns the names of up to MOST devices on one line, and the number of remaining devices."""
     names = [one.device or "this host" for one in errors[:MOST]]
     return ", ".join(names) + (", and %d more" % (len(errors) - MOST) if len(errors) > MOST else "")

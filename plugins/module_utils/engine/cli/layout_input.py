@@ -19,7 +19,7 @@ try:  # PyYAML is optional, because a layout may also be JSON
 except ImportError:
     yaml = None
 
-# A test compares these names with the suboptions of the layout option in nvidia_vgpu.
+# A test compares ENTRY with the suboptions of the layout option in nvidia_vgpu.
 ENTRY = ("gpu", "vgpus", "mixed_sizes", "mig")
 VGPU = ("type", "count", "uuid", "vf", "vgpu_params", "fabric")
 # The inventory variable that contains the layout. Files from group_vars or host_vars can be used unchanged.
@@ -114,7 +114,7 @@ def _nodes(root: Any) -> Iterator[Any]:
 
 
 def _wrong(layout: list[Any]) -> Iterator[Refusal]:
-    """Yields the layout errors that Ansible would report before it runs the module. The planner's parser reports other errors.
+    """Yields the layout errors that Ansible would report before a module runs. The planner's parser reports other errors.
 
     Templates are also errors, because only Ansible evaluates templates.
     """

@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterable, List, Union
 
 PARAMETERS = ("found", "device", "expected", "remedy", "code")
 UNKNOWN = "…"
-MOST = 8  # the maximum number of variants of one text
+MOST = 8  # the maximum number of variants for one text
 
 Scope = Union[ast.Module, ast.FunctionDef]
 # Maps each name to its possible texts in one loop iteration.

@@ -85,7 +85,7 @@ def _key(one: VgpuUsage, inventory: Inventory, running: Sequence[VgpuUsage]) -> 
     """Returns the key of the vGPU on the host to which an nvidia-smi entry belongs.
 
     The vGPU is identified by its UUID, or as the VM's only vGPU of its type on the GPU. If the vGPU is ambiguous, returns the driver's number for the
-    vGPU. If the kernel has no such vGPU, returns None.
+    vGPU. If the kernel lists no matching vGPU, returns None.
     """
     gpu = inventory.gpu(one.gpu)
     there = gpu.vgpus if gpu else []

@@ -19,7 +19,7 @@ _STYLES = {"error": "31;1", "warning": "33", "good": "32", "strong": "1", "dim":
 _GAP = "  "
 # The maximum width of wrapped text in columns. A terminal may be narrower.
 _WIDTH = 110
-# Matches a quoted command. Such a command stays on one line, because operators paste it.
+# Matches a quoted command. Quoted commands are not wrapped, because operators paste them.
 _COMMAND = re.compile(r"(?<!\w)'[^'\n]{1,60}'(?!\w)")
 
 

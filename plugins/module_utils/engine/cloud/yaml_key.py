@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sets or removes one top-level key of a YAML file by editing its lines. The value of the key is a list of strings.
+"""Sets or removes a top-level key in a YAML file by editing lines. The value of the key is a list of strings.
 
 The text is parsed before and after the edit. The edit is refused unless the key gets the desired value and all other keys keep their values. PyYAML
 only composes nodes and never constructs objects. Messages contain line numbers instead of file content, which may include passwords.

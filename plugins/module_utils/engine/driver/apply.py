@@ -99,7 +99,7 @@ def arguments(request: Request, version: str, module_type: str | None) -> list[s
         (True, ["--silent", "--dkms" if request.dkms else "--no-dkms"]),
         (request.disable_nouveau, ["--disable-nouveau"]),
         (reboots and request.disable_nouveau and knows(installer.REBUILD), [installer.REBUILD]),
-        # --no-nouveau-check prevents --disable-nouveau from writing its files, so only one of these options is passed.
+        # --no-nouveau-check prevents --disable-nouveau from writing its files, so only one of the two options is passed.
         (reboots and not request.disable_nouveau, ["--no-nouveau-check"]),
         (reboots, [installer.NO_X_CHECK]),
         (reboots and knows(installer.RUNNING), [installer.RUNNING]),

@@ -127,7 +127,7 @@ def check(path: str, checksum: str | None) -> None:
 
 
 def read(src: str, dest: str, kind: str) -> Contents:
-    """Returns the packages for one kind of driver (host or guest). Raises EngineError if src is neither a bundle nor a driver package.
+    """Returns the packages for one kind of driver (host or guest). Raises EngineError if the file is neither a bundle nor a matching package.
 
     Args:
         dest: The directory to which a package can be extracted later.
@@ -157,7 +157,7 @@ def read(src: str, dest: str, kind: str) -> Contents:
 
 
 def choose(contents: Contents, form: str, distribution: Distribution) -> Package:
-    """Returns the package in the given format. Raises EngineError unless the bundle contains exactly one package in this format.
+    """Returns the only package in the given format. Raises EngineError if the bundle contains no package in the format, or several packages.
 
     The auto format selects the first format in the bundle that the distribution can install.
     """
@@ -224,7 +224,7 @@ def extract(src: str, package: Package) -> None:
     if free < package.size + MARGIN:
         found = "%d MiB are free, but the package takes %d MiB" % (free >> 20, package.size >> 20)
         raise error(found, directory, remedy="Free space, or choose another directory.", code="no_space")
-    # The temporary name is unpredictable. Otherwise, another user could create a link with this name in the directory.
+    # The temporary name is unpredictable. Otherwise, another user could create a link with the same name in the directory.
     number, temporary = tempfile.mkstemp(dir=directory, prefix=name + ".", suffix=".part")
     try:
         with os.fdopen(number, "wb") as target, zipfile.ZipFile(src) as bundle, bundle.open(package.member) as source:

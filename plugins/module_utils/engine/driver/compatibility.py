@@ -27,8 +27,8 @@ VARIABLE = "vgpu_driver_compatibility"
 class Row:
     """A row of the compatibility table: an incompatible combination or, if works is true, a compatible combination.
 
-    A row applies if all of its conditions apply. An empty condition always applies. A range of versions has one of the forms 535, ..535, 6.14.. and
-    535..570. The upper bound of a range includes all versions that begin with it.
+    A row applies if all of its conditions apply. An empty condition always applies. A version range has one of the forms 535, ..535, 6.14.., or
+    535..570. The upper bound of a range includes all versions that begin with the bound.
 
     Attributes:
         note: The consequence of the combination, as a clause for a message.

@@ -136,9 +136,9 @@ def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
 
 
 def _patiently(clock: Clock, target: Target, work: Callable[[], _T], timeout: float) -> _T:
-    """Calls work until it succeeds, and returns its result.
+    """Returns the result of *work*, which is called until the call succeeds.
 
-    Raises EngineError if another attempt cannot succeed, or if the download makes no progress for timeout seconds.
+    Raises EngineError if another attempt cannot succeed, or if the download makes no progress for *timeout* seconds.
     """
     answers: list[_T] = []
     last: list[LinkError] = []
@@ -160,7 +160,7 @@ def _patiently(clock: Clock, target: Target, work: Callable[[], _T], timeout: fl
 
 
 def _ask(opener: Opener, target: Target) -> _Answer | None:
-    """Requests the missing part of the file, or the whole file if the server cannot send only this part.
+    """Requests the missing part of the file, or the whole file if the server cannot send only the missing part.
 
     Returns None if the downloaded file is already complete.
     """

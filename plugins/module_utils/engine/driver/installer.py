@@ -37,7 +37,7 @@ class Machine:
     Attributes:
         alternate: The package that manages the driver, an empty string if the package is unknown, or None if no package manages the driver.
         x_server: The process ID and the lock file of a running X server, or None.
-        services: The running units in daemons.UNITS, including the one-shot unit daemons.SETUP if this unit has run.
+        services: The running units in daemons.UNITS, including the one-shot unit daemons.SETUP after its run.
         modules: The loaded modules in MODULES.
         uninstaller: Whether NVIDIA's uninstaller exists.
         command: The command that removes the driver packages, or empty if the driver has no packages.
@@ -81,7 +81,7 @@ class Run:
 
 
 def refusals(inventory: Inventory, run: Run, machine: Machine) -> list[Refusal]:
-    """Returns the errors for conditions that would make NVIDIA's installer exit before it installs the driver."""
+    """Returns the errors for conditions that would make NVIDIA's installer exit without installing the driver."""
     errors = []
     for word in run.extra:
         if not run.knows(word):
@@ -168,7 +168,7 @@ def stays(driver: Driver, machine: Machine) -> list[Refusal]:
 
 
 def removal(machine: Machine, driver: str) -> Step:
-    """Returns the step that removes the driver. If packages are removed, the text of the step lists all of them."""
+    """Returns the step that removes the driver. If packages are removed, the text of the step lists all packages."""
     what = "the rest of a driver whose removal was interrupted" if machine.begun else driver
     if not machine.command:
         return Step("uninstall", None, None, "uninstall %s" % what)

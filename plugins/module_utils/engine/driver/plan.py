@@ -20,7 +20,7 @@ from .signing import STEPS, KeyFile, key_errors
 
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
-# File name patterns for the data center driver package and, below, for both vGPU driver packages.
+# File name patterns for the data center driver package and, below, for the host and guest driver packages.
 _PLAIN = re.compile(r"(?i)NVIDIA-Linux-x86_64-[0-9.]+\.run\Z")
 _NAMES = {
     "host": re.compile(r"(?i)(.*-vgpu-kvm.*\.run|nvidia-vgpu-.*\.(deb|rpm))\Z"),
@@ -121,7 +121,7 @@ def number(version: str) -> list[int]:
 def module_type(inventory: Inventory, version: str) -> str | None:
     """Returns the kernel module type (open or proprietary) that the host's GPUs require.
 
-    Returns None for branches before 560, whose installers have no option for the module type. Raises EngineError if the GPUs require both types.
+    Returns None for branches before 560, whose installers have no option for the module type. Raises EngineError if the GPUs require different types.
     """
     if number(version)[0] < 560:
         return None
@@ -142,7 +142,7 @@ def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -
     errors = []
     if state.secure_boot and not request.signs:
         errors.append(Refusal("Secure Boot is on: the kernel would not load the driver's modules", remedy=STEPS, code="secure_boot"))
-    # In check mode, key files on the host may be missing because an earlier step of the same run copies them. Files read at their source are final.
+    # In check mode, key files on the host may be missing because an earlier step of the run copies the files. Files read at their source are final.
     if files.key and files.certificate and not (check_mode and not files.supplied and not (files.key.exists and files.certificate.exists)):
         errors += key_errors(state, files.key, files.certificate)
     if files.free < request.space:
@@ -229,7 +229,7 @@ def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> li
 
 
 def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
-    """Returns an error if this machine is a host, because the guest driver must not be installed on a host."""
+    """Returns an error if the machine is a host, because the guest driver must not be installed on a host."""
     hosts = [gpu.address for gpu in inventory.gpus if gpu.total_vfs or gpu.vgpus]
     if not hosts and not driver.has_manager:
         return []

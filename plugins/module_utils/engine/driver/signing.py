@@ -85,7 +85,7 @@ def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> N
 def serial(der: bytes) -> str | None:
     """Returns a certificate's serial number in hexadecimal, or None if the data is not a certificate in DER format.
 
-    A kernel module's signature identifies the signing key by this serial number.
+    A kernel module's signature identifies the signing key by the certificate's serial number.
     """
     try:
         body = _inside(_inside(der)[1])[1]  # the tbsCertificate field of the X.509 certificate

@@ -89,7 +89,7 @@ def version_named(name: str, kind: str) -> str:
     """Returns the driver version in a bundle's name, or an empty string if the name contains no version.
 
     A bundle name has the form NVIDIA-<product>-KVM-<host>-<Linux guest>-<Windows guest>.zip. If the host and Linux guest drivers have the same
-    version, the name contains this version only once.
+    version, the name contains the version only once.
     """
     numbers = _NUMBERS.findall(name)
     if not name.endswith(".zip"):
@@ -98,7 +98,7 @@ def version_named(name: str, kind: str) -> str:
 
 
 def choose_from(supply: Supply, kind: str, form: str, distribution: Distribution) -> Chosen:
-    """Selects the driver package from the bundle's contents. For a link, the selection depends on the bundle's name, because its contents are unknown."""
+    """Selects the driver package from the bundle's contents. For a link, only the bundle's name is known and determines the package."""
     if supply.error:
         return Chosen(_guess(supply.name, form), version_named(supply.name, kind), errors=[supply.error])
     if not supply.contents:
