@@ -10,7 +10,7 @@ from typing import Any, Iterable
 
 # Matches the first character after which a link may contain a secret, such as ? or its percent-encoded form %3F.
 _QUERY = re.compile(r"[?#&=;\r\n]|%(?:3F|23|3D|26|3B)", re.IGNORECASE)
-# Matches the scheme of a link and the slashes after it. A user name and a password may precede the server name that follows.
+# Matches a link's scheme with its slashes. A user name and a password may precede the server name.
 _SCHEME = re.compile(r"^[\s\"']*[a-z][a-z0-9+.-]*:[/\\]*", re.IGNORECASE)
 
 # Matches the end of an option, variable, or key name whose value is a secret.
@@ -29,14 +29,14 @@ _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9
 
 @dataclass(eq=False, repr=False)
 class Refusal:
-    """A problem with its device, what was found, what was expected, and what the operator can do."""
+    """A problem report: the device, what was found, what was expected, and what the operator can do."""
 
     found: str  # a clause that describes what was found
     device: str | None = None  # address, path, or UUID of the affected device; None for the whole host
     expected: str | None = None
     remedy: str | None = None  # what the operator can do, as one or more sentences
     code: str = "error"  # short machine-readable error code
-    position: int = 0  # position of the failed step in the plan
+    position: int = 0  # the failed step's position in the plan
 
     def __str__(self) -> str:
         text = "%s: %s" % (self.device, self.found) if self.device else self.found
@@ -52,7 +52,7 @@ class Refusal:
 
 @dataclass(eq=False, repr=False)
 class Problem:
-    """A problem with a severity.
+    """A problem with a severity and, if known, its cause.
 
     The severity is "error" if vGPUs do not work, and "warning" if vGPUs may stop working. *follows* is the error code of the cause, or None.
     """

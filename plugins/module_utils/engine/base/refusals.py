@@ -29,7 +29,7 @@ class HostFacts(Protocol):
 
     @property
     def driver(self) -> DriverFacts:
-        """The state of NVIDIA's driver."""
+        """The state of NVIDIA's driver on the host."""
 
     @property
     def iommu_active(self) -> bool:
@@ -77,7 +77,7 @@ _MODULE = "the module nvidia"
 
 
 def driver_error(driver: DriverFacts) -> Refusal | None:
-    """Returns the error that makes the host's driver unusable, or None if the driver is usable."""
+    """Returns the error for a missing or unusable host driver, or None if the driver is usable."""
     version = driver.on_disk or driver.loaded
     if driver.unfinished:
         unfinished = "an installation of NVIDIA's driver was interrupted, so any of its files may be damaged"
@@ -177,7 +177,7 @@ def iommu_error(gpu: GpuFacts, state: HostFacts) -> Refusal:
 
 
 def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
-    """Returns the errors that explain why a GPU offers no vGPU types. The list is never empty."""
+    """Returns at least one error that explains why a GPU offers no vGPU types."""
     errors = no_vfs_yet(gpu, state)
     if errors:
         return errors

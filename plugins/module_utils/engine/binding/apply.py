@@ -129,7 +129,7 @@ def bind(ctx: Context, address: str, timeout: float) -> None:
     try:
         ctx.sysfs.write(PCI_DRIVERS + "/nvidia/bind", address)
     except SysfsError as exc:
-        # The kernel returns EBUSY or ENODEV if udev or the module bound the device first, or if the probe failed. The driver link shows which.
+        # The kernel returns EBUSY or ENODEV if udev or the module bound the device first, or if the probe failed. The driver link shows the cause.
         reason, timeout = " (%s)" % exc.errors[0].found, min(timeout, _PROBE)
     if not until(ctx.clock, bound, timeout):
         found = "the driver nvidia did not bind to it%s; it is bound to %s" % (reason, ctx.sysfs.link(link) or "no driver")

@@ -54,7 +54,7 @@ BindingPlan = Plan[Target]
 
 
 def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Sequence[str], options: Options) -> BindingPlan:
-    """Returns the plan that binds GPUs to the driver or releases GPUs. Raises EngineError with all problems."""
+    """Returns the plan for binding or releasing the selected GPUs. Raises EngineError with all problems."""
     result = Plan(Target())
     gpus, errors = inventory.select(selectors)
     result.errors += errors

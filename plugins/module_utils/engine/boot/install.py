@@ -109,7 +109,7 @@ def expected_files(sources: Mapping[str, str], before: Sequence[str], interprete
 
 
 def present(root: str) -> list[str]:
-    """Returns the existing paths of the collection, in removal order. Files that start other files are removed first."""
+    """Returns the collection's paths that exist on the host, in removal order: files that start other files are removed first."""
     paths = (UNIT_LINK, UNIT, COMMAND, MANUAL, migration.current(root, STORE))
     return [path for path in paths if os.path.islink(root + path) or os.path.isfile(root + path)]
 

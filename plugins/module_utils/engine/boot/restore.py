@@ -50,7 +50,7 @@ _BUSY = ("unbind_lock", "mig_pending")
 def restore(ctx: Context, timeout: float, settle: float, out: Callable[[str], None]) -> Restore:
     """Restores the stored layout and returns the outcome.
 
-    *timeout* is the time limit in seconds for all GPUs together. New vGPUs are monitored for 'settle' seconds.
+    *timeout* is the time limit in seconds for all GPUs combined. New vGPUs are monitored for 'settle' seconds.
     """
     run = Restore(ctx, layout_file.read(ctx.root), timeout, out)
     run.create_all()
@@ -317,7 +317,7 @@ class Restore:
             self.failed(EngineError(one.errors))  # the completed steps are already recorded
 
     def watch(self, settle: float) -> None:
-        """Monitors new vGPUs, and reports vGPUs that disappear as not done. Afterwards, records which stored vGPUs are missing."""
+        """Monitors new vGPUs, and reports an error for each vGPU that disappears. Afterwards, records which stored vGPUs are missing."""
         try:
             vgpu_apply.watch(self.ctx, vgpu_apply.Outcome(self._created, None, self._at), settle)
         except ApplyError as exc:

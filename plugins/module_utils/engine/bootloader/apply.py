@@ -19,7 +19,7 @@ from .plan import CmdlinePlan, Facts, Target, line_of
 
 
 def apply(ctx: Context, plan: CmdlinePlan, facts: Facts, timeout: float) -> list[Step]:
-    """Performs the steps and returns the steps.
+    """Performs the planned steps and returns them.
 
     Added flags are recorded before the first edit. Removed flags are dropped from the record after the last edit.
     """

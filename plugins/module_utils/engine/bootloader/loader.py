@@ -91,7 +91,7 @@ class Loader(ABC):
 
 
 def no_entries(name: str) -> Refusal:
-    """Returns the error for a boot loader without an entry for this system."""
+    """Returns the error for a boot loader that has no boot entry for the system."""
     found = "no boot entry of this system was found (%s)" % name
     return Refusal(found, "boot loader", "an entry with the running system's root file system", _BY_HAND, "bootloader_unknown")
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Supports systemd-boot with kernel-install.
 
-Flags are added to the options of this system's boot entries, and to /etc/kernel/cmdline for future kernels. A missing /etc/kernel/cmdline is not
+Flags are added to the options of the system's boot entries, and to /etc/kernel/cmdline for future kernels. A missing /etc/kernel/cmdline is not
 created: kernel-install then uses the running kernel's command line, which contains the flags after the reboot.
 """
 
@@ -31,7 +31,7 @@ class SystemdBoot(Loader):
         return [entry for place in LOADERS for entry in boot_entries.read_bls(self.ctx.root, place + "/entries", {})]
 
     def next_boot(self) -> list[Entry]:
-        """Returns the default boot entry, or all boot entries of this system if no default is set."""
+        """Returns the default boot entry, or all boot entries for the system if no default is set."""
         return boot_entries.systemd_boot_default(self.ctx, self._entries())
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds problems in logs.
+"""Finds problems in the logs of a host or VM.
 
 Each known log message is reported once per device, with its cause and remedy. Unknown error messages are quoted. All findings are warnings, because
 logs show past events instead of the current state. A finding is omitted if a state check reports the same problem.

@@ -134,7 +134,7 @@ def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:
 
 
 def _masked(masks: Masks, name: str, text: str) -> str:
-    """Returns the masked text. Each JSON string is masked separately, because JSON escapes quotes and letters."""
+    """Returns the masked text. Each JSON string is masked separately, because JSON escapes quotes and non-ASCII letters."""
     if name.endswith(".json"):
         with contextlib.suppress(ValueError, RecursionError):
             text = json.dumps(_each(json.loads(text), masks.mask), indent=1, ensure_ascii=False) + "\n"
@@ -253,7 +253,7 @@ def _learn(ctx: Context, masks: Masks, content: dict[str, str]) -> None:
 
 
 def _vms(value: Any) -> Iterator[str]:
-    """Yields the VM names in a JSON value, because a VM outside libvirt is named only in the VM's process."""
+    """Yields the VM names in a JSON value. VMs outside libvirt are named only in their processes."""
     for key, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         if key == "vm" and isinstance(one, str):
             yield one

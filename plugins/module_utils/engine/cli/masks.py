@@ -15,7 +15,7 @@ from typing import Iterable, Match, Pattern
 
 from ..base.errors import SECRET_NAMES
 
-# Words that are never masked, because bug reports require the words or every host contains the words.
+# Words that are never masked: words that bug reports require, and words that every host contains.
 _COMMON = frozenset(
     "localhost localdomain root nvidia vgpu kvm qemu libvirt linux debian ubuntu none null unknown n/a default true false on off yes no the and for with"
     " system host guest vm gpu kernel driver error failed active inactive enabled disabled running service".split()

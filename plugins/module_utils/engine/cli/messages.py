@@ -72,7 +72,7 @@ def called(call: ast.Call) -> str:
 
 
 class Reader:
-    """Extracts errors from the sources."""
+    """Extracts errors and their codes from source files."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
         """Indexes all source files, because an error text may use constants from other files."""

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Implements the vgpuctl metrics subcommand, which prints vGPU metrics for Prometheus.
 
-The output has the text format for node_exporter's textfile collector. The "problems" metric counts problems by severity and code.
+The output uses the text format of node_exporter's textfile collector. The "problems" metric counts problems by severity and code.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Screen:
     def __call__(self, text: str, style: str = "") -> None:
         """Prints a text of one or more lines in a style of _STYLES."""
         self.stream.write(self.painted(printable(text), style) + "\n")
-        self.stream.flush()  # the journal must show each step immediately
+        self.stream.flush()  # flushed, because the journal must show each step immediately
 
     def painted(self, text: str, style: str) -> str:
         """Returns a printable text in a style. If colors are disabled, the text is returned unchanged."""

@@ -31,7 +31,7 @@ class Snapshot:
 
 
 def read(ctx: Context) -> Snapshot:
-    """Reads the state of the host and finds its problems."""
+    """Reads the host's state and finds problems."""
     inventory, state = reader.read(ctx, with_types=False, with_mig=True), host.read(ctx)
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
     services, stored, domains = migration.services(ctx), layout_file.read(ctx.root), libvirt_xml.domains(ctx)[0]

@@ -67,8 +67,8 @@ class State:
 class Target:
     """The configuration file and its new content.
 
-    *edit* is None if the file needs no change. *addresses* is the key's value, and *gpus* lists the GPUs with these addresses. *restart* is true if
-    an agent restart is pending.
+    *edit* is None if the file needs no change. *addresses* is the key's value, and *gpus* lists the GPUs that the addresses belong to. *restart* is
+    true if an agent restart is pending.
     """
 
     path: str
@@ -97,7 +97,7 @@ def _has_vgpus(gpu: Gpu) -> bool:
 def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list[Refusal]]:
     """Returns the selected GPUs, and errors in the selectors.
 
-    The "all" selector omits GPUs without VFs and vGPU types, because such GPUs may be passed through to VMs.
+    The "all" selector omits GPUs that have neither VFs nor vGPU types, because those GPUs may be passed through to VMs.
     """
     addresses: set[str] = set()
     errors: list[Refusal] = []

@@ -55,7 +55,7 @@ class Package:
 
     Attributes:
         member: The name of the package's zip entry, or None if the package is a separate file.
-        crc: The package's CRC-32 from the zip.
+        crc: The CRC-32 checksum that the zip contains for the package.
         wrong: The reason why the package must not be extracted, or None.
     """
 

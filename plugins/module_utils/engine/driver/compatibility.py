@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lists known incompatibilities between NVIDIA's drivers and kernels, GPUs, and vGPU software editions, with their sources.
 
-The compatibility table only causes warnings before an installation, never refusals. The machine's state has priority over the table: a kernel that
-has the driver module is compatible, and a GPU that offers vGPU types is supported. Users can add rows in the same format (vgpu_driver_compatibility).
-User rows have priority, and can correct the table.
+The compatibility table causes only warnings before an installation, never refusals. The machine's state has priority over the table: a kernel that
+has the driver module is compatible, and a GPU that offers vGPU types is supported. In vgpu_driver_compatibility, users can add rows in the same
+format as the table. User rows have priority over the table, and can correct its rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VARIABLE = "vgpu_driver_compatibility"
 class Row:
     """A row of the compatibility table: an incompatible combination or, if works is true, a compatible combination.
 
-    A row applies if all of its conditions apply. An empty condition always applies. A version range has one of the forms 535, ..535, 6.14.., or
+    A row applies if all its conditions are met. An empty condition is always met. A version range has one of the forms 535, ..535, 6.14.., or
     535..570. The upper bound of a range includes all versions that begin with the bound.
 
     Attributes:

@@ -120,7 +120,7 @@ def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
         timeout: The maximum number of seconds without progress.
     """
     os.makedirs(target.directory, mode=0o700, exist_ok=True)
-    # A partial download from an earlier run may be damaged. If the checksum does not match, the download is restarted once.
+    # A partial download from an earlier run may be damaged. If the checksum does not match, the download is repeated once.
     attempts = 2 if target.kept else 1
     if attempts == 1:
         target.discard()

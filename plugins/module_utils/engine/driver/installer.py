@@ -63,8 +63,8 @@ class Run:
 
     Attributes:
         version: The version of the driver to install.
-        load: Whether to load the module right after the installation. If false, a reboot follows.
-        extra: Additional arguments that the user set.
+        load: Whether to load the module right after the installation, without a reboot.
+        extra: Additional installer arguments that the user set.
     """
 
     version: str
@@ -202,6 +202,6 @@ def around(inventory: Inventory, driver: Driver, run: Run, machine: Machine) -> 
     if running:
         before.append(Step("stop", None, None, "stop %s" % ", ".join(running), services=list(reversed(running))))
     before.append(Step("unload", None, None, "unload the modules %s" % ", ".join(machine.modules), run=run, modules=machine.modules))
-    again = [name for name in machine.services if name != daemons.FABRIC]  # the fabric role starts Fabric Manager in the new driver's version
+    again = [name for name in machine.services if name != daemons.FABRIC]  # the fabric role starts the Fabric Manager version for the new driver
     after = [Step("start", None, None, "start %s again" % ", ".join(again), services=again)] if again else []
     return before, after

@@ -114,7 +114,7 @@ def mistaken(name: str, kind: str) -> str | None:
 
 
 def number(version: str) -> list[int]:
-    """Returns the numbers in a version, for version comparisons."""
+    """Returns the numbers in a version string, for comparisons."""
     return [int(part) for part in version.split(".")]
 
 
@@ -163,7 +163,7 @@ def _version(request: Request) -> str:
 
 
 def refusals_of(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Refusal]:
-    """Returns the errors that prevent an installation and can be found even if the version to install is unknown."""
+    """Returns the installation errors that can be detected even if the version to install is unknown."""
     return _unmet(state, request, files, check_mode) + _wrong_machine(inventory, state.driver, request) + _wrong_step(state.driver, request)
 
 

@@ -98,7 +98,7 @@ def serial(der: bytes) -> str | None:
 
 
 def _inside(der: bytes) -> tuple[int, bytes, bytes]:
-    """Returns the tag and the content of the first DER element, and the bytes after this element."""
+    """Returns the tag and the content of the first DER element, and the remaining bytes."""
     tag, length, start = der[0], der[1], 2
     if length & 0x80:
         start += length & 0x7F

@@ -21,7 +21,7 @@ _CHECKSUM = re.compile(r"sha256:[0-9a-fA-F]{64}\Z")
 _RELEASE = re.compile(r"NVIDIA-vGPU-rhel-([0-9]+)")
 BROKEN = "broken"  # the scheme of an incomplete link
 _SPARE = 64  # MiB required in addition to the bundle and the extracted package
-# Maps parts of bundle names to package formats. For links, the format is only a guess, because their content is not yet known.
+# Maps parts of bundle names to package formats. For links, the format is only a guess, because the bundle's content is not yet known.
 _OF_NAMES = (("-ubuntu-", "deb"), ("-rhel-", "rpm"))
 
 
