@@ -45,7 +45,7 @@ class Plan(Generic[Target]):
     def skips(self, gpu: refusals.GpuFacts, doing: str, policy: str) -> bool:
         """Returns whether the plan omits a GPU that fell off the bus. Omitted GPUs are recorded in the plan.
 
-        *doing* describes the omitted work. *policy* is one of UNRESPONSIVE_POLICIES.
+        The *doing* argument describes the omitted work. *policy* is one of UNRESPONSIVE_POLICIES.
         """
         if gpu.alive:
             return False

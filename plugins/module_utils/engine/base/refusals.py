@@ -39,7 +39,7 @@ class HostFacts(Protocol):
 class GpuFacts(Protocol):
     """The attributes of hardware.gpu.Gpu that error texts use.
 
-    *model* is a hardware.catalog.Model or None. *vfs* is a list of hardware.gpu.Vf objects.
+    The *model* attribute is a hardware.catalog.Model or None. *vfs* is a list of hardware.gpu.Vf objects.
     """
 
     address: str
@@ -219,7 +219,7 @@ def vendor_vfio(gpu: GpuFacts) -> Refusal:
 def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Refusal:
     """Returns the error for a MIG request on a GPU that does not support MIG.
 
-    *others* lists the addresses of the host's MIG-capable GPUs.
+    The *others* argument lists the addresses of the host's MIG-capable GPUs.
     """
     expected = "a GPU with MIG; on this host: %s" % (", ".join(others) or "none")
     remedy = "Use time-sliced types on this GPU (without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40")
@@ -248,7 +248,7 @@ def passed_through(gpu: GpuFacts) -> Refusal:
 def in_use(device: str, holders: Sequence[Any], doing: str, override: str | None = None, instead: str | None = None) -> Refusal:
     """Returns the error for a device that is in use and must not be changed.
 
-    *override* is the option that lists devices that may be changed while in use. *instead* is an alternative remedy.
+    The *override* argument is the option that lists devices that may be changed while in use. *instead* is an alternative remedy.
     """
     who, unsure = ", ".join(map(str, holders)), [one for one in holders if one.remedy]  # unidentified users also count as users
     known = len(unsure) < len(holders)

@@ -17,9 +17,9 @@ from .errors import EngineError, Refusal
 class Step:
     """One change on the host.
 
-    *kind* selects the executor's action, and *args* contains the action's parameters. A step is printed as "device: text". *lane* is the GPU address
-    or VM name that the step belongs to, or None for the host. If a step fails, steps in other lanes still run. execute() sets *position*, the index
-    of the step in the plan.
+    The *kind* attribute selects the executor's action, and *args* contains the action's parameters. A step is printed as "device: text". *lane* is
+    the GPU address or VM name that the step belongs to, or None for the host. If a step fails, steps in other lanes still run. execute() sets
+    *position*, the index of the step in the plan.
     """
 
     def __init__(self, kind: str, lane: str | None, device: str | None, text: str, **args: Any) -> None:
@@ -48,7 +48,7 @@ _position = operator.attrgetter("position")
 class ApplyError(EngineError):
     """The exception for failed steps. All lists are in plan order, regardless of which step failed first.
 
-    *unresponsive* lists unresponsive GPUs, whose steps were omitted.
+    The *unresponsive* attribute lists unresponsive GPUs, whose steps were omitted.
     """
 
     def __init__(

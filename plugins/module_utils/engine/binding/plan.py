@@ -30,8 +30,8 @@ FOREIGN = ("vfio-pci", "pci-pf-stub")
 class Options:
     """The options for binding or releasing the selected GPUs.
 
-    *driver* is "nvidia", or "none" to release the GPUs. *edit_boot* allows boot file edits. 'assume' is the value of the check_mode_assume module
-    option. *unresponsive* is one of plan.UNRESPONSIVE_POLICIES.
+    The *driver* attribute is "nvidia", or "none" to release the GPUs. *edit_boot* allows boot file edits. 'assume' is the value of the
+    check_mode_assume module option. *unresponsive* is one of plan.UNRESPONSIVE_POLICIES.
     """
 
     driver: str = "nvidia"
@@ -133,7 +133,7 @@ def _plan_boot(result: BindingPlan, inventory: Inventory, boot: BootFiles, gpus:
 def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> None:
     """Adds steps for boot file edits, and for rebuilds that new or earlier edits require.
 
-    *back* is true if the edits restore the original files.
+    The *back* argument is true if the edits restore the original files.
     """
     target = result.target
     for kind, what in ((INITRAMFS, "initramfs"), (BOOTLOADER, "boot loader's configuration")):
@@ -149,7 +149,7 @@ def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> Non
 def add_rebuild(result: BindingPlan, command: Sequence[str], stale: bool) -> None:
     """Adds a final step that rebuilds the initramfs, if a rebuild is required and the host has a rebuild tool.
 
-    *stale* is true if another program changed a file that the initramfs contains.
+    The *stale* argument is true if another program changed a file that the initramfs contains.
     """
     result.target.rebuilds |= {INITRAMFS} if stale else set()
     if INITRAMFS in result.target.rebuilds and command:

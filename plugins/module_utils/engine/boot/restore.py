@@ -50,7 +50,7 @@ _BUSY = ("unbind_lock", "mig_pending")
 def restore(ctx: Context, timeout: float, settle: float, out: Callable[[str], None]) -> Restore:
     """Restores the stored layout and returns the outcome.
 
-    *timeout* is the time limit in seconds for all GPUs combined. New vGPUs are monitored for 'settle' seconds.
+    The *timeout* argument is the time limit in seconds for all GPUs combined. New vGPUs are monitored for 'settle' seconds.
     """
     run = Restore(ctx, layout_file.read(ctx.root), timeout, out)
     run.create_all()
@@ -67,8 +67,9 @@ class _Busy(EngineError):
 class _Pending:
     """A GPU in the stored layout whose vGPUs are not yet restored. All times are clock values in seconds.
 
-    *enabled* is the time at which the GPU's VFs appeared. *since* is the time at which the GPU was first found in use, and *busy* contains the errors
-    from the last attempt. *again* is the time of the next attempt. *pause* is the interval between the next attempt and the following attempt.
+    The *enabled* attribute is the time at which the GPU's VFs appeared. *since* is the time at which the GPU was first found in use, and *busy*
+    contains the errors from the last attempt. *again* is the time of the next attempt. *pause* is the interval between the next attempt and the
+    following attempt.
     """
 
     stored: StoredGpu
@@ -83,8 +84,8 @@ class _Pending:
 class Restore:
     """A restore with its completed steps and errors. out(text) is called as soon as a step completes or an error occurs.
 
-    *missing* lists the stored vGPUs that do not exist after the restore. *after* is the time in seconds between the driver becoming ready and the
-    last new vGPU.
+    The *missing* attribute lists the stored vGPUs that do not exist after the restore. *after* is the time in seconds between the driver becoming
+    ready and the last new vGPU.
     """
 
     ctx: Context

@@ -26,9 +26,9 @@ ENTRIES = "boot entries"
 class Changes:
     """The planned changes for one boot loader.
 
-    *edits* lists the file edits. The original files are recorded, except for files in *ours*, which the collection manages. *run* describes the
-    program that applies the edits. *added* contains the flags that the edits and the program add. *removed* contains the flags that the program
-    removes from boot entries.
+    The *edits* attribute lists the file edits. The original files are recorded, except for files in *ours*, which the collection manages. *run*
+    describes the program that applies the edits. *added* contains the flags that the edits and the program add. *removed* contains the flags that the
+    program removes from boot entries.
     """
 
     edits: list[FileEdit] = field(default_factory=list)

@@ -23,7 +23,7 @@ _PLAIN = re.compile(r"[\w.,:=/@%+-]+\Z", re.ASCII)
 class Facts:
     """The planner's input in addition to the boot loader's files.
 
-    *running* contains the words of the running kernel's command line. *boot* is the ID of the current boot.
+    The *running* attribute contains the words of the running kernel's command line. *boot* is the ID of the current boot.
     """
 
     running: list[str]

@@ -22,8 +22,8 @@ _EARLIER = STATE + "/iommu-flags"
 class Record:
     """The contents of the record file.
 
-    *added* has the type loader.Added. *boot* is the ID of the boot during which the running kernel lacked flags for the next boot. *line* is the
-    kernel command line that was then planned for the next boot.
+    The *added* attribute has the type loader.Added. *boot* is the ID of the boot during which the running kernel lacked flags for the next boot.
+    *line* is the kernel command line that was then planned for the next boot.
     """
 
     added: Added = field(default_factory=dict)

@@ -27,7 +27,8 @@ class NotUnderstood(Exception):
 class Assignment:
     """An assignment name=value that is a separate statement.
 
-    *start* and *end* are the value's position in the text. *closing* is the value's closing quote, or empty if the value is not quoted.
+    The *start* and *end* attributes are the value's position in the text. *closing* is the value's closing quote, or empty if the value is not
+    quoted.
     """
 
     name: str

@@ -30,8 +30,8 @@ def find(
 ) -> list[Problem]:
     """Returns all differences between the host and its setup as problems.
 
-    *stored* maps GPU addresses to stored GPUs. *services* is the result of systemd.read(), and is empty on hosts without systemd. *domains* lists
-    libvirt's VMs. *definitions* contains the mediated devices that mdevctl defines.
+    The *stored* argument maps GPU addresses to stored GPUs. *services* is the result of systemd.read(), and is empty on hosts without systemd.
+    *domains* lists libvirt's VMs. *definitions* contains the mediated devices that mdevctl defines.
     """
     found = [one for pf in sorted(stored) for one in _gpu(inventory, stored[pf])]
     found += [one for pf in sorted(stored) for one in _autostarted(inventory, stored[pf], definitions or {})]

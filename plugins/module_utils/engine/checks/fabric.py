@@ -23,7 +23,7 @@ _MIG = "MIG-backed vGPUs need no fabric."
 def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Iterator[Refusal]:
     """Yields all fabric problems. *fabric* is None on a host without NVSwitches.
 
-    *driver* is the version of the loaded driver, or the version on disk if no driver is loaded.
+    The *driver* argument is the version of the loaded driver, or the version on disk if no driver is loaded.
     """
     if fabric is None or _all_mig(inventory):
         return

@@ -60,8 +60,8 @@ _CAUSES = {
 class Setup:
     """A host's stored layout, services, and VMs.
 
-    *stored* maps GPU addresses to stored GPUs. *services* contains systemd unit states, and *domains* contains libvirt's VMs. *flags* and *causes*
-    are passed to problems.find(). *fabric* is the fabric state, if the state was already read.
+    The *stored* attribute maps GPU addresses to stored GPUs. *services* contains systemd unit states, and *domains* contains libvirt's VMs. *flags*
+    and *causes* are passed to problems.find(). *fabric* is the fabric state, if the state was already read.
     """
 
     stored: Mapping[str, StoredGpu] = field(default_factory=dict)

@@ -38,8 +38,8 @@ class Option:
 class Command:
     """A vgpuctl subcommand, whose run(ctx, screen, args) returns the exit status.
 
-    *text* adds details to *help*. *root* is true if the subcommand requires root privileges. *failed* is the exit status after a failure. *partial*
-    is true if the output is incomplete without root privileges.
+    The *text* attribute adds details to *help*. *root* is true if the subcommand requires root privileges. *failed* is the exit status after a
+    failure. *partial* is true if the output is incomplete without root privileges.
     """
 
     name: str

@@ -40,7 +40,7 @@ NEXT_BOOT = ("next_kernel_without_driver", "boot_cause", "service_not_enabled", 
 class Scrape:
     """The data for all metrics.
 
-    *now* is the Unix time at which the data was read. *seconds* is the time that reading the data took.
+    The *now* attribute is the Unix time at which the data was read. *seconds* is the time that reading the data took.
     """
 
     seen: snapshot.Snapshot

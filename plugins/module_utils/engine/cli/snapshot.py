@@ -19,7 +19,7 @@ from ..system.context import Context
 class Snapshot:
     """The state of a host.
 
-    *stored* maps GPU addresses to stored GPUs. *found* lists all problems. *fabric* is None on a host without NVSwitches.
+    The *stored* attribute maps GPU addresses to stored GPUs. *found* lists all problems. *fabric* is None on a host without NVSwitches.
     """
 
     inventory: reader.Inventory

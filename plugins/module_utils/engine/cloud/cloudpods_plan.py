@@ -49,9 +49,9 @@ class Request:
 class State:
     """The planner's input from the host.
 
-    *path* is the configuration file's path without links. *text* is the file's text, or None if the file does not exist. *stored* maps GPU addresses
-    to stored layouts. *marked* is true if an agent restart is pending. *errors* contains errors from reading the file, and *layout_errors* contains
-    errors from reading the layouts.
+    The *path* attribute is the configuration file's path without links. *text* is the file's text, or None if the file does not exist. *stored* maps
+    GPU addresses to stored layouts. *marked* is true if an agent restart is pending. *errors* contains errors from reading the file, and
+    *layout_errors* contains errors from reading the layouts.
     """
 
     inventory: Inventory
@@ -67,8 +67,8 @@ class State:
 class Target:
     """The configuration file and its new content.
 
-    *edit* is None if the file needs no change. *addresses* is the key's value, and *gpus* lists the GPUs that the addresses belong to. *restart* is
-    true if an agent restart is pending.
+    The *edit* attribute is None if the file needs no change. *addresses* is the key's value, and *gpus* lists the GPUs that the addresses belong to.
+    *restart* is true if an agent restart is pending.
     """
 
     path: str
@@ -139,7 +139,7 @@ def _unfit(gpu: Gpu) -> Iterator[Refusal]:
 def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refusal]:
     """Returns the errors for missing vGPUs, which must exist before the agent scans for vGPUs.
 
-    *stored* maps GPU addresses to stored layouts.
+    The *stored* argument maps GPU addresses to stored layouts.
     """
     errors = []
     for gpu in gpus:
@@ -173,7 +173,7 @@ def _exposed(found: Inventory, removed: set[str]) -> Iterator[Refusal]:
 def _edit(state: State, desired: list[str] | None) -> tuple[yaml_key.Edit | None, list[str], list[Refusal]]:
     """Returns the Edit or None, the addresses that the file currently contains, and errors.
 
-    *desired* is None if the key must be removed, and empty if the addresses are unknown.
+    The *desired* argument is None if the key must be removed, and empty if the addresses are unknown.
     """
     if state.text is None:
         return None, [], []

@@ -42,7 +42,7 @@ def too_long(data: dict[str, list[dict[str, Any]]]) -> list[Refusal]:
 def render(offered: Sequence[Offered], prefix: str, external: bool) -> Rendered:
     """Returns KubeVirt's vGPU settings. *prefix* is the prefix for resource names.
 
-    *external* is true if a device plugin other than KubeVirt's own allocates the resources.
+    The *external* argument is true if a device plugin other than KubeVirt's own allocates the resources.
     """
 
     def device(selector: str, value: str, name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..system.context import Context
 class Offered:
     """A vGPU with its type names. *type_name* is the full type name, such as NVIDIA A40-24Q.
 
-    *mdev_type* is the type name in the kernel, libvirt, and mdevctl, such as nvidia-558, or None without mediated devices.
+    The *mdev_type* attribute is the type name in the kernel, libvirt, and mdevctl, such as nvidia-558, or None without mediated devices.
     """
 
     gpu: Gpu
@@ -35,8 +35,8 @@ class Offered:
 class Rendered:
     """The generated settings for a cloud platform.
 
-    *data* is the settings as data for a module result. *text* is the content of a file, and is empty without vGPUs. *warnings* describes the limits
-    of the settings.
+    The *data* attribute contains the settings for a module result. *text* is the content of a file, and is empty without vGPUs. *warnings*
+    describes the limits of the settings.
     """
 
     data: dict[str, list[dict[str, Any]]]

@@ -35,7 +35,7 @@ _ADVICE = "Nothing was written. Fix the file, then run again."
 class Edit:
     """An edit of a YAML file. *text* is the new text of the whole file.
 
-    *before* and *after* are the lines of the key, the only lines that a diff may show.
+    The *before* and *after* attributes are the lines of the key, the only lines that a diff may show.
     """
 
     text: str
@@ -47,8 +47,8 @@ class Edit:
 class _Content:
     """A parsed YAML file.
 
-    *line* and *column* are the zero-based position of the key, and *key* is its spelling in the file. *value* contains the key's strings, is empty
-    for a value of another type, and is None if the key is missing. *others* contains all other keys in canonical form.
+    The *line* and *column* attributes are the zero-based position of the key, and *key* is its spelling in the file. *value* contains the key's
+    strings, is empty for a value of another type, and is None if the key is missing. *others* contains all other keys in canonical form.
     """
 
     line: int = 0
