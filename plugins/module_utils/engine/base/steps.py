@@ -46,9 +46,9 @@ _position = operator.attrgetter("position")
 
 
 class ApplyError(EngineError):
-    """The exception for failed steps. All lists are in plan order, regardless of which step failed first.
+    """The exception for failed steps. All lists of steps are in plan order, regardless of which step failed first.
 
-    The *unresponsive* attribute lists unresponsive GPUs, whose steps were omitted.
+    The *unresponsive* attribute lists the GPUs that fell off the bus, whose steps were omitted.
     """
 
     def __init__(

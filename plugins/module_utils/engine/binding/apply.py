@@ -67,7 +67,7 @@ def _edit(root: str, edit: FileEdit, back: bool) -> None:
 
 
 def _initramfs(ctx: Context, command: Sequence[str]) -> None:
-    """Rebuilds the initramfs. The rebuild stays pending until completion, because even an incomplete initramfs is newer than the edited file."""
+    """Rebuilds the initramfs. The rebuild stays pending until it succeeds, because even an incomplete initramfs is newer than the edited file."""
     rebuilds.begin(ctx.root, rebuilds.INITRAMFS)
     answer = ctx.command(command, _REBUILD, keeps_lock=True)
     if answer.rc:

@@ -102,7 +102,7 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
 def _unexplained(nameless: Sequence[Active], gpu: Gpu) -> list[Active]:
     """Returns nvidia-smi entries that have no UUID and do not belong to a vGPU with a known user.
 
-    Entries are matched to vGPUs by type, GPU instance, and VM, if known.
+    nvidia-smi entries are matched to vGPUs by type, and by GPU instance and VM if known.
     """
     left = list(nameless)
     for vgpu in [one for one in gpu.vgpus if one.holders]:
