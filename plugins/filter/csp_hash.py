@@ -47,7 +47,7 @@ def csp_hash(text):
 
 
 class FilterModule:
-    """Provides the filter csp_hash to Ansible."""
+    """Provides the csp_hash filter to Ansible."""
 
     def filters(self):
         return {"csp_hash": csp_hash}

@@ -73,7 +73,7 @@ def fleet_problems(reads, licenses=None, guests=()):
 
 
 class FilterModule:
-    """Provides the filter fleet_problems to Ansible."""
+    """Provides the fleet_problems filter to Ansible."""
 
     def filters(self):
         return {"fleet_problems": fleet_problems}

@@ -65,7 +65,7 @@ def fleet_report(results):
 
 
 class FilterModule:
-    """Provides the filter fleet_report to Ansible."""
+    """Provides the fleet_report filter to Ansible."""
 
     def filters(self):
         return {"fleet_report": fleet_report}

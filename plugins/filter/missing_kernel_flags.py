@@ -54,7 +54,7 @@ def missing_kernel_flags(flags, cmdline):
 
 
 class FilterModule:
-    """Provides the filter missing_kernel_flags to Ansible."""
+    """Provides the missing_kernel_flags filter to Ansible."""
 
     def filters(self):
         return {"missing_kernel_flags": missing_kernel_flags}

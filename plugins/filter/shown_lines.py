@@ -43,7 +43,7 @@ def shown_lines(lines):
 
 
 class FilterModule:
-    """Provides the filter shown_lines to Ansible."""
+    """Provides the shown_lines filter to Ansible."""
 
     def filters(self):
         return {"shown_lines": shown_lines}

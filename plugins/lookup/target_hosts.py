@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: target_hosts
 short_description: Select the hosts of a playbook of this collection
 description:
-  - Returns the value of C(hosts) for a play, which is the group C(vgpu_hosts), the group C(vgpu_guests), or the hosts that match the variable
+  - Returns the value of C(hosts) for a play, which is the vgpu_hosts group, the vgpu_guests group, or the hosts that match the variable
     C(vgpu_target).
   - The lookup fails if the inventory has no such group and C(vgpu_target) is not set, or if C(vgpu_target) matches no host. A misspelled name
     therefore never runs a play on the whole inventory.
@@ -82,6 +82,6 @@ class LookupModule(LookupBase):
         if not names:
             raise AnsibleLookupError(f"vgpu_target: '{target}' matches no host of the inventory (expected: hosts or groups, such as gpu1,gpu2).")
         guests = variables["groups"].get("vgpu_guests")
-        if guests is None and "hosts" not in terms:  # A named machine is a guest, unless the playbook site includes hosts.
+        if guests is None and "hosts" not in terms:  # A named machine is a guest, unless the site playbook includes hosts.
             return [] if self.get_option("optional") else names
         return [name for name in names if ("guests" if name in (guests or ()) else "hosts") in terms]

@@ -181,7 +181,7 @@ def titled_diff(title: str, before: str, after: str) -> dict[str, str]:
 
 
 def assumed(module: Task) -> list[str]:
-    """Returns the value of the option check_mode_assume in check mode, and an empty list otherwise."""
+    """Returns the value of the check_mode_assume option in check mode, and an empty list otherwise."""
     return list(module.params["check_mode_assume"]) if module.check_mode else []
 
 

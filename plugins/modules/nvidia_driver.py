@@ -63,7 +63,7 @@ options:
   disable_nouveau:
     description:
       - Whether NVIDIA's installer prevents nouveau from loading. The installers of release 545 and later do so only while a GPU is bound to nouveau.
-        The role C(gpu_release) always blocks nouveau.
+        The C(gpu_release) role always blocks nouveau.
     type: bool
     default: false
   module_type:
@@ -81,7 +81,7 @@ options:
   format:
     description:
       - The format of the driver's package. For V(deb) and V(rpm), the module only plans and checks the installation, and removes a conflicting driver
-        that NVIDIA's installer or other packages installed. Install the package itself with C(apt) or C(dnf), as the role C(driver) does.
+        that NVIDIA's installer or other packages installed. Install the package itself with C(apt) or C(dnf), as the C(driver) role does.
     type: str
     choices: [run, deb, rpm]
     default: run

@@ -12,7 +12,7 @@ description:
   - Sets C(FABRIC_MODE=2) in Fabric Manager's configuration file, enables and starts the service, and waits until Fabric Manager reports its
     partitions. The module changes no other line of the file.
   - The module changes nothing on a host without NVSwitches, or if O(layout) has no whole-card vGPU, because MIG-backed vGPUs need no fabric.
-  - Fabric Manager must have exactly the driver's version and needs the library C(libnvfm.so.1). The role C(fabric) installs Fabric Manager and its
+  - Fabric Manager must have exactly the driver's version and needs the library C(libnvfm.so.1). The C(fabric) role installs Fabric Manager and its
     library.
   - The module never restarts or stops Fabric Manager while a VM or a program uses a GPU.
   - M(vgpu.kvm.nvidia_vgpu) and M(vgpu.kvm.nvidia_vgpu_attach) activate the partitions. C(vgpu-restore.service) activates the partitions at each boot.

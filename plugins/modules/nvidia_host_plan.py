@@ -13,8 +13,8 @@ description:
     M(vgpu.kvm.nvidia_vgpu), M(vgpu.kvm.nvidia_vgpu_attach) and M(vgpu.kvm.nvidia_vgpu_restore) would do. With O(ahead), each plan expects that all
     earlier stages are complete. The module never changes the host.
   - With O(driver), the module also plans the installation of NVIDIA's driver, before the role copies the bundle to the host.
-  - If a stage would refuse its request, its plan has the refusal, and this module does not fail. The role preflight reports all refusals in one
-    message. The role host runs only the stages whose plans have actions.
+  - If a stage would refuse its request, its plan has the refusal, and this module does not fail. The C(preflight) role reports all refusals in one
+    message. The C(host) role runs only the stages whose plans have actions.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -49,7 +49,7 @@ options:
     default: qemu:///system
   stages:
     description:
-      - The stages of the role C(host) that the run includes. The module plans only these stages, and O(ahead) expects only their results.
+      - The stages of the C(host) role that the run includes. The module plans only these stages, and O(ahead) expects only their results.
       - If a stage is missing, RV(converged) is V(false).
     type: list
     elements: str

@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: nvidia_vgpu_restore
 short_description: Install the service that restores vGPUs at boot
 description:
-  - Installs the command C(vgpuctl) and the unit C(vgpu-restore.service), because VFs, vGPUs, GPU instances of MIG, mixed-size mode and, on some GPUs,
+  - Installs the C(vgpuctl) command and the unit C(vgpu-restore.service), because VFs, vGPUs, GPU instances of MIG, mixed-size mode and, on some GPUs,
     MIG mode do not survive a reboot. The command contains the collection's engine in one file and has the subcommands C(status), C(doctor),
     C(metrics) and C(restore).
   - At boot, the unit restores the layout that M(vgpu.kvm.nvidia_vgpu) stored. The unit runs after NVIDIA's vGPU services and before libvirt, cloud

@@ -14,7 +14,7 @@ from . import driver_plan, fabric, gpu_info, mig, pci_driver, sriov, vgpu, vgpu_
 
 # For each stage, the states that earlier stages of the same run set up.
 _BEFORE = {"sriov": ["driver", "iommu"], "mig": ["driver", "iommu", "vfs"], "vgpus": ["driver", "iommu", "vfs", "mig"], "attach": ["vgpus"]}
-# The stages of the role host in their order, and the stage to which each plan belongs.
+# The stages of the host role in their order, and the stage to which each plan belongs.
 _STAGES = ("gpu_release", "iommu", "driver", "reboot", "services", "fabric", "mig", "sriov", "vgpus", "verify", "libvirt_attach")
 _TAGS = {"release": "gpu_release", "fabric": "fabric", "mig": "mig", "sriov": "sriov", "vgpus": "vgpus", "attach": "libvirt_attach", "restore": "vgpus"}
 # The result keys of a plan that roles need. All other values are part of info.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_vgpu_restore, the module that installs the command vgpuctl and the unit vgpu-restore.service on the host."""
+"""Implements nvidia_vgpu_restore, the module that installs the vgpuctl command and the unit vgpu-restore.service on the host."""
 
 from __future__ import annotations
 
