@@ -8,8 +8,7 @@ DOCUMENTATION = r"""
 name: target_hosts
 short_description: Select the hosts of a playbook of this collection
 description:
-  - Returns the value of C(hosts) for a play, which is the vgpu_hosts group, the vgpu_guests group, or the hosts that match the variable
-    C(vgpu_target).
+  - Returns the value of C(hosts) for a play, which is the C(vgpu_hosts) group, the C(vgpu_guests) group, or the hosts that match C(vgpu_target).
   - The lookup fails if the inventory has no such group and C(vgpu_target) is not set, or if C(vgpu_target) matches no host. A misspelled name
     therefore never runs a play on the whole inventory.
   - For the kind V(hosts), the lookup never returns members of C(vgpu_guests).

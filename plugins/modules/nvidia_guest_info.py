@@ -105,7 +105,7 @@ gpus:
       in_use_by: []
 busy:
   description:
-    - The running programs that a reboot would interrupt while they install packages, drivers or boot files, and the holder of this collection's lock.
+    - Running programs that install packages, drivers, or boot files and that a reboot would interrupt, and the holder of this collection's lock.
   returned: success
   type: list
   elements: str
@@ -129,9 +129,9 @@ problems:
       severity: error
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
+    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
       null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict
