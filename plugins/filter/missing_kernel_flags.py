@@ -9,7 +9,7 @@ name: missing_kernel_flags
 short_description: List the kernel flags that are not effective on a command line
 description:
   - Compares flags with a command line by their effect on the kernel. For example, C(intel_iommu=on,sm_on) includes C(intel_iommu=on),
-    C(iommu.passthrough=1) equals C(iommu=pt), and the last of several settings of a parameter applies.
+    C(iommu.passthrough=1) equals C(iommu=pt), and the last of several settings for a parameter applies.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:

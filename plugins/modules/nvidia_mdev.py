@@ -9,10 +9,10 @@ DOCUMENTATION = r"""
 module: nvidia_mdev
 short_description: Create and remove single vGPUs as mediated devices
 description:
-  - Creates or removes mediated devices by UUID, parent and type. If a device with the requested UUID has another type or another parent, the
-    module fails. Remove the existing device first.
-  - To configure a whole host by types and counts, use M(vgpu.kvm.nvidia_vgpu). M(vgpu.kvm.nvidia_vgpu) also restores vGPUs after a reboot, and
-    supports hosts with the vendor-specific VFIO framework, on which VFs have no mediated devices.
+  - Creates or removes mediated devices by UUID, parent, and type. If a device with the requested UUID has a different type or parent, the module
+    fails. Remove the existing device first.
+  - To configure a whole host by types and counts, use M(vgpu.kvm.nvidia_vgpu), which also restores vGPUs after a reboot and supports the
+    vendor-specific VFIO framework, on which VFs have no mediated devices.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -22,15 +22,16 @@ extends_documentation_fragment:
   - vgpu.kvm.common.force
 options:
   uuid:
-    description: The UUID of a single device. If omitted, the module derives the UUID from the VF of O(parent), so each run uses the same UUID.
+    description: The UUID of a single device. If omitted, the module derives the UUID from the VF that O(parent) selects, so each run uses the same
+      UUID.
     type: str
   parent:
     description:
-      - The PCI address of the VF for the device, in any format. With the address of a PF, the module uses the first free VF of the PF.
+      - The VF's PCI address in any format. If the address is that of a PF, the module uses the first free VF of the PF.
     type: str
   type:
     description:
-      - The vGPU type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565), V(vfio-pci-565), V(565)).
+      - The vGPU type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)), or ID with any prefix (V(nvidia-565), V(vfio-pci-565), V(565)).
     type: str
   state:
     description: Whether the mediated device must exist.
@@ -38,7 +39,8 @@ options:
     choices: [present, absent]
     default: present
   devices:
-    description: Several devices, instead of the single device of O(uuid), O(parent) and O(type). The module validates all devices before any change.
+    description: Several devices, instead of the single device that O(uuid), O(parent), and O(type) describe. The module validates all devices before
+      any change.
     type: list
     elements: dict
     suboptions:
@@ -57,7 +59,7 @@ options:
         choices: [present, absent]
         default: present
   timeout:
-    description: Seconds after which each wait of the module ends with an error.
+    description: Seconds after which each wait fails with an error.
     type: int
     default: 60
   settle:

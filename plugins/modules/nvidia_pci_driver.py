@@ -45,7 +45,7 @@ options:
     type: bool
     default: false
   timeout:
-    description: Seconds after which each wait of the module ends with an error.
+    description: Seconds after which each wait fails with an error.
     type: int
     default: 60
 """
