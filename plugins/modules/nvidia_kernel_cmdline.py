@@ -11,8 +11,8 @@ short_description: Set kernel flags for the next boot
 description:
   - Adds kernel flags, such as IOMMU flags, to the configuration of the boot loader that started the host, and verifies that the boot entry for the
     next boot has these flags.
-  - Supports GRUB on Debian, Ubuntu, SLES, openSUSE, and RHEL and its derivatives, as well as C(systemd-boot) with C(kernel-install), and Proxmox VE's
-    C(proxmox-boot-tool). The module refuses any other boot loader and changes nothing.
+  - Supports GRUB on Debian, Ubuntu, SLES, openSUSE, RHEL, and RHEL derivatives. Also supports C(systemd-boot) with C(kernel-install), and Proxmox
+    VE's C(proxmox-boot-tool). The module refuses any other boot loader and changes nothing.
   - The module compares flags by their effect. For example, C(intel_iommu=on,sm_on) includes C(intel_iommu=on), C(iommu.passthrough=1) equals
     C(iommu=pt), and the last of several settings for a parameter applies. The module does not write a flag that is already active.
   - The module edits only files that it can parse, and runs the host's shell to confirm that an edit of the GRUB settings changes nothing else.
