@@ -26,7 +26,7 @@ options:
     choices: [host, guest]
     default: host
   folders:
-    description: The directories in which the lookup searches relative paths.
+    description: The directories in which the lookup searches for relative paths.
     type: list
     elements: str
     default: []
@@ -127,6 +127,6 @@ class LookupModule(LookupBase):
     """The driver_files lookup."""
 
     def run(self, terms: Any, variables: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
-        """Returns the controller's files for each term of the lookup."""
+        """Returns the controller's files for each lookup term."""
         self.set_options(var_options=variables, direct=kwargs)
         return [read(str(term), self.get_options()) for term in terms]

@@ -18,11 +18,11 @@ description:
   - The module refuses a file that is not valid YAML, has a duplicate key, or contains several documents.
   - The module refuses to remove a GPU from the list while a VM uses one of the GPU's vGPUs. The module reports all refusals together.
   - The module does not restart the host agent, which reads the file only at startup. If RV(restart_pending) is true, restart the agent and then
-    call this module with O(restarted=true). The role P(vgpu.kvm.cloudpods#role) restarts the agent and records the restart.
+    call this module with O(restarted=true). The P(vgpu.kvm.cloudpods#role) role restarts the agent and records the restart.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 requirements:
-  - PyYAML on the managed host (package C(python3-yaml), or C(python3-pyyaml) on the Red Hat family)
+  - PyYAML on the managed host (the C(python3-yaml) package, or C(python3-pyyaml) on the Red Hat family)
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock
@@ -37,8 +37,8 @@ options:
   gpus:
     description:
       - The GPUs whose functions the module lists. The module removes all other GPUs' functions from the list.
-      - V(all) selects every GPU that supports vGPU and has VFs, or mediated device types on its PF. Other values are PCI addresses in any format,
-        V(GPU-<uuid>), PCI IDs such as V(10de:20b5), and models such as V(A40).
+      - V(all) selects every GPU that supports vGPU and has VFs or offers mediated device types on its PF. Other values are PCI addresses in any
+        format, V(GPU-<uuid>), PCI IDs such as V(10de:20b5), and models such as V(A40).
     type: list
     elements: str
     default: [all]
@@ -81,7 +81,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -113,15 +113,15 @@ restart_pending:
   type: bool
   sample: true
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
   sample: ["/etc/yunion/host.conf: set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0"]
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

@@ -54,7 +54,7 @@ options:
     default: true
   load:
     description:
-      - Whether NVIDIA's installer loads the kernel module. Set V(false) if a reboot follows.
+      - Whether NVIDIA's installer loads the kernel module. Set to V(false) if a reboot follows.
       - If V(false), idle vGPUs, nouveau, and an X server do not prevent the installation. The release 535 installer is an exception because it cannot
         run while the kernel module is loaded or a GPU is bound to nouveau.
     type: bool
@@ -140,7 +140,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -156,7 +156,7 @@ reboot_required:
   type: bool
   sample: true
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -165,8 +165,8 @@ not_done:
     - "install the vGPU host driver 550.163.02 in place of 550.163.01"
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

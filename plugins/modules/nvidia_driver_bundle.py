@@ -52,7 +52,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success
   type: list
   elements: str
@@ -68,14 +68,14 @@ version:
   type: str
   sample: 550.163.02
 format:
-  description: The format of the extracted package, which is V(run), V(deb) or V(rpm).
+  description: The format of the extracted package, which is V(run), V(deb), or V(rpm).
   returned: success
   type: str
   sample: run
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

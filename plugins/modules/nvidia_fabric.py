@@ -33,7 +33,7 @@ options:
     choices: [present, absent]
     default: present
   layout:
-    description: The desired vGPUs, as for M(vgpu.kvm.nvidia_vgpu). If omitted, the module sets up Fabric Manager on every host with NVSwitches.
+    description: The desired vGPUs, as in M(vgpu.kvm.nvidia_vgpu). If omitted, the module sets up Fabric Manager on every host with NVSwitches.
   packages:
     description: Packages that the caller installed for Fabric Manager. The module records these packages and returns them with O(state=absent).
     type: list
@@ -59,7 +59,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -92,7 +92,7 @@ packages:
   elements: str
   sample: [nvidia-fabricmanager-550, nvidia-fabricmanager-dev-550]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -100,8 +100,8 @@ not_done:
     - "nvidia-fabricmanager.service: restart the service"
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

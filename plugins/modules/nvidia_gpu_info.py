@@ -87,7 +87,7 @@ host:
       type: dict
       returned: success
       sample: {id: debian, version: "12", name: Debian GNU/Linux 12 (bookworm), family: debian}
-    kernel: {description: The release of the running kernel., type: str, returned: success, sample: 6.1.0-50-amd64}
+    kernel: {description: The running kernel's release., type: str, returned: success, sample: 6.1.0-50-amd64}
     cpu_vendor: {description: The CPU's vendor ID., type: str, returned: success, sample: GenuineIntel}
     cmdline: {description: The running kernel's flags., type: list, elements: str, returned: success, sample: [intel_iommu=on, iommu=pt]}
     iommu:
@@ -305,8 +305,8 @@ problems_left_out:
   sample: {}
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_grid_license
-short_description: Configure the license of a vGPU guest
+short_description: Configure licensing for a vGPU guest
 description:
   - Installs a client configuration token for NVIDIA's license server and sets the matching options in C(/etc/nvidia/gridd.conf). The module preserves
     all other settings and comments, and their order.
@@ -53,13 +53,13 @@ options:
     description: The host name or address of a legacy license server (C(ServerAddress)). Mutually exclusive with O(token).
     type: str
   server_port:
-    description: The port of the legacy license server (C(ServerPort)). If omitted, NVIDIA's default port 7070 applies.
+    description: The legacy license server's port (C(ServerPort)). If omitted, NVIDIA's default port 7070 applies.
     type: int
   backup_server:
     description: The host name or address of a second legacy license server (C(BackupServerAddress)).
     type: str
   backup_server_port:
-    description: The port of the second legacy license server (C(BackupServerPort)).
+    description: The second legacy license server's port (C(BackupServerPort)).
     type: int
   interval:
     description: The license borrow period in minutes (C(LicenseInterval)), from 1 to 10080. If omitted, the module keeps the current value.
@@ -88,13 +88,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["/etc/nvidia/ClientConfigToken/client_configuration_token_vgpu_kvm.tok: write the token", "/etc/nvidia/gridd.conf: change it"]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -113,8 +113,8 @@ token_expires:
   sample: "2035-11-22T07:29:04Z"
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

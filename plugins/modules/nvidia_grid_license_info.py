@@ -29,7 +29,7 @@ options:
     type: bool
     default: false
   product:
-    description: Text that the name of the licensed product must contain, such as V(Virtual Workstation). Licenses of other products do not count.
+    description: A string that the licensed product's name must contain, such as V(Virtual Workstation). Licenses for other products do not count.
     type: str
   timeout:
     description: Seconds that the module waits for each program that it runs, such as C(nvidia-smi) and C(journalctl).
@@ -77,7 +77,7 @@ gpus:
       restricted: false
       expiry: "2026-11-26T07:29:04Z"
 tokens:
-  description: The tokens in the directory that C(gridd.conf) names. C(expires) is null if a token never expires or cannot be parsed.
+  description: The tokens in the directory that is configured in C(gridd.conf). C(expires) is null if a token never expires or cannot be parsed.
   returned: success
   type: list
   elements: dict
@@ -104,8 +104,8 @@ reasons:
   sample: []
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

@@ -10,8 +10,8 @@ module: nvidia_guest_info
 short_description: Read the state of a VM's vGPU and driver
 description:
   - Runs inside a VM and reads the NVIDIA devices, the driver state, and the vGPU data that the driver reports. The module never changes the VM.
-  - The module reports problems, such as a missing vGPU, an unexpected type, a driver that does not match the host's driver, missing kernel headers, a
-    loaded nouveau, and a kernel module that Secure Boot would reject.
+  - The module reports problems, such as a missing vGPU, an unexpected vGPU type, an incompatible driver, missing kernel headers, a loaded nouveau
+    driver, or a kernel module that Secure Boot would reject.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -32,7 +32,7 @@ options:
     description: The guest driver version to check. If omitted, the module checks the installed version.
     type: str
   builds:
-    description: Whether a later step builds a kernel module, which requires the headers of the running kernel.
+    description: Whether a later step builds a kernel module, which requires the running kernel's headers.
     type: bool
     default: false
   signs:
@@ -41,7 +41,7 @@ options:
     default: false
   health:
     description:
-      - Whether RV(problems) also includes findings in the VM's kernel log and in the journal of C(nvidia-gridd). The module reads only log entries
+      - Whether RV(problems) also includes findings from the VM's kernel log and the C(nvidia-gridd) journal. The module reads only log entries
         from the current boot and the last 24 hours. Each finding is a warning whose code begins with V(log_).
     type: bool
     default: false
@@ -130,8 +130,8 @@ problems:
       severity: error
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

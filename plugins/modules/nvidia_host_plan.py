@@ -31,7 +31,7 @@ options:
     description: The number of VFs for each GPU. If omitted, the module plans all VFs of each GPU.
     type: int
   layout:
-    description: The desired vGPUs of each GPU, as in M(vgpu.kvm.nvidia_vgpu). If omitted, the module plans neither vGPUs nor MIG mode.
+    description: The desired vGPUs for each GPU, as in M(vgpu.kvm.nvidia_vgpu). If omitted, the module plans neither vGPUs nor MIG mode.
   domains:
     description: The VMs with their desired vGPUs, as in M(vgpu.kvm.nvidia_vgpu_attach).
     default: []
@@ -323,16 +323,16 @@ plans:
   returned: success
   type: dict
   contains:
-    release: {description: The plan of M(vgpu.kvm.nvidia_pci_driver) with driver V(none)., type: dict, returned: success}
-    fabric: {description: The plan of M(vgpu.kvm.nvidia_fabric)., type: dict, returned: on a host with NVSwitches}
-    mig: {description: The plan of M(vgpu.kvm.nvidia_mig)., type: dict, returned: with O(layout) if a GPU is MIG-capable}
-    sriov: {description: The plan of M(vgpu.kvm.nvidia_sriov)., type: dict, returned: success}
-    vgpus: {description: The plan of M(vgpu.kvm.nvidia_vgpu)., type: dict, returned: with O(layout)}
-    attach: {description: The plan of M(vgpu.kvm.nvidia_vgpu_attach)., type: dict, returned: with O(domains)}
-    restore: {description: The plan of M(vgpu.kvm.nvidia_vgpu_restore)., type: dict, returned: success}
+    release: {description: The plan for M(vgpu.kvm.nvidia_pci_driver) with driver V(none)., type: dict, returned: success}
+    fabric: {description: The plan for M(vgpu.kvm.nvidia_fabric)., type: dict, returned: on a host with NVSwitches}
+    mig: {description: The plan for M(vgpu.kvm.nvidia_mig)., type: dict, returned: with O(layout) if a GPU is MIG-capable}
+    sriov: {description: The plan for M(vgpu.kvm.nvidia_sriov)., type: dict, returned: success}
+    vgpus: {description: The plan for M(vgpu.kvm.nvidia_vgpu)., type: dict, returned: with O(layout)}
+    attach: {description: The plan for M(vgpu.kvm.nvidia_vgpu_attach)., type: dict, returned: with O(domains)}
+    restore: {description: The plan for M(vgpu.kvm.nvidia_vgpu_restore)., type: dict, returned: success}
     driver:
       description:
-        - The plan of M(vgpu.kvm.nvidia_driver). Even in a refused plan, the keys C(install), C(version), C(format), and C(loads) describe the
+        - The plan for M(vgpu.kvm.nvidia_driver). Even in a refused plan, the keys C(install), C(version), C(format), and C(loads) describe the
           installation.
       type: dict
       returned: with O(driver)
@@ -349,8 +349,8 @@ converged:
   sample: false
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

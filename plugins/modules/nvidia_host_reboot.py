@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-# This file has only the documentation of the module. The code is in plugins/action.
+# This file contains only the module documentation. The code is in plugins/action.
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ options:
     type: str
     default: Rebooted by Ansible for NVIDIA vGPU (vgpu.kvm)
   read:
-    description: Whether the module first checks the host. Set V(false) if another module, such as M(vgpu.kvm.nvidia_guest_info) in a VM, has already
-      checked it.
+    description: Whether the module first checks the host. Set to V(false) if another module, such as M(vgpu.kvm.nvidia_guest_info) in a VM, has
+      already checked it.
     type: bool
     default: true
   progress:

@@ -37,7 +37,7 @@ options:
     default: []
   rebuild:
     description:
-      - Whether the module rebuilds the boot loader configuration even if no flags change. Set V(true) if another configuration source changed.
+      - Whether the module rebuilds the boot loader configuration even if no flags change. Set to V(true) if another configuration source changed.
       - On RHEL and its derivatives, a rebuild also removes the C(vfio-pci) C(ids=) parameter from the boot entries if C(/etc/default/grub) no longer
         contains the parameter.
     type: bool
@@ -63,7 +63,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -93,15 +93,15 @@ missing_flags:
   elements: str
   sample: [iommu=pt]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
   sample: [run update-grub, verify that the next boot has iommu=pt in force]
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

@@ -45,16 +45,16 @@ options:
     elements: dict
     suboptions:
       uuid:
-        description: The UUID of this device, as for O(uuid).
+        description: The device UUID, as in O(uuid).
         type: str
       parent:
-        description: The VF or PF of this device, as for O(parent).
+        description: The device's VF or PF, as in O(parent).
         type: str
       type:
-        description: The vGPU type of this device, as for O(type).
+        description: The device's vGPU type, as in O(type).
         type: str
       state:
-        description: Whether this device must exist, as for O(state).
+        description: Whether the device must exist, as in O(state).
         type: str
         choices: [present, absent]
         default: present
@@ -63,7 +63,7 @@ options:
     type: int
     default: 60
   settle:
-    description: Seconds for which the module monitors new devices.
+    description: Seconds that the module monitors new devices.
     type: float
     default: 2
 """
@@ -92,7 +92,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -104,7 +104,7 @@ devices:
   elements: dict
   sample: [{uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11, parent: "0000:67:00.4", type: A40-24A}]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -112,8 +112,8 @@ not_done:
     - "0000:e8:00.4: create A40-8Q (b22f6b64-45e1-5c2c-b6e6-003412502047)"
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

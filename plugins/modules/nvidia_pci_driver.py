@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_pci_driver
-short_description: Set the kernel driver of NVIDIA GPUs
+short_description: Set the kernel driver for NVIDIA GPUs
 description:
   - Binds GPUs (PFs) that use C(vfio-pci), C(pci-pf-stub), or no driver to the C(nvidia) driver, or only unbinds GPUs from their current drivers.
   - The module removes settings that would rebind the old driver at boot, such as C(ids=) parameters for vfio-pci in C(modprobe.d) and on the kernel
@@ -26,7 +26,7 @@ options:
   driver:
     description:
       - V(nvidia) binds the GPUs to NVIDIA's driver and loads the driver if needed.
-      - V(none) releases the GPUs from C(vfio-pci) and C(pci-pf-stub), for a host on which NVIDIA's driver is not installed yet.
+      - V(none) releases the GPUs from C(vfio-pci) and C(pci-pf-stub), for hosts on which NVIDIA's driver is not installed yet.
       - V(original) restores the boot files to their state before this module first edited them. At the next boot, the original drivers are bound to
         the GPUs again. The module warns about files that were changed after this module edited them, and does not restore these files. Current driver
         bindings do not change.
@@ -83,7 +83,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -125,7 +125,7 @@ reboot_reasons:
   elements: str
   sample: []
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -133,8 +133,8 @@ not_done:
     - "0000:e8:00.0: bind to nvidia"
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

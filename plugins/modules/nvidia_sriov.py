@@ -35,7 +35,7 @@ options:
         reject.
     type: int
   reset:
-    description: Whether C(sriov-manage) resets a GPU before it enables VFs. GPUs whose VFs are already enabled are never reset.
+    description: Whether C(sriov-manage) resets a GPU before enabling VFs. GPUs whose VFs are already enabled are never reset.
     type: bool
     default: false
   method:
@@ -63,13 +63,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["0000:e8:00.0: enable 32 VFs"]
 gpus:
-  description: The selected GPUs with their VFs after the run.
+  description: The selected GPUs and their VFs after the run.
   returned: success
   type: list
   elements: dict
@@ -93,7 +93,7 @@ without_sriov:
   elements: dict
   sample: [{gpu: "0000:3b:00.0", reason: "T4 has no SR-IOV vGPU: its vGPUs are created on the PF"}]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -101,8 +101,8 @@ not_done:
     - "0000:e8:00.0: enable 32 VFs"
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

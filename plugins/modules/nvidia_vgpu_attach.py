@@ -16,9 +16,9 @@ description:
   - The module never attaches a vGPU that is assigned to another VM or that a process has open. A vGPU is assigned to a VM if the VM's definition,
     running instance, managed save, memory snapshots, or QEMU command line contains the vGPU, or if the vGPU's VF or GPU is passed through to the VM.
   - When the module changes O(domains[].vgpus[].display), O(domains[].vgpus[].ramfb), or C(managed), it keeps all other device settings, such as the
-    address in the guest. If libvirt refuses the change, the module restores the old device.
+    address in the guest. If libvirt rejects the change, the module restores the previous device.
   - Changes to a running VM take effect at the VM's next start, unless O(live) is set.
-  - The module requires C(virsh) on the host. The module reads libvirt's files directly and makes changes only with C(virsh).
+  - The module requires C(virsh) on the host. The module reads libvirt's files directly but makes changes only with C(virsh).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -88,13 +88,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["web1: attach 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1 (A40-24Q)"]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -107,8 +107,8 @@ attached:
   sample: [{vm: web1, device: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1, type: A40-24Q}]
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

@@ -12,8 +12,8 @@ description:
   - Reads a host's vGPUs on either framework, and renders the configuration with which cloud platforms attach these vGPUs to VMs. The result contains
     C(nova.conf) sections for OpenStack nova, a patch for the KubeVirt custom resource, C(pci.conf) for the OpenNebula probe, and the profiles that
     Apache CloudStack discovers.
-  - The module never changes the host. Install the rendered configuration with the tool that deploys the cloud platform. The collection's
-    documentation has a page about cloud platforms.
+  - The module never changes the host. Install the rendered configuration with the tool that deploys the cloud platform. See the collection
+    documentation's page about cloud platforms.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -146,8 +146,8 @@ opennebula_pci_conf:
       - "e8:00.7"
 errors:
   description:
-    - The errors that made the module fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

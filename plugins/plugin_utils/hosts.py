@@ -8,7 +8,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import
 
 from . import reading, words
 
-# The states of a host, the most urgent one first.
+# The states of a host, most urgent first.
 STATES = ("error", "unread", "unreachable", "warning", "ok")
 UNREAD = ("unread", "unreachable")
 _PARTS = ("severity", "code", "found", "expected", "remedy")

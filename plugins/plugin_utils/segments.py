@@ -20,7 +20,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import vg
 
 from . import reading, words
 
-# The separator of a segment's details. Browsers break a line only before its dot.
+# The separator between a segment's details. Browsers break lines only before the separator's dot.
 SEPARATOR = " ·\u00a0"
 _PROFILE = re.compile(r"^(?P<slices>[0-9]{1,2})g\.(?P<gib>[0-9]{1,4})gb", re.IGNORECASE)
 # Widths in pixels of a label character, the label margins, and a bar on a phone and on a desktop screen. The report hides labels that do not fit.
