@@ -37,7 +37,7 @@ def users(holders):
 
 
 def natural(name):
-    """Returns a sort key that places gpu-2 before gpu-10."""
+    """Returns a sort key that sorts gpu-2 before gpu-10."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name.lower()) if part]
 
 
