@@ -44,8 +44,8 @@ options:
 options:
   check_mode_assume:
     description:
-      - The states that earlier steps of the same run would create. The module uses this option only in check mode, in which it allows later steps to
-        be planned on an unconfigured host.
+      - The states that earlier steps of the same run would create. The module uses this option only in check mode, to plan later steps on an
+        unconfigured host.
       - V(driver) means that the vGPU host driver is loaded and bound to the GPUs, V(iommu) that the IOMMU is active, V(vfs) that VFs are enabled,
         V(mig) that MIG mode is set as the layout requires, and V(no_vgpus) that vGPUs are removed before VFs are disabled.
     type: list

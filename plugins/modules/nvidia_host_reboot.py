@@ -12,7 +12,7 @@ module: nvidia_host_reboot
 short_description: Reboot a vGPU host that is not in use
 description:
   - Checks whether VMs or programs use the host's GPUs or vGPUs, and whether an installation or another run is changing the host. If the host is idle,
-    the module reboots it with M(ansible.builtin.reboot) and waits until the host is available again.
+    the module reboots the host with M(ansible.builtin.reboot) and waits until the host is available again.
   - The check and the reboot are one task, because a host may have to wait while other hosts reboot, and an earlier check would be outdated.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -47,7 +47,7 @@ options:
     default: Rebooted by Ansible for NVIDIA vGPU (vgpu.kvm)
   read:
     description: Whether the module first checks the host. Set to V(false) if another module, such as M(vgpu.kvm.nvidia_guest_info) in a VM, has
-      already checked it.
+      already checked the host.
     type: bool
     default: true
   progress:

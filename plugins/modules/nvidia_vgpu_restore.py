@@ -16,8 +16,8 @@ description:
     agents, and services that keep all GPUs open (DCGM, C(nvidia-persistenced), exporters).
   - The unit creates the vGPUs of each GPU as soon as the GPU is ready. If a GPU is in use, the unit retries for 11 minutes, then fails and lists the
     missing vGPUs in the journal. All other vGPUs are kept.
-  - The command requires only Python 3.8 or later. It uses C(/usr/bin/python3) if that version suffices, otherwise the interpreter that runs the
-    module or, after a distribution upgrade, the first suitable interpreter in C(/usr/bin). The module replaces the command atomically.
+  - The command requires only Python 3.8 or later. The command uses C(/usr/bin/python3) if that version suffices, otherwise the interpreter that runs
+    the module or, after a distribution upgrade, the first suitable interpreter in C(/usr/bin). The module replaces the command atomically.
   - The module only writes files. Enable the unit with M(ansible.builtin.systemd_service).
   - Earlier releases installed the C(nvidia-vgpu) command, the C(nvidia-vgpu-restore.service) unit, C(/etc/nvidia-vgpu), and C(/var/lib/nvidia-vgpu).
     The module renames these files, and enables the new unit if the old unit was enabled. If a run is interrupted, the next boot still restores the
