@@ -80,8 +80,8 @@ fabric:
     silence:
     failed: []
 installs:
-  description: In check mode, the Fabric Manager version to install first, or null if Fabric Manager is installed. An empty string if the driver
-    version is unknown.
+  description: In check mode, the Fabric Manager version to install first, or null if no installation is needed. An empty string if the driver version
+    is unknown.
   returned: success
   type: str
   sample: 550.163.02

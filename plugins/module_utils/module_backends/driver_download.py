@@ -69,7 +69,7 @@ def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
 
 
 def _follow(url: str, headers: dict[str, str], ca_path: str | None, timeout: float) -> Any:
-    """Returns the response to a request after redirects. Refuses redirects without TLS, because such redirects would reveal the secret in the link."""
+    """Returns the response to a request after redirects. Refuses redirects without TLS, which would reveal the secret in the link."""
     server = urlsplit(url).hostname
     for dummy in range(_MOST_MOVES):
         try:
