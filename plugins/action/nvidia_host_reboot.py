@@ -29,12 +29,12 @@ _LATE = (
 
 
 def shown(user):
-    """Returns a VM or process that uses the host as text."""
+    """Returns a text that describes a VM or process that uses the host."""
     return "%spid %s (%s)" % ("VM %s, " % user["vm"] if user["vm"] else "", user["pid"], user["command"])
 
 
 def failure(done, given, host):
-    """Returns the error message of a failed reboot, with a way to continue."""
+    """Returns the error message for a failed reboot, including a remedy."""
     late = "the host is not back %d s after the request to reboot (expected: an answer over ssh, after a new boot)." % given["reboot_timeout"]
     then = _LATE if done["rebooted"] else "Fix the reported error, then run this again to continue."
     said = "Ansible said: %s." % str(done.get("msg") or "nothing").rstrip(".")
@@ -43,9 +43,9 @@ def failure(done, given, host):
 
 @contextlib.contextmanager
 def turn():
-    """Waits until no other host of this run reboots, and keeps other hosts from rebooting until the caller is done.
+    """Waits until no other host in this run is rebooting, and prevents other hosts from rebooting until the caller is done.
 
-    Ansible's throttle does not limit included tasks with the strategies free and host_pinned.
+    With the free and host_pinned strategies, Ansible's throttle does not limit included tasks.
     """
     with open(os.path.join(constants.DEFAULT_LOCAL_TMP, "vgpu_kvm_reboot"), "a", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -53,10 +53,10 @@ def turn():
 
 
 class ActionModule(ActionBase):
-    """The action of nvidia_host_reboot, which runs on the controller."""
+    """The nvidia_host_reboot action, which runs on the controller."""
 
     def run(self, tmp=None, task_vars=None):
-        """Checks whether the host is in use, reboots it, and returns the result of the task."""
+        """Reboots the host unless the host is in use, and returns the task result."""
         self._supports_check_mode = True
         result = super().run(tmp, task_vars)
         given = self.validate_argument_spec(argument_spec=SPEC)[1]
@@ -65,7 +65,7 @@ class ActionModule(ActionBase):
         return {**done, "msg": failure(done, given, task_vars["inventory_hostname"])} if done.get("failed") else done
 
     def _reboot(self, given, task_vars):
-        """Checks and reboots the host and returns the result, to which run() adds the final error message."""
+        """Checks and reboots the host, and returns the result. run() adds the final error message."""
         if given["read"] and self._connection.transport != "local":  # ansible.builtin.reboot refuses a local connection.
             options = {"may_disturb": given["may_disturb"], "detail": "counts"}
             read = self._execute_module(module_name="vgpu.kvm.nvidia_gpu_info", module_args=options, task_vars=task_vars)

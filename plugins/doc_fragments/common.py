@@ -1,28 +1,28 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Provides the documentation fragments that several modules share."""
+"""Documentation fragments that several modules share."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The documentation fragments: DOCUMENTATION is common to all modules, and each other fragment describes one option or a group of options."""
+    """Documentation fragments. DOCUMENTATION applies to all modules, and each other fragment describes one option or a group of options."""
 
     DOCUMENTATION = r"""
 options:
   sysfs_root:
     description:
-      - The directory that contains the host's C(/sys), C(/proc), C(/dev) and C(/etc).
-      - Set this option in a container that has the host's root directory mounted, for example at V(/host), and in tests. The module always runs
-        programs such as C(sriov-manage) from the running system.
+      - The directory that contains the host's C(/sys), C(/proc), C(/dev), and C(/etc).
+      - Set this option in tests and in containers that mount the host's root directory, for example at V(/host). The module always runs programs such
+        as C(sriov-manage) from the running system.
     type: str
     default: /
 attributes:
   check_mode:
-    description: In check mode, the module reports the steps that it would execute, and changes nothing.
+    description: In check mode, the module reports the steps that it would execute but changes nothing.
     support: full
   diff_mode:
-    description: In diff mode, the module returns the actual or planned changes.
+    description: In diff mode, the module returns the actual changes or, in check mode, the planned changes.
     support: full
   platform:
     description: The platform on which the module runs.
@@ -34,8 +34,8 @@ attributes:
 options:
   lock_timeout:
     description:
-      - Seconds that the module waits while another program of this collection, such as another playbook or C(vgpuctl restore), changes the host's
-        vGPUs. After this time, the module fails and names that program.
+      - Seconds that the module waits while another program from this collection, such as another playbook run or C(vgpuctl restore), changes the
+        host's vGPUs. After this time, the module fails and names the other program.
     type: int
     default: 300
 """
@@ -44,10 +44,10 @@ options:
 options:
   check_mode_assume:
     description:
-      - The states that earlier steps of the same run would set up. The module uses this option only in check mode, to plan later steps on an
-        unconfigured host instead of failing.
-      - V(driver) is a loaded vGPU host driver to which the GPUs are bound, V(iommu) is an active IOMMU, and V(vfs) is enabled VFs. V(mig) is the MIG
-        mode that a layout requires, and V(no_vgpus) is the removal of the vGPUs before VFs are disabled.
+      - The states that earlier steps of the same run would create. The module uses this option only in check mode, to plan later steps on an
+        unconfigured host.
+      - V(driver) means that the vGPU host driver is loaded and bound to the GPUs, V(iommu) that the IOMMU is active, V(vfs) that VFs are enabled,
+        V(mig) that MIG mode is set as the layout requires, and V(no_vgpus) that vGPUs are removed before VFs are disabled.
     type: list
     elements: str
     choices: [driver, iommu, vfs, mig, no_vgpus]
@@ -58,10 +58,10 @@ options:
 options:
   unresponsive_gpus:
     description:
-      - Whether the module fails or warns if a selected GPU fell off the bus (its configuration space reads as all ones). The module configures the
-        other GPUs in either case.
-      - With V(fail), the module fails at the end and names the unresponsive GPUs. V(warn) is for playbooks that continue and check the GPUs at the
-        end, such as playbooks with the role P(vgpu.kvm.host#role).
+      - Whether the module fails or warns if a selected GPU fell off the bus (its configuration space reads as all ones). In either case, the module
+        configures the other GPUs.
+      - With V(fail), the module fails at the end and lists the unresponsive GPUs. V(warn) is for playbooks that check the GPUs at the end, such as
+        playbooks that use the P(vgpu.kvm.host#role) role.
     type: str
     choices: [fail, warn]
     default: fail
@@ -71,9 +71,9 @@ options:
 options:
   gpus:
     description:
-      - The GPUs (PFs) that the module selects. V(all) selects every GPU that supports vGPU. Other values are a PCI address in any format
-        (V(0000:e8:00.0), V(e8:00.0), V(00000000:E8:00.0)), V(GPU-<uuid>), a model such as V(A40), a product name such as V(NVIDIA A100 80GB PCIe), or
-        PCI ids (V(10de:20b5), with the subsystem V(10de:25b6:157e)).
+      - The GPUs (PFs) that the module selects. V(all) selects every GPU that supports vGPU. Other values are PCI addresses in any format
+        (V(0000:e8:00.0), V(e8:00.0), V(00000000:E8:00.0)), V(GPU-<uuid>), models such as V(A40), product names such as V(NVIDIA A100 80GB PCIe), and
+        PCI IDs (V(10de:20b5) or, with the subsystem, V(10de:25b6:157e)).
     type: list
     elements: str
     default: [all]
@@ -83,7 +83,7 @@ options:
 options:
   mdevctl:
     description:
-      - Whether the module maintains mdevctl definitions (C(manual)) of the vGPUs. mdevctl and libvirt then show the vGPUs.
+      - Whether the module maintains mdevctl definitions (C(manual)) for the vGPUs. With definitions, mdevctl and libvirt list the vGPUs.
       - The module keeps the attributes of an existing definition.
       - With V(auto), the module maintains definitions only if mdevctl is installed.
     type: str
@@ -95,8 +95,8 @@ options:
 options:
   force_remove:
     description:
-      - The vGPUs that the module may remove although a process has them open, as UUIDs or, for vGPUs without UUIDs, as addresses of their VFs. The
-        kernel removes such a vGPU only when the process releases it. The VM loses its vGPU, or the module fails after O(timeout).
+      - The vGPUs that the module may remove even if a process has them open, as UUIDs or, for vGPUs without UUIDs, as VF addresses. The kernel
+        removes an open vGPU only when the process releases it. The VM loses its vGPU, or the module fails after O(timeout).
     type: list
     elements: str
     default: []
@@ -119,57 +119,57 @@ options:
     suboptions:
       gpu:
         description:
-          - The GPUs of the entry, as V(all), a PCI address in any format, V(GPU-<uuid>), a model such as V(A40), a product name such as
-            V(NVIDIA A100 80GB PCIe), or PCI ids (V(10de:20b5), with the subsystem V(10de:25b6:157e)).
-          - The module applies the most specific entry for a GPU. The order of precedence is address or UUID, PCI ids with a subsystem, PCI ids or
-            product name, model, and V(all). V(NVIDIA A40) is the model V(A40) with its vendor, not a product name.
-          - If several selectors of one entry match a GPU, the module applies the vGPUs of the entry once.
-          - Hosts with different GPUs can share a layout. The module skips an entry with PCI ids, or with a known model or product, that the host does
-            not have, and fails if no entry of the layout matches the host.
+          - The GPUs to which the entry applies, as V(all), PCI addresses in any format, V(GPU-<uuid>), models such as V(A40), product names such as
+            V(NVIDIA A100 80GB PCIe), or PCI IDs (V(10de:20b5) or, with the subsystem, V(10de:25b6:157e)).
+          - The module applies the most specific entry for a GPU. The order of precedence is address or UUID, PCI IDs with a subsystem, PCI IDs or
+            product name, model, and V(all). V(NVIDIA A40) counts as the model V(A40), not as a product name.
+          - If several selectors in one entry match a GPU, the module applies the entry's vGPUs once.
+          - Hosts with different GPUs can share a layout. The module skips entries for PCI IDs, known models, or known products that the host does not
+            have, and fails if no entry in the layout matches the host.
         type: list
         elements: str
         required: true
       vgpus:
-        description: The desired vGPUs of each GPU of the entry. With an empty list, the module removes all vGPUs of these GPUs.
+        description: The desired vGPUs for each GPU of the entry. If the list is empty, the module removes all vGPUs from the GPUs.
         type: list
         elements: dict
         default: []
         suboptions:
           type:
-            description: The vGPU type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565)).
+            description: The vGPU type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)), or ID with any prefix (V(nvidia-565)).
             type: str
             required: true
           count: {description: The number of vGPUs of this type., type: int, default: 1}
-          uuid: {description: "The UUID of a single vGPU, only on hosts whose vGPUs are mediated devices.", type: str}
+          uuid: {description: "The UUID of a single vGPU (mediated devices only).", type: str}
           vf:
             description:
-              - The VF of a single vGPU, by its number (V(0) is C(virtfn0)) or its address. If omitted, matching vGPUs stay on their VFs, the module
-                recreates missing vGPUs on their earlier VFs, and creates new vGPUs on free VFs in the order of the VF numbers.
+              - The VF of a single vGPU, by number (V(0) is C(virtfn0)) or address. If omitted, the module keeps matching vGPUs on their VFs,
+                recreates missing vGPUs on their previous VFs, and creates new vGPUs on free VFs in VF number order.
             type: str
           vgpu_params:
             description:
-              - NVIDIA's parameters of the vGPU as a comma-separated list, such as V(frame_rate_limiter=0,disable_vnc=1). With an empty string, the
-                module clears all parameters. If omitted, the module clears the parameters that M(vgpu.kvm.nvidia_vgpu) set, once the vGPU is not in
-                use, and keeps all others. A new vGPU does not inherit parameters from its VF.
+              - The NVIDIA vGPU parameters as a comma-separated list, such as V(frame_rate_limiter=0,disable_vnc=1). If empty, the module clears all
+                parameters. If omitted, the module clears parameters that M(vgpu.kvm.nvidia_vgpu) set, as soon as the vGPU is not in use, and keeps
+                all others. A new vGPU does not inherit parameters from the VF.
             type: str
           fabric:
             description:
-              - On a host with NVSwitches, a name for the whole-card vGPUs of one VM. All vGPUs of the layout with the same name share one partition
-                of the NVLink fabric. If omitted, the vGPUs of each libvirt VM share a partition, and any other whole card has a separate partition.
-              - The board has a fixed list of partitions. The module refuses a set of cards that is not a partition, and the error lists the
-                partitions.
+              - On a host with NVSwitches, a name for the whole-card vGPUs of one VM. All vGPUs in the layout with the same name share one NVLink
+                fabric partition. If omitted, the vGPUs of each libvirt VM share a partition, and all other whole-card vGPUs have separate partitions.
+              - The board supports a fixed list of partitions. The module refuses a set of GPUs that does not match a partition, and the error lists
+                all partitions.
             type: str
       mixed_sizes:
         description:
           - Whether vGPUs of different framebuffer sizes may share the GPU. The module enables mixed-size mode before it creates the first vGPU, and
-            recreates unused vGPUs if needed. C(vgpu-restore.service) enables the mode at boot. The module disables the mode when the GPU has no vGPU
-            and no vGPU of the layout requires it.
+            recreates unused vGPUs if needed. At boot, C(vgpu-restore.service) enables mixed-size mode. The module disables mixed-size mode if the GPU
+            has no vGPUs and the layout does not require this mode.
         type: bool
         default: false
       mig:
         description:
-          - The GPU instances of MIG by profile name, such as V(3g.20gb), with one item for each instance. If omitted, the module derives the GPU
-            instances from the types.
+          - The MIG GPU instances by profile name, such as V(3g.20gb), with one item per instance. If omitted, the module derives the GPU instances
+            from the vGPU types.
         type: list
         elements: str
 """
@@ -182,28 +182,29 @@ options:
     suboptions:
       name: {description: The name of a defined libvirt VM. The name may contain spaces., type: str, required: true}
       vgpus:
-        description: The desired vGPUs of the VM. With O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive), an empty list detaches all vGPUs of the VM.
+        description: The VM's desired vGPUs. With O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive), an empty list detaches all vGPUs from the VM.
         type: list
         elements: dict
         default: []
         suboptions:
           type:
-            description: The vGPU type by full or short name (V(A40-24Q)). The module attaches any free vGPU of this type, but keeps a vGPU of the VM.
+            description: The vGPU type by full or short name (V(A40-24Q)). The module keeps attached vGPUs of this type, and otherwise attaches any
+              free one.
             type: str
           count: {description: The number of vGPUs of this type. The default is 1., type: int}
           gpu:
-            description: The GPU whose vGPUs the module may attach, by address in any format, C(GPU-<uuid>), PCI ids, model or product name.
+            description: The GPU whose vGPUs the module may attach, by address in any format, V(GPU-<uuid>), PCI IDs, model, or product name.
             type: str
           uuid: {description: The UUID of the mediated device to attach., type: str}
           vf:
-            description: The address of the VF of the vGPU to attach, in any format. On a GPU without SR-IOV, the address of a GPU with one vGPU.
+            description: The VF address of the vGPU to attach, in any format. On a GPU without SR-IOV, the address of a GPU that has one vGPU.
             type: str
           display:
-            description: Whether libvirt shows the display of the vGPU in the VM's viewer (mediated devices only). The VM requires a C(<graphics>)
-              element. If omitted, the module keeps the setting of the VM's definition. Without a display, ramfb is also disabled.
+            description: Whether libvirt shows the vGPU's display in the VM's viewer (mediated devices only). The VM requires a C(<graphics>) element.
+              If omitted, the module keeps the setting from the VM definition. Without a display, ramfb is also disabled.
             type: bool
           ramfb:
-            description: Whether the display of the vGPU also shows boot messages. This setting requires O(domains[].vgpus[].display), and only one
-              vGPU of a VM may have it.
+            description: Whether the vGPU's display also shows boot messages. Requires O(domains[].vgpus[].display). Only one vGPU per VM may have
+              this setting.
             type: bool
 """

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: csp_hash
 short_description: Calculate the hash of a text for a Content Security Policy
 description:
-  - Returns the source expression for a Content Security Policy with which a browser accepts only the inline script or style with exactly this text.
+  - Returns a Content Security Policy source expression that allows only inline scripts or styles with exactly this text.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -28,7 +28,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The source expression, with its single quotes.
+  description: The source expression, including single quotes.
   type: str
   sample: "'sha256-RFWPLDbv2BY+rCkDzsE+0fr8ylGr2R2faWMhq4lfEQc='"
 """
@@ -40,14 +40,14 @@ from ansible.errors import AnsibleFilterError
 
 
 def csp_hash(text):
-    """Returns the hash source of an inline script or style for a Content Security Policy."""
+    """Returns the Content Security Policy hash source for an inline script or style."""
     if not isinstance(text, str):
         raise AnsibleFilterError("csp_hash was given a %s; expected: the text between the tags." % type(text).__name__)
     return "'sha256-%s'" % base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 class FilterModule:
-    """Provides the filter csp_hash to Ansible."""
+    """Provides the csp_hash filter to Ansible."""
 
     def filters(self):
         return {"csp_hash": csp_hash}

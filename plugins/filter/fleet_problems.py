@@ -6,24 +6,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: fleet_problems
-short_description: List the problems of a fleet of vGPU hosts and guests
+short_description: List the problems in a fleet of vGPU hosts and guests
 description:
-  - Returns a verdict over a fleet from the registered results of its hosts. The verdict has a row for each host with its state and problems, the
+  - Returns a verdict on a fleet from the registered results of its hosts. The verdict contains a row for each host with its state and problems, the
     number of hosts in each state, the problems by code, and a text table.
-  - If Ansible could not reach or read a host, the row of the host has the reason.
+  - If Ansible could not reach or read a host, the host's row contains the reason.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 positional: licenses, guests
 options:
   _input:
     description:
-      - The registered results by host name. Each value is a result of M(vgpu.kvm.nvidia_host_plan), M(vgpu.kvm.nvidia_gpu_info) or, for a guest,
-        M(vgpu.kvm.nvidia_guest_info). An empty value means that no task read the host.
-      - For results of M(vgpu.kvm.nvidia_host_plan), differences from the layout are also problems.
+      - The registered results, keyed by host name. Each value is a result of M(vgpu.kvm.nvidia_host_plan), M(vgpu.kvm.nvidia_gpu_info), or, for a
+        guest, M(vgpu.kvm.nvidia_guest_info). An empty value means that no task read the host.
+      - In results of M(vgpu.kvm.nvidia_host_plan), differences from the layout also count as problems.
     type: dict
     required: true
   licenses:
-    description: The registered results of M(vgpu.kvm.nvidia_grid_license_info) by guest name, for the guests on which the module ran.
+    description: The registered results of M(vgpu.kvm.nvidia_grid_license_info), keyed by guest name.
     type: dict
     default: {}
   guests:
@@ -42,11 +42,11 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(hosts) lists the hosts, with the most severe states first. Each host has its name, kind (V(host) or V(guest)), state (V(ok), V(warning),
-      V(error), V(unread) or V(unreachable)), numbers and problems.
+    - C(hosts) lists the hosts, most severe states first. Each host has a C(name), C(kind) (V(host) or V(guest)), C(state) (V(ok), V(warning),
+      V(error), V(unread), or V(unreachable)), counts, and C(problems).
     - C(counts) has the number of hosts in each state, C(codes) has the problems by code, C(table) has the lines of the text table, and C(summary) is
-      one sentence. C(bad) has the C(state) and a C(text) by name, for each host that is not V(ok).
-    - If another problem causes a problem, C(follows) is the code of the root cause. The table counts such problems below the root cause.
+      one sentence. C(bad) has the C(state) and C(text) of each host that is not V(ok), keyed by host name.
+    - For a problem caused by another problem, C(follows) is the root cause's code. The table counts caused problems below the root cause.
   type: dict
   sample:
     hosts:
@@ -65,7 +65,7 @@ from ansible_collections.vgpu.kvm.plugins.plugin_utils import verdict
 
 
 def fleet_problems(reads, licenses=None, guests=()):
-    """Returns the problems of a fleet, as the documentation of the filter describes."""
+    """Returns the problems of a fleet in the format that the filter's documentation describes."""
     for value in (reads, licenses or {}):
         if not isinstance(value, Mapping):
             raise AnsibleFilterError("fleet_problems was given a %s; expected: a dict by host's name." % type(value).__name__)
@@ -73,7 +73,7 @@ def fleet_problems(reads, licenses=None, guests=()):
 
 
 class FilterModule:
-    """Provides the filter fleet_problems to Ansible."""
+    """Provides the fleet_problems filter to Ansible."""
 
     def filters(self):
         return {"fleet_problems": fleet_problems}

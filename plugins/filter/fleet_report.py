@@ -6,18 +6,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: fleet_report
-short_description: Calculate the rows and sums of a fleet's vGPU report
+short_description: Calculate the rows and totals for a fleet's vGPU report
 description:
-  - Returns the data for a page about a fleet from the results of M(vgpu.kvm.nvidia_gpu_info). The data has the hosts with their problems, the GPUs
-    with their framebuffer divided into vGPUs, the VFs, and sums.
-  - If Ansible could not reach or read a host, the row of the host has the reason.
-  - The filter does not escape texts. Escape them in the template of the page.
+  - Returns the data for a fleet's report page from the results of M(vgpu.kvm.nvidia_gpu_info). The data contains the hosts and their problems, the
+    GPUs with their framebuffer divided into vGPUs, the VFs, and totals.
+  - If Ansible could not reach or read a host, the host's row contains the reason.
+  - The filter does not escape strings. Escape all strings in the page template.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _input:
     description:
-      - The registered results of M(vgpu.kvm.nvidia_gpu_info) by host name. An empty value means that no task read the host.
+      - The registered results of M(vgpu.kvm.nvidia_gpu_info), keyed by host name. An empty value means that no task read the host.
     type: dict
     required: true
 """
@@ -33,10 +33,10 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(hosts) lists the hosts, with the most severe states first, and C(summary) has the sums. C(sizes) lists all sizes of segments in MiB, and
+    - C(hosts) lists the hosts, most severe states first, and C(summary) contains the totals. C(sizes) lists all segment sizes in MiB, and
       C(most_gpus) is the highest number of GPUs in one host.
-    - Each host has its name, state (V(ok), V(warning), V(error), V(unread) or V(unreachable)), state as text, facts, reasons for a reboot, problems
-      and GPUs. The segments of a GPU divide its framebuffer.
+    - Each host has its name, state (V(ok), V(warning), V(error), V(unread), or V(unreachable)), state as text, facts, reboot reasons, problems, and
+      GPUs. The segments of a GPU divide the GPU's framebuffer.
   type: dict
   sample:
     hosts:
@@ -58,14 +58,14 @@ from ansible_collections.vgpu.kvm.plugins.plugin_utils import report
 
 
 def fleet_report(results):
-    """Returns the rows and sums of a fleet, as the documentation of the filter describes."""
+    """Returns the rows and totals of a fleet in the format that the filter's documentation describes."""
     if not isinstance(results, Mapping):
         raise AnsibleFilterError(f"fleet_report was given a {type(results).__name__}; expected: a dict of nvidia_gpu_info's results by host's name.")
     return report.page(results)
 
 
 class FilterModule:
-    """Provides the filter fleet_report to Ansible."""
+    """Provides the fleet_report filter to Ansible."""
 
     def filters(self):
         return {"fleet_report": fleet_report}

@@ -9,7 +9,7 @@ name: missing_kernel_flags
 short_description: List the kernel flags that are not effective on a command line
 description:
   - Compares flags with a command line by their effect on the kernel. For example, C(intel_iommu=on,sm_on) includes C(intel_iommu=on),
-    C(iommu.passthrough=1) equals C(iommu=pt), and the last of several settings of a parameter applies.
+    C(iommu.passthrough=1) equals C(iommu=pt), and the last of several settings for a parameter applies.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -19,7 +19,7 @@ options:
     elements: str
     required: true
   cmdline:
-    description: The parameters of a kernel command line. If the command line is unknown (null or empty text), the filter returns an empty list.
+    description: The parameters on a kernel command line. If the command line is unknown (null or an empty string), the filter returns an empty list.
     type: list
     elements: str
     required: true
@@ -45,8 +45,8 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import ke
 
 
 def missing_kernel_flags(flags, cmdline):
-    """Returns the flags that are not effective, and an empty list for an unknown command line."""
-    if cmdline is None or cmdline == "":  # Templates of ansible-core 2.18 convert null to an empty string.
+    """Returns the flags that are not effective on the command line, or an empty list if the command line is unknown."""
+    if cmdline is None or cmdline == "":  # Templates in ansible-core 2.18 convert null to an empty string.
         return []
     if not isinstance(flags, list) or not isinstance(cmdline, list):
         raise AnsibleFilterError("missing_kernel_flags was given a %s and a %s; expected: two lists." % (type(flags).__name__, type(cmdline).__name__))
@@ -54,7 +54,7 @@ def missing_kernel_flags(flags, cmdline):
 
 
 class FilterModule:
-    """Provides the filter missing_kernel_flags to Ansible."""
+    """Provides the missing_kernel_flags filter to Ansible."""
 
     def filters(self):
         return {"missing_kernel_flags": missing_kernel_flags}

@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 name: shown_lines
 short_description: Format lines for Ansible's output
 description:
-  - Converts lines to a value that the callback C(default) shows line by line with any C(result_format).
-  - In YAML, Ansible shows the lines of a text unchanged but the items of a list in quotes. In JSON, a list is more readable than a text.
+  - Converts lines to a value that the C(default) callback prints line by line with any C(result_format).
+  - In YAML, Ansible prints the lines of a string unchanged but quotes list items. In JSON, a list is more readable than a string.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -28,7 +28,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: One text if Ansible shows results as YAML, otherwise the unchanged lines.
+  description: One string if Ansible shows results as YAML, otherwise the unchanged lines.
   type: raw
   sample: "gpu01: 2 vGPUs\ngpu02: 4 vGPUs"
 """
@@ -43,7 +43,7 @@ def shown_lines(lines):
 
 
 class FilterModule:
-    """Provides the filter shown_lines to Ansible."""
+    """Provides the shown_lines filter to Ansible."""
 
     def filters(self):
         return {"shown_lines": shown_lines}

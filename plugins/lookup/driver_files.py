@@ -6,40 +6,40 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: driver_files
-short_description: Read the controller's files for the installation of a driver
+short_description: Read the controller's files for a driver installation
 description:
-  - Reads the list of packages in NVIDIA's vGPU software package (the bundle), and checks whether the files of the signing key exist. The result is
-    the value of O(vgpu.kvm.nvidia_host_plan#module:driver.supply), which plans the installation before any file is copied to the host.
-  - The lookup never fails. The result contains the errors, and M(vgpu.kvm.nvidia_host_plan) reports them together with all other errors.
-  - The lookup returns only the file name of a link, because a link may be signed. Even for a misspelled link, the result has only the file name.
+  - Reads the list of packages in NVIDIA's vGPU software package (the bundle), and checks whether the signing key files exist. The result is the value
+    for O(vgpu.kvm.nvidia_host_plan#module:driver.supply), with which the installation is planned before any file is copied to the host.
+  - The lookup never fails. The result contains any errors, which M(vgpu.kvm.nvidia_host_plan) reports together with all other errors.
+  - The lookup returns only the file name from a link, even from a misspelled link, because links may be signed.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _terms:
-    description: The bundle, a package from a bundle, or a link. Use an empty text if no bundle exists.
+    description: The bundle, a package from a bundle, or a link. Use an empty string if no bundle exists.
     type: list
     elements: str
     required: true
   kind:
-    description: The kind of driver, for a host or for a guest.
+    description: The driver type.
     type: str
     choices: [host, guest]
     default: host
   folders:
-    description: The directories in which the lookup searches relative paths.
+    description: The directories in which the lookup searches for relative paths.
     type: list
     elements: str
     default: []
   key:
-    description: The path of the private key that signs kernel modules, or an empty text.
+    description: The path of the private key that signs kernel modules, or an empty string.
     type: str
     default: ''
   certificate:
-    description: The path of the certificate of O(key) in DER format, or an empty text.
+    description: The path of the DER certificate for O(key), or an empty string.
     type: str
     default: ''
   keys_on_host:
-    description: Whether O(key) and O(certificate) are files on the managed host. With V(true), the lookup does not read these files.
+    description: Whether O(key) and O(certificate) are files on the managed host. If V(true), the lookup does not read the files.
     type: bool
     default: false
 """
@@ -52,7 +52,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: One dictionary for each term, with the path, size and contents of the bundle, and the files of the signing key.
+  description: One dictionary per term, with the bundle's path, size, and contents, and the signing key files.
   type: list
   elements: dict
 """
@@ -74,13 +74,13 @@ _HTTPS = re.compile(r"https://[^/\s\"']+/[^\s\"']+\Z", re.IGNORECASE)
 
 
 def search(name: str, folders: list[str]) -> str:
-    """Returns the path of the first file with this name in the directories, or an empty string."""
+    """Returns the path of the first file with the given name in the directories, or an empty string."""
     name = os.path.expanduser(name)
     return next((path for path in (os.path.join(folder, name) for folder in folders or ["."]) if name and os.path.isfile(path)), "")
 
 
 def key_file(name: str, folders: list[str], keys_on_host: bool, with_content: bool) -> KeyFile | None:
-    """Returns a file of the signing key, or None without a name. If with_content is set, also calculates the fingerprint of the file."""
+    """Returns the description of a signing key file, or None without a name. If with_content is true, includes the file's fingerprint."""
     if not name:
         return None
     path = "" if keys_on_host else search(name, folders)
@@ -96,7 +96,7 @@ def key_file(name: str, folders: list[str], keys_on_host: bool, with_content: bo
 
 
 def found(term: str, kind: str, folders: list[str]) -> supply.Supply:
-    """Returns the bundle that a term of the lookup names, with its contents if it is a file of the controller."""
+    """Returns the bundle named by a lookup term, with its contents if the bundle is a file on the controller."""
     if _LINK.match(term):
         scheme = "https" if _HTTPS.match(term) else "http" if term.lower().startswith("http://") else supply.BROKEN
         return supply.Supply(shown_link(term), scheme, folders=folders)
@@ -115,7 +115,7 @@ def found(term: str, kind: str, folders: list[str]) -> supply.Supply:
 
 
 def read(term: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the controller's files of one term. The argument options has the options of the lookup."""
+    """Returns the controller's files for one lookup term. The options argument contains the lookup options."""
     folders = list(dict.fromkeys(folder for folder in options["folders"] if folder))
     one = found(term, options["kind"], folders)
     one.key = key_file(options["key"], folders, options["keys_on_host"], False)
@@ -124,9 +124,9 @@ def read(term: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class LookupModule(LookupBase):
-    """Implements the lookup driver_files."""
+    """The driver_files lookup."""
 
     def run(self, terms: Any, variables: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
-        """Returns the controller's files for each term of the lookup."""
+        """Returns the controller's files for each lookup term."""
         self.set_options(var_options=variables, direct=kwargs)
         return [read(str(term), self.get_options()) for term in terms]

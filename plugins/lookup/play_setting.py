@@ -6,12 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: play_setting
-short_description: Read a setting of a whole play from any part of the inventory
+short_description: Read a play-wide setting from any part of the inventory
 description:
-  - Reads a variable from the hosts of the play. Ansible evaluates keywords such as C(serial) before it loads the variables of hosts, so these
-    keywords cannot use variables of C(group_vars).
-  - An extra variable (C(-e)) has precedence. The lookup ignores hosts that do not set the variable, and fails if hosts have different values.
-  - Variables of hosts are available only after the first play of a run. In the first play, the lookup returns O(default).
+  - Reads a variable from the play's hosts. Ansible evaluates keywords such as C(serial) before it loads host variables, so these keywords cannot use
+    variables from C(group_vars).
+  - Extra variables (C(-e)) have precedence. The lookup ignores hosts that do not set the variable, and fails if hosts have different values.
+  - Host variables are available only after the first play of a run. In the first play, the lookup returns O(default).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -21,7 +21,7 @@ options:
     elements: str
     required: true
   kinds:
-    description: The kinds of hosts from which the lookup reads the variable, as for P(vgpu.kvm.target_hosts#lookup).
+    description: The kinds of hosts from which the lookup reads the variable, as in P(vgpu.kvm.target_hosts#lookup).
     type: list
     elements: str
     choices: [hosts, guests]
@@ -46,7 +46,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: The value of the variable, or the elements of the value if it is a list.
+  description: The variable's value, or the elements of the value if the value is a list.
   type: list
   elements: raw
 """
@@ -59,10 +59,10 @@ from ansible.plugins.lookup import LookupBase
 
 
 class LookupModule(LookupBase):
-    """Implements the lookup play_setting."""
+    """The play_setting lookup."""
 
     def run(self, terms: Sequence[str], variables: Mapping | None = None, **kwargs: object) -> list:
-        """Returns the value of the setting that terms names, as a list."""
+        """Returns the value of the setting named in terms, as a list."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
         (name,) = terms
@@ -70,7 +70,7 @@ class LookupModule(LookupBase):
         return list(value) if isinstance(value, (list, tuple)) else [value]
 
     def _of_hosts(self, name: str, variables: Mapping) -> object:
-        """Returns the value that all hosts of the play share, or the default if no host sets the variable."""
+        """Returns the value shared by all hosts in the play, or the default if no host sets the variable."""
         found: dict[str, list[str]] = {}
         values: dict[str, object] = {}
         for host in self._hosts(variables) if "hostvars" in variables else ():
@@ -89,6 +89,6 @@ class LookupModule(LookupBase):
         names = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
         found = names.run([":".join(patterns.run(self.get_option("kinds"), variables=variables, optional=True))], variables=variables)
         limit = str(variables.get("ansible_limit") or "")
-        # The lookup does not read a file of host names (--limit @file). With such a limit, the lookup includes all hosts.
+        # The lookup does not read files with host names (--limit @file). With a file as the limit, the lookup includes all hosts.
         limited = set(names.run([limit], variables=variables)) if limit and "@" not in limit else set()
         return [name for name in found if name in limited] or found

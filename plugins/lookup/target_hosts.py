@@ -6,13 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: target_hosts
-short_description: Select the hosts of a playbook of this collection
+short_description: Select the hosts for a playbook of this collection
 description:
-  - Returns the value of C(hosts) for a play, which is the group C(vgpu_hosts), the group C(vgpu_guests), or the hosts that match the variable
-    C(vgpu_target).
-  - The lookup fails if the inventory has no such group and C(vgpu_target) is not set, or if C(vgpu_target) matches no host. A misspelled name
-    therefore never runs a play on the whole inventory.
-  - For the kind V(hosts), the lookup never returns members of C(vgpu_guests).
+  - Returns the value of C(hosts) for a play, which is the C(vgpu_hosts) group, the C(vgpu_guests) group, or the hosts that match C(vgpu_target).
+  - The lookup fails if the inventory does not contain the required group and C(vgpu_target) is not set, or if C(vgpu_target) matches no host. As a
+    result, a misspelled name never runs a play on the whole inventory.
+  - For V(hosts), the lookup never returns members of C(vgpu_guests).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -23,7 +22,7 @@ options:
     choices: [hosts, guests]
     required: true
   optional:
-    description: Whether the group is optional. With V(true) and without the group, the lookup returns a pattern that matches no host.
+    description: Whether the group is optional. If V(true) and the group does not exist, the lookup returns a pattern that matches no host.
     type: bool
     default: false
 notes:
@@ -42,7 +41,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: The host patterns of all kinds in the terms.
+  description: The host patterns for all requested kinds of hosts.
   type: list
   elements: str
 """
@@ -58,10 +57,10 @@ NOBODY = "all:!all"
 
 
 class LookupModule(LookupBase):
-    """Implements the lookup target_hosts."""
+    """The target_hosts lookup."""
 
     def run(self, terms: Sequence[str], variables: Mapping | None = None, **kwargs: object) -> list[str]:
-        """Returns the host patterns of all terms of the lookup."""
+        """Returns the host patterns for all lookup terms."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
         groups = {kind: f"vgpu_{kind}" for kind in terms}
@@ -76,12 +75,12 @@ class LookupModule(LookupBase):
         return known or [NOBODY]
 
     def _matching(self, target: str, terms: Sequence[str], variables: Mapping) -> list[str]:
-        """Returns the names of the hosts that match the pattern target and are of a kind in terms."""
+        """Returns the names of the hosts that match the target pattern and belong to one of the kinds in terms."""
         by_pattern = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
         names = by_pattern.run([target], variables=variables)
         if not names:
             raise AnsibleLookupError(f"vgpu_target: '{target}' matches no host of the inventory (expected: hosts or groups, such as gpu1,gpu2).")
         guests = variables["groups"].get("vgpu_guests")
-        if guests is None and "hosts" not in terms:  # A named machine is a guest, unless the playbook site includes hosts.
+        if guests is None and "hosts" not in terms:  # A named machine is a guest, unless the site playbook includes hosts.
             return [] if self.get_option("optional") else names
         return [name for name in names if ("guests" if name in (guests or ()) else "hosts") in terms]

@@ -15,14 +15,14 @@ from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
 from .engine.system import context
 
-# The types of the argument and the result of a module's work function, and of an argument spec.
+# The types of a work function's context and result, and of an argument spec.
 Context = context.Context
 Result = Dict[str, Any]
 Spec = Dict[str, Any]
 
 
 def options(kind: str, *names: str, **rest: Any) -> Spec:
-    """Returns the argument spec of several options that share a type and settings."""
+    """Returns the argument spec for several options that share a type and settings."""
     return {name: {"type": kind, **rest} for name in names}
 
 
@@ -47,14 +47,14 @@ MDEVCTL: Spec = {"mdevctl": {"type": "str", "default": "auto", "choices": ["auto
 
 
 class Task(Protocol):
-    """The interface that a module's work function uses: an AnsibleModule provides it, and a Request does if one module plans several stages."""
+    """The interface between a module and its work function. Both AnsibleModule and Request implement this interface."""
 
     params: dict[str, Any]
     check_mode: bool
 
 
 class Request:
-    """The parameters of one stage in check mode, for a module that plans several stages. SPEC provides the default of a missing parameter."""
+    """The parameters of one stage in check mode, for a module that plans several stages. Missing parameters get their defaults from spec."""
 
     check_mode = True
 
@@ -63,9 +63,9 @@ class Request:
 
 
 def main_of(spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool = False, **rules: Any) -> Callable[[], None]:
-    """Returns the main function of a module, which calls run().
+    """Returns the main function for a module, which calls run().
 
-    The argument rules has Ansible's rules for options that require or exclude each other.
+    The rules argument contains Ansible's rules for options that require or exclude each other.
     """
     whole = spec if reads_only else {**spec, **LOCK}
 
@@ -76,9 +76,9 @@ def main_of(spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool
 
 
 def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool = False, **kwargs: Any) -> None:
-    """Builds the module, calls work(module, ctx) and exits. The message of an EngineError becomes the module's msg.
+    """Builds the module, calls work(module, ctx), and exits. The message of an EngineError becomes the module's msg.
 
-    A module that writes holds the host's lock from its first read to its last write.
+    A module that changes the host holds the host's lock from its first read to its last write.
     """
     module = _build({**argument_spec, **ROOT}, **kwargs)
     ctx = Context(module.params["sysfs_root"])
@@ -107,9 +107,9 @@ def _fail(module: Any, error: EngineError, **more: Any) -> None:
 
 
 def _printable(value: Any, secrets: Sequence[str] = ()) -> Any:
-    """Returns a result without terminal control characters, because roles and Ansible's diffs print parts of a result unchanged.
+    """Returns the result without terminal control characters, because roles and Ansible's diffs print parts of a result unchanged.
 
-    A byte that is not valid UTF-8 becomes \\xNN. The file name of a link replaces each secret, because every secret is a link.
+    Bytes that are not valid UTF-8 become \\xNN. Each secret is a link and is replaced with the file name from the link.
     """
     if isinstance(value, dict):
         return {_printable(key, secrets): _printable(one, secrets) for key, one in value.items()}
@@ -138,7 +138,7 @@ def _build(spec: Spec, **kwargs: Any) -> Any:
 
 
 def _unchecked(spec: Spec, kind: str) -> tuple[Any, str]:
-    """Returns a module whose options Ansible does not check, and the values of the options of one type as text."""
+    """Returns a module whose options Ansible does not check, and a text with the values of all options of the given type."""
     raw = {name: {"type": "raw", "no_log": spec[name].get("no_log")} for name in spec}
     plain = AnsibleModule(argument_spec=raw, supports_check_mode=True)
     names = sorted(name for name in spec if spec[name]["type"] == kind and plain.params[name] is not None)
@@ -146,7 +146,7 @@ def _unchecked(spec: Spec, kind: str) -> tuple[Any, str]:
 
 
 def _wrong_times(params: dict[str, Any]) -> list[Refusal]:
-    """Returns an error for each timeout that is negative, longer than a day, or not a number (nan)."""
+    """Returns an error for each timeout that is negative, longer than one day, or not a number (NaN)."""
     return [
         Refusal("%s is %s" % (name, params[name]), device=name, expected="seconds, from 0 to %d" % DAY, code="bad_time")
         for name in ("timeout", "settle", "lock_timeout", "wait")
@@ -155,7 +155,7 @@ def _wrong_times(params: dict[str, Any]) -> list[Refusal]:
 
 
 def _wrong_texts(value: Any, where: str = "") -> list[Refusal]:
-    """Returns an error for each text with a NUL character, because no path or command argument can contain one."""
+    """Returns an error for each string that contains a NUL character, because paths and command arguments cannot contain NUL."""
     if isinstance(value, dict):
         return [one for key in value for one in _wrong_texts(value[key], "%s.%s" % (where, key) if where else str(key))]
     if isinstance(value, list):
@@ -165,28 +165,28 @@ def _wrong_texts(value: Any, where: str = "") -> list[Refusal]:
 
 
 def result_of(steps: Sequence[object], **more: Any) -> Result:
-    """Returns a module's result with the executed or planned steps and the values in more."""
+    """Returns a module result with the executed or planned steps and the values from more."""
     return {"changed": bool(steps), "actions": [str(step) for step in steps], **more}
 
 
 def result_of_plan(plan: Plan[Any], warnings: Sequence[str] = (), **more: Any) -> Result:
-    """Returns the result of a plan: its steps, its warnings followed by the given ones, and the unresponsive GPUs that it skips."""
+    """Returns the module result for a plan, with the plan's steps, all warnings, and the unresponsive GPUs that the plan skips."""
     skipped = {"unresponsive_gpus": plan.unresponsive} if plan.unresponsive else {}
     return result_of(plan.steps, warnings=[*plan.warnings, *warnings], **skipped, **more)
 
 
 def titled_diff(title: str, before: str, after: str) -> dict[str, str]:
-    """Returns a diff with a title and with hidden secrets, such as a password on the kernel command line."""
+    """Returns a diff with a title. Secrets, such as passwords on the kernel command line, are masked."""
     return {"before": hidden(before), "after": hidden(after), "before_header": title, "after_header": title}
 
 
 def assumed(module: Task) -> list[str]:
-    """Returns the value of the option check_mode_assume in check mode, and an empty list otherwise."""
+    """Returns the value of the check_mode_assume option in check mode, otherwise an empty list."""
     return list(module.params["check_mode_assume"]) if module.check_mode else []
 
 
 def wants_mdevctl(module: Task, binary: str | None) -> bool:
-    """Returns whether the module manages mdevctl definitions. With auto, the module manages definitions only if mdevctl is installed."""
+    """Returns whether the module manages mdevctl definitions. With "auto", the module manages definitions only if mdevctl is installed."""
     word = module.params["mdevctl"]
     if word == "true" and not binary:
         raise error("mdevctl is not installed", remedy="Install it, or set mdevctl: auto.", code="mdevctl_missing")

@@ -7,55 +7,55 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_cloudpods_config
-short_description: List the GPUs with vGPUs for Cloudpods' host agent
+short_description: List vGPU-enabled GPUs for Cloudpods' host agent
 description:
-  - Sets the key C(nvidia_vgpu_pfs) of C(/etc/yunion/host.conf) to the addresses of the PF and all VFs of the selected GPUs, in Cloudpods' format
-    (C(e8:00.4)), sorted by PF and by the kernel's VF number. Cloudpods' host agent binds every NVIDIA function that the key does not list to
-    C(vfio-pci), which destroys the vGPU of the function.
-  - The module keeps all other content of the file, such as comments, anchors, other keys and line ends. If the list changes, comments between its
-    addresses are lost. A diff shows only the lines of this key, because the file may contain passwords.
-  - The module refuses GPUs that Cloudpods cannot use. Such GPUs are on the vendor-specific VFIO framework or outside PCI domain 0000.
+  - Sets the C(nvidia_vgpu_pfs) key in C(/etc/yunion/host.conf) to the PF and VF addresses of all selected GPUs, in Cloudpods' format
+    (C(e8:00.4)), sorted by PF and by the kernel's VF number. Cloudpods' host agent binds every NVIDIA function that is not listed to C(vfio-pci),
+    which destroys the function's vGPU.
+  - The module keeps all other content of the file, such as comments, anchors, other keys, and line endings. If the list changes, comments between the
+    addresses are lost. The diff shows only the C(nvidia_vgpu_pfs) lines, because the file may contain passwords.
+  - The module refuses GPUs on the vendor-specific VFIO framework or outside PCI domain 0000, because Cloudpods cannot use them.
   - The module refuses a file that is not valid YAML, has a duplicate key, or contains several documents.
-  - The module refuses to remove a GPU from the list while a VM uses a vGPU of the GPU. The module reports all refusals together.
-  - The module does not restart the host agent, which reads the file only at its start. If RV(restart_pending) is true, restart the agent and then
-    call this module with O(restarted=true). The role P(vgpu.kvm.cloudpods#role) restarts the agent and records the restart.
+  - The module refuses to remove a GPU from the list while a VM uses one of the GPU's vGPUs. The module reports all refusals together.
+  - The module does not restart the host agent, which reads the file only at startup. If RV(restart_pending) is true, restart the agent and then
+    call this module with O(restarted=true). The P(vgpu.kvm.cloudpods#role) role restarts the agent and records the restart.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 requirements:
-  - PyYAML on the managed host (package C(python3-yaml), or C(python3-pyyaml) on the Red Hat family)
+  - PyYAML on the managed host (the C(python3-yaml) package, or C(python3-pyyaml) on the Red Hat family)
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock
 options:
   state:
     description:
-      - V(present) sets the key C(nvidia_vgpu_pfs).
-      - V(absent) removes the key.
+      - V(present) sets the C(nvidia_vgpu_pfs) key.
+      - V(absent) removes the C(nvidia_vgpu_pfs) key.
     type: str
     choices: [present, absent]
     default: present
   gpus:
     description:
-      - The GPUs whose functions the module lists. The module removes the functions of all other GPUs from the list.
-      - V(all) selects every GPU that supports vGPU and has VFs, or mediated device types on its PF. Other values are a PCI address in any format,
-        V(GPU-<uuid>), PCI ids such as V(10de:20b5), or a model such as V(A40).
+      - The GPUs whose functions the module lists. The module removes all other GPUs' functions from the list.
+      - V(all) selects every GPU that supports vGPU and has VFs or offers mediated device types on its PF. Other values are PCI addresses in any
+        format, V(GPU-<uuid>), PCI IDs such as V(10de:20b5), and models such as V(A40).
     type: list
     elements: str
     default: [all]
   require_vgpus:
     description:
-      - Whether the module fails if vGPUs of the host's layout are missing on the selected GPUs, or if the host has no vGPU. Cloudpods' host agent
-        detects vGPUs only at its start.
+      - Whether the module fails if the selected GPUs lack vGPUs of the host's layout, or if the host has no vGPUs. Cloudpods' host agent detects
+        vGPUs only at startup.
     type: bool
     default: true
   restarted:
     description:
-      - Whether Cloudpods' host agent was restarted after the last change of the file. With V(true), the module sets RV(restart_pending) to false,
+      - Whether Cloudpods' host agent was restarted after the last change to the file. If V(true), the module sets RV(restart_pending) to false,
         unless the file must be changed.
     type: bool
     default: false
   path:
-    description: The configuration file of Cloudpods' host agent. If the path is a symbolic link, the module keeps the link.
+    description: The configuration file for Cloudpods' host agent. If the path is a symbolic link, the module keeps the link.
     type: path
     default: /etc/yunion/host.conf
 """
@@ -81,7 +81,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -89,13 +89,13 @@ actions:
     - "/var/lib/vgpuctl/cloudpods-restart-due: record that Cloudpods' agent must be restarted"
     - "/etc/yunion/host.conf: set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0"
 addresses:
-  description: The PCI addresses that the file lists, in Cloudpods' format. The list is empty with O(state=absent).
+  description: The PCI addresses in the file, in Cloudpods' format. The list is empty if O(state=absent).
   returned: success
   type: list
   elements: str
   sample: ["e8:00.0", "e8:00.4", "e8:00.5"]
 gpus:
-  description: The addresses of the GPUs whose functions the file lists, in the kernel's format.
+  description: Addresses of the GPUs whose functions are listed in the file, in the kernel's format.
   returned: success
   type: list
   elements: str
@@ -113,16 +113,16 @@ restart_pending:
   type: bool
   sample: true
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
   sample: ["/etc/yunion/host.conf: set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0"]
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_driver
-short_description: Install or uninstall NVIDIA's vGPU driver of a host or a guest from its .run package
+short_description: Install or uninstall NVIDIA's vGPU host driver or guest driver from a .run package
 description:
   - Runs NVIDIA's installer with a timeout if the driver version on disk differs from the expected one, and verifies the version afterwards.
-    If the installer fails, the error message includes the last lines of the installer's log.
-  - The module refuses to replace a driver while a vGPU is in use or a program (such as a CUDA job) uses a GPU on the host. The module refuses to
+    If the installer fails, the error message includes the last lines of the installer log.
+  - The module refuses to replace a driver while a vGPU is in use or a program, such as a CUDA job, uses a GPU on the host. The module refuses to
     replace a data center driver without O(replace_datacenter=true).
-  - The module fails before any change where NVIDIA's installer would stop. The causes are a GPU that is bound to nouveau, a running X server with
-    O(load=true), and a driver from a package of the distribution.
-  - The module can replace a loaded driver. With O(load=false), the module installs releases 545 and later next to the loaded driver, and the new
-    driver becomes active after a reboot. In all other cases, the module stops the driver's services, unloads the kernel modules, and starts the
-    services again, even if the installation fails.
+  - The module fails before any change if a GPU is bound to nouveau, a distribution package provides the current driver, or an X server is running and
+    O(load=true), because NVIDIA's installer would stop.
+  - The module can replace a loaded driver. If O(load=false), the module installs releases 545 and later alongside the loaded driver, and the new
+    driver becomes active after a reboot. In all other cases, the module stops the driver services, unloads the kernel modules, and restarts the
+    services, even if the installation fails.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -25,63 +25,62 @@ extends_documentation_fragment:
   - vgpu.kvm.common.lock
 options:
   state:
-    description: Whether the driver must be installed (V(present)) or not (V(absent)).
+    description: Whether the driver must be installed.
     type: str
     choices: [present, absent]
     default: present
   kind:
     description:
-      - The kind of driver. V(host) is the driver with the vGPU manager (C(…-vgpu-kvm.run)), and V(guest) is the driver for VMs (C(…-grid.run)).
+      - The driver type. V(host) is the driver that includes the vGPU manager (C(…-vgpu-kvm.run)), and V(guest) is the driver for VMs (C(…-grid.run)).
       - The module refuses to install a guest driver on a host, or a host driver in a guest.
     type: str
     choices: [host, guest]
     default: host
   allow_downgrade:
-    description: Whether an older version may replace a newer one of the same kind.
+    description: Whether an older driver version may replace a newer version of the same type.
     type: bool
     default: true
   src:
-    description: The path of NVIDIA's C(….run) package on the managed host. The module requires this
-      option only outside check mode and if the expected version is not installed.
+    description: The path of NVIDIA's C(….run) package on the managed host. Required only outside check mode if the expected version is not installed.
     type: path
   version:
     description: The expected driver version, such as V(550.163.02). If omitted, the module reads the version from the file name of O(src).
     type: str
   dkms:
     description:
-      - Whether NVIDIA's installer registers the kernel module with DKMS, which rebuilds the kernel module at each kernel update.
-      - DKMS, a compiler and the kernel's headers must be installed. With V(false), the installer does not use DKMS, even if DKMS is installed.
+      - Whether NVIDIA's installer registers the kernel module with DKMS, which rebuilds the module after each kernel update.
+      - DKMS, a compiler, and the kernel headers must be installed. If V(false), the installer does not use DKMS, even if DKMS is installed.
     type: bool
     default: true
   load:
     description:
-      - Whether NVIDIA's installer loads the kernel module. Set V(false) if a reboot follows.
-      - With V(false), idle vGPUs, nouveau and an X server do not prevent the installation. The installer of release 535 is an exception because it
-        cannot run while the kernel module is loaded or a GPU is bound to nouveau.
+      - Whether NVIDIA's installer loads the kernel module. Set to V(false) if a reboot follows.
+      - If V(false), idle vGPUs, nouveau, and an X server do not prevent the installation. The release 535 installer is an exception because it cannot
+        run while the kernel module is loaded or a GPU is bound to nouveau.
     type: bool
     default: true
   disable_nouveau:
     description:
-      - Whether NVIDIA's installer prevents nouveau from loading. The installers of release 545 and later do so only while a GPU is bound to nouveau.
-        The role C(gpu_release) always blocks nouveau.
+      - Whether NVIDIA's installer prevents nouveau from loading. Installers of releases 545 and later block nouveau only while a GPU is bound to
+        nouveau. The C(gpu_release) role always blocks nouveau.
     type: bool
     default: false
   module_type:
-    description: The type of the kernel module. V(auto) selects the type that the host's GPUs require.
+    description: The kernel module type. V(auto) selects the type that the host's GPUs require.
     type: str
     choices: [auto, open, proprietary]
     default: auto
   replace_datacenter:
     description:
-      - Whether the module may uninstall a data center driver first. The module removes packages of a distribution or of NVIDIA's repository with
+      - Whether the module may uninstall a data center driver first. The module removes packages from the distribution or NVIDIA's repository with
         C(apt-get purge) or C(dnf remove). Check mode lists all packages that the module would remove, including dependent packages.
-      - With O(state=absent), the module fails without this option if the driver comes from packages of a distribution.
+      - If O(state=absent) and the driver comes from distribution packages, the module fails without this option.
     type: bool
     default: false
   format:
     description:
-      - The format of the driver's package. For V(deb) and V(rpm), the module only plans and checks the installation, and removes a conflicting driver
-        that NVIDIA's installer or other packages installed. Install the package itself with C(apt) or C(dnf), as the role C(driver) does.
+      - The driver package format. For V(deb) and V(rpm), the module only plans and checks the installation, and removes a conflicting driver
+        that NVIDIA's installer or other packages installed. Install the package itself with C(apt) or C(dnf), as the C(driver) role does.
     type: str
     choices: [run, deb, rpm]
     default: run
@@ -91,7 +90,7 @@ options:
     elements: str
     default: []
   tmpdir:
-    description: The directory into which NVIDIA's installer extracts its files.
+    description: The directory to which NVIDIA's installer extracts its files.
     type: path
   required_space:
     description: The free space in MiB that O(tmpdir), or its parent directory, must have before the module makes any change.
@@ -99,12 +98,11 @@ options:
     default: 0
   signing_key:
     description:
-      - The path of the private key on the managed host that signs the kernel modules for Secure Boot. Only the owner of the file may have access to
-        it.
-      - The module passes only the path of the key to other programs. After the installation, the module verifies the signature of the kernel module.
+      - The path of the private key on the managed host that signs the kernel modules for Secure Boot. Only the file owner may have access to the key.
+      - The module passes only the path of the key to other programs. After the installation, the module verifies the kernel module's signature.
     type: path
   signing_certificate:
-    description: The path of the certificate of O(signing_key), in DER format. With Secure Boot, the machine must trust this certificate.
+    description: The path of the DER certificate for O(signing_key). If Secure Boot is enabled, the machine must trust this certificate.
     type: path
   timeout:
     description: Seconds that the module waits for NVIDIA's installer to finish.
@@ -142,23 +140,23 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["install the vGPU host driver 550.163.02"]
 driver:
-  description: The NVIDIA driver of the machine after the run.
+  description: The state of the NVIDIA driver after the run.
   returned: success
   type: dict
   sample: {loaded: null, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: null}
 reboot_required:
-  description: Whether the driver version on disk differs from the version of the loaded driver.
+  description: Whether the driver version on disk differs from the loaded version.
   returned: success
   type: bool
   sample: true
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -167,9 +165,9 @@ not_done:
     - "install the vGPU host driver 550.163.02 in place of 550.163.01"
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

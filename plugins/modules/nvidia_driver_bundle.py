@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: nvidia_driver_bundle
 short_description: Extract one driver package from NVIDIA's vGPU software package
 description:
-  - Finds the host or guest driver package in NVIDIA's vGPU software package (the bundle, a zip) on the managed host, verifies the checksum of the
-    bundle, and extracts this one package. Paths inside the bundle never determine the directory of the extracted file.
+  - Finds the host or guest driver package in NVIDIA's vGPU software package (the bundle, a ZIP file) on the managed host, verifies the bundle's
+    checksum, and extracts the driver package. Paths inside the bundle never determine the destination directory.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -18,25 +18,24 @@ extends_documentation_fragment:
   - vgpu.kvm.common.lock
 options:
   src:
-    description: The path of the bundle (C(NVIDIA-GRID-Linux-KVM-….zip)), or of a package from a bundle, on the managed host.
+    description: The path on the managed host to the bundle (C(NVIDIA-GRID-Linux-KVM-….zip)) or to a package from a bundle.
     type: path
     required: true
   dest:
-    description: The directory for the extracted package. The module creates a missing directory with mode 0700.
+    description: The directory for the extracted package. If the directory does not exist, the module creates it with mode 0700.
     type: path
     required: true
   checksum:
     description: "The checksum of O(src), as V(sha256:…)."
     type: str
   kind:
-    description: The kind of driver to extract, for a host or for a guest.
+    description: The type of driver to extract.
     type: str
     choices: [host, guest]
     default: host
   format:
     description:
-      - The format of the package to extract. V(auto) selects the C(.run) package if the bundle has one, otherwise the package format of the
-        machine's distribution.
+      - The format of the package to extract. V(auto) selects the C(.run) package if the bundle has one, otherwise the distribution's package format.
     type: str
     choices: [auto, run, deb, rpm]
     default: auto
@@ -53,7 +52,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success
   type: list
   elements: str
@@ -64,20 +63,20 @@ path:
   type: str
   sample: /var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
 version:
-  description: The driver version according to the package's file name.
+  description: The driver version from the package's file name.
   returned: success
   type: str
   sample: 550.163.02
 format:
-  description: The format of the extracted package, which is V(run), V(deb) or V(rpm).
+  description: The format of the extracted package, which is V(run), V(deb), or V(rpm).
   returned: success
   type: str
   sample: run
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

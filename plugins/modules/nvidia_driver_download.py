@@ -9,21 +9,22 @@ DOCUMENTATION = r"""
 module: nvidia_driver_download
 short_description: Download NVIDIA's vGPU software package to the managed host
 description:
-  - Downloads a file over HTTPS and verifies the certificate of the server. The same run or the next run resumes an interrupted download.
-  - Before the module writes a file, it validates O(checksum), the response of the server and the free space. Check mode also queries the server, and
-    reports an expired link before a run.
-  - The link may be signed. The link never appears in a message, a log or the command line of another program.
+  - Downloads a file over HTTPS and verifies the server's certificate. The same run or the next run resumes an interrupted download.
+  - Before writing a file, the module validates O(checksum), the server's response, and the free space. Check mode also queries the server and reports
+    expired links.
+  - The link may be signed. The link never appears in messages, logs, or the command lines of other programs.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
   - vgpu.kvm.common
 options:
   url:
-    description: The HTTPS link of the file. The module uses the proxy in the task's environment (E(https_proxy)).
+    description: The HTTPS URL of the file. The module uses the proxy from the task's environment (E(https_proxy)).
     type: str
     required: true
   dest:
-    description: The path of the file on the managed host. Only the owner can read the file. The module creates a missing directory with mode 0700.
+    description: The path of the file on the managed host. Only the owner can read the file. If the directory does not exist, the module creates it
+      with mode 0700.
     type: path
     required: true
   checksum:
@@ -31,10 +32,10 @@ options:
     type: str
     required: true
   ca_path:
-    description: The path of the CA certificates (PEM) for the server, on the managed host. If omitted, the CA certificates of the system apply.
+    description: The path on the managed host to the server's CA certificates (PEM). If omitted, the system's CA certificates apply.
     type: path
   timeout:
-    description: Seconds without progress after which the download fails.
+    description: The number of seconds without progress after which the download fails.
     type: int
     default: 120
 """
@@ -50,7 +51,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success
   type: list
   elements: str
@@ -62,9 +63,9 @@ path:
   sample: /var/cache/vgpuctl/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

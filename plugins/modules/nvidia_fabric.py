@@ -10,12 +10,13 @@ module: nvidia_fabric
 short_description: Run NVIDIA Fabric Manager in vGPU mode on a host with NVSwitches
 description:
   - Sets C(FABRIC_MODE=2) in Fabric Manager's configuration file, enables and starts the service, and waits until Fabric Manager reports its
-    partitions. The module changes no other line of the file.
-  - The module changes nothing on a host without NVSwitches, or if O(layout) has no whole-card vGPU, because MIG-backed vGPUs need no fabric.
-  - Fabric Manager must have exactly the driver's version and needs the library C(libnvfm.so.1). The role C(fabric) installs Fabric Manager and its
-    library.
+    partitions. The module changes no other lines in the file.
+  - The module changes nothing on a host without NVSwitches, or if O(layout) has no whole-card vGPUs, because MIG-backed vGPUs need no fabric.
+  - Fabric Manager must have exactly the driver's version and requires the C(libnvfm.so.1) library. The C(fabric) role installs Fabric Manager and
+    this library.
   - The module never restarts or stops Fabric Manager while a VM or a program uses a GPU.
-  - M(vgpu.kvm.nvidia_vgpu) and M(vgpu.kvm.nvidia_vgpu_attach) activate the partitions. C(vgpu-restore.service) activates the partitions at each boot.
+  - M(vgpu.kvm.nvidia_vgpu) and M(vgpu.kvm.nvidia_vgpu_attach) activate the partitions. At each boot, C(vgpu-restore.service) activates the
+    partitions.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -32,14 +33,14 @@ options:
     choices: [present, absent]
     default: present
   layout:
-    description: The desired vGPUs, as for M(vgpu.kvm.nvidia_vgpu). If omitted, the module sets up Fabric Manager on every host with NVSwitches.
+    description: The desired vGPUs, as in M(vgpu.kvm.nvidia_vgpu). If omitted, the module sets up Fabric Manager on every host with NVSwitches.
   packages:
     description: Packages that the caller installed for Fabric Manager. The module records these packages and returns them with O(state=absent).
     type: list
     elements: str
     default: []
   timeout:
-    description: Seconds that the module waits for the start of the service, and then for the first answer of Fabric Manager.
+    description: Seconds that the module waits for the service to start, and then for Fabric Manager's first response.
     type: int
     default: 300
 """
@@ -58,7 +59,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -67,8 +68,8 @@ actions:
     - "nvidia-fabricmanager.service: restart the service"
 fabric:
   description:
-    - The NVSwitches, Fabric Manager and its partitions, in the format of C(host.fabric) of M(vgpu.kvm.nvidia_gpu_info).
-    - The value is null on a host without NVSwitches, and if O(layout) needs no fabric.
+    - The NVSwitches, Fabric Manager, and its partitions, in the format of C(host.fabric) from M(vgpu.kvm.nvidia_gpu_info).
+    - Null on a host without NVSwitches, or if O(layout) needs no fabric.
   returned: success
   type: dict
   sample:
@@ -79,8 +80,8 @@ fabric:
     silence:
     failed: []
 installs:
-  description: In check mode, the version of Fabric Manager to install first, or null if none is missing. The
-    value is an empty string if the driver's version is unknown.
+  description: In check mode, the Fabric Manager version to install first, or null if no installation is needed. An empty string if the driver version
+    is unknown.
   returned: success
   type: str
   sample: 550.163.02
@@ -91,7 +92,7 @@ packages:
   elements: str
   sample: [nvidia-fabricmanager-550, nvidia-fabricmanager-dev-550]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -99,9 +100,9 @@ not_done:
     - "nvidia-fabricmanager.service: restart the service"
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

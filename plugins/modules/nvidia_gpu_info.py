@@ -9,9 +9,9 @@ DOCUMENTATION = r"""
 module: nvidia_gpu_info
 short_description: Read a host's NVIDIA GPUs and vGPUs
 description:
-  - Reads GPUs, drivers, IOMMU, VFs, vGPU types, vGPUs and their users from the files of the kernel, and detects common problems of NVIDIA vGPU.
-  - The module never changes the host. The module runs C(nvidia-smi) only for data that sysfs does not provide, such as the data of GPUs with MIG and
-    the type names on hosts with the vendor-specific VFIO framework.
+  - Reads the state of GPUs, drivers, the IOMMU, VFs, and vGPUs from the kernel, and detects common NVIDIA vGPU problems.
+  - The module never changes the host. The module runs C(nvidia-smi) only for data that sysfs does not provide, such as MIG data, and type names on
+    hosts with the vendor-specific VFIO framework.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -20,39 +20,40 @@ extends_documentation_fragment:
 options:
   iommu_flags:
     description:
-      - The expected flags of the kernel command line, such as V(intel_iommu=on) and V(iommu=pt). The module reports missing flags in RV(host),
-        RV(problems) and RV(reboot_reasons).
+      - The expected kernel command line flags, such as V(intel_iommu=on) and V(iommu=pt). The module reports missing flags in RV(host), RV(problems),
+        and RV(reboot_reasons).
     type: list
     elements: str
     default: []
   may_disturb:
     description:
-      - The devices, VMs and programs that a reboot may interrupt, as PCI addresses of GPUs and VFs in any format, UUIDs of vGPUs, and names of VMs
-        and programs. O(may_disturb) only determines which users RV(in_the_way) omits.
+      - The devices, VMs, and programs that a reboot may interrupt, as GPU and VF addresses in any format, vGPU UUIDs, VM names, and program names.
+        O(may_disturb) only determines which users RV(in_the_way) omits.
     type: list
     elements: str
     default: []
   health:
     description:
-      - Whether RV(problems) also includes findings in logs and differences from the stored state. Such differences are missing stored vGPUs and VFs,
-        services that do not run or would not start at the next boot, and VMs whose vGPU is missing or attached to another VM.
-      - The module reads the journals of NVIDIA's and libvirt's services, the kernel log, the QEMU logs of VMs with vGPUs, and the log of NVIDIA's
-        installer, limited to the current boot and the last 24 hours. Findings in logs are warnings, because the cause may already be fixed. The
-        codes of these findings begin with V(log_). V(log_unknown) has error lines for which the collection has no explanation.
+      - Whether RV(problems) also includes log findings, missing vGPUs and VFs of the stored layout, services that do not run or would not start at
+        the next boot, and VMs whose vGPU is missing or attached to another VM.
+      - The module reads entries of the current boot and the last 24 hours from the NVIDIA and libvirt journals, the kernel log, the QEMU logs of VMs
+        with vGPUs, and the log of NVIDIA's installer. Log findings are warnings, because the cause may already be fixed. Their codes begin with
+        V(log_). V(log_unknown) contains error lines for which the collection has no explanation.
     type: bool
     default: false
   detail:
     description:
-      - The amount of data. V(all) lists VFs, types and vGPUs. V(vgpus) lists only vGPUs. V(counts) omits these lists, and has only the first 10 items
-        of RV(in_use), RV(in_the_way) and RV(libvirt_domains).
-      - With each value, the result has the numbers of VFs, vGPUs and users (C(vfs_there), C(vfs_used), C(vgpu_counts), RV(in_use_count)).
-      - Use V(counts) for a fleet, because the controller keeps the results of all hosts. With V(counts), the size of a result does not depend on the
-        number of VFs, vGPUs and VMs.
+      - The amount of returned data. V(all) lists VFs, types, and vGPUs. V(vgpus) lists only vGPUs. V(counts) omits these lists, and includes only the
+        first 10 items of RV(in_use), RV(in_the_way), and RV(libvirt_domains).
+      - For all values, the result includes the numbers of VFs, vGPUs, and users (C(vfs_there), C(vfs_used), C(vgpu_counts), RV(in_use_count)).
+      - Use V(counts) for a fleet, because the controller keeps all hosts' results. With V(counts), the result size does not depend on the numbers of
+        VFs, vGPUs, and VMs.
     type: str
     choices: [all, vgpus, counts]
     default: all
   most_problems:
-    description: The maximum number of problems of one code in RV(problems). V(0) means no limit. RV(problems_left_out) counts the omitted problems.
+    description: The maximum number of problems with the same code in RV(problems). V(0) means no limit. RV(problems_left_out) counts the omitted
+      problems.
     type: int
     default: 0
   timeout:
@@ -77,77 +78,77 @@ EXAMPLES = r"""
 RETURN = r"""
 host:
   description:
-    - The properties of the host, without its GPUs.
+    - The host's properties, without GPUs.
   returned: success
   type: dict
   contains:
     distribution:
-      description: The distribution according to os-release(5). C(family) is V(debian), V(redhat) or V(other).
+      description: The distribution according to os-release(5). C(family) is V(debian), V(redhat), or V(other).
       type: dict
       returned: success
       sample: {id: debian, version: "12", name: Debian GNU/Linux 12 (bookworm), family: debian}
-    kernel: {description: The release of the running kernel., type: str, returned: success, sample: 6.1.0-50-amd64}
+    kernel: {description: The running kernel's release., type: str, returned: success, sample: 6.1.0-50-amd64}
     cpu_vendor: {description: The CPU's vendor ID., type: str, returned: success, sample: GenuineIntel}
-    cmdline: {description: The flags of the running kernel., type: list, elements: str, returned: success, sample: [intel_iommu=on, iommu=pt]}
+    cmdline: {description: The running kernel's flags., type: list, elements: str, returned: success, sample: [intel_iommu=on, iommu=pt]}
     iommu:
       description:
-        - The IOMMU of the host. C(active) shows whether the kernel uses the IOMMU, and C(units) lists its units. C(missing_flags) lists the flags of
-          O(iommu_flags) that are not active, and C(default_flags) lists the default flags of the host.
-        - C(kind) is V(intel) or V(amd) according to the tables of the firmware (DMAR, IVRS). C(kind) is null if the firmware has no such table.
+        - The host's IOMMU. C(active) indicates whether the kernel uses the IOMMU, and C(units) lists the IOMMU units. C(missing_flags) lists inactive
+          flags from O(iommu_flags), and C(default_flags) lists the host's default flags.
+        - C(kind) is V(intel) or V(amd) if the firmware has the DMAR or IVRS table, respectively, otherwise null.
       type: dict
       returned: success
       sample: {active: true, kind: intel, units: [dmar0], default_flags: [intel_iommu=on, iommu=pt], missing_flags: []}
     secure_boot:
-      description: Whether Secure Boot is enabled and shim validates signatures. The value is null on a host without UEFI.
+      description: Whether Secure Boot is enabled and shim validates signatures. Null on a host without UEFI.
       type: bool
       returned: success
       sample: false
     enrolled_certificates:
       description:
-        - The fingerprints (SHA-256 of the DER format) of the certificates that the firmware and shim trust, if Secure Boot is enabled.
+        - If Secure Boot is enabled, the SHA-256 fingerprints of the DER certificates that the firmware and shim trust.
       type: list
       elements: str
       returned: success
       sample: [9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08]
     bootloader:
-      description: The boot loader that started the host, which is grub, systemd-boot, refind, zfsbootmenu, ostree or unknown.
+      description: The boot loader that started the host, which is V(grub), V(systemd-boot), V(refind), V(zfsbootmenu), V(ostree), or V(unknown).
       type: str
       returned: success
       sample: grub
     initramfs_tool:
-      description: The tool that builds the initramfs, which is update-initramfs, dracut or none.
+      description: The tool that builds the initramfs, which is V(update-initramfs), V(dracut), or V(none).
       type: str
       returned: success
       sample: update-initramfs
     initramfs_command:
-      description: The command that rebuilds the initramfs of all kernels. The list is empty if the host has no such tool.
+      description: The command that rebuilds the initramfs for all kernels. The list is empty if the host has no initramfs tool.
       type: list
       elements: str
       returned: success
       sample: [update-initramfs, -u, -k, all]
     driver:
       description: >-
-        The loaded version of NVIDIA's driver and the version on disk. C(flavour) is vgpu (the host driver), guest (the driver of VMs), datacenter (a
-        driver without vGPU support) or none. C(scheduler) is the scheduler of time-sliced vGPUs, which is best_effort, equal_share, fixed_share or
-        other. C(scheduler) is null if the driver does not report a scheduler. C(on_disk) is null during an installation by
+        The loaded version of NVIDIA's driver and the version on disk. C(flavour) is V(vgpu) (the host driver), V(guest) (the driver for VMs),
+        V(datacenter) (a driver without vGPU support), or V(none). C(scheduler) is the scheduler for time-sliced vGPUs, which is V(best_effort),
+        V(equal_share), V(fixed_share), V(other), or null if the driver does not report a scheduler. C(on_disk) is null during an installation by
         M(vgpu.kvm.nvidia_driver) and after an interrupted installation, because any file may be damaged.
       type: dict
       returned: success
       sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: equal_share}
     next_kernel:
       description:
-        - The kernel of the next boot. C(release) is null unless GRUB uses its common default, which is the newest kernel, or the saved entry on the
-          Red Hat family.
-        - C(driver) is the version of the module C(nvidia) of this kernel, or null without this module. C(cmdline) has the kernel flags, or null if
-          they are unknown.
+        - The kernel for the next boot. C(release) is null unless GRUB starts its common default, which is the newest kernel, or the saved entry on
+          the Red Hat family.
+        - C(driver) is the version of this kernel's C(nvidia) module, or null if the kernel has no such module. C(cmdline) lists the kernel flags, or
+          is null if the flags are unknown.
       type: dict
       returned: success
       sample: {release: 6.1.0-51-amd64, driver: 550.163.02, cmdline: [quiet, intel_iommu=on, iommu=pt]}
     services:
       description:
-        - The states of the services that vGPUs require, as systemd reports them. C(started) shows whether systemd has started the service since the
-          boot. C(nvidia-vgpud) is a one-shot service, whose healthy state is V(inactive) with the result V(success).
-        - The value is empty on a host without systemd.
+        - The states of the services that vGPUs require, as systemd reports them. C(started) indicates whether systemd has started the service since
+          boot. C(nvidia-vgpud) is a one-shot service whose healthy state is V(inactive) with the result V(success).
+        - Empty on a host without systemd.
       type: dict
       returned: success
       sample:
@@ -156,27 +157,27 @@ host:
         vgpu-restore: {load: loaded, active: active, result: success, enabled: enabled, started: true}
     fabric:
       description:
-        - The NVLink fabric of a host with NVSwitches. The value is null on other hosts. C(nvlsm) shows whether Fabric Manager requires the service
-          C(nvlsm), because the NVSwitches are behind a network adapter.
+        - The NVLink fabric on a host with NVSwitches. Null on other hosts. C(nvlsm) indicates whether Fabric Manager requires the C(nvlsm) service,
+          because the NVSwitches are behind a network adapter.
         - C(manager) describes Fabric Manager and the state of its service. C(mode) is the mode in the configuration file, which is V(2) for vGPU.
-        - C(partitions) is null if Fabric Manager does not report partitions, and C(silence) then has the reason. In a partition, C(gpus) lists module
-          ids, and C(vfs) lists the VFs for which this collection activated the partition. C(failed) lists devices with failed NVLinks.
+        - If Fabric Manager does not report partitions, C(partitions) is null, and C(silence) contains the reason. In a partition, C(gpus) lists
+          module IDs, and C(vfs) lists the VFs for which this collection activated the partition. C(failed) lists devices with failed NVLinks.
       type: dict
       returned: success
       sample:
 gpus:
   description:
-    - The GPUs, sorted by address. C(framework) is mdev, vendor_vfio or none. C(types_ready) shows whether the driver lists vGPU types on the VFs (or
-      the PF) of the GPU. A vGPU on vendor_vfio has no uuid, and the key C(vgpu) of its VF has its type.
-    - C(host_vgpu_mode) is the Host VGPU Mode of C(nvidia-smi -q), which is SR-IOV or Non SR-IOV. With O(health), the module reads C(host_vgpu_mode)
-      for GPUs without vGPU types in sysfs. In all other cases, C(host_vgpu_mode) is null. If C(host_vgpu_mode) contradicts sysfs, a problem has the
-      code C(vgpu_mode).
-    - C(fabric) is null on a host without NVSwitches. On other hosts, C(fabric) has the module id with which Fabric Manager identifies the GPU, and
-      the state and status of the GPU's fabric as C(nvidia-smi -q) shows them.
-    - C(mig) is null if the driver does not report MIG. If the driver reports MIG, C(mig) has the modes current and pending (null on a GPU without
-      MIG), the names of the profiles, and the GPU instances. The GPU instance of a vGPU is known on VFs, and for mediated devices in use.
-    - C(vfs_there) is the number of enabled VFs, and C(vfs_used) is the number of VFs with a vGPU. C(vgpu_counts) has the number of vGPUs by type.
-      O(detail) selects the lists to return from C(vfs), C(types) and C(vgpus).
+    - The GPUs, sorted by address. C(framework) is V(mdev), V(vendor_vfio), or V(none). C(types_ready) indicates whether the driver lists vGPU types
+      on the GPU's VFs or PF. On V(vendor_vfio), a vGPU has no C(uuid), and the C(vgpu) key of the VF contains the vGPU type.
+    - C(host_vgpu_mode) is the Host VGPU Mode from C(nvidia-smi -q), which is V(SR-IOV) or V(Non SR-IOV). With O(health), the module reads
+      C(host_vgpu_mode) for GPUs without vGPU types in sysfs. In all other cases, C(host_vgpu_mode) is null. If C(host_vgpu_mode) contradicts sysfs, a
+      problem has the code C(vgpu_mode).
+    - C(fabric) is null on a host without NVSwitches. On other hosts, C(fabric) contains the module ID by which Fabric Manager identifies the GPU, and
+      the fabric state and status that C(nvidia-smi -q) prints for the GPU.
+    - C(mig) is null if the driver does not report MIG. Otherwise, C(mig) contains the current and pending modes (null if the GPU is not MIG-capable),
+      the profile names, and the GPU instances. The GPU instance of a vGPU is known for vGPUs on VFs and for mediated devices in use.
+    - C(vfs_there) is the number of enabled VFs, and C(vfs_used) is the number of VFs with a vGPU. C(vgpu_counts) contains the number of vGPUs by
+      type. O(detail) determines which of the lists C(vfs), C(types), and C(vgpus) are returned.
   returned: success
   type: list
   elements: dict
@@ -220,7 +221,7 @@ gpus:
           framebuffer_mib: 24576
       in_use_by: []
 boot_causes:
-  description: The lines of configuration files that bind a GPU to vfio-pci at the next boot.
+  description: Configuration file lines that bind a GPU to vfio-pci at the next boot.
   returned: success
   type: list
   elements: dict
@@ -228,8 +229,8 @@ boot_causes:
 in_use:
   description:
     - The VMs and programs that a reboot or a removal would disrupt. Programs such as CUDA jobs may use a GPU on the host.
-      C(devices) has the addresses of their devices or, for mediated devices, the UUIDs. RV(in_use) omits NVIDIA's own services.
-    - A process whose open files the module cannot read counts as a user, and its C(command) shows this.
+      C(devices) lists the addresses of the devices in use or, for mediated devices, the UUIDs. RV(in_use) omits NVIDIA's own services.
+    - A process whose open files the module cannot read counts as a user, as its C(command) indicates.
   returned: success
   type: list
   elements: dict
@@ -240,7 +241,7 @@ in_use_count:
   type: int
   sample: 1
 in_the_way:
-  description: The users of RV(in_use) that O(may_disturb) does not cover by the name of the VM or program, or by all devices of the process.
+  description: The users from RV(in_use) that O(may_disturb) covers neither by VM or program name nor by all devices of the process.
   returned: success
   type: list
   elements: dict
@@ -252,15 +253,15 @@ in_the_way_count:
   sample: 1
 busy:
   description:
-    - The running programs that a reboot would interrupt while they install packages, drivers or boot files, and the holder of this collection's lock.
+    - Running programs that install packages, drivers, or boot files and that a reboot would interrupt, and the holder of this collection's lock.
   returned: success
   type: list
   elements: str
   sample: ["pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"]
 libvirt_domains:
   description:
-    - The libvirt VMs that have devices of the host, including stopped VMs. The module reads these VMs from libvirt's files.
-    - A VM also has the devices of its managed save, of its snapshots with memory and of its QEMU command line.
+    - The libvirt VMs, including stopped VMs, to which devices of the host are attached. The module reads libvirt's files.
+    - A VM's devices include those in its managed save, its memory snapshots, and its QEMU command line.
   returned: success
   type: list
   elements: dict
@@ -283,9 +284,9 @@ reboot_reasons:
   sample: ["the kernel runs without intel_iommu=on iommu=pt"]
 problems:
   description:
-    - The problems of the host, each with a remedy. C(severity) is error or warning.
-    - If C(device) is a GPU, a VF or a vGPU, C(gpu) is the address of the GPU.
-    - If another problem causes a problem, C(follows) is the code of the root cause. The list has root causes first.
+    - The host's problems, each with a remedy. C(severity) is V(error) or V(warning).
+    - If C(device) is a GPU, VF, or vGPU, C(gpu) is the GPU's address.
+    - For a problem caused by another problem, C(follows) is the root cause's code. Root causes come first in the list.
   returned: success
   type: list
   elements: dict
@@ -298,15 +299,15 @@ problems:
       severity: error
       gpu: "0000:e8:00.0"
 problems_left_out:
-  description: By code, the number of problems that RV(problems) omits because of O(most_problems).
+  description: The number of problems, keyed by code, that RV(problems) omits because of O(most_problems).
   returned: success
   type: dict
   sample: {}
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

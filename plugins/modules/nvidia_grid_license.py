@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_grid_license
-short_description: Configure the license of a vGPU guest
+short_description: Configure licensing for a vGPU guest
 description:
-  - Installs the client configuration token of NVIDIA's license server and sets the matching options in C(/etc/nvidia/gridd.conf). The module keeps
+  - Installs a client configuration token for NVIDIA's license server and sets the matching options in C(/etc/nvidia/gridd.conf). The module preserves
     all other settings and comments, and their order.
-  - The module refuses a truncated, malformed or expired token before any change. The token never appears in messages, diffs, logs or command lines.
-  - The module does not restart C(nvidia-gridd). Restart this service if RV(restart_needed) is true.
+  - The module refuses a truncated, malformed, or expired token before any change. The token never appears in messages, diffs, logs, or command lines.
+  - The module does not restart C(nvidia-gridd). Restart C(nvidia-gridd) if RV(restart_needed) is true.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -22,47 +22,47 @@ options:
   state:
     description:
       - V(present) configures the license.
-      - V(absent) removes the token that this module wrote and the settings for feature, servers and token. C(nvidia-gridd) then requests no license.
+      - V(absent) removes the token that this module installed and the feature, server, and token settings. C(nvidia-gridd) then requests no license.
         The module keeps C(EnableUI) and C(LicenseInterval).
     type: str
     choices: [present, absent]
     default: present
   token:
     description:
-      - The text of the client configuration token of NVIDIA License System. Set exactly one of O(token) and O(server).
+      - The text of the client configuration token for NVIDIA License System. Set either O(token) or O(server).
     type: str
   token_name:
-    description: The file name of the token. C(nvidia-gridd) reads only files with names such as C(client_configuration_token_….tok).
+    description: The token file name. C(nvidia-gridd) reads only files with names such as C(client_configuration_token_….tok).
     type: str
     default: client_configuration_token_vgpu_kvm.tok
   token_path:
     description:
-      - The directory of the token. The module sets the mode of this directory to 0700, because NVIDIA documents mode 0744 for the token, which lets
-        all users read it.
-      - If the directory is not NVIDIA's default, the module sets C(ClientConfigTokenPath).
+      - The token directory. The module sets the directory mode to 0700, because NVIDIA documents mode 0744 for the token, which allows all users to
+        read the token.
+      - If this directory is not NVIDIA's default, the module sets C(ClientConfigTokenPath).
     type: path
     default: /etc/nvidia/ClientConfigToken
   feature:
     description:
-      - The licensed feature (C(FeatureType)). V(vgpu) is correct for all vGPUs, because NVIDIA derives the license from the vGPU's type. V(vws) is
+      - The licensed feature (C(FeatureType)). V(vgpu) is correct for all vGPUs, because NVIDIA derives the license from the vGPU type. V(vws) is
         NVIDIA RTX Virtual Workstation, V(compute) is Virtual Compute Server, and V(unlicensed) requests no license.
-      - If omitted, the module does not set C(FeatureType), and the vGPU's type determines the license.
+      - If omitted, the module does not set C(FeatureType), and the vGPU type determines the license.
     type: str
     choices: [vgpu, vws, compute, unlicensed]
   server:
-    description: Host name or address of a legacy license server (C(ServerAddress)). Omit this option with O(token).
+    description: The host name or address of a legacy license server (C(ServerAddress)). Mutually exclusive with O(token).
     type: str
   server_port:
-    description: The port of the legacy license server (C(ServerPort)). If omitted, NVIDIA's default port 7070 applies.
+    description: The legacy license server's port (C(ServerPort)). If omitted, NVIDIA's default port 7070 applies.
     type: int
   backup_server:
-    description: Host name or address of a second legacy license server (C(BackupServerAddress)).
+    description: The host name or address of a second legacy license server (C(BackupServerAddress)).
     type: str
   backup_server_port:
-    description: The port of the second legacy license server (C(BackupServerPort)).
+    description: The second legacy license server's port (C(BackupServerPort)).
     type: int
   interval:
-    description: Minutes for which the guest borrows a license (C(LicenseInterval)), from 1 to 10080. If omitted, the module keeps the file's value.
+    description: The license borrow period in minutes (C(LicenseInterval)), from 1 to 10080. If omitted, the module keeps the current value.
     type: int
   enable_ui:
     description: Whether users may change the license settings in NVIDIA's control panel (C(EnableUI)).
@@ -88,34 +88,34 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["/etc/nvidia/ClientConfigToken/client_configuration_token_vgpu_kvm.tok: write the token", "/etc/nvidia/gridd.conf: change it"]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
   sample: ["/etc/nvidia/gridd.conf: change it"]
 restart_needed:
   description:
-    - Whether C(nvidia-gridd) must be started or restarted to read the current token and settings. The value is true if this run changes a file, or if
-      the running service is older than the files.
+    - Whether C(nvidia-gridd) must be started or restarted to read the current token and settings. True if this run changes a file, or if the service
+      started before the last change to the files.
   returned: success
   type: bool
   sample: true
 token_expires:
-  description: The expiry time of the token (ISO 8601, UTC). The value is null without a token and for a token that never expires.
+  description: The token's expiration time (ISO 8601, UTC). Null without a token or for a token that never expires.
   returned: success
   type: str
   sample: "2035-11-22T07:29:04Z"
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

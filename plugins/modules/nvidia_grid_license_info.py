@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_grid_license_info
-short_description: Read or wait for a vGPU guest's license, and report why a license is missing
+short_description: Check or wait for a vGPU guest's license, and report why a license is missing
 description:
-  - Reads the state of the license from C(nvidia-smi). C(nvidia-gridd) acquires a license in the background after its start. With O(wait), the module
-    polls until the VM has a license.
-  - If the license is missing, the module reports the reasons from the claims of the token, from the state of C(nvidia-gridd), and from the journal of
-    this service since its last start. The module never changes the VM.
-  - The token never appears in a message or a result.
+  - Reads the license state from C(nvidia-smi). After startup, C(nvidia-gridd) acquires a license in the background. With O(wait), the module polls
+    until the VM has a license.
+  - If the license is missing, the module reports the reasons, which it derives from the token's claims, the state of C(nvidia-gridd), and the
+    C(nvidia-gridd) journal since the last start. The module never changes the VM.
+  - The token never appears in messages or results.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -29,7 +29,7 @@ options:
     type: bool
     default: false
   product:
-    description: Text that the name of the licensed product must contain, such as V(Virtual Workstation). Licenses of other products do not count.
+    description: A string that the licensed product's name must contain, such as V(Virtual Workstation). Licenses for other products do not count.
     type: str
   timeout:
     description: Seconds that the module waits for each program that it runs, such as C(nvidia-smi) and C(journalctl).
@@ -57,13 +57,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 licensed:
-  description: Whether every vGPU of this VM has a license of the expected product.
+  description: Whether every vGPU of this VM has a license for the expected product.
   returned: success
   type: bool
   sample: true
 gpus:
   description:
-    - The license of each GPU. C(status) is the status that C(nvidia-smi) prints. C(restricted) shows whether the driver already throttles an
+    - The license of each GPU. C(status) is the status that C(nvidia-smi) prints. C(restricted) indicates whether the driver currently throttles an
       unlicensed GPU, and is null if unknown. C(expiry) is null for a license that never expires.
   returned: success
   type: list
@@ -77,7 +77,7 @@ gpus:
       restricted: false
       expiry: "2026-11-26T07:29:04Z"
 tokens:
-  description: The tokens in the directory that C(gridd.conf) names. C(expires) is null if a token never expires or if the module cannot parse it.
+  description: The tokens in the directory that is configured in C(gridd.conf). C(expires) is null if a token never expires or cannot be parsed.
   returned: success
   type: list
   elements: dict
@@ -86,15 +86,13 @@ tokens:
       mode: "0744"
       expires: "2035-11-22T07:29:04Z"
 clock_synchronized:
-  description: Whether systemd reports a synchronized clock, which licenses require. The value is null if
-    unknown. The module warns if the clock is not
+  description: Whether systemd reports a synchronized clock, which licenses require, or null if unknown. The module warns if the clock is not
     synchronized.
   returned: success
   type: bool
   sample: true
 feature:
-  description: The name of the feature that C(/etc/nvidia/gridd.conf) requests. The value is
-    null if the vGPU's type determines the license.
+  description: The feature that C(/etc/nvidia/gridd.conf) requests, or null if the vGPU type determines the license.
   returned: success
   type: str
   sample: vgpu
@@ -106,9 +104,9 @@ reasons:
   sample: []
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_guest_info
-short_description: Read the vGPU and the driver of a VM
+short_description: Read the state of a VM's vGPU and driver
 description:
-  - Reads, inside a VM, its NVIDIA devices, the driver, and the data that the driver reports about the vGPU. The module never changes the VM.
-  - The module reports problems, such as a missing vGPU, an unexpected type, a driver that does not match the host's driver, missing kernel headers, a
-    loaded nouveau, and a kernel module that Secure Boot would reject.
+  - Runs inside a VM and reads the NVIDIA devices, the driver state, and the vGPU data that the driver reports. The module never changes the VM.
+  - The module reports problems, such as a missing vGPU, an unexpected vGPU type, an incompatible driver, missing kernel headers, a loaded nouveau
+    driver, or a kernel module that Secure Boot would reject.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -20,19 +20,19 @@ extends_documentation_fragment:
 options:
   vgpu_type:
     description:
-      - The expected type of the VM's vGPU, as on the host, such as V(A40-24Q). The module reads the actual type from the running driver. If no driver
-        runs, the module derives the type from the PCI ids (Turing and later), and a difference causes only a warning.
+      - The expected vGPU type, as named on the host, such as V(A40-24Q). The module reads the actual type from the running driver. If no driver is
+        running, the module derives the type from the PCI IDs (Turing and later), and a mismatch causes only a warning.
     type: str
   host_version:
     description:
-      - The driver version of the VM's host, such as V(550.163.02). If set, the module checks the guest driver against NVIDIA's rules. The rules
-        allow the host's branch, the previous branch and, since release 19, the previous long-term branch.
+      - The driver version on the VM's host, such as V(550.163.02). If set, the module checks the guest driver against NVIDIA's rules, which allow the
+        host driver's branch, the previous branch, and, since release 19, the previous long-term branch.
     type: str
   driver_version:
-    description: The version of the guest driver to check. If omitted, the module checks the installed version.
+    description: The guest driver version to check. If omitted, the module checks the installed version.
     type: str
   builds:
-    description: Whether a later step builds a kernel module, which requires the headers of the running kernel.
+    description: Whether a later step builds a kernel module, which requires the running kernel's headers.
     type: bool
     default: false
   signs:
@@ -41,8 +41,8 @@ options:
     default: false
   health:
     description:
-      - Whether RV(problems) also includes findings in the VM's kernel log and in the journal of C(nvidia-gridd). The module reads only entries of the
-        current boot and of the last 24 hours. Each finding is a warning whose code begins with V(log_).
+      - Whether RV(problems) also includes findings from the VM's kernel log and the C(nvidia-gridd) journal. The module reads only log entries
+        from the current boot and the last 24 hours. Each finding is a warning whose code begins with V(log_).
     type: bool
     default: false
   timeout:
@@ -68,7 +68,8 @@ EXAMPLES = r"""
 RETURN = r"""
 guest:
   description:
-    - The properties of the VM. M(vgpu.kvm.nvidia_gpu_info) describes the keys kernel, distribution, driver, secure_boot and initramfs_tool.
+    - The VM's properties. M(vgpu.kvm.nvidia_gpu_info) describes the keys C(kernel), C(distribution), C(driver), C(secure_boot), and
+      C(initramfs_tool).
     - C(driver.flavour) is V(guest) if NVIDIA's guest driver is installed.
   returned: success
   type: dict
@@ -81,13 +82,13 @@ guest:
     driver: {loaded: 550.163.01, on_disk: 550.163.01, flavour: guest, nouveau_loaded: false, scheduler: null}
 gpus:
   description:
-    - The VM's NVIDIA GPUs, sorted by address. C(name), C(virtualization), C(passthrough) and C(framebuffer_mib) are null if the driver does not
+    - The VM's NVIDIA GPUs, sorted by address. C(name), C(virtualization), C(passthrough), and C(framebuffer_mib) are null if the driver does not
       report these values. C(passthrough) is true if the VM has a whole GPU instead of a vGPU.
-    - C(type) is the short name of the vGPU type, from the driver or, before a driver is installed, from the PCI ids. C(type) is null for an unknown
-      type and for a whole GPU.
-    - C(fabric) has the module id of a GPU on an NVSwitch board, and the state and status of its NVLink fabric. C(fabric) is null if the driver
+    - C(type) is the short vGPU type name, from the driver or, before a driver is installed, from the PCI IDs. C(type) is null for an unknown type and
+      for a whole GPU.
+    - For a GPU on an NVSwitch board, C(fabric) contains the module ID, and the NVLink fabric state and status. C(fabric) is null if the driver
       reports no fabric.
-    - C(in_use_by) lists the programs that use the GPU through a device node of NVIDIA or DRM (such as a desktop), without NVIDIA's own services.
+    - C(in_use_by) lists the programs, such as a desktop, that use the GPU through an NVIDIA or DRM device node. NVIDIA's own services are not listed.
   returned: success
   type: list
   elements: dict
@@ -105,18 +106,18 @@ gpus:
       in_use_by: []
 busy:
   description:
-    - The running programs that a reboot would interrupt while they install packages, drivers or boot files, and the holder of this collection's lock.
+    - Running programs that install packages, drivers, or boot files and that a reboot would interrupt, and the holder of this collection's lock.
   returned: success
   type: list
   elements: str
   sample: ["pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"]
 reboot_required:
-  description: Whether a reboot is required because the driver on disk differs from the loaded one or the vGPU is bound to nouveau.
+  description: Whether a reboot is required because the driver on disk differs from the loaded driver or the vGPU is bound to nouveau.
   returned: success
   type: bool
   sample: false
 problems:
-  description: The problems of the VM, each with a remedy.
+  description: The VM's problems, each with a remedy.
   returned: success
   type: list
   elements: dict
@@ -129,9 +130,9 @@ problems:
       severity: error
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

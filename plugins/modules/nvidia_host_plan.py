@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_host_plan
-short_description: Plan all stages of a vGPU host from one snapshot
+short_description: Plan all vGPU host stages from one snapshot
 description:
-  - Reads a host once, and plans what M(vgpu.kvm.nvidia_pci_driver), M(vgpu.kvm.nvidia_fabric), M(vgpu.kvm.nvidia_mig), M(vgpu.kvm.nvidia_sriov),
-    M(vgpu.kvm.nvidia_vgpu), M(vgpu.kvm.nvidia_vgpu_attach) and M(vgpu.kvm.nvidia_vgpu_restore) would do. With O(ahead), each plan expects that all
-    earlier stages are complete. The module never changes the host.
-  - With O(driver), the module also plans the installation of NVIDIA's driver, before the role copies the bundle to the host.
-  - If a stage would refuse its request, its plan has the refusal, and this module does not fail. The role preflight reports all refusals in one
-    message. The role host runs only the stages whose plans have actions.
+  - Reads the host state once and plans the changes that M(vgpu.kvm.nvidia_pci_driver), M(vgpu.kvm.nvidia_fabric), M(vgpu.kvm.nvidia_mig),
+    M(vgpu.kvm.nvidia_sriov), M(vgpu.kvm.nvidia_vgpu), M(vgpu.kvm.nvidia_vgpu_attach), and M(vgpu.kvm.nvidia_vgpu_restore) would make. With O(ahead),
+    each plan expects that all earlier stages are complete. The module never changes the host.
+  - With O(driver), the module also plans the installation of NVIDIA's driver before the bundle is copied to the host.
+  - If a stage would refuse its request, the plan contains the refusal, and this module does not fail. The C(preflight) role reports all refusals in
+    one message. The C(host) role runs only stages whose plans contain actions.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -28,29 +28,30 @@ extends_documentation_fragment:
   - vgpu.kvm.common.domains
 options:
   num_vfs:
-    description: The number of VFs of each GPU. If omitted, the module plans all VFs of each GPU.
+    description: The number of VFs for each GPU. If omitted, the module plans all VFs of each GPU.
     type: int
   layout:
-    description: The desired vGPUs of each GPU, as in M(vgpu.kvm.nvidia_vgpu). If omitted, the module plans neither vGPUs nor MIG mode.
+    description: The desired vGPUs for each GPU, as in M(vgpu.kvm.nvidia_vgpu). If omitted, the module plans neither vGPUs nor MIG mode.
   domains:
-    description: The VMs, each with its desired vGPUs, as in M(vgpu.kvm.nvidia_vgpu_attach).
+    description: The VMs with their desired vGPUs, as in M(vgpu.kvm.nvidia_vgpu_attach).
     default: []
   domains_exclusive:
-    description: Whether the plan detaches all other vGPUs from these VMs, as O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
+    description: Whether the plan detaches all other vGPUs from these VMs, as with O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
     type: bool
     default: true
   domains_live:
-    description: Whether the plan changes running VMs immediately, as O(vgpu.kvm.nvidia_vgpu_attach#module:live).
+    description: Whether the plan changes running VMs immediately, as with O(vgpu.kvm.nvidia_vgpu_attach#module:live).
     type: bool
     default: false
   connect:
-    description: The connection URI of libvirt, as O(vgpu.kvm.nvidia_vgpu_attach#module:connect).
+    description: The libvirt connection URI, as in O(vgpu.kvm.nvidia_vgpu_attach#module:connect).
     type: str
     default: qemu:///system
   stages:
     description:
-      - The stages of the role C(host) that the run includes. The module plans only these stages, and O(ahead) expects only their results.
-      - If a stage is missing, RV(converged) is V(false).
+      - The stages of the C(host) role that the run includes. The module plans only these stages, and O(ahead) expects only the results of these
+        stages.
+      - If a stage is missing from this list, RV(converged) is V(false).
     type: list
     elements: str
     choices: [gpu_release, iommu, driver, reboot, services, fabric, mig, sriov, vgpus, verify, libvirt_attach]
@@ -60,24 +61,24 @@ options:
     type: dict
     suboptions:
       kind:
-        description: The kind of driver, as O(vgpu.kvm.nvidia_driver#module:kind).
+        description: The driver type, as in O(vgpu.kvm.nvidia_driver#module:kind).
         type: str
         choices: [host, guest]
         default: host
       supply:
-        description: The bundle and the signing key on the controller, as the lookup P(vgpu.kvm.driver_files#lookup) returns them.
+        description: The bundle and the signing key on the controller, as the P(vgpu.kvm.driver_files#lookup) lookup returns them.
         type: dict
       version:
-        description: The expected driver version. If empty, the version of the bundle applies. Without a bundle, the module accepts any version.
+        description: The expected driver version. If empty, the bundle's version applies. Without a bundle, the module accepts any version.
         type: str
         default: ''
       format:
-        description: The format of the package to install from the bundle, as O(vgpu.kvm.nvidia_driver_bundle#module:format).
+        description: The package format to install from the bundle, as in O(vgpu.kvm.nvidia_driver_bundle#module:format).
         type: str
         choices: [auto, run, deb, rpm]
         default: auto
       checksum:
-        description: The checksum of the bundle, as V(sha256:…). This module validates only the format of the checksum.
+        description: The bundle's checksum, as V(sha256:…). This module validates only the checksum format.
         type: str
         default: ''
       keys_on_host:
@@ -85,11 +86,11 @@ options:
         type: bool
         default: false
       dkms:
-        description: Whether the installer registers the kernel module with DKMS, as O(vgpu.kvm.nvidia_driver#module:dkms).
+        description: Whether the installer registers the kernel module with DKMS, as with O(vgpu.kvm.nvidia_driver#module:dkms).
         type: bool
         default: true
       load:
-        description: Whether the installer loads the kernel module, as O(vgpu.kvm.nvidia_driver#module:load).
+        description: Whether the installer loads the kernel module, as with O(vgpu.kvm.nvidia_driver#module:load).
         type: bool
         default: true
       reboots:
@@ -97,32 +98,32 @@ options:
         type: bool
         default: false
       iommu_flags:
-        description: The kernel flags that the run sets. If empty, the default flags of the host apply.
+        description: The kernel flags that the run sets. If empty, the host's default flags apply.
         type: list
         elements: str
         default: []
       temporary:
         description:
-          - The paths of files that only an installation needs.
-          - The driver's plan lists existing files of these paths as C(leftovers), unless a running installation may need them.
+          - Paths of files that are needed only during an installation.
+          - The driver plan lists existing files at these paths as C(leftovers), unless a running installation may need the files.
         type: list
         elements: str
         default: []
       module_type:
-        description: The type of the kernel module, as O(vgpu.kvm.nvidia_driver#module:module_type).
+        description: The kernel module type, as in O(vgpu.kvm.nvidia_driver#module:module_type).
         type: str
         choices: [auto, open, proprietary]
         default: auto
       replace_datacenter:
-        description: Whether the plan may uninstall a data center driver, as O(vgpu.kvm.nvidia_driver#module:replace_datacenter).
+        description: Whether the plan may uninstall a data center driver, as with O(vgpu.kvm.nvidia_driver#module:replace_datacenter).
         type: bool
         default: false
       allow_downgrade:
-        description: Whether an older version may replace a newer one, as O(vgpu.kvm.nvidia_driver#module:allow_downgrade).
+        description: Whether an older driver version may replace a newer version, as with O(vgpu.kvm.nvidia_driver#module:allow_downgrade).
         type: bool
         default: true
       extra_arguments:
-        description: Additional arguments for NVIDIA's installer, as O(vgpu.kvm.nvidia_driver#module:extra_arguments).
+        description: Additional arguments for NVIDIA's installer, as in O(vgpu.kvm.nvidia_driver#module:extra_arguments).
         type: list
         elements: str
         default: []
@@ -130,35 +131,35 @@ options:
         description: The directory on the host to which the caller copies the bundle and the package.
         type: path
       host_version:
-        description: In a VM, the driver version of the VM's host, if known.
+        description: In a VM, the host driver version, if known.
         type: str
         default: ''
       compatibility:
         description:
-          - Additional rows for the table of drivers, kernels, GPUs and editions of NVIDIA's software that are known to be incompatible.
-          - A row applies if all its conditions match, and then causes a warning before an installation. A row of this option has precedence over
-            the rows of the collection.
-          - A version range has a format such as V(535), V(..535), V(6.14..) or V(535..570). A bound includes all versions that begin with the bound.
+          - Additional rows for the compatibility table, which lists incompatible drivers, kernels, GPUs, and vGPU software editions.
+          - If all conditions of a row match, the row causes a warning before an installation. Rows of this option have precedence over the
+            collection's rows.
+          - Version ranges have formats such as V(535), V(..535), V(6.14..), or V(535..570). A bound includes all versions that begin with that bound.
         type: list
         elements: dict
         default: []
         suboptions:
           note:
-            description: The known problem, as a clause for the text of the warning.
+            description: The known problem, as a clause for the warning text.
             type: str
             required: true
           driver:
             description: The version range of the driver to install.
             type: str
           kernel:
-            description: The version range of the running kernel, or of the kernel of the next boot. Quote the value.
+            description: The version range of the running kernel or of the kernel for the next boot. Quote the value.
             type: str
           gpus:
-            description: Architectures such as V(Hopper), models, product names, PCI ids or addresses. At least one item must match the GPU.
+            description: Architectures such as V(Hopper), models, product names, PCI IDs, or addresses. At least one item must match the GPU.
             type: list
             elements: str
           edition:
-            description: The edition of the vGPU software. The module derives the edition from the names of the bundle and the package.
+            description: The vGPU software edition. The module derives the edition from the names of the bundle and the package.
             type: str
             choices: [grid, ai_enterprise]
           host_driver:
@@ -168,42 +169,42 @@ options:
             description: The remedy for the known problem, as a sentence.
             type: str
           source:
-            description: The source of the information about the known problem.
+            description: The source of information about the known problem.
             type: str
           works:
             description:
-              - Whether the combination is known to work. With V(true), the row suppresses the warnings of rows that have no other kinds of conditions
-                than this row.
+              - Whether the combination is known to work. If V(true), the row suppresses warnings from rows that have no condition types other than
+                those of this row.
             type: bool
   restore:
-    description: Whether the plan stores the layout for the boot and installs the restore unit.
+    description: Whether the plan stores the layout to restore at boot and installs the restore unit.
     type: bool
     default: true
   restore_before:
-    description: Additional units that must start after the restore, as O(vgpu.kvm.nvidia_vgpu_restore#module:before).
+    description: Additional units that must start after the restore, as in O(vgpu.kvm.nvidia_vgpu_restore#module:before).
     type: list
     elements: str
     default: []
   iommu_flags:
-    description: The expected flags of the kernel command line, as O(vgpu.kvm.nvidia_gpu_info#module:iommu_flags).
+    description: The expected kernel command line flags, as in O(vgpu.kvm.nvidia_gpu_info#module:iommu_flags).
     type: list
     elements: str
     default: []
   may_disturb:
-    description: The devices, VMs and programs that a reboot may interrupt, as O(vgpu.kvm.nvidia_gpu_info#module:may_disturb).
+    description: The devices, VMs, and programs that a reboot may interrupt, as in O(vgpu.kvm.nvidia_gpu_info#module:may_disturb).
     type: list
     elements: str
     default: []
   before_drain:
-    description: Whether the caller drains the host before the run. With V(true), no plan refuses a change because a device is in use.
+    description: Whether the caller drains the host before the run. If V(true), no plan refuses a change because a device is in use.
     type: bool
     default: false
   ahead:
-    description: Whether each plan expects that the earlier stages are complete. With V(false), each plan expects the current state of the host.
+    description: Whether each plan expects that the earlier stages are complete. If V(false), each plan expects the host's current state.
     type: bool
     default: true
   warn:
-    description: Whether the module shows the warnings of the plans.
+    description: Whether the module shows the plans' warnings.
     type: bool
     default: true
   timeout:
@@ -211,19 +212,20 @@ options:
     type: int
     default: 30
   health:
-    description: Whether the problems include findings in logs, as O(vgpu.kvm.nvidia_gpu_info#module:health).
+    description: Whether the problems include log findings, as with O(vgpu.kvm.nvidia_gpu_info#module:health).
     type: bool
     default: false
   detail:
     description:
-      - The amount of data in RV(info) and RV(plans). V(all) lists all data. With V(counts), the size of the result does not depend on the number of
-        VFs and vGPUs. RV(info) has the data of O(vgpu.kvm.nvidia_gpu_info#module:detail), and a plan has only its first 20 actions or refusals.
-      - With V(vgpus), RV(info) also lists vGPUs and users. RV(plans) has the same data as with V(counts).
+      - The amount of data in RV(info) and RV(plans). V(all) returns all data. With V(counts), the result size does not depend on the numbers of VFs
+        and vGPUs. RV(info) contains the data that O(vgpu.kvm.nvidia_gpu_info#module:detail) describes, and each plan contains only the first 20
+        actions or refusals.
+      - With V(vgpus), RV(info) also lists vGPUs and users, and RV(plans) contains the same data as with V(counts).
     type: str
     choices: [all, vgpus, counts]
     default: counts
   most_problems:
-    description: The maximum number of problems of one code, as O(vgpu.kvm.nvidia_gpu_info#module:most_problems).
+    description: The maximum number of problems with the same code, as in O(vgpu.kvm.nvidia_gpu_info#module:most_problems).
     type: int
     default: 0
 """
@@ -244,110 +246,112 @@ EXAMPLES = r"""
 
 RETURN = r"""
 info:
-  description: The data of the host and its GPUs, as M(vgpu.kvm.nvidia_gpu_info) returns them.
+  description: The data about the host and its GPUs, as M(vgpu.kvm.nvidia_gpu_info) returns it.
   returned: success
   type: dict
   contains:
     host:
-      description: The host without its GPUs, as RV(vgpu.kvm.nvidia_gpu_info#module:host).
+      description: The host without its GPUs, in the same format as RV(vgpu.kvm.nvidia_gpu_info#module:host).
       type: dict
       returned: success
     gpus:
-      description: The GPUs of the host, as RV(vgpu.kvm.nvidia_gpu_info#module:gpus).
+      description: The host's GPUs, in the same format as RV(vgpu.kvm.nvidia_gpu_info#module:gpus).
       type: list
       elements: dict
       returned: success
     boot_causes:
-      description: The lines of configuration files that bind a GPU to vfio-pci at the next boot, as RV(vgpu.kvm.nvidia_gpu_info#module:boot_causes).
+      description: Configuration file lines that bind a GPU to vfio-pci at the next boot, in the same format as
+        RV(vgpu.kvm.nvidia_gpu_info#module:boot_causes).
       type: list
       elements: dict
       returned: success
     in_use:
-      description: The VMs and programs that use GPUs, as RV(vgpu.kvm.nvidia_gpu_info#module:in_use).
+      description: The VMs and programs that use GPUs, in the same format as RV(vgpu.kvm.nvidia_gpu_info#module:in_use).
       type: list
       elements: dict
       returned: success
     in_the_way:
-      description: The users of GPUs that a reboot must not interrupt, as RV(vgpu.kvm.nvidia_gpu_info#module:in_the_way).
+      description: The GPU users that a reboot must not interrupt, in the same format as RV(vgpu.kvm.nvidia_gpu_info#module:in_the_way).
       type: list
       elements: dict
       returned: success
     libvirt_domains:
-      description: The libvirt VMs that have devices of the host, as RV(vgpu.kvm.nvidia_gpu_info#module:libvirt_domains).
+      description: The libvirt VMs to which host devices are attached, in the same format as RV(vgpu.kvm.nvidia_gpu_info#module:libvirt_domains).
       type: list
       elements: dict
       returned: success
     in_use_count:
-      description: The number of users of GPUs, as RV(vgpu.kvm.nvidia_gpu_info#module:in_use_count).
+      description: The number of GPU users, as in RV(vgpu.kvm.nvidia_gpu_info#module:in_use_count).
       type: int
       returned: success
     in_the_way_count:
-      description: The number of users that a reboot must not interrupt, as RV(vgpu.kvm.nvidia_gpu_info#module:in_the_way_count).
+      description: The number of GPU users that a reboot must not interrupt, as in RV(vgpu.kvm.nvidia_gpu_info#module:in_the_way_count).
       type: int
       returned: success
     libvirt_domains_count:
-      description: The number of libvirt VMs that have devices of the host, as RV(vgpu.kvm.nvidia_gpu_info#module:libvirt_domains_count).
+      description: The number of libvirt VMs to which host devices are attached, as in RV(vgpu.kvm.nvidia_gpu_info#module:libvirt_domains_count).
       type: int
       returned: success
     busy:
-      description: The programs that a reboot would interrupt during an installation, as RV(vgpu.kvm.nvidia_gpu_info#module:busy).
+      description: The installations that a reboot would interrupt, in the same format as RV(vgpu.kvm.nvidia_gpu_info#module:busy).
       type: list
       elements: str
       returned: success
     reboot_required:
-      description: Whether the host must reboot before vGPUs can work, as RV(vgpu.kvm.nvidia_gpu_info#module:reboot_required).
+      description: Whether the host must reboot before vGPUs can work, as in RV(vgpu.kvm.nvidia_gpu_info#module:reboot_required).
       type: bool
       returned: success
     reboot_reasons:
-      description: The reasons for the required reboot, as RV(vgpu.kvm.nvidia_gpu_info#module:reboot_reasons).
+      description: The reasons for the required reboot, as in RV(vgpu.kvm.nvidia_gpu_info#module:reboot_reasons).
       type: list
       elements: str
       returned: success
     problems:
-      description: The problems of the host, each with a remedy, as RV(vgpu.kvm.nvidia_gpu_info#module:problems).
+      description: The host's problems with remedies, in the same format as RV(vgpu.kvm.nvidia_gpu_info#module:problems).
       type: list
       elements: dict
       returned: success
     problems_left_out:
-      description: The number of omitted problems by code, as RV(vgpu.kvm.nvidia_gpu_info#module:problems_left_out).
+      description: The number of omitted problems, keyed by code, in the same format as RV(vgpu.kvm.nvidia_gpu_info#module:problems_left_out).
       type: dict
       returned: success
 plans:
   description:
-    - The plans by name. Each plan is the result of a module in check mode, limited to the values that roles need. A refused plan has failed, msg and
-      errors instead of actions.
-    - If O(detail) omits actions or errors, actions_left_out or errors_left_out has their number.
+    - The plans, keyed by name. Each plan is the result of a module in check mode, limited to the values that roles need. A refused plan contains
+      C(failed), C(msg), and C(errors) instead of C(actions).
+    - If O(detail) omits actions or errors, C(actions_left_out) or C(errors_left_out) is the number of omitted items.
   returned: success
   type: dict
   contains:
-    release: {description: The plan of M(vgpu.kvm.nvidia_pci_driver) with driver none., type: dict, returned: success}
-    fabric: {description: The plan of M(vgpu.kvm.nvidia_fabric)., type: dict, returned: on a host with NVSwitches}
-    mig: {description: The plan of M(vgpu.kvm.nvidia_mig)., type: dict, returned: with O(layout) if a GPU has MIG}
-    sriov: {description: The plan of M(vgpu.kvm.nvidia_sriov)., type: dict, returned: success}
-    vgpus: {description: The plan of M(vgpu.kvm.nvidia_vgpu)., type: dict, returned: with O(layout)}
-    attach: {description: The plan of M(vgpu.kvm.nvidia_vgpu_attach)., type: dict, returned: with O(domains)}
-    restore: {description: The plan of M(vgpu.kvm.nvidia_vgpu_restore)., type: dict, returned: success}
+    release: {description: The plan for M(vgpu.kvm.nvidia_pci_driver) with driver V(none)., type: dict, returned: success}
+    fabric: {description: The plan for M(vgpu.kvm.nvidia_fabric)., type: dict, returned: on a host with NVSwitches}
+    mig: {description: The plan for M(vgpu.kvm.nvidia_mig)., type: dict, returned: with O(layout) if a GPU is MIG-capable}
+    sriov: {description: The plan for M(vgpu.kvm.nvidia_sriov)., type: dict, returned: success}
+    vgpus: {description: The plan for M(vgpu.kvm.nvidia_vgpu)., type: dict, returned: with O(layout)}
+    attach: {description: The plan for M(vgpu.kvm.nvidia_vgpu_attach)., type: dict, returned: with O(domains)}
+    restore: {description: The plan for M(vgpu.kvm.nvidia_vgpu_restore)., type: dict, returned: success}
     driver:
       description:
-        - The plan of M(vgpu.kvm.nvidia_driver). The keys install, version, format and loads describe the installation, even in a refused plan.
+        - The plan for M(vgpu.kvm.nvidia_driver). Even in a refused plan, the keys C(install), C(version), C(format), and C(loads) describe the
+          installation.
       type: dict
       returned: with O(driver)
 selected:
-  description: The addresses of the GPUs that O(gpus) selects. If O(gpus) is invalid, the plans have the error, and this value lists all GPUs.
+  description: The addresses of the GPUs that O(gpus) selects. If O(gpus) is invalid, the plans contain the error, and RV(selected) lists all GPUs.
   returned: success
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 converged:
-  description: Whether the host has converged, which means that the module planned all stages and no plan has actions or a refusal.
+  description: Whether the host has converged, which means that the module planned all stages and no plan contains actions or refusals.
   returned: success
   type: bool
   sample: false
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-# This file has only the documentation of the module. The code is in plugins/action.
+# This file contains only the module documentation. The code is in plugins/action.
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ DOCUMENTATION = r"""
 module: nvidia_host_reboot
 short_description: Reboot a vGPU host that is not in use
 description:
-  - Checks whether VMs or programs use the host's GPUs or vGPUs, and whether an installation or another run is changing the host. If the host is
-    idle, the module reboots the host with M(ansible.builtin.reboot) and waits until the host is back.
-  - The check and the reboot are one task, because a host may have to wait for the reboots of other hosts, and an earlier check would be outdated.
+  - Checks whether VMs or programs use the host's GPUs or vGPUs, and whether an installation or another run is changing the host. If the host is idle,
+    the module reboots the host with M(ansible.builtin.reboot) and waits until the host is available again.
+  - The check and the reboot are one task, because a host may have to wait while other hosts reboot, and an earlier check would be outdated.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -27,30 +27,31 @@ attributes:
     platforms: linux
 options:
   may_disturb:
-    description: The devices, VMs and programs that a reboot may interrupt, as in M(vgpu.kvm.nvidia_gpu_info).
+    description: The devices, VMs, and programs that a reboot may interrupt, as in M(vgpu.kvm.nvidia_gpu_info).
     type: list
     elements: str
     default: []
   one_at_a_time:
     description:
-      - Whether only one host of this run reboots at a time, under any strategy.
-      - C(throttle) does not limit tasks of included files under the strategies C(free) and C(host_pinned).
+      - Whether only one host in this run reboots at a time, regardless of the strategy.
+      - With the C(free) and C(host_pinned) strategies, C(throttle) does not limit tasks in included files.
     type: bool
     default: true
   reboot_timeout:
-    description: Seconds that the module waits until the host is back.
+    description: Seconds that the module waits for the host to become available after the reboot.
     type: int
     default: 900
   msg:
-    description: The message that users of the host get before the reboot.
+    description: The message that the host's users receive before the reboot.
     type: str
     default: Rebooted by Ansible for NVIDIA vGPU (vgpu.kvm)
   read:
-    description: Whether the module checks the host first. Set V(false) if another module did, such as M(vgpu.kvm.nvidia_guest_info) in a VM.
+    description: Whether the module first checks the host. Set to V(false) if another module, such as M(vgpu.kvm.nvidia_guest_info) in a VM, has
+      already checked the host.
     type: bool
     default: true
   progress:
-    description: The completed and open steps of the run, as sentences. The module appends these sentences to an error message.
+    description: The run's completed and remaining steps, as sentences that the module appends to an error message.
     type: str
     default: ""
 seealso:
@@ -77,7 +78,7 @@ rebooted:
   type: bool
   sample: true
 elapsed:
-  description: Seconds from the start of the reboot until the host was back.
+  description: Seconds from the start of the reboot until the host was available again.
   returned: if the reboot was started
   type: int
   sample: 184

@@ -9,14 +9,13 @@ DOCUMENTATION = r"""
 module: nvidia_kernel_cmdline
 short_description: Set kernel flags for the next boot
 description:
-  - Adds kernel flags, such as those of the IOMMU, to the configuration of the boot loader that started the host. Verifies that the boot entry of the
+  - Adds kernel flags, such as IOMMU flags, to the configuration of the boot loader that started the host, and verifies that the boot entry for the
     next boot has these flags.
-  - Supports GRUB on Debian, Ubuntu, SLES, openSUSE, RHEL and its derivatives, C(systemd-boot) with C(kernel-install), and Proxmox VE's
-    C(proxmox-boot-tool). The module refuses any other boot loader and changes nothing.
+  - Supports GRUB on Debian, Ubuntu, SLES, openSUSE, RHEL, and RHEL derivatives. Also supports C(systemd-boot) with C(kernel-install), and Proxmox
+    VE's C(proxmox-boot-tool). The module refuses any other boot loader and changes nothing.
   - The module compares flags by their effect. For example, C(intel_iommu=on,sm_on) includes C(intel_iommu=on), C(iommu.passthrough=1) equals
-    C(iommu=pt), and the last of several settings of a parameter applies. The module does not write a flag that is already active.
-  - The module edits a file only if it can parse the file. The module runs the host's shell to confirm that an edit of GRUB's settings changes nothing
-    else.
+    C(iommu=pt), and the last of several settings for a parameter applies. The module does not write a flag that is already active.
+  - The module edits only files that it can parse, and runs the host's shell to confirm that an edit of the GRUB settings changes nothing else.
   - The module does not reboot the host.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -38,13 +37,13 @@ options:
     default: []
   rebuild:
     description:
-      - Whether the module rebuilds the boot loader's configuration even if no flag changes. Set V(true) if another source of the configuration
-        changed.
-      - In the boot entries of RHEL and its derivatives, a rebuild also removes C(ids=) of C(vfio-pci) if C(/etc/default/grub) no longer has it.
+      - Whether the module rebuilds the boot loader configuration even if no flags change. Set to V(true) if another configuration source changed.
+      - On RHEL and its derivatives, a rebuild also removes the C(vfio-pci) C(ids=) parameter from the boot entries if C(/etc/default/grub) no longer
+        contains the parameter.
     type: bool
     default: false
   timeout:
-    description: Seconds that the module waits for the program that rebuilds the boot loader's configuration.
+    description: Seconds that the module waits for the program that rebuilds the boot loader configuration.
     type: int
     default: 300
 """
@@ -64,22 +63,20 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["/etc/default/grub.d/90-vgpu-iommu.cfg: set iommu=pt", run update-grub, verify that the next boot has iommu=pt in force]
 bootloader:
-  description: The boot loader and the tool that configures it. The value is
-    null if the boot loader is unsupported and no change is needed.
+  description: The boot loader and its configuration tool, or null if the boot loader is unsupported and no change is needed.
   returned: success
   type: str
   sample: GRUB (update-grub)
 next_boot:
   description:
-    - The boot entries that the next boot may start, or only the default entry if it is known. In check mode, the value has
-      the entries before any change.
-    - C(cmdline) is null if the command line of the entry is unknown. A value of C(iommu) is null if the kernel's default applies.
+    - The boot entries that the next boot may start, or only the default entry if known. In check mode, the entries before any change.
+    - C(cmdline) is null if the entry's command line is unknown. Values in C(iommu) are null if the kernel's default applies.
   returned: success
   type: list
   elements: dict
@@ -90,22 +87,22 @@ next_boot:
       iommu: {intel: null, amd: null, passthrough: true, strict: null}
       missing_flags: []
 missing_flags:
-  description: The flags that are not active in the running kernel. If RV(next_boot) has these flags, a reboot activates them.
+  description: The flags that are inactive in the running kernel. If RV(next_boot) contains these flags, a reboot activates them.
   returned: success
   type: list
   elements: str
   sample: [iommu=pt]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
   sample: [run update-grub, verify that the next boot has iommu=pt in force]
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

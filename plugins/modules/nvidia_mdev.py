@@ -9,10 +9,10 @@ DOCUMENTATION = r"""
 module: nvidia_mdev
 short_description: Create and remove single vGPUs as mediated devices
 description:
-  - Creates or removes mediated devices by UUID, parent and type. If a device with the requested UUID has another type or another parent, the
-    module fails. Remove the existing device first.
-  - To configure a whole host by types and counts, use M(vgpu.kvm.nvidia_vgpu). M(vgpu.kvm.nvidia_vgpu) also restores vGPUs after a reboot, and
-    supports hosts with the vendor-specific VFIO framework, on which VFs have no mediated devices.
+  - Creates or removes mediated devices by UUID, parent, and type. If a device with the requested UUID has a different type or parent, the module
+    fails. Remove the existing device first.
+  - To configure a whole host by types and counts, use M(vgpu.kvm.nvidia_vgpu), which also restores vGPUs after a reboot and supports the
+    vendor-specific VFIO framework, on which VFs have no mediated devices.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -22,15 +22,16 @@ extends_documentation_fragment:
   - vgpu.kvm.common.force
 options:
   uuid:
-    description: The UUID of a single device. If omitted, the module derives the UUID from the VF of O(parent), so each run uses the same UUID.
+    description: The UUID of a single device. If omitted, the module derives the UUID from the VF that O(parent) selects, so each run uses the same
+      UUID.
     type: str
   parent:
     description:
-      - The PCI address of the VF for the device, in any format. With the address of a PF, the module uses the first free VF of the PF.
+      - The VF's PCI address in any format. If the address is that of a PF, the module uses the first free VF of the PF.
     type: str
   type:
     description:
-      - The vGPU type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565), V(vfio-pci-565), V(565)).
+      - The vGPU type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)), or ID with any prefix (V(nvidia-565), V(vfio-pci-565), V(565)).
     type: str
   state:
     description: Whether the mediated device must exist.
@@ -38,30 +39,31 @@ options:
     choices: [present, absent]
     default: present
   devices:
-    description: Several devices, instead of the single device of O(uuid), O(parent) and O(type). The module validates all devices before any change.
+    description: Several devices, instead of the single device that O(uuid), O(parent), and O(type) describe. The module validates all devices before
+      any change.
     type: list
     elements: dict
     suboptions:
       uuid:
-        description: The UUID of this device, as for O(uuid).
+        description: The device UUID, as in O(uuid).
         type: str
       parent:
-        description: The VF or PF of this device, as for O(parent).
+        description: The device's VF or PF, as in O(parent).
         type: str
       type:
-        description: The vGPU type of this device, as for O(type).
+        description: The device's vGPU type, as in O(type).
         type: str
       state:
-        description: Whether this device must exist, as for O(state).
+        description: Whether the device must exist, as in O(state).
         type: str
         choices: [present, absent]
         default: present
   timeout:
-    description: Seconds after which each wait of the module ends with an error.
+    description: Seconds after which each wait fails with an error.
     type: int
     default: 60
   settle:
-    description: Seconds for which the module monitors new devices.
+    description: Seconds that the module monitors new devices.
     type: float
     default: 2
 """
@@ -90,7 +92,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -102,7 +104,7 @@ devices:
   elements: dict
   sample: [{uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11, parent: "0000:67:00.4", type: A40-24A}]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -110,9 +112,9 @@ not_done:
     - "0000:e8:00.4: create A40-8Q (b22f6b64-45e1-5c2c-b6e6-003412502047)"
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_mig
-short_description: Set MIG mode and GPU instances of NVIDIA GPUs
+short_description: Set the MIG mode and GPU instances of NVIDIA GPUs
 description:
   - Enables or disables MIG mode, and creates GPU instances (each with its default compute instance) from a list of profiles.
-  - Set MIG mode before VFs are enabled, and create GPU instances afterwards, because enabling VFs removes GPU instances.
-  - With O(layout), this module sets only the MIG mode that the types require. M(vgpu.kvm.nvidia_vgpu) creates the GPU instances for the types.
-  - On GPUs of the Ampere generation, a change of MIG mode requires a reset, and the GPU keeps the mode across reboots. Later GPUs need no reset, but
-    may lose the mode. C(vgpu-restore.service) therefore sets the mode at boot. The module never resets a GPU that a process or a vGPU uses.
+  - Set MIG mode before VFs are enabled and create GPU instances afterwards, because enabling VFs removes GPU instances.
+  - With O(layout), this module sets only the MIG mode that the vGPU types require. M(vgpu.kvm.nvidia_vgpu) then creates the GPU instances.
+  - Ampere GPUs require a reset to change MIG mode, and keep the mode across reboots. Later GPUs require no reset but may lose the mode, so
+    C(vgpu-restore.service) sets MIG mode at boot. The module never resets a GPU that a process or a vGPU uses.
   - The module validates the whole request before the first change, and verifies the changes that C(nvidia-smi) makes.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -26,24 +26,24 @@ extends_documentation_fragment:
   - vgpu.kvm.common.layout
 options:
   mode:
-    description: Whether MIG mode must be enabled or disabled on the GPUs of O(gpus). If omitted, the module does not change the mode.
+    description: Whether MIG mode must be enabled or disabled on the GPUs in O(gpus). If omitted, the module does not change the mode.
     type: str
     choices: [enabled, disabled]
   instances:
     description:
-      - The GPU instances of each GPU of O(gpus), by profile name (V(1g.5gb)) or profile number, with one item for each instance.
-      - The module keeps matching instances and destroys all others, unless an instance has a vGPU. If omitted, the module keeps all instances.
+      - The GPU instances for each GPU in O(gpus), by profile name (V(1g.5gb)) or profile number, with one item per instance.
+      - The module keeps matching instances and destroys all others, except instances with vGPUs. If omitted, the module keeps all instances.
     type: list
     elements: str
   layout:
     description:
-      - A layout as for M(vgpu.kvm.nvidia_vgpu), instead of O(mode) and O(instances). The module enables MIG mode on GPUs whose types have a number of
-        slices (V(A100-1-5C)) or whose entry has C(mig), and disables MIG mode on GPUs with other types.
-      - The module does not change GPUs that the layout does not name or for which it lists no vGPUs.
+      - A layout in the format of M(vgpu.kvm.nvidia_vgpu), instead of O(mode) and O(instances). The module enables MIG mode on GPUs with MIG-backed
+        types (such as V(A100-1-5C)) or C(mig) in their layout entry, and disables MIG mode on GPUs with other types.
+      - The module does not change GPUs that the layout does not name or for which the layout lists no vGPUs.
   cycle_vfs:
     description:
-      - Whether the module may disable enabled VFs to change MIG mode. Enable the VFs again with M(vgpu.kvm.nvidia_sriov). With V(false), the module
-        refuses to change the mode of a GPU with enabled VFs. The module always refuses a change while the GPU has a vGPU.
+      - Whether the module may disable VFs to change MIG mode. Re-enable the VFs with M(vgpu.kvm.nvidia_sriov). If V(false), the module refuses to
+        change the mode of a GPU with enabled VFs. The module always refuses a change while the GPU has a vGPU.
     type: bool
     default: false
   timeout:
@@ -81,31 +81,31 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["0000:17:00.0: enable MIG mode"]
 gpus:
-  description: The selected GPUs after the run, or as planned in check mode. C(mode) shows whether MIG mode is enabled.
+  description: The selected GPUs after the run or, in check mode, as planned. C(mode) indicates whether MIG mode is enabled.
   returned: success
   type: list
   elements: dict
   sample: [{address: "0000:17:00.0", mode: true, instances: [1g.5gb, 1g.5gb, 3g.20gb]}]
 unresponsive_gpus:
-  description: The addresses of the selected GPUs that fell off the bus and that the module skipped.
-  returned: with O(unresponsive_gpus=warn), if there are any
+  description: The addresses of selected GPUs that fell off the bus and were skipped.
+  returned: with O(unresponsive_gpus=warn), if any GPU is unresponsive
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 without_mig:
-  description: The GPUs that do not support MIG, each with the reason.
+  description: The GPUs that do not support MIG, with the reasons.
   returned: success
   type: list
   elements: dict
   sample: [{gpu: "0000:e8:00.0", reason: A40 has no MIG}]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -113,9 +113,9 @@ not_done:
     - "0000:e8:00.0: enable MIG mode"
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

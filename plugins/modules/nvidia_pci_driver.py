@@ -7,12 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_pci_driver
-short_description: Set the kernel driver of NVIDIA GPUs
+short_description: Set the kernel driver for NVIDIA GPUs
 description:
-  - Binds GPUs (PFs) that use C(vfio-pci), C(pci-pf-stub) or no driver to the driver C(nvidia), or only releases GPUs from their drivers.
-  - The module finds and removes settings that would bind the old driver again at boot. Such settings are C(ids=) of vfio-pci in C(modprobe.d) and on
-    the kernel command line, and the overrides of driverctl. The module also blocks C(nouveau) if no file prevents nouveau from loading.
-  - The module never changes a GPU that a VM has open. The module never unbinds C(nouveau) at run time, because this requires a reboot.
+  - Binds GPUs (PFs) that use C(vfio-pci), C(pci-pf-stub), or no driver to the C(nvidia) driver, or only unbinds GPUs from their current drivers.
+  - The module removes settings that would rebind the old driver at boot, such as C(ids=) parameters for vfio-pci in C(modprobe.d) and on the kernel
+    command line, and driverctl overrides. The module also blocks C(nouveau), unless another file already blocks nouveau.
+  - The module never changes a GPU that a VM has open. The module never unbinds C(nouveau) at run time, because releasing a GPU from nouveau requires
+    a reboot.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -24,28 +25,29 @@ extends_documentation_fragment:
 options:
   driver:
     description:
-      - V(nvidia) binds the GPUs to NVIDIA's driver and loads this driver if needed.
-      - V(none) releases the GPUs from C(vfio-pci) and C(pci-pf-stub), for a host on which NVIDIA's driver is not installed yet.
-      - V(original) restores the boot files to the state before this module first edited them. The next boot then binds the GPUs as before. The module
-        does not restore a file that was changed after this module edited it, and warns about the file. The current bindings of the GPUs do not
-        change.
+      - V(nvidia) binds the GPUs to NVIDIA's driver and loads the driver if needed.
+      - V(none) releases the GPUs from C(vfio-pci) and C(pci-pf-stub), for hosts on which NVIDIA's driver is not installed yet.
+      - V(original) restores the boot files to their state before this module first edited them. At the next boot, the original drivers are bound to
+        the GPUs again. The module warns about files that were changed after this module edited them, and does not restore these files. Current driver
+        bindings do not change.
     type: str
     choices: [nvidia, none, original]
     default: nvidia
   boot:
-    description: Whether the module also changes the files that would bind the old driver again at boot.
+    description: Whether the module also changes the files that would rebind the old driver at boot.
     type: bool
     default: true
   initramfs:
-    description: Whether the module rebuilds the initramfs if necessary. The next run repeats a rebuild that failed or was interrupted.
+    description: Whether the module rebuilds the initramfs if necessary. The next run repeats failed or interrupted rebuilds.
     type: bool
     default: false
   initramfs_stale:
-    description: Whether another task changed a file that the initramfs contains. With O(initramfs), the module then always rebuilds the initramfs.
+    description: Whether another task changed a file that the initramfs contains. If V(true) and O(initramfs=true), the module always rebuilds the
+      initramfs.
     type: bool
     default: false
   timeout:
-    description: Seconds after which each wait of the module ends with an error.
+    description: Seconds after which each wait fails with an error.
     type: int
     default: 60
 """
@@ -81,50 +83,49 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["/etc/modprobe.d/vfio.conf: edit it: vfio-pci takes 10de:2235", "0000:e8:00.0: unbind from vfio-pci"]
 gpus:
-  description: The selected GPUs, each with the driver to which it was bound before the run.
+  description: The selected GPUs with the drivers to which they were bound before the run.
   returned: success
   type: list
   elements: dict
   sample: [{address: "0000:e8:00.0", driver_before: vfio-pci}]
 boot_causes:
-  description: The lines of configuration files that would have bound the old driver again at boot.
+  description: The configuration file lines that would have rebound the old driver at boot.
   returned: success
   type: list
   elements: dict
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
 initramfs_update_needed:
   description:
-    - Whether the module changed files that the initramfs contains. The value stays true in later runs, even after a failed rebuild, until the
-      initramfs is newer than the change. With O(initramfs), this run has already rebuilt the initramfs.
+    - Whether the module changed files that the initramfs contains. Remains true in later runs, even after a failed rebuild, until the initramfs is
+      newer than the change. With O(initramfs), this run has already rebuilt the initramfs.
   returned: success
   type: bool
   sample: true
 bootloader_update_needed:
-  description: Whether update-grub must run because GRUB's settings changed. The value stays true until GRUB's configuration is newer than the
-    change.
+  description: Whether update-grub must run because the GRUB settings changed. Remains true until the GRUB configuration is newer than the change.
   returned: success
   type: bool
   sample: false
 unresponsive_gpus:
-  description: The addresses of the selected GPUs that fell off the bus and that the module skipped.
-  returned: with O(unresponsive_gpus=warn), if there are any
+  description: The addresses of selected GPUs that fell off the bus and were skipped.
+  returned: with O(unresponsive_gpus=warn), if any GPU is unresponsive
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 reboot_reasons:
-  description: The reasons for which only a reboot can bind a GPU to its driver.
+  description: The reasons why only a reboot can bind a GPU to its driver.
   returned: success
   type: list
   elements: str
   sample: []
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -132,9 +133,9 @@ not_done:
     - "0000:e8:00.0: bind to nvidia"
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -10,9 +10,9 @@ module: nvidia_sriov
 short_description: Enable or disable the virtual functions of NVIDIA GPUs
 description:
   - Enables or disables VFs through NVIDIA's C(sriov-manage) or, if the driver allows it, through C(sriov_numvfs).
-  - The module verifies C(sriov_numvfs), each C(virtfn) link and the driver of each VF, because the exit status of C(sriov-manage) is unreliable.
-  - If C(sriov-manage) leaves a PF without a driver or on C(pci-pf-stub), the module binds the PF to C(nvidia) again.
-  - If the driver refuses the unbindLock of a GPU, the module retries until O(timeout), and then fails and names the processes that have the GPU open.
+  - The module verifies C(sriov_numvfs), each C(virtfn) link, and each VF's driver, because the exit status of C(sriov-manage) is unreliable.
+  - If C(sriov-manage) leaves a PF without a driver or bound to C(pci-pf-stub), the module rebinds the PF to C(nvidia).
+  - If the driver refuses a GPU's unbindLock, the module retries until O(timeout), then fails and lists the processes that have the GPU open.
   - The module never disables VFs while the GPU has vGPUs, or while a VM uses a VF or the whole GPU.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -30,21 +30,21 @@ options:
     default: enabled
   num_vfs:
     description:
-      - The number of VFs of each GPU, at least 1. If omitted, the module enables all VFs of the GPU.
-      - C(sriov-manage) can only enable all VFs. The module therefore writes a smaller number to C(sriov_numvfs), which most releases of NVIDIA's
-        driver refuse.
+      - The number of VFs for each GPU, at least 1. If omitted, the module enables all VFs.
+      - Because C(sriov-manage) can only enable all VFs, the module writes a smaller number to C(sriov_numvfs), which most NVIDIA driver releases
+        reject.
     type: int
   reset:
-    description: Whether C(sriov-manage) resets a GPU before it enables VFs. A GPU whose VFs are already enabled is never reset.
+    description: Whether C(sriov-manage) resets a GPU before enabling VFs. GPUs whose VFs are already enabled are never reset.
     type: bool
     default: false
   method:
-    description: The interface through which the module enables VFs. V(auto) selects C(sriov-manage) if this program is installed.
+    description: The interface for enabling VFs. V(auto) selects C(sriov-manage) if installed.
     type: str
     choices: [auto, sriov_manage, sysfs]
     default: auto
   timeout:
-    description: Seconds that the module waits for the VFs of each GPU.
+    description: Seconds that the module waits for each GPU's VFs.
     type: int
     default: 120
 """
@@ -63,37 +63,37 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["0000:e8:00.0: enable 32 VFs"]
 gpus:
-  description: The selected GPUs with their VFs after the run.
+  description: The selected GPUs and their VFs after the run.
   returned: success
   type: list
   elements: dict
   sample: [{address: "0000:e8:00.0", sriov_numvfs: 32, sriov_totalvfs: 32, vfs: ["0000:e8:00.4", "0000:e8:00.5"]}]
 unresponsive_gpus:
-  description: The addresses of the selected GPUs that fell off the bus and that the module skipped.
-  returned: with O(unresponsive_gpus=warn), if there are any
+  description: The addresses of selected GPUs that fell off the bus and were skipped.
+  returned: with O(unresponsive_gpus=warn), if any GPU is unresponsive
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 without_types:
-  description: The GPUs whose VFs this run enabled but that offer no vGPU types yet. Some driver releases require another run of C(nvidia-vgpud).
+  description: The GPUs whose VFs this run enabled but that offer no vGPU types yet. Some driver releases require C(nvidia-vgpud) to run again.
   returned: success
   type: list
   elements: str
   sample: []
 without_sriov:
-  description: The GPUs that do not support SR-IOV vGPU, each with the reason.
+  description: The GPUs that do not support SR-IOV vGPU, with the reasons.
   returned: success
   type: list
   elements: dict
   sample: [{gpu: "0000:3b:00.0", reason: "T4 has no SR-IOV vGPU: its vGPUs are created on the PF"}]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -101,9 +101,9 @@ not_done:
     - "0000:e8:00.0: enable 32 VFs"
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

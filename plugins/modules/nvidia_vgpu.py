@@ -9,16 +9,16 @@ DOCUMENTATION = r"""
 module: nvidia_vgpu
 short_description: Create and remove vGPUs to match a layout
 description:
-  - Creates and removes vGPUs to match the desired types and counts of each GPU, and selects the VFs for the vGPUs.
-  - The module keeps vGPUs that match the layout. The module removes surplus vGPUs of the listed GPUs, unless a process has a vGPU open. On GPUs that
-    the layout does not name, the module removes only vGPUs that this module created, and warns about all others.
-  - The module validates the whole request before the first change. The module verifies each vGPU, and monitors new vGPUs for O(settle) seconds.
-  - The module derives the UUID of a vGPU from the machine, the PF and the VF's number. A recreated vGPU has the same VF and the same UUID.
+  - Creates and removes vGPUs to match the desired types and counts for each GPU, and selects the VFs for the vGPUs.
+  - The module keeps vGPUs that match the layout and removes surplus vGPUs from the listed GPUs, or fails if a process has a surplus vGPU open. On
+    GPUs that the layout does not name, the module removes only vGPUs that it created, and warns about all others.
+  - The module validates the whole request before the first change, verifies each vGPU, and monitors new vGPUs for O(settle) seconds.
+  - The module derives the UUID of a vGPU from the machine's identity, the PF, and the VF number. A recreated vGPU has the same VF and UUID as before.
   - The module supports both of NVIDIA's frameworks. On hosts with the vendor-specific VFIO framework (kernels 6.8 and later), a VF itself becomes the
-    vGPU. A vGPU of this framework has no UUID, and a VM uses the PCI address of the VF.
-  - Types with a number of slices (V(A100-1-5C)) require GPU instances of MIG. The module creates the required GPU instances, larger ones first, and
-    destroys unneeded ones on the listed GPUs. A GPU with an empty list, or that the layout does not name, keeps its GPU instances, unless an earlier
-    layout had MIG-backed vGPUs or GPU instances on this GPU. Set MIG mode with M(vgpu.kvm.nvidia_mig) before the VFs of the GPU are enabled.
+    vGPU. The vGPU has no UUID, and VMs refer to it by the VF's PCI address.
+  - MIG-backed types (such as V(A100-1-5C)) require GPU instances. The module creates the required GPU instances, largest first, and destroys unneeded
+    instances on the listed GPUs. If the layout lists no vGPUs for a GPU, the GPU keeps its GPU instances, unless an earlier layout had MIG-backed
+    vGPUs or GPU instances on this GPU. Set MIG mode with M(vgpu.kvm.nvidia_mig) before enabling the GPU's VFs.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -32,21 +32,21 @@ extends_documentation_fragment:
 options:
   layout:
     description:
-      - The desired vGPUs of each GPU. Only the most specific entries for a GPU apply, as O(layout[].gpu) describes. The module combines entries with
-        the same precedence.
+      - The desired vGPUs for each GPU. Only the most specific entries for a GPU apply, as described for O(layout[].gpu). The module combines entries
+        with the same precedence.
     required: true
   persist:
     description:
       - Whether the module stores the layout in C(/etc/vgpuctl/layout.json). C(vgpu-restore.service), which M(vgpu.kvm.nvidia_vgpu_restore) installs,
-        restores this layout at boot.
+        restores the stored layout at boot.
     type: bool
     default: true
   timeout:
-    description: Seconds that the module waits for vGPU types after VFs were enabled, and for each vGPU to appear or disappear.
+    description: Seconds that the module waits for vGPU types after VFs are enabled, and for each vGPU to appear or disappear.
     type: int
     default: 60
   settle:
-    description: Seconds for which the module monitors new vGPUs, because a cloud agent may unbind their VFs.
+    description: Seconds that the module monitors new vGPUs, because a cloud agent may unbind their VFs.
     type: float
     default: 2
 """
@@ -91,25 +91,25 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["store the layout for the boot", "0000:e8:00.4: create A40-24A (7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1)"]
 unresponsive_gpus:
-  description: The addresses of the selected GPUs that fell off the bus and that the module skipped.
-  returned: with O(unresponsive_gpus=warn), if there are any
+  description: The addresses of selected GPUs that fell off the bus and were skipped.
+  returned: with O(unresponsive_gpus=warn), if any GPU is unresponsive
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 vgpus:
-  description: The vGPUs of the listed GPUs after the run, or as planned in check mode. C(uuid) is null on the vendor-specific VFIO framework.
+  description: The vGPUs of the listed GPUs after the run or, in check mode, as planned. C(uuid) is null on the vendor-specific VFIO framework.
   returned: success
   type: list
   elements: dict
   sample: [{gpu: "0000:e8:00.0", vf: "0000:e8:00.4", vf_index: 0, type: A40-24A, uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -118,9 +118,9 @@ not_done:
     - "0000:e8:00.5: create A40-8Q (10db416a-6ee4-5b39-a309-171158b9575b)"
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_vgpu_attach
-short_description: Attach vGPUs to libvirt's VMs
+short_description: Attach vGPUs to libvirt VMs
 description:
-  - Attaches vGPUs to the definitions of VMs. The module attaches a mediated device by its UUID (C(<hostdev type='mdev'>)) and a vGPU of the
-    vendor-specific VFIO framework by its VF (C(<hostdev type='pci' managed='no'>)).
-  - The module assigns vGPUs to all requests together, with the fewest changes to the VMs. A VM keeps each of its vGPUs that it still requests. If no
-    assignment satisfies all requests, the module fails and names the conflicting requests.
-  - The module never attaches a vGPU that another VM has or that a process has open. A VM has a vGPU if its definition, its running instance, its
-    managed save, a snapshot with memory or its QEMU command line contains the vGPU, or if the VF or GPU of the vGPU is passed through to the VM.
-  - When the module changes O(domains[].vgpus[].display), O(domains[].vgpus[].ramfb) or C(managed), it keeps all other settings of the device, such
-    as its address in the guest. If libvirt refuses the change, the module restores the old device.
-  - A change of a running VM takes effect at the VM's next start, unless O(live) is set.
-  - The module requires C(virsh) on the host. The module reads libvirt's files directly and makes changes only with C(virsh).
+  - Adds vGPUs to VM definitions. The module attaches a mediated device by UUID (C(<hostdev type='mdev'>)), and a vGPU of the vendor-specific VFIO
+    framework by VF (C(<hostdev type='pci' managed='no'>)).
+  - The module assigns vGPUs to all requests at once, with the fewest changes to the VMs. A VM keeps the vGPUs that match its requests. If no
+    assignment satisfies all requests, the module fails and lists the conflicting requests.
+  - The module never attaches a vGPU that is assigned to another VM or that a process has open. A vGPU is assigned to a VM if the VM's definition,
+    running instance, managed save, memory snapshots, or QEMU command line contains the vGPU, or if the vGPU's VF or GPU is passed through to the VM.
+  - When the module changes O(domains[].vgpus[].display), O(domains[].vgpus[].ramfb), or C(managed), it keeps all other device settings, such as the
+    address in the guest. If libvirt rejects the change, the module restores the previous device.
+  - Changes to a running VM take effect at the VM's next start, unless O(live) is set.
+  - The module requires C(virsh) on the host. The module reads libvirt's files directly but makes changes only with C(virsh).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -27,29 +27,29 @@ extends_documentation_fragment:
   - vgpu.kvm.common.domains
 options:
   domains:
-    description: The VMs by name, each with its desired vGPUs. The module does not change other VMs.
+    description: The VMs and their desired vGPUs. The module does not change VMs that are not listed.
     required: true
   exclusive:
-    description: Whether the module detaches all other vGPUs from these VMs, including vGPUs whose mediated device no longer exists.
+    description: Whether the module detaches all other vGPUs from the listed VMs, including vGPUs whose mediated devices no longer exist.
     type: bool
     default: true
   live:
     description:
-      - Whether the module changes running VMs immediately. With V(true), the module attaches the requested vGPUs and, with O(exclusive), detaches all
+      - Whether the module changes running VMs immediately. If V(true), the module attaches the requested vGPUs and, with O(exclusive), detaches all
         others. If a guest does not release a vGPU, the module fails after O(timeout).
     type: bool
     default: false
   connect:
-    description: The connection URI of libvirt, which is V(qemu:///system) with or without parameters. The module does not support C(qemu:///session).
+    description: The libvirt connection URI, which is V(qemu:///system) with or without parameters. The module does not support C(qemu:///session).
     type: str
     default: qemu:///system
   timeout:
-    description: Seconds that the module waits until libvirt shows a change.
+    description: Seconds that the module waits for libvirt to report a change.
     type: int
     default: 30
   check_mode_assume:
     description:
-      - The state that earlier steps of the same run would create. The module uses this option only in check mode. With V(vgpus), the module expects
+      - The states that earlier steps of the same run would create. The module uses this option only in check mode. With V(vgpus), the module expects
         an earlier step to create each missing vGPU.
     type: list
     elements: str
@@ -88,28 +88,28 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["web1: attach 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1 (A40-24Q)"]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
   sample: ["web2: attach 0b4b7a5e-98a4-5f7c-8d0f-1d0c5d7a2e11 (A40-24Q)"]
 attached:
-  description: The vGPUs of each VM after the run. C(device) is the UUID of a mediated device, or the address of a VF.
+  description: The vGPUs attached to each VM after the run. C(device) is the UUID of a mediated device, or the address of a VF.
   returned: success
   type: list
   elements: dict
   sample: [{vm: web1, device: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1, type: A40-24Q}]
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

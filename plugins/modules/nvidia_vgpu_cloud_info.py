@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_vgpu_cloud_info
-short_description: Render the cloud configuration for a host's vGPUs
+short_description: Render cloud configuration for a host's vGPUs
 description:
-  - Reads the vGPUs of a host on either framework, and renders the configuration with which cloud platforms attach these vGPUs to VMs. The result has
-    sections of C(nova.conf) for OpenStack nova, a patch of the custom resource for KubeVirt, and C(pci.conf) for the probe of OpenNebula. For Apache
-    CloudStack, the module lists the expected profiles.
-  - The module never changes the host. Install the results with the tool that deploys the cloud platform. The collection's documentation has a page
-    about cloud platforms.
+  - Reads a host's vGPUs on either framework, and renders the configuration with which cloud platforms attach these vGPUs to VMs. The result contains
+    C(nova.conf) sections for OpenStack nova, a patch for the KubeVirt custom resource, C(pci.conf) for the OpenNebula probe, and the profiles that
+    Apache CloudStack discovers.
+  - The module never changes the host. Install the rendered configuration with the tool that deploys the cloud platform. See the collection
+    documentation's page about cloud platforms.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -23,22 +23,22 @@ extends_documentation_fragment:
 options:
   nova_resource_classes:
     description:
-      - Whether the module sets a custom resource class of Placement (V(CUSTOM_A40_24Q)) for each type, as C(mdev_class) or C(resource_class). Flavors
-        require such classes to distinguish the types of a host. With V(false), all mediated devices have nova's default class C(VGPU).
-      - On the vendor-specific VFIO framework, nova supports only one class for all VFs of a GPU. With V(true), the module fails if a GPU of this
+      - Whether the module sets a custom Placement resource class (V(CUSTOM_A40_24Q)) for each type, as C(mdev_class) or C(resource_class). Flavors
+        require custom classes to distinguish the types on a host. If V(false), all mediated devices have nova's default class C(VGPU).
+      - On the vendor-specific VFIO framework, nova supports only one class for all VFs of a GPU. If V(true), the module fails if a GPU on this
         framework has vGPUs of several types.
     type: bool
     default: false
   kubevirt_prefix:
     description:
-      - The prefix (before the slash) of KubeVirt's resource names.
-      - For VFs of the vendor-specific VFIO framework, a resource name with its prefix has at most 61 characters, because the path of a
-        socket of KubeVirt contains the name.
+      - The prefix (before the slash) for KubeVirt resource names.
+      - For VFs on the vendor-specific VFIO framework, a resource name including the prefix may have at most 61 characters, because a KubeVirt socket
+        path contains the name.
     type: str
     default: nvidia.com
   kubevirt_external:
     description:
-      - Whether an external device plugin, such as that of NVIDIA's GPU operator, allocates the vGPUs instead of KubeVirt
+      - Whether an external device plugin, such as the NVIDIA GPU Operator plugin, allocates the vGPUs instead of KubeVirt
         (C(externalResourceProvider)).
     type: bool
     default: false
@@ -62,8 +62,8 @@ EXAMPLES = r"""
 RETURN = r"""
 vgpus:
   description:
-    - The vGPUs, sorted by GPU and VF. C(parent) is the address of the VF, or of the PF on GPUs without SR-IOV vGPU. C(uuid) and C(mdev_type) are null
-      on the vendor-specific VFIO framework.
+    - The vGPUs, sorted by GPU and VF. C(parent) is the address of the VF or, on GPUs without SR-IOV vGPU, of the PF. C(uuid) and C(mdev_type) are
+      null on the vendor-specific VFIO framework.
   returned: success
   type: list
   elements: dict
@@ -75,10 +75,10 @@ vgpus:
       mdev_type: nvidia-565
 nova:
   description:
-    - The options of C(nova.conf) as data. C(mdev_types) has each type of mediated devices with the addresses and the number of its vGPUs.
-      C(device_specs) has one entry for each VF that is a vGPU of the vendor-specific VFIO framework.
-    - C(mdev_class) is null without O(nova_resource_classes). C(max_instances) is null for types on GPUs without SR-IOV, because nova would
-      otherwise ignore these GPUs.
+    - The C(nova.conf) options as a dictionary. C(mdev_types) lists each mediated device type with the addresses and the number of its vGPUs.
+      C(device_specs) has one entry for each VF that is a vGPU on the vendor-specific VFIO framework.
+    - C(mdev_class) is null unless O(nova_resource_classes=true). C(max_instances) is null for types on GPUs without SR-IOV, because nova would
+      otherwise ignore the GPUs.
   returned: success
   type: dict
   sample:
@@ -91,9 +91,9 @@ nova:
     device_specs: []
 nova_conf:
   description:
-    - The options of RV(nova) as sections of C(nova.conf).
-    - The text is empty if the host has no vGPUs, or if one address has vGPUs of several types, because nova-compute would not start. A warning names
-      the address.
+    - The options from RV(nova) as C(nova.conf) sections.
+    - Empty if the host has no vGPUs, or if one address has vGPUs of several types, because nova-compute would not start. In the latter case, a
+      warning names the address.
   returned: success
   type: str
   sample: |
@@ -105,14 +105,14 @@ nova_conf:
     device_addresses = 0000:e8:00.4,0000:e8:00.5
     max_instances = 2
 kubevirt:
-  description: The value of C(permittedHostDevices) in the KubeVirt custom resource, as data.
+  description: The C(permittedHostDevices) value for the KubeVirt custom resource, as a dictionary.
   returned: success
   type: dict
   sample:
     mediatedDevices: [{mdevNameSelector: NVIDIA A40-24Q, resourceName: nvidia.com/NVIDIA_A40-24Q}]
     pciHostDevices: []
 kubevirt_yaml:
-  description: The value of RV(kubevirt) as a patch of the KubeVirt custom resource. The text is empty if the host has no vGPUs.
+  description: A patch for the KubeVirt custom resource that sets RV(kubevirt). Empty if the host has no vGPUs.
   returned: success
   type: str
   sample: |
@@ -124,9 +124,8 @@ kubevirt_yaml:
             resourceName: "nvidia.com/NVIDIA_A40-24Q"
 cloudstack:
   description:
-    - The vGPU profiles that Apache CloudStack discovers on this host, by GPU (vendor and device id), with the addresses of the vGPUs in CloudStack's
-      format.
-    - The module omits GPUs outside PCI domain 0000 and warns about them.
+    - The vGPU profiles that Apache CloudStack discovers on this host, by GPU (vendor and device ID), with the vGPU addresses in CloudStack's format.
+    - The module warns about GPUs outside PCI domain 0000 and omits them.
   returned: success
   type: list
   elements: dict
@@ -136,8 +135,8 @@ cloudstack:
       addresses: ["e8:00.4", "e8:00.5"]
 opennebula_pci_conf:
   description:
-    - The text of C(pci.conf) for OpenNebula's probe. C(pci.conf) lists the VFs without a vGPU, on which OpenNebula can create vGPUs.
-    - The text is empty if no such VF exists. The module omits GPUs outside PCI domain 0000 and warns about them.
+    - The C(pci.conf) content for OpenNebula's probe, which lists the VFs without vGPUs, on which OpenNebula can create vGPUs.
+    - Empty if no free VF exists. The module warns about GPUs outside PCI domain 0000 and omits them.
   returned: success
   type: str
   sample: |
@@ -147,9 +146,9 @@ opennebula_pci_conf:
       - "e8:00.7"
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

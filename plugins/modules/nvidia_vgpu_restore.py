@@ -9,18 +9,18 @@ DOCUMENTATION = r"""
 module: nvidia_vgpu_restore
 short_description: Install the service that restores vGPUs at boot
 description:
-  - Installs the command C(vgpuctl) and the unit C(vgpu-restore.service), because VFs, vGPUs, GPU instances of MIG, mixed-size mode and, on some GPUs,
-    MIG mode do not survive a reboot. The command contains the collection's engine in one file and has the subcommands C(status), C(doctor),
-    C(metrics) and C(restore).
+  - Installs the C(vgpuctl) command and the C(vgpu-restore.service) unit, because VFs, vGPUs, MIG GPU instances, mixed-size mode, and, on some GPUs,
+    MIG mode do not survive a reboot. The command contains the collection's engine in one file and has subcommands such as C(status), C(doctor),
+    C(metrics), and C(restore).
   - At boot, the unit restores the layout that M(vgpu.kvm.nvidia_vgpu) stored. The unit runs after NVIDIA's vGPU services and before libvirt, cloud
-    agents and services that keep all GPUs open (DCGM, C(nvidia-persistenced), exporters).
+    agents, and services that keep all GPUs open (DCGM, C(nvidia-persistenced), exporters).
   - The unit creates the vGPUs of each GPU as soon as the GPU is ready. If a GPU is in use, the unit retries for 11 minutes, then fails and lists the
-    missing vGPUs in its journal. All other vGPUs stay.
-  - The command requires only Python 3.8 or newer. The command uses C(/usr/bin/python3) if its version suffices, otherwise the Python that runs the
-    module or, after an upgrade of the distribution, the first suitable one in C(/usr/bin). The module replaces the command atomically.
+    missing vGPUs in the journal. All other vGPUs are kept.
+  - The command requires only Python 3.8 or later. The command uses C(/usr/bin/python3) if that version suffices, otherwise the interpreter that runs
+    the module or, after a distribution upgrade, the first suitable interpreter in C(/usr/bin). The module replaces the command atomically.
   - The module only writes files. Enable the unit with M(ansible.builtin.systemd_service).
-  - Earlier releases installed the command C(nvidia-vgpu), the unit C(nvidia-vgpu-restore.service), C(/etc/nvidia-vgpu) and C(/var/lib/nvidia-vgpu).
-    The module renames these files, and enables the new unit if the old one was enabled. If a run is interrupted, the next boot still restores the
+  - Earlier releases installed the C(nvidia-vgpu) command, the C(nvidia-vgpu-restore.service) unit, C(/etc/nvidia-vgpu), and C(/var/lib/nvidia-vgpu).
+    The module renames these files, and enables the new unit if the old unit was enabled. If a run is interrupted, the next boot still restores the
     vGPUs, and the next run continues.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -29,12 +29,12 @@ extends_documentation_fragment:
   - vgpu.kvm.common.lock
 options:
   state:
-    description: Whether the command and the unit must exist. V(absent) also disables the unit and removes the layout that is stored for the boot.
+    description: Whether the command and the unit must exist. V(absent) also disables the unit and removes the stored layout.
     type: str
     choices: [present, absent]
     default: present
   before:
-    description: Additional units that must start after the restore, such as a cloud agent. The module already includes libvirt, nova and kubelet.
+    description: Additional units that must start after the restore, such as a cloud agent. The module already includes libvirt, nova, and kubelet.
     type: list
     elements: str
     default: []
@@ -56,13 +56,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps that the module executed, or would execute in check mode, in order.
+  description: The steps, in order, that the module executed or, in check mode, would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["/usr/local/sbin/vgpuctl: write it"]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. RV(actions) then lists only the executed steps.
+  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
@@ -70,9 +70,9 @@ not_done:
     - "/etc/systemd/system/vgpu-restore.service: write it"
 errors:
   description:
-    - The errors that made the module fail. C(msg) has the same errors as text. C(code) identifies the kind of an error for programs. C(device) is
-      null if the error concerns the whole host. C(expected) and C(remedy) may be null.
-    - The module does not return RV(errors) if Ansible's argument validation fails.
+    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
+      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Converts the data of one GPU to a row of the report: a bar of its framebuffer, numbers of its VFs, and text."""
+"""Converts the data for one GPU to a report row with a framebuffer bar, VF counts, and text."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from . import reading, segments, words
 
 
 def row(gpu, problems):
-    """Returns the report's data of a GPU.
+    """Returns the report data for a GPU.
 
-    The argument problems has the rows of the host. The level of the GPU is the highest severity of its own problems and those of its VFs.
+    The problems argument contains the host's rows. A GPU's level is the highest severity among the problems of the GPU and its VFs.
     """
     address = reading.text(gpu.get("address"))
     model = catalog.lookup(*(reading.text(gpu.get(key)) for key in ("device_id", "subsystem_id", "name")))
@@ -42,7 +42,7 @@ def row(gpu, problems):
 
 
 def _framebuffer(gpu, model):
-    """Returns the framebuffer (MiB) of the GPU's model or, for an unknown model, the most that vGPUs of one type can have together.
+    """Returns the framebuffer (MiB) of the GPU model or, for an unknown model, the maximum total framebuffer of vGPUs of one type.
 
     Returns 0 if neither is known.
     """
@@ -57,7 +57,7 @@ def _framebuffer(gpu, model):
 
 
 def _why_blocked(gpu, model):
-    """Returns why the driver cannot create a vGPU on the GPU now, or an empty string if it can."""
+    """Returns why the driver cannot currently create a vGPU on the GPU, or an empty string if the driver can."""
     if gpu.get("alive") is False:
         return "it does not answer"
     if gpu.get("supported") is False:
@@ -73,14 +73,14 @@ def _why_blocked(gpu, model):
 
 
 def _has_vfs(gpu, model):
-    """Returns whether the vGPUs of the GPU use VFs, according to the table of models or, for an unknown model, to the GPU."""
+    """Returns whether the GPU's vGPUs use VFs, according to the model table or, for an unknown model, the GPU's data."""
     return model.sriov if model else reading.number(gpu.get("sriov_totalvfs")) > 0
 
 
 def _vfs(gpu, model, blocked):
-    """Returns the numbers of supported, enabled, used and free VFs of the GPU, or None if its vGPUs do not use VFs.
+    """Returns the numbers of supported, enabled, used, and free VFs of the GPU, or None if the GPU's vGPUs do not use VFs.
 
-    No VF counts as free if blocked, the reason for which the driver cannot create a vGPU, is not empty.
+    No VF counts as free if blocked, the reason why the driver cannot create a vGPU, is not empty.
     """
     if not _has_vfs(gpu, model):
         return None
@@ -95,7 +95,7 @@ def _vfs(gpu, model, blocked):
 
 
 def _vfs_there(gpu):
-    """Returns the numbers of enabled VFs and of VFs with a vGPU, from the host's counts or from its list of VFs."""
+    """Returns the numbers of enabled VFs and of VFs with a vGPU, from the host's counts or VF list."""
     if "vfs_there" in gpu:
         return reading.number(gpu["vfs_there"]), reading.number(gpu.get("vfs_used"))
     listed = reading.mappings(gpu.get("vfs"))
@@ -103,7 +103,7 @@ def _vfs_there(gpu):
 
 
 def _kind(gpu):
-    """Returns the MIG mode and the vGPU framework of the GPU, in the terms of the documentation."""
+    """Returns the MIG mode and the vGPU framework of the GPU, in the documentation's terms."""
     mode = "MIG" if reading.mapping(gpu.get("mig")).get("current") is True else ""
     framework = {"mdev": "mdev", "vendor_vfio": "vendor VFIO"}.get(reading.text(gpu.get("framework")), "")
     return " · ".join(filter(None, (mode, framework)))
@@ -117,7 +117,7 @@ def _notes(divided, blocked):
 
 
 def _alt(found):
-    """Returns a text that describes the bar of the GPU, for readers who cannot see it."""
+    """Returns an alternative text for the GPU's bar, for readers who cannot see the bar."""
     name = "%s %s" % (found["name"], found["address"])
     if not found["total_mib"]:
         return name

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Determines the state and the problems of each host and counts them over a fleet. The report and the verdict share this code."""
+"""Determines the state and problems of each host and counts them across a fleet. The report and the verdict share this code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import
 
 from . import reading, words
 
-# The states of a host, the most urgent one first.
+# The states of a host, most urgent first.
 STATES = ("error", "unread", "unreachable", "warning", "ok")
 UNREAD = ("unread", "unreachable")
 _PARTS = ("severity", "code", "found", "expected", "remedy")
@@ -17,7 +17,7 @@ _PARTS = ("severity", "code", "found", "expected", "remedy")
 def judge(result, gpus, problems_read):
     """Returns the state and the problems of a host.
 
-    The argument result is the registered result of the task that read the host. The arguments gpus and problems_read are values of this result.
+    The result argument is the registered result of the task that read the host. The gpus and problems_read arguments are values from this result.
     """
     if isinstance(gpus, (list, tuple)):
         problems = rows(problems_read)
@@ -35,7 +35,7 @@ def used(devices):
 
 
 def rows(problems_read):
-    """Returns the problems, with root causes before consequences and errors before warnings. Lists a problem of several devices once."""
+    """Returns the problems, with root causes before consequences and errors before warnings. A problem on several devices is listed once."""
     found = {}
     for one in reading.mappings(problems_read):
         key = ("warning" if one.get("severity") == "warning" else "error", *[reading.text(one.get(name)) for name in _PARTS[1:]])
@@ -55,7 +55,7 @@ def counts(hosts):
 
 
 def codes(hosts):
-    """Returns one row for each error code: the number of hosts and the highest severity. Sorts by severity, then by the number of hosts."""
+    """Returns one row for each error code, with the number of hosts and the highest severity, sorted by severity, then by the number of hosts."""
     found = {}
     for one in hosts:
         for problem in one["problems"]:
@@ -66,9 +66,9 @@ def codes(hosts):
 
 
 def _unread(result):
-    """Returns why a task could not read a host, if the module itself does not report the reason."""
+    """Returns the problem that explains why a task could not read a host, for results in which the module does not report the reason."""
     if result:
-        # A module that ran reports the reason in msg. If a module could not start, the output of Python or sudo has more details than msg.
+        # If a module ran, msg contains the reason. If a module could not start, the output of Python or sudo contains more details than msg.
         names = ("msg", "exception", "module_stdout", "module_stderr")
         texts = [reading.text(result.get(name)) for name in (names if result.get("rc") is None else reversed(names))]
         text = next(filter(None, texts), "")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads values from a module's result, in which any value may be missing or have another type."""
+"""Reads values from a module result, in which any value may be missing or have an unexpected type."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def mapping(value):
 
 
 def mappings(value):
-    """Returns the dicts in a list, and an empty list for any other value."""
+    """Returns the dicts in a list, or an empty list for any other value."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, (list, tuple)) else []
 
 
@@ -21,7 +21,7 @@ def texts(value):
 
 
 def plain(value):
-    """Returns a string or number as a string, and an empty string for any other value."""
+    """Returns a string or number as a string, or an empty string for any other value."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
     # Formatting creates a plain string, without the tags that Ansible attaches to strings.
@@ -29,7 +29,7 @@ def plain(value):
 
 
 def text(value):
-    """Returns the value as a string for output, with escaped terminal control characters."""
+    """Returns the value as a string in which terminal control characters are escaped."""
     found = plain(value)
     return found if found.isprintable() else "".join(map(_shown, found))
 
@@ -44,5 +44,5 @@ def _shown(character):
 
 
 def number(value):
-    """Returns the value if it is a whole number of at least 0, otherwise 0."""
+    """Returns the value if it is a non-negative whole number, otherwise 0."""
     return int(value) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Converts the results of nvidia_gpu_info to the report's hosts and sums. The functions are pure and run on the controller.
+"""Converts the results of nvidia_gpu_info to the report's hosts and totals. The functions are pure and run on the controller.
 
-The functions do not escape texts, because the template of the report does.
+The functions do not escape strings, because the report template does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DRIVERS = {"vgpu": "vGPU driver", "guest": "guest driver", "datacenter": "data c
 
 
 def page(results):
-    """Returns the data of the report's page. The argument results has the registered result of each host, or None if no task read it."""
+    """Returns the data for the report page. The results argument contains the registered result of each host, or None if no task read it."""
     rows = [_row(name, results[name]) for name in results]
     rows.sort(key=lambda one: (words.natural(one["name"]), one["name"]))
     for index, one in enumerate(rows):
@@ -30,7 +30,7 @@ def page(results):
 
 
 def _row(name, result):
-    """Returns the report's data of a host, even if the task that read the host failed."""
+    """Returns the report data for a host, even if the task that read the host failed."""
     result = reading.mapping(result)
     state, problems = hosts.judge(result, result.get("gpus"), result.get("problems"))
     info = {} if state in hosts.UNREAD else result
@@ -50,7 +50,7 @@ def _row(name, result):
 
 
 def _facts(host):
-    """Returns the distribution, kernel and driver of a host, each as a short text."""
+    """Returns the distribution, kernel, and driver of a host, each as a short text."""
     driver = reading.mapping(host.get("driver"))
     version = reading.text(driver.get("loaded")) or reading.text(driver.get("on_disk"))
     flavour = DRIVERS.get(reading.text(driver.get("flavour")))
@@ -62,7 +62,7 @@ def _facts(host):
 
 
 def _state_text(state, problems):
-    """Returns the state of a host as text, with the numbers of errors and warnings."""
+    """Returns a text with the host's state and the numbers of errors and warnings."""
     if state in hosts.UNREAD:
         return "not read" if state == "unread" else state
     amounts = [(len([one for one in problems if one["severity"] == level]), level) for level in ("error", "warning")]
@@ -70,7 +70,7 @@ def _state_text(state, problems):
 
 
 def _totals(found):
-    """Returns one line with the numbers of a host's GPUs and vGPUs and its used framebuffer."""
+    """Returns one line with the host's numbers of GPUs and vGPUs, and the used framebuffer."""
     if found["state"] in hosts.UNREAD:
         return ""
     parts = [words.count(len(found["gpus"]), "GPU")]
@@ -82,7 +82,7 @@ def _totals(found):
 
 
 def _summary(rows):
-    """Returns the sums over all hosts of the report."""
+    """Returns the totals across all hosts in the report."""
     gpus = [each for one in rows for each in one["gpus"]]
     vfs = [each["vfs"] for each in gpus if each["vfs"]]
     states = hosts.counts(rows)
@@ -108,7 +108,7 @@ def _sums(rows):
 
 
 def _most(names, most=2):
-    """Returns the most frequent names with their counts, and the total count of all other names, as texts."""
+    """Returns one text for each of the most frequent names with its count, and one for the total count of all other names."""
     pairs = sorted(Counter(names).items(), key=lambda pair: (-pair[1], pair[0]))
     if len(pairs) == most + 1:
         most += 1

@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Divides the framebuffer of a GPU into the segments of the report's bar, to scale.
+"""Divides a GPU's framebuffer into the segments of the report's bar, to scale.
 
-A segment has a kind, a size in MiB, a label, details, and the screen width that its label needs. The kinds are:
+A segment has a kind, a size in MiB, a label, details, and the screen width that the label requires. The kinds are:
 
 * used: a vGPU in use
 * idle: a vGPU that is not in use
 * slice: a GPU instance without a vGPU
 * whole: a GPU that is passed through to a VM
-* free: framebuffer for more vGPUs
-* off: framebuffer on which the driver cannot create a vGPU now
+* free: framebuffer available for more vGPUs
+* off: framebuffer on which the driver currently cannot create a vGPU
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import vg
 
 from . import reading, words
 
-# The separator of a segment's details. Browsers break a line only before its dot.
+# The separator between a segment's details. Browsers break lines only before the separator's dot.
 SEPARATOR = " ·\u00a0"
 _PROFILE = re.compile(r"^(?P<slices>[0-9]{1,2})g\.(?P<gib>[0-9]{1,4})gb", re.IGNORECASE)
-# Widths in pixels: a character of a label, the margins of a label, and a bar on a phone and on a screen. The report hides a label that does not fit.
+# Widths in pixels of a label character, the label margins, and a bar on a phone and on a desktop screen. The report hides labels that do not fit.
 _CHARACTER, _AROUND = 6.6, 20
 _BARS = (("always", 330), ("wide", 580))
 
 
 class Bar:
-    """The bar of one GPU: its segments, the MiB in use (used), and the vGPU types of unknown size, which the report cannot draw (unsized)."""
+    """The bar of one GPU, with its segments, the MiB in use (used), and the vGPU types of unknown size, which the report cannot draw (unsized)."""
 
     def __init__(self, total):
         self.total = total
@@ -44,7 +44,7 @@ class Bar:
             self.used += mib
 
     def close(self, kind, details):
-        """Appends the rest of the framebuffer, if its total is known, and returns the bar."""
+        """Appends the rest of the framebuffer, if the total is known, and returns the bar."""
         drawn = sum(one["mib"] for one in self.segments)
         if self.total > drawn:
             word = "free" if kind == "free" else "not usable"
@@ -59,8 +59,8 @@ class Bar:
 def divide(gpu, total, blocked):
     """Returns the Bar of a GPU.
 
-    The argument gpu is a value of nvidia_gpu_info, total is the framebuffer (MiB, 0 if unknown), and blocked is the reason for which the driver
-    cannot create a vGPU, or an empty string.
+    The gpu argument is a value from nvidia_gpu_info, total is the framebuffer (MiB, 0 if unknown), and blocked is the reason why the driver cannot
+    create a vGPU, or an empty string.
     """
     strip = Bar(total)
     whole = words.users(gpu.get("in_use_by"))
@@ -79,7 +79,7 @@ def divide(gpu, total, blocked):
 
 
 def _mebibytes(gpu, vgpu):
-    """Returns the framebuffer (MiB) of a vGPU, from its own value, its type or the name of its type, in this order. Returns 0 if unknown."""
+    """Returns the framebuffer (MiB) of a vGPU from the vGPU's value, the type's data, or the type name, in this order. Returns 0 if unknown."""
     types = [one for one in reading.mappings(gpu.get("types")) if reading.text(one.get("id")) == reading.text(vgpu.get("type_id"))]
     sizes = (reading.number(one.get("framebuffer_mib")) for one in [vgpu, *types])
     return next(filter(None, sizes), 0) or vgpu_types.framebuffer_of(reading.text(vgpu.get("type"))) or 0
@@ -98,9 +98,9 @@ def _vgpu(strip, gpu, vgpu, mib=0, where=""):
 
 
 def _instances(strip, gpu, vgpus, instances):
-    """Adds GPU instances with their vGPUs to the bar and returns the vGPUs without an instance.
+    """Adds GPU instances and their vGPUs to the bar, and returns the vGPUs without a GPU instance.
 
-    If the driver reports no instance for a vGPU, the function assigns the vGPU to an instance of the same size without a vGPU.
+    If the driver reports no GPU instance for a vGPU, the function assigns the vGPU to a free GPU instance of the same size.
     """
     waiting = list(vgpus)
     for instance in instances:

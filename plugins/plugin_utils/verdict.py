@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Collects the problems of each host and guest of a fleet and returns them as rows, sums and a text table."""
+"""Collects the problems of all hosts and guests in a fleet, and returns rows, totals, and a text table."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import
 
 from . import hosts, reading, words
 
-_STEPS = 5  # The maximum number of steps in the text of one problem.
-_DEVICES = 3  # The maximum number of devices in one line.
-_LINES = 3  # The maximum number of lines for the problems of one code.
+_STEPS = 5  # The maximum number of steps in a problem's text.
+_DEVICES = 3  # The maximum number of devices per line.
+_LINES = 3  # The maximum number of lines for problems with the same code.
 _HEAD = ("HOST", "STATE", "GPUS", "VGPUS", "IN USE")
 _STATES = {"error": "it has errors", "unread": "it was not read", "unreachable": "it is unreachable", "warning": "it has warnings"}
 _WORDS = {"error": "with errors", "unread": "not read", "unreachable": "unreachable", "warning": "with warnings", "ok": "well"}
 
 
 def fleet(reads, licenses, guests):
-    """Returns the verdict over a fleet.
+    """Returns the verdict on a fleet.
 
-    The arguments reads and licenses have registered results by host name, and guests has the names of the guests. An empty result means that no
-    task read the host.
+    The reads and licenses arguments contain registered results, keyed by host name, and guests contains the guest names. An empty result means that
+    no task read the host.
     """
     names = set(guests)
     rows = [_row(name, reads[name], licenses.get(name), name in names) for name in reads]
@@ -33,7 +33,7 @@ def fleet(reads, licenses, guests):
 
 def _row(name, read, license_, guest):
     read = reading.mapping(read)
-    # A result of nvidia_host_plan has the data of the host in info, and a result of nvidia_gpu_info has them at its top level.
+    # A result of nvidia_host_plan contains the host's data in info, and a result of nvidia_gpu_info contains the data at its top level.
     info = reading.mapping(read.get("info")) or read
     gpus = reading.mappings(info.get("gpus"))
     vgpus, in_use = (len(gpus), len(hosts.used(gpus))) if guest else [sum(numbers) for numbers in zip((0, 0), *map(_vgpus, gpus))]
@@ -41,7 +41,7 @@ def _row(name, read, license_, guest):
     if guest:
         reported += _license(reading.mapping(license_))
     elif not [one for one in reported if one.get("severity") != "warning"]:
-        # If a host has errors, such as a missing driver, they are the cause of any difference from the layout.
+        # If a host has errors, such as a missing driver, these errors cause any differences from the layout.
         reported += _drift(reading.mapping(reading.mapping(read.get("plans")).get("vgpus")))
     state, problems = hosts.judge(read, info.get("gpus"), reported)
     kind = "guest" if guest else "host"
@@ -49,7 +49,7 @@ def _row(name, read, license_, guest):
 
 
 def _vgpus(gpu):
-    """Returns the numbers of vGPUs and of vGPUs in use of a GPU, from the host's counts or from its list of vGPUs."""
+    """Returns a GPU's numbers of vGPUs and of vGPUs in use, from the host's counts or vGPU list."""
     if "vgpu_counts" in gpu:
         rows = reading.mappings(gpu["vgpu_counts"])
         return tuple(sum(reading.number(row.get(key)) for row in rows) for key in ("vgpus", "in_use"))
@@ -57,7 +57,7 @@ def _vgpus(gpu):
 
 
 def _left_out(info):
-    """Returns a row for each code of which the host reported only the first problems."""
+    """Returns a row for each error code for which the host reported only the first problems."""
     rows = []
     more = {reading.text(code): reading.number(amount) for code, amount in reading.mapping(info.get("problems_left_out")).items()}
     for one in reading.mappings(info.get("problems")):
@@ -69,7 +69,7 @@ def _left_out(info):
 
 
 def _drift(plan):
-    """Returns problems for the changes that a run would make to the vGPUs, or for the refusals of the layout. Without a layout, plan is empty."""
+    """Returns problems for planned vGPU changes or for layout refusals. The plan argument is empty without a layout."""
     if plan.get("failed") is True:
         rows = [{**row, "severity": "error"} for row in reading.mappings(plan.get("errors"))]
         more = reading.number(plan.get("errors_left_out"))
@@ -87,7 +87,7 @@ def _drift(plan):
 
 
 def _license(result):
-    """Returns the reasons for which a guest has no license."""
+    """Returns the reasons why a guest has no license."""
     if not result or result.get("skipped") is True:
         return []
     if result.get("failed") is True:
@@ -110,7 +110,7 @@ def _table(rows):
 
 
 def _problems(problems):
-    """Returns the lines below a host: by code, the root causes with their remedies, and the numbers of their consequences."""
+    """Returns the lines below a host's row, which list the root causes with remedies and numbers of consequences, grouped by error code."""
     groups, roots = {}, {problem["code"] for problem in problems if not problem["follows"]}
     for problem in problems:
         if problem["follows"] not in roots:
@@ -130,12 +130,12 @@ def _problems(problems):
 
 
 def _amount(row):
-    """Returns the number of problems that a row represents."""
+    """Returns the number of problems that one row represents."""
     return row["more"] or len(row["devices"]) or 1
 
 
 def _short(one):
-    """Returns the name, state and error codes of a host with problems, in one line."""
+    """Returns one line with the name, state, and error codes of a host with problems."""
     codes = dict.fromkeys(problem["code"] for problem in one["problems"] if not problem["follows"])
     return "%s: %s (%s)." % (one["name"], _STATES[one["state"]], ", ".join(codes))
 

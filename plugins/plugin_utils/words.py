@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Formats sizes, users and counts as text."""
+"""Formats sizes, users, and counts as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import reading
 
 
 def size(mib):
-    """Returns a size in MiB as a short text, such as 512 MiB, 24 GiB or 1.5 TiB."""
+    """Returns a short text for a size in MiB, such as 512 MiB, 24 GiB, or 1.5 TiB."""
     for unit, step in (("TiB", 1024 * 1024), ("GiB", 1024)):
         if mib >= step:
             return f"{mib / step:.1f}".replace(".0", "") + " " + unit
@@ -18,12 +18,12 @@ def size(mib):
 
 
 def count(amount, what):
-    """Returns an amount with its noun, such as 1 GPU, 2 GPUs or no GPUs."""
+    """Returns an amount with its noun, such as 1 GPU, 2 GPUs, or no GPUs."""
     return f"{amount or 'no'} {what}{'' if amount == 1 else 's'}"
 
 
 def users(holders):
-    """Returns the users of a device as text, such as VM web1 or pid 4711 (python3), or an empty string if the device is not in use."""
+    """Returns a text with a device's users, such as VM web1 or pid 4711 (python3), or an empty string if the device is not in use."""
     found = []
     for one in reading.mappings(holders):
         vm, pid, command = (reading.line(one.get(key)) for key in ("vm", "pid", "command"))
@@ -37,11 +37,11 @@ def users(holders):
 
 
 def natural(name):
-    """Returns a sort key that puts gpu-2 before gpu-10."""
+    """Returns a sort key that sorts gpu-2 before gpu-10."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name.lower()) if part]
 
 
 def shortened(text, most=800):
-    """Returns a shortened message of another program, without blank lines and without Ansible's prefix."""
+    """Returns another program's message, shortened and without blank lines or Ansible's prefix."""
     plain = re.sub(r"^Task failed: ", "", "\n".join(filter(None, map(str.strip, text.splitlines()))))
     return plain if len(plain) <= most else plain[:most].rstrip() + " …"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_cloudpods_config, the module that changes the Cloudpods configuration of a host."""
+"""Implements the nvidia_cloudpods_config module, which changes the Cloudpods configuration of a host."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_driver, the module that installs and uninstalls NVIDIA's driver."""
+"""Implements the nvidia_driver module, which installs and uninstalls NVIDIA's driver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..engine.driver import apply as driver_apply, plan as driver_plan
 from ..engine.driver.bundle import FORMATS
 from ..engine.read import host, inventory
 
-# The names of driver_plan.Request's fields that differ from the names of the module's options.
+# Maps module options to the fields of driver_plan.Request that have different names.
 _FIELDS = {"extra_arguments": "extra", "required_space": "space", "format": "form"}
 
 
@@ -25,7 +25,7 @@ def _line(on_disk: str | None, flavour: str) -> str:
 def planned(
     ctx: _module.Context, found: inventory.Inventory, state: host.HostState, desired: driver_plan.Request, files: driver_plan.Files, check_mode: bool = True,
 ) -> tuple[list[Step], str | None]:
-    """Returns the steps to the desired driver and the type of its kernel module. Raises EngineError with all refusals."""
+    """Returns the steps to the desired driver, and the kernel module type. Raises EngineError with all refusals."""
     loaded = state.driver.loaded
 
     def idle(steps: Sequence[Step]) -> list[str]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_driver_bundle, the module that extracts a driver package from a vGPU software package."""
+"""Implements the nvidia_driver_bundle module, which extracts a driver package from a vGPU software package."""
 
 from __future__ import annotations
 

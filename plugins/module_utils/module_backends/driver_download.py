@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_driver_download, the module that downloads a vGPU software package."""
+"""Implements the nvidia_driver_download module, which downloads a vGPU software package."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ..engine.base.steps import Step
 from ..engine.driver import download
 from ..engine.driver.download import LinkError, Opener
 
-# HTTP status codes of temporary errors of a server or proxy.
+# HTTP status codes for temporary server or proxy errors.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-# The HTTP status codes of redirects, and the maximum number of redirects of one download.
+# HTTP status codes for redirects, and the maximum number of redirects per download.
 _MOVED = (301, 302, 303, 307, 308)
 _MOST_MOVES = 10
 
 
 def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
-    """Returns a function that sends a request to the server. The error messages never contain the link, which may be signed."""
+    """Returns a function that sends a request to the server. Error messages never contain the link, which may be signed."""
     try:
         host = urlsplit(url).hostname
     except ValueError:  # The link is invalid, for example https://[::1/.
@@ -69,7 +69,7 @@ def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
 
 
 def _follow(url: str, headers: dict[str, str], ca_path: str | None, timeout: float) -> Any:
-    """Returns the response to a request after redirects. Refuses a redirect to a link without TLS, because it would reveal the secret."""
+    """Returns the response to a request after redirects. Refuses redirects without TLS, which would reveal the secret in the link."""
     server = urlsplit(url).hostname
     for dummy in range(_MOST_MOVES):
         try:

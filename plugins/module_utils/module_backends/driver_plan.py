@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the driver stage before the bundle is on the host: selects the driver to install and collects all refusals."""
+"""Plans the driver stage before the bundle is copied to the host, which includes selecting the driver to install and collecting all refusals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TAKEN = ("kind", "dkms", "module_type", "replace_datacenter", "allow_downgrade"
 
 
 def _reboot_follows(options: dict[str, Any], state: host.HostState) -> bool:
-    """Returns whether a reboot completes the installation. In this case, the installation does not load the kernel module."""
+    """Returns whether a reboot completes the installation. If so, the installation does not load the kernel module."""
     if state.driver.nouveau_loaded or state.driver.loaded:
         return True
     flags = options["iommu_flags"] or host.default_flags(state)
@@ -27,16 +27,16 @@ def _reboot_follows(options: dict[str, Any], state: host.HostState) -> bool:
 
 
 def _subject(options: dict[str, Any], state: host.HostState, gpus: Sequence[Gpu], version: str, names: tuple[str, str]) -> compatibility.Subject:
-    """Returns the versions and GPUs to check against the compatibility table, without combinations that already work on this machine.
+    """Returns the versions and GPUs to check against the compatibility table, excluding combinations that already work on this machine.
 
-    The argument names has the names of the package and of the bundle.
+    The names argument contains the package name and the bundle name.
     """
     kernels = {state.kernel: state.driver.on_disk, state.next_kernel.release: state.next_kernel.driver}
     runs = state.driver.loaded == version
     return compatibility.Subject(
         version,
         [release for release, built in kernels.items() if release and built != version],
-        # The host driver does not use GPUs that are passed through. Inside a VM, a vGPU does not show the generation of its GPU.
+        # The host driver does not use GPUs that are passed through. Inside a VM, the generation of the physical GPU is unknown.
         [gpu for gpu in gpus if options["kind"] == "host" and not (runs and gpu.offers) and not (gpu.driver == "vfio-pci" and gpu.holders)],
         compatibility.edition(*names),
         options["host_version"],
@@ -44,9 +44,9 @@ def _subject(options: dict[str, Any], state: host.HostState, gpus: Sequence[Gpu]
 
 
 def work(options: dict[str, Any], ctx: _module.Context, selected: Sequence[Gpu] = ()) -> _module.Result:
-    """Returns the plan of the driver stage. A refused plan also has the keys install, version, format and loads.
+    """Returns the plan of the driver stage. A refused plan also contains the keys install, version, format, and loads.
 
-    The argument options has the values of SPEC, and selected has the GPUs of the run.
+    The options argument contains the values for SPEC, and selected contains the GPUs to configure.
     """
     found, state = inventory.read(ctx, with_types=False), host.read(ctx)
     supply = driver_supply.from_dict(options["supply"] or {})
@@ -59,7 +59,7 @@ def work(options: dict[str, Any], ctx: _module.Context, selected: Sequence[Gpu] 
     installs = request.needed(state.driver)
     left = [path for path in options["temporary"] if os.path.lexists(ctx.root.rstrip("/") + path)]
     if left and busy.find(ctx):
-        left = []  # An installation that still runs, for example of another controller, may need the temporary files.
+        left = []  # A running installation, such as one from another controller, may need the temporary files.
     version = request.version or state.driver.on_disk or ""
     names = (chosen.package.name if chosen.package else "", supply.name)
     unfit = compatibility.warnings(_subject(options, state, selected, version, names), compatibility.parse(options["compatibility"]))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_fabric, the module that manages Fabric Manager on a host with NVSwitches."""
+"""Implements the nvidia_fabric module, which manages Fabric Manager on a host with NVSwitches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..engine.vgpu import layout
 
 
 def needed(request: _module.Task, ctx: _module.Context, found: inventory.Inventory) -> bool:
-    """Returns whether the host needs Fabric Manager: it has NVSwitches, and the layout, if given, has a whole-card vGPU."""
+    """Returns whether the host needs Fabric Manager because it has NVSwitches and the layout, if given, has a whole-card vGPU."""
     if not any(fabric_reader.present(ctx, found)):
         return False
     if request.params["state"] == "absent" or request.params["layout"] is None:
@@ -43,7 +43,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     packages = list(fabric.record.packages)
     done: list[Step] = []
     if not request.check_mode:
-        if params["state"] == "absent":  # Converging to an empty layout deactivates all partitions.
+        if params["state"] == "absent":  # An empty layout deactivates all partitions.
             dummy, done, failed = fabric_run.converge(ctx, {}, 0)
             raise_if_any(one for exc in failed for one in exc.errors)
         apply.set_up(ctx, plan.steps, params["timeout"])
@@ -59,7 +59,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
 
 
 def _plan(request: _module.Task, found: inventory.Inventory, fabric: fabric_reader.Fabric, driver: str | None) -> service.ServicePlan:
-    """Returns the plan of the Fabric Manager service, which protects the users of GPUs in the inventory."""
+    """Returns the plan for the Fabric Manager service. The plan does not disrupt processes that use GPUs in the inventory."""
     jobs = {gpu.address: ", ".join(map(str, found.jobs_on(gpu))) for gpu in found.gpus if found.jobs_on(gpu)}
     users = {**fabric_run.users(found), **jobs}
     if request.params["state"] == "present":
@@ -68,7 +68,7 @@ def _plan(request: _module.Task, found: inventory.Inventory, fabric: fabric_read
 
 
 def _noted(ctx: _module.Context, params: dict[str, object]) -> list[str]:
-    """Returns the packages that the collection installed. With state absent, removes them from the record, and the caller uninstalls them."""
+    """Returns the packages that the collection installed. If state is absent, also deletes the record, and the caller uninstalls the packages."""
     record = fabric_record.read(ctx)
     before, given = list(record.packages), params["packages"]
     record.packages = sorted({*before, *map(str, given)}) if params["state"] == "present" and isinstance(given, list) else []
@@ -78,7 +78,7 @@ def _noted(ctx: _module.Context, params: dict[str, object]) -> list[str]:
 
 
 def _answering(ctx: _module.Context, found: inventory.Inventory, timeout: float) -> fabric_reader.Fabric:
-    """Waits for an answer of Fabric Manager and returns the fabric. Raises EngineError if Fabric Manager does not answer in time."""
+    """Waits for Fabric Manager to respond and returns the fabric. Raises EngineError if Fabric Manager does not respond in time."""
     fabric = fabric_run.awaited(ctx, found, timeout)
     if fabric is None or fabric.partitions is None:
         raise EngineError(fabric.silence if fabric and fabric.silence else [])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_gpu_info, the module that returns the data of a host and its GPUs."""
+"""Implements the nvidia_gpu_info module, which returns data about a host and its GPUs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..engine.read.fabric import Fabric
 from ..engine.state import layout_file, migration
 from ..engine.system import libvirt_xml
 
-# The levels of detail: "all" lists VFs, types and vGPUs, "vgpus" lists vGPUs, and "counts" has no such lists and only the first users.
+# The levels of detail. "all" lists VFs, types, and vGPUs, "vgpus" lists only vGPUs, and "counts" omits these lists and all but the first users.
 ALL, VGPUS, COUNTS = DETAILS = ("all", "vgpus", "counts")
 MOST_USERS = 10
-# The attributes that the module returns under the same name.
+# The GPU attributes that the module returns under the same names.
 _OF_HOST = (
     *("kernel", "cpu_vendor", "secure_boot", "enrolled_certificates", "bootloader", "initramfs_tool"),
     "initramfs_command",
@@ -39,21 +39,21 @@ def _row(one: object, names: Sequence[str]) -> _module.Result:
 
 
 def _framebuffer(gpu: Gpu) -> int | None:
-    """Returns the framebuffer (MiB) of the GPU's model or, for an unknown model, of its largest type. Returns None if neither is known."""
+    """Returns the framebuffer (MiB) of the GPU model or, for an unknown model, of the largest vGPU type. Returns None if neither is known."""
     if gpu.model:
         return gpu.model.framebuffer_gib * 1024
     return max((one.framebuffer_mib or 0 for one in gpu.types), default=0) or None
 
 
 def _counts(gpu: Gpu) -> list[_module.Result]:
-    """Returns one row for each type: the number of its vGPUs and of those in use. Many vGPUs of one type therefore need only one row."""
+    """Returns one row for each vGPU type, with the total number of vGPUs and the number of vGPUs in use."""
     there = Counter(vgpu.type for vgpu in gpu.vgpus)
     used = Counter(vgpu.type for vgpu in gpu.vgpus if vgpu.holders)
     return [{"type": name, "vgpus": there[name], "in_use": used[name]} for name in sorted(there, key=str)]
 
 
 def _gpu(gpu: Gpu, detail: str, fabric: Fabric | None) -> _module.Result:
-    """Returns the data of a GPU. Lists of VFs, types and vGPUs are included only if detail requests them."""
+    """Returns the data for a GPU. Lists of VFs, types, and vGPUs are included only if detail requests them."""
     names = {vgpu.parent: vgpu.uuid or vgpu.type for vgpu in gpu.vgpus}
     found = {
         **_row(gpu, _OF_GPU),
@@ -84,14 +84,14 @@ def _gpu(gpu: Gpu, detail: str, fabric: Fabric | None) -> _module.Result:
 
 
 def _owners(found: inventory.Inventory) -> dict[str, str]:
-    """Returns the address of the GPU for each GPU address, VF address and vGPU key."""
+    """Returns a dictionary that maps each GPU address, VF address, and vGPU key to the GPU address."""
     return {name: gpu.address for gpu in found.gpus for name in [gpu.address] + [vf.address for vf in gpu.vfs] + [one.key for one in gpu.vgpus]}
 
 
 def _problems(wrong: Sequence[Problem], owners: Mapping[str, str], most: int) -> tuple[list[_module.Result], dict[str, int]]:
-    """Returns the rows of problems and, by code, the number of omitted rows.
+    """Returns the problem rows and the number of omitted rows, keyed by error code.
 
-    The argument most limits the rows of one code, and 0 means no limit.
+    The most argument limits the number of rows for each code. 0 means no limit.
     """
     rows = []
     seen: Counter[str] = Counter()

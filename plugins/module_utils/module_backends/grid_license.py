@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_grid_license, the module that changes the license configuration of a VM."""
+"""Implements the nvidia_grid_license module, which changes the license configuration of a VM."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from .. import _module
 from ..engine.guest import gridd_conf, license_plan, license_setup, license_status, token
 
-# The names of license_plan.Request's fields that differ from the names of the module's options.
+# Maps module options to the fields of license_plan.Request that have different names.
 _FIELDS = {"token_name": "name", "server_port": "port", "backup_server": "backup", "backup_server_port": "backup_port", "enable_ui": "interface"}
 
 

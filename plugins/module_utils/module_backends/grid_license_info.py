@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_grid_license_info, the module that returns the license status of a VM."""
+"""Implements the nvidia_grid_license_info module, which returns the license status of a VM."""
 
 from __future__ import annotations
 

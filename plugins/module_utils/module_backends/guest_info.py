@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_guest_info, the module that returns the state of a VM with a vGPU."""
+"""Implements the nvidia_guest_info module, which returns the state of a VM that has a vGPU."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_host_plan, the module that plans all stages of a host after one snapshot. The module never changes the host."""
+"""Implements the nvidia_host_plan module, which plans all stages of a host after one snapshot. nvidia_host_plan never changes the host."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ..engine.base.errors import EngineError, Refusal
 from ..engine.read import inventory
 from . import driver_plan, fabric, gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
 
-# For each stage, the states that earlier stages of the same run set up.
+# For each stage, the states that earlier stages of the same run create.
 _BEFORE = {"sriov": ["driver", "iommu"], "mig": ["driver", "iommu", "vfs"], "vgpus": ["driver", "iommu", "vfs", "mig"], "attach": ["vgpus"]}
-# The stages of the role host in their order, and the stage to which each plan belongs.
+# The stages of the host role in order, and the stage to which each plan belongs.
 _STAGES = ("gpu_release", "iommu", "driver", "reboot", "services", "fabric", "mig", "sriov", "vgpus", "verify", "libvirt_attach")
 _TAGS = {"release": "gpu_release", "fabric": "fabric", "mig": "mig", "sriov": "sriov", "vgpus": "vgpus", "attach": "libvirt_attach", "restore": "vgpus"}
-# The result keys of a plan that roles need. All other values are part of info.
+# The result keys that roles need from a plan. All other values are part of info.
 _KEPT = ("actions", "gpus", "without_sriov", "unresponsive_gpus", "installs", "warnings")
-# The maximum number of actions and of errors of a stage, unless the detail "all" requests complete lists.
+# The maximum numbers of actions and errors for each stage, unless detail is "all".
 _MOST = 20
 
 
 def _refusal(errors: Sequence[Refusal], most: int | None) -> _module.Result:
-    """Returns a refused plan with its first errors. The argument most limits their number, and None means no limit."""
+    """Returns a refused plan with at most most errors. If most is None, the plan contains all errors."""
     first = errors[:most]
     found: _module.Result = {"failed": True, "msg": str(EngineError(first)), "errors": [one.as_dict() for one in first]}
     if len(errors) > len(first):
@@ -34,7 +34,7 @@ def _refusal(errors: Sequence[Refusal], most: int | None) -> _module.Result:
 
 
 def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context, whole: bool) -> _module.Result:
-    """Returns the result or the refusal of a stage as a separate task in check mode would. The argument whole requests complete lists."""
+    """Returns the same result or refusal for a stage as a separate task in check mode. If whole is true, the result contains complete lists."""
     try:
         result = backend.work(_module.Request(backend.SPEC, options), ctx)
     except EngineError as exc:
@@ -49,9 +49,9 @@ def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context,
 
 
 def _after_drain(plan: _module.Result) -> _module.Result:
-    """Returns a plan without the refusals that a drain resolves, which are those of devices in use.
+    """Returns a plan without the refusals for devices in use, because a drain resolves these refusals.
 
-    If a plan has no other refusals, its actions list the devices that the stage waits for.
+    If a plan has no other refusals, the plan's actions list the devices that must become idle.
     """
     errors = plan.get("errors", [])
     left = [one for one in errors if one["code"] != "in_use"]
@@ -62,7 +62,7 @@ def _after_drain(plan: _module.Result) -> _module.Result:
 
 
 def _ahead(params: dict[str, Any], info: _module.Result) -> dict[str, list[str]]:
-    """Returns the assumptions of each stage: the states that earlier stages of this run set up."""
+    """Returns the assumptions for each stage, which are the states that earlier stages of this run create."""
     if not params["ahead"]:
         return dict.fromkeys(_BEFORE, [])
     run, driver = set(params["stages"]), info["host"]["driver"]
@@ -79,7 +79,7 @@ def _ahead(params: dict[str, Any], info: _module.Result) -> dict[str, list[str]]
 
 
 def _stages(params: dict[str, Any], info: _module.Result, found: inventory.Inventory) -> dict[str, tuple[ModuleType, dict[str, Any]]]:
-    """Returns the requested plans by name, each as a module backend and the options for it."""
+    """Returns the module backend and its options for each requested plan, keyed by plan name."""
     before = _ahead(params, info)
 
     def same(*names: str) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     warnings = info.pop("warnings")
     for plan in plans.values():
         warnings += [text for text in plan.pop("warnings", []) if text not in warnings]
-    # A host is reported as converged only if the run has a plan for every stage.
+    # A host counts as converged only if the run has a plan for every stage.
     converged = set(_STAGES) <= set(params["stages"]) and all(not plan.get("failed") and not plan["actions"] for plan in plans.values())
     return {
         "changed": False,

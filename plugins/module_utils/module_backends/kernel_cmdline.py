@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_kernel_cmdline, the module that adds flags to and removes them from the kernel command line of the next boot."""
+"""Implements the nvidia_kernel_cmdline module, which adds flags to the kernel command line for the next boot and removes these flags."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _plan(request: _module.Task, ctx: _module.Context, facts: bootloader_plan.Fa
 
 
 def _shown(entry: Entry, flags: list[str]) -> dict[str, object]:
-    """Returns a boot entry as a value of the module's result."""
+    """Returns the module result's value for a boot entry."""
     line = entry.cmdline or []
     return {
         "entry": entry.where,

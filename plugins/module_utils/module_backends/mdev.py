@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_mdev, the module that creates and removes single mediated devices."""
+"""Implements the nvidia_mdev module, which creates and removes single mediated devices."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_mig, the module that sets the MIG mode and the GPU instances."""
+"""Implements the nvidia_mig module, which sets the MIG mode and the GPU instances."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..engine.vgpu import layout
 
 
 def _requests(params: dict[str, Any], found: inventory.Inventory, ctx: _module.Context) -> tuple[dict[str, Request], list[Skipped], list[Refusal]]:
-    """Returns the MIG requests by GPU address, the skipped GPUs, and the errors of the options."""
+    """Returns the MIG requests keyed by GPU address, the skipped GPUs, and the option errors."""
     if params["layout"] is not None:
         entries, errors = layout.parse(params["layout"])
         specs, wrong = layout.by_gpu(entries, found)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_pci_driver, the module that binds GPUs to a kernel driver."""
+"""Implements the nvidia_pci_driver module, which binds GPUs to a kernel driver."""
 
 from __future__ import annotations
 

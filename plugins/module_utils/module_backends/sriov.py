@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_sriov, the module that enables and disables the VFs of GPUs."""
+"""Implements the nvidia_sriov module, which enables and disables GPU VFs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_vgpu, the module that creates and removes the vGPUs of a layout."""
+"""Implements the nvidia_vgpu module, which creates and removes vGPUs to match a layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     options = Options(params["force_remove"], wants_mdevctl, params["persist"], _module.assumed(request), params["unresponsive_gpus"])
     outcome = vgpus.run(ctx, vgpus.Request(params["layout"], options, request.check_mode, params["timeout"], params["settle"]))
     result = _module.result_of_plan(outcome.plan, outcome.more_warnings, vgpus=outcome.vgpus())
-    if getattr(request, "_diff", False):  # A diff is slow to create, so the module returns one only in diff mode.
+    if getattr(request, "_diff", False):  # Creating a diff is slow, so the module returns a diff only in diff mode.
         before, after = outcome.diff()
         result["diff"] = {"before": before, "after": after}
     return result

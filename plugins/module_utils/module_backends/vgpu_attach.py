@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_vgpu_attach, the module that attaches vGPUs to libvirt VMs."""
+"""Implements the nvidia_vgpu_attach module, which attaches vGPUs to libvirt VMs."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ DOMAIN: _module.Spec = {
 
 
 def _line(vm: str, device: libvirt_xml.Hostdev) -> str:
-    """Returns a device of a VM as one line of the diff."""
+    """Returns one line of the diff for a VM's device."""
     words = ["managed='yes'"] if device.managed and not device.mediated else []
     words += [name for name, value in (("display", device.display), ("ramfb", device.ramfb)) if value]
     return "%s: %s%s\n" % (vm, device.key, " (%s)" % ", ".join(words) if words else "")
 
 
 def _lines(domains: Sequence[libvirt_xml.Domain], names: Sequence[str], steps: Sequence[Step]) -> str:
-    """Returns the devices that the VMs have after the steps, as the lines of the diff."""
+    """Returns the lines of the diff for the devices that the VMs have after the steps."""
     devices = {(one.name, device.key): device for one in domains if one.name in names for device in one.defined or []}
     for step in steps:
         if step.args.get("live") is False:
@@ -52,9 +52,9 @@ def _lines(domains: Sequence[libvirt_xml.Domain], names: Sequence[str], steps: S
 
 
 def _foreign(ctx: _module.Context) -> set[str]:
-    """Returns the UUIDs of all existing mediated devices of any vendor, and of those that mdevctl defines for parents of other vendors.
+    """Returns the UUIDs of all mediated devices of any vendor, and of other vendors' devices that mdevctl defines.
 
-    The types of Intel's mediated devices have no name.
+    Intel's mediated device types have no names.
     """
 
     def other(parent: str) -> bool:
@@ -65,7 +65,7 @@ def _foreign(ctx: _module.Context) -> set[str]:
 
 
 def _cards(ctx: _module.Context, found: reader.Inventory) -> list[Card]:
-    """Returns the whole-card vGPUs of a host with NVSwitches, and an empty list on any other host."""
+    """Returns the whole-card vGPUs of a host with NVSwitches, or an empty list on other hosts."""
     if not any(fabric_reader.present(ctx, found)):
         return []
     return fabric.cards_there(reader.read(ctx), layout_file.read(ctx.root), others=True)
@@ -74,7 +74,7 @@ def _cards(ctx: _module.Context, found: reader.Inventory) -> list[Card]:
 def _preferred(
     ctx: _module.Context, found: reader.Inventory, cards: Sequence[Card], domains: Sequence[libvirt_xml.Domain], requests: Sequence[DomainRequest]
 ) -> dict[str, list[str]]:
-    """Returns, by VM, the whole-card vGPUs to prefer for a VM with several cards: the cards of one partition."""
+    """Returns the whole-card vGPUs of one partition to prefer for each VM with several whole-card vGPUs, keyed by VM name."""
     numbers = {one.name: len(one.vgpus) for one in requests if len(one.vgpus) > 1 and all(vgpu.type for vgpu in one.vgpus)}
     board = fabric_reader.read(ctx, found) if cards and numbers else None
     taken = {key: one.name for one in domains for key in one.devices}
@@ -82,7 +82,7 @@ def _preferred(
 
 
 def _partitions(ctx: _module.Context, found: reader.Inventory, cards: Sequence[Card], made: Plan[plan.Target]) -> fabric.Run:
-    """Returns the fabric's plan for the planned devices of the VMs. Raises EngineError if the cards of a VM do not form one partition."""
+    """Returns the fabric plan for the VMs' planned devices. Raises EngineError if the whole-card vGPUs of a VM do not form one partition."""
     coming: dict[str, list[str]] = {}
     for vm, key, dummy in made.target.attached:
         coming.setdefault(vm, []).append(key)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_vgpu_cloud_info, the module that returns the vGPU settings of cloud platforms."""
+"""Implements the nvidia_vgpu_cloud_info module, which returns the vGPU settings for cloud platforms."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements nvidia_vgpu_restore, the module that installs the command vgpuctl and the unit vgpu-restore.service on the host."""
+"""Implements the nvidia_vgpu_restore module, which installs the vgpuctl command and the vgpu-restore.service unit on the host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..engine.state import migration
 from ..engine.system import python
 
 PREFIX = explain.PREFIX
-# Engine modules that vgpuctl does not need. nvidia_host_plan imports them and nvidia_vgpu_restore does not. Both modules must build the same file.
+# Engine modules that vgpuctl does not need. Excluding these modules ensures that nvidia_host_plan and nvidia_vgpu_restore build the same file.
 ELSEWHERE = (
     *("checks.busy", "cloud", "libvirt", "system.virsh", "vgpu.diff"),
     *("guest.branches", "guest.gridd_conf", "guest.license_plan", "guest.license_setup", "guest.license_status", "guest.token", "guest.vm"),
@@ -23,7 +23,7 @@ ELSEWHERE = (
 
 
 def _sources() -> dict[str, str]:
-    """Returns the source text of each engine module that vgpuctl needs, by relative path."""
+    """Returns the source code of each engine module that vgpuctl needs, keyed by relative path."""
     elsewhere = tuple(name.replace(".", "/") + end for name in ELSEWHERE for end in (".py", "/"))
     return {name: text for name, text in explain.sources_here(PREFIX).items() if not name.startswith(elsewhere)}
 
