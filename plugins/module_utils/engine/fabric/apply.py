@@ -21,9 +21,9 @@ from . import plan as fabric_plan, service
 
 
 def resume(ctx: Context, fabric: Fabric) -> bool:
-    """Passes the list of active partitions to Fabric Manager in restart mode, which answers no query without this list.
+    """Passes the list of active partitions to Fabric Manager, which answers no queries in restart mode until it receives this list.
 
-    Returns whether Fabric Manager needed the list.
+    Returns whether Fabric Manager needed the list of active partitions.
     """
     if not fabric.manager.restart or fabric.silence is None or fabric.silence.code != "fabric_starting":
         return False
@@ -32,10 +32,10 @@ def resume(ctx: Context, fabric: Fabric) -> bool:
 
 
 def run(ctx: Context, steps: Sequence[Step], timeout: float, begin: int = 0) -> list[Step]:
-    """Performs the steps of a fabric plan. If a step fails, the steps of other partitions still run, and ApplyError is raised at the end.
+    """Performs the steps of a fabric plan. After a failed step, other partitions' steps still run before ApplyError is raised.
 
     Args:
-        begin: The position of the first step in the whole run.
+        begin: The position of the plan's first step in the run.
     """
     return execute(steps, lambda step: _perform(ctx, step, timeout), begin=begin)
 
@@ -57,7 +57,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def set_up(ctx: Context, steps: Sequence[Step], timeout: float) -> list[Step]:
-    """Performs the steps that fabric/service.py has planned, in order."""
+    """Performs the steps planned by fabric/service.py, in order."""
     return execute(steps, lambda step: _set_up(ctx, step, timeout))
 
 
@@ -78,9 +78,9 @@ def _set_up(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def _set_mode(ctx: Context, step: Step) -> None:
-    """Changes FABRIC_MODE in the configuration file of Fabric Manager.
+    """Changes FABRIC_MODE in Fabric Manager's configuration file.
 
-    The original value is recorded before the first change. The record is deleted when the original value is restored.
+    The engine records the original value before the first change, and deletes the record when it restores this value.
     """
     record, text = fabric_record.read(ctx), files.read_text(ctx.root, fabric_manager.CONFIG)
     if text is None:
@@ -97,7 +97,7 @@ def _set_mode(ctx: Context, step: Step) -> None:
 
 
 def _check_idle(ctx: Context, step: Step) -> None:
-    """Raises EngineError if a process has opened a vGPU of the partition since the plan was made."""
+    """Raises EngineError if a process has opened one of the partition's vGPUs since the partition was planned."""
     gpus = [pf for pf in step.args["gpus"] if address.is_address(pf)]
     vfs = [(pf, name) for pf in gpus for name in ctx.sysfs.list("%s/%s" % (PCI, pf)) if name.startswith("virtfn")]
     parents = {*gpus, *(ctx.sysfs.link("%s/%s/%s" % (PCI, pf, name)) for pf, name in vfs)}
@@ -107,7 +107,7 @@ def _check_idle(ctx: Context, step: Step) -> None:
 
 
 def _check_vgpus(ctx: Context, step: Step) -> None:
-    """Raises EngineError if a VF of the partition has no vGPU, because the vGPU could not be created."""
+    """Raises EngineError if one of the partition's VFs has no vGPU because vGPU creation failed."""
     parents = {vgpu.parent for vgpu in frameworks.instances(ctx)}
     for vf in step.args["vfs"]:
         if vf not in parents:
@@ -115,7 +115,7 @@ def _check_vgpus(ctx: Context, step: Step) -> None:
 
 
 def _note(ctx: Context, number: int, vfs: list[str] | None) -> None:
-    """Records the VFs for which a partition is active. Deletes the record of an inactive partition."""
+    """Records the VFs for which a partition is active, or deletes the record if the partition is inactive."""
     record = fabric_record.read(ctx)
     record.partitions.pop(number, None)
     if vfs:

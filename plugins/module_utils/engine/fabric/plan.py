@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the NVLink fabric partition for each whole-card vGPU. This file does not access the host.
+"""Plans the NVLink fabric partition for each whole-card vGPU. This module does not access the host.
 
-Each whole-card vGPU requires an active partition for its VF, even if its VM has no other vGPU. Without an active partition, CUDA does not start in
-the VM. A VM with several cards requires the partition that has exactly these cards. Fabric Manager has a fixed list of partitions. A partition in use
-is never deactivated. A partition that this collection did not activate is deactivated only if a requested vGPU requires one of its GPUs.
+Each whole-card vGPU requires an active partition for its VF, even if the VM has no other vGPU. Without an active partition, CUDA does not start in
+the VM. A VM with several cards requires the partition that contains exactly these cards. Fabric Manager has a fixed list of partitions. The engine
+never deactivates a partition that is in use. If this collection did not activate a partition, the engine deactivates the partition only if a
+requested vGPU requires a GPU in the partition.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ class Card:
     """A vGPU that uses a whole card.
 
     Attributes:
-        pf: The address of the GPU.
-        vf: The address of the VF on which the vGPU is created.
-        key: The identifier of the vGPU, as in Vgpu.key.
-        group: The name of the group of cards in the layout that includes this card, or None.
+        pf: The GPU address.
+        vf: The VF address for the vGPU.
+        key: The vGPU identifier, in the same format as Vgpu.key.
+        group: The name of the layout's card group that includes this card, or None.
     """
 
     pf: str
@@ -43,11 +44,11 @@ class Card:
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """A request for one partition that includes all given cards.
+    """A request for one partition that contains all given cards.
 
     Attributes:
-        where: The source of the request, for messages.
-        strict: Whether the plan is refused if the partition is not available. Otherwise, the plan has a warning.
+        where: The source of the partition request, for messages.
+        strict: Whether an unavailable partition is an error in the plan. If false, an unavailable partition causes a warning.
     """
 
     cards: list[Card]
@@ -57,10 +58,10 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The resulting state of the NVLink fabric.
+    """The state of the NVLink fabric after the plan is applied.
 
     Attributes:
-        active: The VFs of each partition that is active after the plan is applied, by the partition's ID.
+        active: The VFs for each partition that is active after the plan is applied, keyed by partition ID.
     """
 
     active: dict[int, list[str]] = field(default_factory=dict)
@@ -70,10 +71,10 @@ FabricPlan = Plan[Target]
 
 
 def takes_card(gpu: Gpu, type_name: str, most: int | None = None) -> bool:
-    """Returns whether a vGPU of this type uses a whole card: the driver allows only one per GPU, or its framebuffer is that of the whole GPU.
+    """Returns whether a vGPU type uses a whole card: the driver allows one such vGPU per GPU, or the type has the whole framebuffer.
 
     Args:
-        most: The maximum number of vGPUs of this type per GPU that the driver reports, or None to use the GPU's list of types.
+        most: The driver's maximum number of vGPUs of the type per GPU, or None to use the GPU's list of types.
     """
     if vgpu_types.slices_of(type_name):
         return False
@@ -85,12 +86,12 @@ def takes_card(gpu: Gpu, type_name: str, most: int | None = None) -> bool:
 
 
 def requests(cards: Sequence[Card], machines: Mapping[str, Iterable[str]], strict: Collection[str] = ()) -> list[Request]:
-    """Returns a request for each group of cards that share a partition.
+    """Returns one request for each group of cards that share a partition.
 
-    Cards of one group in the layout share a partition, and so do the other cards of one VM. Each remaining card has its own partition.
+    Cards in one layout group share a partition. A VM's cards that are in no group also share a partition. Each remaining card has its own partition.
 
     Args:
-        machines: The keys of the devices of each VM, by the VM's name.
+        machines: The device keys for each VM, keyed by VM name.
         strict: The names of the VMs whose partitions must be available.
     """
     found: list[Request] = []
@@ -109,13 +110,13 @@ def requests(cards: Sequence[Card], machines: Mapping[str, Iterable[str]], stric
 
 
 def chosen(fabric: Fabric, cards: Sequence[Card], numbers: Mapping[str, int], taken: Mapping[str, str]) -> dict[str, list[str]]:
-    """Returns the keys of the cards that each VM should preferably get, because these cards form one partition.
+    """Returns the keys of the preferred cards for each VM, which together form one partition.
 
-    VMs with the most cards are assigned first. A VM for which no partition is free is not in the result.
+    VMs that request the most cards are assigned first. The result omits VMs for which no partition is free.
 
     Args:
-        numbers: The number of cards that each VM requests, by the VM's name.
-        taken: The VM that already has a card, by the card's key.
+        numbers: The number of cards that each VM requests, keyed by VM name.
+        taken: The VM to which each assigned card belongs, keyed by card key.
     """
     found: dict[str, list[str]] = {}
     by_module = {fabric.modules[card.pf]: card for card in cards if card.pf in fabric.modules}
@@ -132,7 +133,7 @@ def chosen(fabric: Fabric, cards: Sequence[Card], numbers: Mapping[str, int], ta
 
 
 def foreseen(wanted: Sequence[Request]) -> FabricPlan:
-    """Returns the plan for check mode before Fabric Manager is installed. Until then, the partitions are unknown."""
+    """Returns the plan for check mode if Fabric Manager is not installed and the partitions are therefore unknown."""
     made: FabricPlan = Plan(Target())
     for one in wanted:
         text = "activate the fabric partition of %s" % ("this card" if len(one.cards) == 1 else ", ".join(card.pf for card in one.cards))
@@ -141,10 +142,10 @@ def foreseen(wanted: Sequence[Request]) -> FabricPlan:
 
 
 def plan(fabric: Fabric, wanted: Sequence[Request], users: Mapping[str, str], staying: Collection[str]) -> FabricPlan:
-    """Returns the plan, including its errors, for a fabric whose partitions are known.
+    """Returns the plan, including errors, for a fabric whose partitions are known.
 
     Args:
-        users: The user of each GPU that is in use, as text for messages, by the GPU's address.
+        users: The user of each GPU that is in use, as message text, keyed by GPU address.
         staying: The VFs that have a vGPU after the run.
     """
     planner = _Planner(fabric, users)
@@ -168,7 +169,7 @@ class _Planner:
         return self.fabric.partitions or []
 
     def add(self, request: Request) -> None:
-        """Adds the steps that activate the partition of one request."""
+        """Adds the steps that activate the partition for one request."""
         modules = {self.fabric.modules.get(card.pf): card for card in request.cards}
         unknown = [card.pf for card in request.cards if card.pf not in self.fabric.modules]
         if unknown:
@@ -204,7 +205,7 @@ class _Planner:
             ))
 
     def clear(self, staying: Collection[str]) -> None:
-        """Adds the steps that deactivate unused partitions: this collection activated them for vGPUs that no longer exist after the run."""
+        """Adds steps that deactivate the partitions that this collection activated for vGPUs that will not exist after the run."""
         for one in self.partitions:
             if not one.active or one.id in self.kept or one.id in self.going:
                 continue
@@ -229,7 +230,7 @@ class _Planner:
         return next((self.users[pf] for pf in self._gpus(one) if self.users.get(pf)), "")
 
     def _report(self, request: Request, wrong: Refusal) -> None:
-        """Adds an error to the plan if the request is strict, otherwise a warning."""
+        """Adds an error to the plan if the request is strict. Otherwise, adds a warning."""
         if request.strict:
             self.made.errors.append(wrong)
         else:
@@ -255,5 +256,5 @@ class _Planner:
             remedy = "A GPU that was in MIG mode when Fabric Manager started has no partition: reboot the host. Check /var/log/fabricmanager.log."
         self._report(request, Refusal(found, cards[0] if not several else None, expected, remedy, "no_fabric_partition"))
         if several and not request.strict:
-            for card in request.cards:  # CUDA starts if each card has an active partition of its own
+            for card in request.cards:  # CUDA starts if each card has its own active partition
                 self.add(Request([card], request.where))

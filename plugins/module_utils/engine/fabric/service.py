@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the steps that run Fabric Manager in vGPU mode: its configuration and its service. The role fabric installs the packages."""
+"""Plans the steps that configure and start Fabric Manager in vGPU mode. The fabric role installs the packages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Target:
     """The result of a plan for Fabric Manager.
 
     Attributes:
-        installs: The version of Fabric Manager to install, or None if the required version is installed.
+        installs: The Fabric Manager version to install, or None if the required version is installed.
     """
 
     installs: str | None = None
@@ -36,9 +36,9 @@ def plan(fabric: Fabric, driver: str | None, users: Mapping[str, str], assume: b
     """Returns the plan that starts Fabric Manager in vGPU mode.
 
     Args:
-        driver: The version of the host driver, or None if unknown.
-        users: The user of each GPU that is in use, as text for messages, by the GPU's address.
-        assume: Whether missing packages are installed later in the run (check mode).
+        driver: The host driver version, or None if unknown.
+        users: The user of each GPU that is in use, as message text, keyed by GPU address.
+        assume: Whether check mode assumes that the run installs missing packages later.
     """
     made: ServicePlan = Plan(Target())
     manager, service = fabric.manager, UNIT + ".service"
@@ -66,14 +66,14 @@ def plan(fabric: Fabric, driver: str | None, users: Mapping[str, str], assume: b
 
 
 def undo(fabric: Fabric, users: Mapping[str, str]) -> ServicePlan:
-    """Returns the plan that restores the state of Fabric Manager before the first change by this collection."""
+    """Returns the plan that restores the Fabric Manager state from before this collection's first change."""
     made: ServicePlan = Plan(Target())
     manager, record, service = fabric.manager, fabric.record, UNIT + ".service"
     back = record.mode_before is not None and manager.mode == VGPU_MODE and manager.installed
     if back:
         text = "set FABRIC_MODE=%s again (%s)" % (record.mode_before, MODES.get(str(record.mode_before), "as before"))
         made.steps.append(Step(MODE, None, CONFIG, text, mode=record.mode_before))
-    if record.packages:  # the role fabric removes the packages that this collection installed
+    if record.packages:  # the fabric role removes the packages that this collection installed
         if manager.running:
             _guard(made, fabric, users, "stopping Fabric Manager")
             made.steps.append(Step(STOP, None, service, "stop the service"))
@@ -85,7 +85,7 @@ def undo(fabric: Fabric, users: Mapping[str, str]) -> ServicePlan:
 
 
 def interrupts(made: ServicePlan) -> bool:
-    """Returns whether the plan restarts or stops Fabric Manager, which interrupts the fabric of running VMs."""
+    """Returns whether the plan restarts or stops Fabric Manager, which would interrupt the fabric of running VMs."""
     return any(step.kind in (RESTART, STOP) for step in made.steps)
 
 
@@ -95,7 +95,7 @@ def _restart(made: ServicePlan, fabric: Fabric, users: Mapping[str, str], doing:
 
 
 def _guard(made: ServicePlan, fabric: Fabric, users: Mapping[str, str], doing: str) -> None:
-    """Adds an error for each GPU that is in use, because its user would lose the fabric."""
+    """Adds an error for each GPU that is in use, because the GPU's user would lose the fabric."""
     made.errors += [
         Refusal("it is in use by %s" % user, pf, "a GPU that is not in use, for %s" % doing, "Stop this user, then run again.", "in_use")
         for pf, user in sorted(users.items())

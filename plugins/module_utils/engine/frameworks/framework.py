@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The base class of all frameworks. Code outside of this directory checks the capabilities of a GPU, never the name of its framework.
+"""The base class of all frameworks. Code outside this directory checks GPU capabilities, never framework names.
 
-The parent of a vGPU is the address of its VF, or of the PF on a GPU without SR-IOV. The key of a vGPU is its UUID if the framework has UUIDs,
-otherwise its parent. To add a framework, write a file in this directory with a class that implements the abstract methods, and add the class to
+A vGPU's parent is the VF address, or the PF address on a GPU without SR-IOV. A vGPU's key is its UUID if the framework uses UUIDs, and its parent
+otherwise. To add a framework, write a file in this directory with a class that implements the abstract methods, and add the class to
 ``ALL`` in ``__init__.py``.
 """
 
@@ -20,12 +20,12 @@ from ..system.context import Context
 from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, Sysfs
 
-# Seconds to wait for a VF of a stopped VM: nvidia-vgpu-mgr takes up to 10 s to release the VF.
+# Seconds to wait for a stopped VM's VF, because nvidia-vgpu-mgr takes up to 10 s to release the VF.
 LINGER = 12
 
-# A board is identified by its PCI device ID and its PCI subsystem ID.
+# A board is identified by the PCI device ID and the PCI subsystem ID.
 Board = Tuple[str, str]
-# The vGPU types that the current snapshot of the host has found so far, by framework, board, and names of the directories of the types.
+# The vGPU types found so far in the current host snapshot, keyed by framework, board, and names of the type directories.
 Surveyed = Dict[Tuple[str, Board, Tuple[str, ...]], List[VgpuType]]
 
 CHECK_LOGS = "Check dmesg and 'journalctl -u nvidia-vgpu-mgr'"
@@ -36,14 +36,15 @@ VF_REMOVED = "The VF is being removed: a program disables or rebinds VFs at this
 class Framework(ABC):
     """A framework on one host.
 
-    Each method that changes a vGPU waits up to timeout seconds until the kernel shows the change. Otherwise, the method raises EngineError.
+    Each method that changes a vGPU waits up to timeout seconds for the change to appear in sysfs, and raises EngineError if the change does not
+    appear.
     """
 
     name: str
-    uuids: bool  # whether vGPUs have UUIDs: mediated devices, which mdevctl and Cloudpods support
-    claims_vfs: bool  # whether a VF itself becomes a vGPU and must therefore stay bound to nvidia
-    mark: str  # the file or directory in sysfs that only parents of this framework have
-    devices: str  # the directory in sysfs that has a subdirectory for each vGPU, named by the vGPU's key
+    uuids: bool  # whether vGPUs are mediated devices with UUIDs, which mdevctl and Cloudpods support
+    claims_vfs: bool  # whether VFs themselves become vGPUs and must therefore stay bound to nvidia
+    mark: str  # the sysfs file or directory that only parents of this framework have
+    devices: str  # the sysfs directory with one subdirectory for each vGPU, named after the vGPU's key
 
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
@@ -51,60 +52,60 @@ class Framework(ABC):
 
     @classmethod
     def offered(cls, sysfs: Sysfs, parent: str) -> bool:
-        """Returns whether the parent has the files of this framework in sysfs."""
+        """Returns whether sysfs contains this framework's files for the parent."""
         return sysfs.exists("%s/%s/%s" % (PCI, parent, cls.mark))
 
     @abstractmethod
     def survey(self, parents: Iterable[str], board: Board, known: Surveyed) -> list[VgpuType]:
-        """Returns all vGPU types that the parents of a GPU offer.
+        """Returns all vGPU types that a GPU's parents offer.
 
         Args:
-            known: The results of earlier surveys of the same snapshot. The method can reuse them, and add its own result.
+            known: The results of earlier surveys of the same host snapshot. The method can reuse and extend these results.
         """
 
     def ready(self, vfs: Sequence[Vf]) -> bool:
-        """Returns whether the driver had registered the vGPU types of all VFs when the VFs were read."""
+        """Returns whether the driver had registered vGPU types for all VFs when the engine read the VFs."""
         return all(vf.framework == self.name for vf in vfs)
 
     @abstractmethod
     def find_id(self, parent: str, type_name: str, known: str) -> str | None:
-        """Returns the current number of a type on the parent, or None if the parent does not offer the type.
+        """Returns the current type number on the parent, or None if the parent does not offer the type.
 
         Args:
-            known: The number of the type when the plan was made.
+            known: The type number at planning time.
         """
 
     @abstractmethod
     def instances(self, open_files: OpenFiles | None = None, parents: Iterable[str] | None = None) -> list[Vgpu]:
-        """Returns all vGPUs of the host.
+        """Returns all of the framework's vGPUs on the host.
 
         Args:
-            open_files: The open files of all processes, to find the users of each vGPU. Without it, the users are not set.
-            parents: The VFs and PFs to read. Frameworks with UUIDs ignore this argument and read all vGPUs.
+            open_files: The open files of all processes, which identify the users of each vGPU. If None, the users are not set.
+            parents: The VFs and PFs to read. Frameworks that use UUIDs ignore this argument and read all vGPUs.
         """
 
     @abstractmethod
     def exists(self, key: str) -> bool:
-        """Returns whether the vGPU exists, regardless of the program that created it."""
+        """Returns whether the vGPU exists, regardless of which program created the vGPU."""
 
     @abstractmethod
     def complaint(self, uuid: str | None, parent: str, type_id: str, type_name: str) -> str | None:
-        """Returns a clause that describes how a vGPU differs from the request (missing, wrong parent or wrong type), or None."""
+        """Returns a clause that describes how a vGPU differs from the request (missing, wrong parent, or wrong type), or None."""
 
     @abstractmethod
     def create(self, parent: str, type_id: str, type_name: str, uuid: str | None, timeout: float) -> None:
-        """Creates a vGPU, and verifies that the vGPU exists as requested."""
+        """Creates a vGPU, and verifies that the vGPU matches the request."""
 
     @abstractmethod
     def remove(self, key: str, timeout: float, forced: bool = False) -> None:
         """Removes a vGPU. A missing vGPU is not an error.
 
         Args:
-            forced: Whether the vGPU may be in use. If so, the removal waits up to timeout seconds until the user of the vGPU ends.
+            forced: Whether the vGPU may be in use. If true, the removal waits up to timeout seconds for the vGPU's user to exit.
         """
 
     def device(self, key: str) -> str:
-        """Returns the directory of a vGPU in sysfs."""
+        """Returns the vGPU's sysfs directory."""
         return "%s/%s" % (self.devices, key)
 
     def holders(self, open_files: OpenFiles, key: str) -> list[Holder]:
@@ -112,31 +113,31 @@ class Framework(ABC):
         return open_files.of_device(self.device(key))
 
     def vm(self, key: str) -> str | None:
-        """Returns the name of the VM that uses the vGPU, or None if the driver does not report a VM."""
+        """Returns the name of the VM that uses the vGPU, or None if the driver reports no VM."""
         return self.sysfs.read_or(self.device(key) + "/nvidia/vm_name", "").strip() or None
 
     def params(self, key: str) -> str | None:
-        """Returns the vgpu_params of the vGPU, or None if the driver does not report them."""
+        """Returns the vGPU's vgpu_params, or None if the driver does not report vgpu_params."""
         text = self.sysfs.read_or(self.device(key) + "/nvidia/vgpu_params")
         return None if text is None else text.strip()
 
     def set_params(self, key: str, text: str) -> None:
-        """Writes the vgpu_params of the vGPU. An empty text clears them."""
-        self.sysfs.write(self.device(key) + "/nvidia/vgpu_params", text or " ")  # the driver clears the parameters if a space is written
+        """Writes the vGPU's vgpu_params. An empty string clears all parameters."""
+        self.sysfs.write(self.device(key) + "/nvidia/vgpu_params", text or " ")  # writing a space clears the parameters
 
     def type_directory(self, key: str) -> str | None:
-        """Returns the name of the vGPU's type that the kernel, libvirt and mdevctl use (nvidia-558).
+        """Returns the vGPU type name that the kernel, libvirt, and mdevctl use (nvidia-558).
 
-        Returns None if the framework has no mediated devices.
+        Returns None if the framework does not use mediated devices.
         """
         return None
 
     def type_title(self, key: str) -> str | None:
-        """Returns the full name of the vGPU's type (NVIDIA A40-24Q), or None if sysfs does not show the name."""
+        """Returns the full name of the vGPU's type (NVIDIA A40-24Q), or None if sysfs does not contain the name."""
         return None
 
     def _verify(self, uuid: str | None, parent: str, type_id: str, type_name: str, timeout: float) -> None:
-        """Waits until a new vGPU exists as requested. Raises EngineError if the timeout expires first."""
+        """Waits until a new vGPU matches the request. Raises EngineError if the timeout expires first."""
         wrong: str | None = None
 
         def there() -> bool:

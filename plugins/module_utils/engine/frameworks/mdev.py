@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mdev framework: vGPUs are mediated devices (Documentation/driver-api/vfio-mediated-device.rst in the kernel's source).
+"""The mdev framework, whose vGPUs are mediated devices (Documentation/driver-api/vfio-mediated-device.rst in the kernel source).
 
-The directory of a type is named <driver>-<id> (nvidia-558, vfio-pci-558). The driver in the name is the driver of the parent at the time of
-registration. Types are therefore identified by the file ``name`` or by their number, never by this prefix, and their paths are resolved each time.
+A type directory is named <driver>-<id> (nvidia-558, vfio-pci-558), where <driver> is the parent's driver at the time of registration. The engine
+therefore identifies types by the ``name`` file or by number, never by the driver prefix, and resolves the path of a type each time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Mdev(Framework):
         return "%s/%s/%s" % (PCI, parent, self.mark)
 
     def _type_directory(self, parent: str, type_id: str) -> str | None:
-        """Returns the current directory of a type on the parent, or None. The directory's name on another parent is tried first."""
+        """Returns the current type directory on the parent, or None. The directory name from another parent is tried first."""
         top, known = self._types_directory(parent), self.ctx.type_directories.get(type_id)
         if known and self.sysfs.exists("%s/%s" % (top, known)):
             return "%s/%s" % (top, known)
@@ -53,7 +53,7 @@ class Mdev(Framework):
         return None
 
     def _types(self, parent: str) -> list[VgpuType]:
-        """Returns the types that a parent offers, in the order of their numbers."""
+        """Returns the types that a parent offers, sorted by number."""
         found, top = [], self._types_directory(parent)
         for name in self.sysfs.list(top):
             directory = "%s/%s" % (top, name)
@@ -64,7 +64,7 @@ class Mdev(Framework):
         return vgpu_types.by_number(found)
 
     def survey(self, parents: Iterable[str], board: Board, known: Surveyed) -> list[VgpuType]:
-        # A parent that offers types lists all types of its GPU. Identical boards have the same types, so the files of the types are read only once.
+        # A parent that offers types lists all types of its GPU. Identical boards offer the same types, so the engine reads the type files only once.
         for parent in parents:
             key = (self.name, board, tuple(self.sysfs.list(self._types_directory(parent))))
             if key not in known:
@@ -77,7 +77,7 @@ class Mdev(Framework):
         directory = self._type_directory(parent, known)
         title = self.sysfs.read_or(directory + "/name") if directory else None
         if title and vgpu_types.short_name(title) == type_name:
-            return known  # on most parents, a type has the same number as on the parent that was read for the plan
+            return known  # on most parents, a type has the same number as on the parent that the planner read
         found = vgpu_types.find(type_name, self._types(parent))
         return found.id if found else None
 
@@ -87,7 +87,7 @@ class Mdev(Framework):
         for uuid in self.sysfs.list(self.devices):
             parent, type_directory, title = self._parent(uuid), self.type_directory(uuid), self.type_title(uuid)
             if not type_directory or not title:
-                continue  # another program removed the device in the meantime
+                continue  # another program has removed the device
             vgpu = Vgpu(uuid, parent, None, type_directory.rsplit("-", 1)[-1], type=vgpu_types.short_name(title))
             if watched:
                 vgpu.holders = self.holders(watched, uuid)
@@ -98,7 +98,7 @@ class Mdev(Framework):
         return found
 
     def _parent(self, uuid: str) -> str:
-        """Returns the parent of a mediated device, from the target of its link in sysfs (../../../devices/pci0000:e0/.../<parent>/<uuid>)."""
+        """Returns a mediated device's parent from the target of its sysfs link (../../../devices/pci0000:e0/.../<parent>/<uuid>)."""
         return ("/" + (self.sysfs.target(self.device(uuid)) or "")).rsplit("/", 2)[-2]
 
     def exists(self, key: str) -> bool:
@@ -125,7 +125,7 @@ class Mdev(Framework):
         self._verify(uuid, parent, type_id, type_name, timeout)
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> str:
-        """Waits until the parent accepts another vGPU of the type, and returns the directory of the type. Otherwise, raises EngineError."""
+        """Waits until the parent accepts another vGPU of the type, and returns the type directory. Raises EngineError after the timeout."""
         last: str | None = None
 
         def room() -> str | None:
@@ -148,7 +148,7 @@ class Mdev(Framework):
             if exc.number == errno.ETIMEDOUT:
                 found = "a process keeps the vGPU open; the kernel removes the vGPU as soon as this process ends"
                 raise error(found, key, None, END_PROCESS, "remove_pending") from exc
-            # The kernel returns EINVAL or ENODEV if the driver itself is removing the vGPU at this moment, after a VM has stopped.
+            # The kernel returns EINVAL or ENODEV if the driver is already removing the vGPU after the VM has stopped.
             if exc.number not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
                 raise
         self._await_gone(key, timeout)

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The vendor-specific VFIO framework: a VF becomes a vGPU when the number of a type is written to a file of the VF.
+"""The vendor-specific VFIO framework, in which a VF becomes a vGPU when a type number is written to one of the VF's sysfs files.
 
-The file ``nvidia/current_vgpu_type`` has the number of the VF's type, or 0 if the VF has no vGPU. The file ``nvidia/creatable_vgpu_types`` lists the
-types that can be created on the VF now. The VF is the vGPU, so vGPUs have no UUIDs. A VF with a vGPU lists no types, so the name of its type comes
-from another VF, from nvidia-smi or from the stored layout.
+The ``nvidia/current_vgpu_type`` file contains the VF's type number, or 0 if the VF has no vGPU. The ``nvidia/creatable_vgpu_types`` file lists the
+types that can currently be created on the VF. The VF itself is the vGPU, so vGPUs have no UUIDs. A VF that has a vGPU lists no types, so the type
+name comes from another VF, nvidia-smi, or the stored layout.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _CREATE_REMEDY = {
 
 
 def parse_creatable(text: str) -> list[VgpuType]:
-    """Parses the text of the file creatable_vgpu_types.
+    """Parses the contents of creatable_vgpu_types.
 
-    A line has one of two formats: ``1145  : NVIDIA L40S-1B``, below a header (``ID    : vGPU Name``), or ``NVIDIA A40-1Q 557``.
+    Each line has one of two formats: ``1145  : NVIDIA L40S-1B``, below a header (``ID    : vGPU Name``), or ``NVIDIA A40-1Q 557``.
     """
     found = []
     for line in text.splitlines():
@@ -61,7 +61,7 @@ def parse_creatable(text: str) -> list[VgpuType]:
 
 
 class VendorVfio(Framework):
-    """The vendor-specific VFIO framework on one host. The key of a vGPU is the address of its VF."""
+    """The vendor-specific VFIO framework on one host. The key of each vGPU is its VF address."""
 
     name = "vendor_vfio"
     uuids = False
@@ -70,23 +70,23 @@ class VendorVfio(Framework):
     devices = PCI
 
     def _current(self, parent: str) -> int | None:
-        """Returns the number of the VF's type, 0 if the VF has no vGPU, or None if the VF does not exist or is not bound to nvidia."""
+        """Returns the VF's type number, 0 if the VF has no vGPU, or None if the VF does not exist or is not bound to nvidia."""
         return self.sysfs.read_int("%s/%s" % (self.device(parent), self.mark))
 
     def _types(self, parent: str) -> list[VgpuType]:
-        """Returns the types that can be created on the VF now."""
+        """Returns the types that can currently be created on the VF."""
         return parse_creatable(self.sysfs.read_or(self.device(parent) + "/nvidia/creatable_vgpu_types", ""))
 
     def survey(self, parents: Iterable[str], board: Board, known: Surveyed) -> list[VgpuType]:
-        # A VF with a vGPU lists no types, and neither does a VF of a full GPU. The types of one GPU are therefore not reused for another GPU.
+        # A VF lists no types if the VF has a vGPU or the GPU is full. The types of one GPU are therefore not reused for another GPU.
         return vgpu_types.merge([], [one for parent in parents for one in self._types(parent)])
 
     def ready(self, vfs: Sequence[Vf]) -> bool:
-        # The VFs of a full GPU list no types, but an existing vGPU shows that the driver has registered the types.
+        # The VFs of a full GPU list no types, but an existing vGPU proves that the driver has registered the types.
         return super().ready(vfs) and any(self._current(vf.address) or self._types(vf.address) for vf in vfs)
 
     def find_id(self, parent: str, type_name: str, known: str) -> str | None:
-        # A VF that does not list the type at this moment may list it later, so the known number is returned.
+        # A VF that does not list the type now may list the type later, so the known number is returned.
         found = vgpu_types.find(type_name, self._types(parent))
         if found:
             return found.id
@@ -95,7 +95,7 @@ class VendorVfio(Framework):
     def instances(self, open_files: OpenFiles | None = None, parents: Iterable[str] | None = None) -> list[Vgpu]:
         found = []
         for parent in self.sysfs.list(PCI) if parents is None else parents:
-            # On most hosts, no device has this file. A check for existence is faster than a read that fails.
+            # On most hosts, no device has this file, and an existence check is faster than a failed read.
             number = self._current(parent) if self.offered(self.sysfs, parent) else 0
             if number:
                 holders = self.holders(open_files, parent) if open_files else ()
@@ -105,9 +105,9 @@ class VendorVfio(Framework):
         return found
 
     def _name(self, vgpus: Sequence[Vgpu]) -> None:
-        """Sets the name of each vGPU's type. The sources are lists of other VFs, nvidia-smi and the stored layout, in this order.
+        """Sets the type name of each vGPU from the lists of other VFs, from nvidia-smi, or from the stored layout, in this order.
 
-        A type that no source lists is named by its number.
+        A type that is not listed in these sources is named by its number.
         """
         pfs = {vgpu.parent: self.sysfs.link(self.device(vgpu.parent) + "/physfn") or vgpu.parent for vgpu in vgpus}
         listed = {pf: {one.id: one.short for vf in self._vfs(pf) for one in self._types(vf)} for pf in set(pfs.values())}
@@ -120,7 +120,7 @@ class VendorVfio(Framework):
         left = [vgpu for vgpu in left if not vgpu.type]
         stored: dict[str, str] = {}
         if left:
-            with contextlib.suppress(EngineError):  # a caller that needs the stored layout reports the error of reading it
+            with contextlib.suppress(EngineError):  # callers that need the stored layout report its read errors
                 stored = {one.parent: one.type for gpu in layout_file.read(self.ctx.root).values() for one in gpu.vgpus}
         for vgpu in left:
             vgpu.type = stored.get(vgpu.parent) or "type %s" % vgpu.type_id
@@ -153,10 +153,10 @@ class VendorVfio(Framework):
             raise error(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
         self._verify(uuid, parent, type_id, type_name, timeout)
         if self.params(parent):
-            self.set_params(parent, "")  # a previous vGPU, which another program removed, left these parameters
+            self.set_params(parent, "")  # clear the parameters of a vGPU that another program has removed
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> None:
-        """Waits until the VF lists the type as creatable. Otherwise, raises EngineError."""
+        """Waits until the VF lists the type as creatable. Raises EngineError after the timeout."""
         if until(self.ctx.clock, lambda: any(one.id == type_id for one in self._types(parent)), LINGER):
             return
         listed = ", ".join(one.short for one in self._types(parent))
@@ -164,7 +164,7 @@ class VendorVfio(Framework):
         raise error(found, parent, "room for one %s" % type_name, _NO_ROOM, "no_room")
 
     def _write_none(self, parent: str) -> bool:
-        """Writes the type number 0 to the VF, which removes its vGPU. Returns False if the driver refuses because the vGPU is in use."""
+        """Writes type number 0 to the VF, which removes the VF's vGPU. Returns False if the driver refuses because the vGPU is in use."""
         try:
             self.sysfs.write("%s/%s" % (self.device(parent), self.mark), "0")
         except SysfsError as exc:
@@ -192,6 +192,6 @@ class VendorVfio(Framework):
     def _await_gone(self, key: str, timeout: float) -> None:
         super()._await_gone(key, timeout)
         if self.params(key):
-            # The parameters belong to the VF, not to the vGPU, and the next vGPU must not inherit them.
-            with contextlib.suppress(SysfsError):  # a driver that accepts parameters only together with a type has deleted them
+            # vGPU parameters belong to the VF, and the next vGPU must not inherit the old vGPU's parameters.
+            with contextlib.suppress(SysfsError):  # a driver that accepts parameters only together with a type has already deleted the parameters
                 self.set_params(key, "")

@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks whether the guest driver of a VM is compatible with the host driver.
+"""Checks whether a VM's guest driver is compatible with the host driver.
 
-NVIDIA supports these combinations of branches:
+NVIDIA supports these branch combinations:
 
-* The guest driver and the host driver have the same branch.
+* The guest driver and the host driver belong to the same branch.
 * The guest driver is one branch older than the host driver.
-* The host driver has a long-term branch of vGPU 19 or later, and the guest driver has the previous long-term branch.
+* The host driver belongs to a long-term branch of vGPU 19 or later, and the guest driver belongs to the previous long-term branch.
 
-NVIDIA never supports a guest driver that is newer than the host driver, so such a guest driver is an error. Whether a guest driver is too old depends
-on the table of branches, so a guest driver that is too old only causes a warning. Source: the section on compatibility in
-https://docs.nvidia.com/vgpu/19.0/grid-vgpu-release-notes-citrix-xenserver/index.html. The release notes for other hypervisors have the same rules.
+NVIDIA never supports a guest driver that is newer than the host driver, so a newer guest driver is an error. The branch table determines whether a
+guest driver is too old, so an outdated guest driver only causes a warning. Source: the compatibility section in
+https://docs.nvidia.com/vgpu/19.0/grid-vgpu-release-notes-citrix-xenserver/index.html. The release notes for other hypervisors contain the same rules.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ import re
 
 from ..base.errors import Refusal, shown
 
-# The vGPU software release of each driver branch. NVIDIA supports long-term branches for three years.
+# The vGPU software release for each driver branch. NVIDIA supports long-term branches for three years.
 RELEASES = {450: 11, 460: 12, 470: 13, 510: 14, 525: 15, 535: 16, 550: 17, 570: 18, 580: 19, 595: 20}
 LONG_TERM = (450, 470, 535, 580)
 _FIRST_WITH_LONG_TERM_RULE = 19
 
 
 def branch(version: str | None) -> int | None:
-    """Returns the branch of a driver version (550 for 550.163.02), or None if the text is not a driver version."""
+    """Returns the branch of a driver version (550 for 550.163.02), or None for an invalid driver version."""
     match = re.match(r"([0-9]{3})(?:\.[0-9]{1,4}){1,3}$", str(version or ""))
     return int(match.group(1)) if match else None
 
 
 def fitting(host_branch: int) -> list[int]:
-    """Returns the branches of the guest drivers that a host driver of this branch supports, the newest branch first.
+    """Returns the guest driver branches that are compatible with a host driver branch, newest first.
 
-    A host driver of an unknown branch supports guest drivers of the same branch.
+    An unknown host driver branch is only compatible with guest drivers from the same branch.
     """
     fit = {host_branch}
     if host_branch in RELEASES:
@@ -45,12 +45,12 @@ def fitting(host_branch: int) -> list[int]:
 
 
 def named(number: int) -> str:
-    """Returns a branch with its vGPU software release, for messages: 550 (vGPU 17)."""
+    """Returns a branch and its vGPU software release as message text, such as 550 (vGPU 17)."""
     return "%d (vGPU %d)" % (number, RELEASES[number]) if number in RELEASES else str(number)
 
 
 def error_of(host_version: str, guest_version: str) -> Refusal | None:
-    """Returns the error for an invalid driver version, or for a guest driver of a newer branch than the host driver. Otherwise, returns None."""
+    """Returns the error for an invalid driver version or for a guest driver from a newer branch than the host driver, or None."""
     host, guest = branch(host_version), branch(guest_version)
     if host is None or guest is None:
         what, version = ("host", host_version) if host is None else ("guest", guest_version)
@@ -60,9 +60,9 @@ def error_of(host_version: str, guest_version: str) -> Refusal | None:
 
 
 def warning_of(host_version: str, guest_version: str) -> Refusal | None:
-    """Returns the warning for a guest driver that is too old for the host driver, according to the table of branches, or None.
+    """Returns the warning if the guest driver is too old for the host driver according to the branch table, or None.
 
-    The result is None if the table does not have the branch of the host driver.
+    The result is None if the table does not contain the host driver's branch.
     """
     host, guest = branch(host_version), branch(guest_version)
     if host is None or guest is None or host not in RELEASES or guest > host or guest in fitting(host):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Interprets the license status of a guest, and finds the cause of a missing license in the journal of nvidia-gridd."""
+"""Parses a guest's license status, and finds the cause of a missing license in the nvidia-gridd journal."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class State:
 
     Attributes:
         licensed: Whether the vGPU has a license.
-        restricted: Whether the vGPU is throttled, or None if the driver does not report this.
-        expiry: The time at which the license expires, in ISO 8601 format, or None if the driver reports no such time.
+        restricted: Whether the vGPU is throttled, or None if the driver does not report throttling.
+        expiry: The license expiry time in ISO 8601 format, or None if the driver reports no expiry time.
     """
 
     licensed: bool
@@ -31,7 +31,7 @@ class State:
 
 
 def state(status: str | None) -> State:
-    """Parses a license status of nvidia-smi. Only the start of the text counts, because "Unlicensed (…)" includes "licensed"."""
+    """Parses a license status from nvidia-smi. Only the start of the text is compared, because "Unlicensed (…)" contains "licensed"."""
     text = (status or "").strip()
     if re.match(r"Licensed\b", text):
         return State(True, False, _expiry(text))
@@ -47,10 +47,10 @@ def _expiry(text: str) -> str | None:
         return None
 
 
-# The causes of a missing license, and the patterns that identify them in the journal of nvidia-gridd.
+# The causes of a missing license, and the patterns that identify each cause in the nvidia-gridd journal.
 
 _TIME = "Set up time synchronization (chrony or systemd-timesyncd) and restart nvidia-gridd: licensing requires a correct clock."
-# The patterns are listed from the most specific to the least specific. If a line matches several patterns, the first match counts.
+# The patterns are ordered from most to least specific. If a line matches several patterns, the first match takes precedence.
 _SIGNS = (
     ("wrong_feature", r"invalid feature type", "FeatureType requests a feature that this vGPU does not support",
      "Set vgpu_license_feature to the feature of the vGPU's type (vgpu for all types of vGPU), or remove the variable."),
@@ -74,17 +74,17 @@ _SIGNS = (
      "the license server has no license for this VM", "Check on the server whether the product has free licenses, and which clients use them."),
 )
 _ACQUIRED = re.compile(r"licen[sc]e (?:acquired|renewed) successfully", re.IGNORECASE)
-# Some releases include the product's name, such as "Failed to acquire NVIDIA GRID Virtual Workstation license".
+# Some releases include the product name, as in "Failed to acquire NVIDIA GRID Virtual Workstation license".
 _FAILED = re.compile(r"failed to acquire (?:[^(]{1,80} )?licen[sc]e", re.IGNORECASE)
-# The name of the license server is removed from a line before the patterns are applied: a name such as tls.example.com would match one of them.
+# The license server's name is removed from a line before pattern matching, because a name such as tls.example.com would match a pattern.
 _SERVER = re.compile(r"(?<=\bfrom )\S+", re.IGNORECASE)
 _BEGIN = re.compile(r"^Starting |\bstarted \(\d+\)", re.IGNORECASE)
-# systemd may write "Started" to the journal after the daemon's first lines, so this line does not mark a new start of the daemon.
+# systemd may log "Started" after the daemon's first lines, so a "Started" line does not indicate a new start of the daemon.
 _UP = re.compile(r"^Started ")
 
 
 def _begin(lines: Sequence[str]) -> int:
-    """Returns the index of the first line after the last start of nvidia-gridd or after the last granted license, whichever is later."""
+    """Returns the index of the first line after the last nvidia-gridd start or the last granted license, whichever is later."""
     begin, starting = 0, False
     for number, line in enumerate(lines):
         if _BEGIN.search(line):
@@ -97,12 +97,13 @@ def _begin(lines: Sequence[str]) -> int:
 
 
 def reason(lines: Sequence[str]) -> Refusal | None:
-    """Returns the reason why the last request for a license failed, or None if the journal shows no failure.
+    """Returns the reason why the last license request failed, or None if the journal contains no failure.
 
-    Lines before the last start of nvidia-gridd, the last granted license or the last request are ignored. If several lines match, the newest counts.
+    Lines before the last nvidia-gridd start, the last granted license, or the last license request are ignored. If several lines match, the newest
+    line takes precedence.
 
     Args:
-        lines: The messages of nvidia-gridd in the journal, the oldest first.
+        lines: The nvidia-gridd messages from the journal, oldest first.
     """
     begin = _begin(lines)
     failed = [number for number in range(begin, len(lines)) if _FAILED.search(lines[number])]

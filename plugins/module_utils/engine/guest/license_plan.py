@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the changes to the client configuration token and to gridd.conf of a guest. This file does not access the host.
+"""Plans changes to a guest's client configuration token and gridd.conf. This module does not access the machine.
 
-No step, message or diff includes the text of a token.
+Steps, messages, and diffs never contain token text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..base.plan import Plan
 from ..base.steps import Step
 from . import gridd_conf, token
 
-# NVIDIA documents this mode for the token's file. Other users have no access to the file, because the directory is accessible only by root.
+# NVIDIA documents this mode for the token file. Other users cannot access the file, because only root can access the directory.
 TOKEN_MODE = 0o744
 DIRECTORY_MODE = 0o700
 DEFAULT_NAME = "client_configuration_token_vgpu_kvm.tok"
@@ -30,10 +30,10 @@ class Request:
     """The license configuration that the user requests.
 
     Attributes:
-        present: Whether the guest should have a license configuration. If false, the configuration is removed.
-        token: The text of the client configuration token, or None.
-        server: The address of a legacy license server, which is used without a token.
-        interface: Whether the user interface for licenses is enabled.
+        present: Whether the guest should have a license configuration. If false, the plan removes the configuration.
+        token: The client configuration token as text, or None.
+        server: The address of a legacy license server, which requires no token.
+        interface: Whether the license user interface is enabled.
     """
 
     present: bool = True
@@ -55,20 +55,20 @@ class Request:
 
     @property
     def default_path(self) -> str:
-        """The path of a token with the default file name of this collection."""
+        """The token path with this collection's default file name."""
         return "%s/%s" % (self.directory, DEFAULT_NAME)
 
 
 @dataclass(eq=False, repr=False)
 class Directory:
-    """The state of the directory in which the token is stored.
+    """The state of the token directory.
 
     Attributes:
-        is_directory: Whether the path is a directory. A link to a directory does not count.
-        link: The target if the path is a symbolic link, or None.
-        mode: The mode of the directory, or None if the path does not exist.
-        stranger: The user ID of the owner if another user than the current one owns the directory, or None.
-        names: The paths of the files in the directory.
+        is_directory: Whether the path is a directory, and not a link to a directory.
+        link: The link target if the path is a symbolic link, or None.
+        mode: The directory mode, or None if the path does not exist.
+        stranger: The owner's user ID if a user other than the current user owns the directory, or None.
+        names: The paths to the files in the directory.
     """
 
     is_directory: bool = False
@@ -80,15 +80,15 @@ class Directory:
 
 @dataclass(eq=False, repr=False)
 class State:
-    """The state of the license configuration on the machine.
+    """The current license configuration on the machine.
 
     Attributes:
-        conf: The text of gridd.conf, or None without this file.
-        template: The text of NVIDIA's template for gridd.conf, or None if it is missing or not needed.
-        existing: The paths of removable() that exist.
-        directory: The directory of the token, or None if the request has no token.
-        token: The text of the existing token, or None if the path is not a regular file.
-        mode: The mode of the existing token's file, or None.
+        conf: The contents of gridd.conf, or None if the file does not exist.
+        template: The contents of NVIDIA's gridd.conf template, or None if the template is missing or not needed.
+        existing: The existing paths among those that removable() returns.
+        directory: The state of the token directory, or None if the request contains no token.
+        token: The existing token as text, or None if the path is not a regular file.
+        mode: The mode of the existing token file, or None.
     """
 
     conf: str | None
@@ -104,9 +104,9 @@ class Target:
     """The result of a license plan.
 
     Attributes:
-        before: The text of gridd.conf before the plan is applied.
-        after: The text of gridd.conf after the plan is applied.
-        expires: The time at which the token expires, in seconds since 1970, or None without a token or an expiry time.
+        before: The contents of gridd.conf before the plan is applied.
+        after: The contents of gridd.conf after the plan is applied.
+        expires: The token expiry time in seconds since 1970, or None if no token or expiry time exists.
     """
 
     before: str
@@ -115,7 +115,7 @@ class Target:
 
 
 def _keys(request: Request) -> dict[str, str | None]:
-    """Returns the desired values of the keys of gridd.conf that this collection manages. None stands for a key that must not be set."""
+    """Returns the desired gridd.conf values for all keys that this collection manages. None marks a key that must not be set."""
     if not request.present:
         names = ("ServerAddress", "ServerPort", "BackupServerAddress", "BackupServerPort", "ClientConfigTokenPath", "FeatureType")
         return dict.fromkeys(names)
@@ -124,7 +124,7 @@ def _keys(request: Request) -> dict[str, str | None]:
         "ServerPort": request.port if request.server else None,
         "BackupServerAddress": request.backup,
         "BackupServerPort": request.backup_port if request.backup else None,
-        # If FeatureType is not set, the type of the vGPU determines the license feature.
+        # If FeatureType is not set, the vGPU type determines the license feature.
         "FeatureType": gridd_conf.FEATURES[request.feature] if request.feature else None,
         "EnableUI": "TRUE" if request.interface else "FALSE",
         "ClientConfigTokenPath": request.directory if request.token and request.directory != gridd_conf.TOKENS else None,
@@ -135,19 +135,19 @@ def _keys(request: Request) -> dict[str, str | None]:
 
 
 def is_token(path: str) -> bool:
-    """Returns whether nvidia-gridd treats a file as a token, because of a name that license servers or NVIDIA's GPU Operator use."""
+    """Returns whether a file is named like the tokens from license servers or NVIDIA's GPU Operator."""
     return os.path.basename(path).startswith("client_configuration_token") and path.endswith(".tok")
 
 
 def is_path(directory: str) -> bool:
-    """Returns whether the text is a valid absolute path without '..' and line breaks."""
+    """Returns whether the text is a valid absolute path that contains neither '..' nor line breaks."""
     parts = directory.split("/")
     is_clean = directory.startswith("/") and "\n" not in directory and ".." not in parts
     return is_clean and len(directory) < 3000 and all(len(part.encode("utf-8")) < 256 for part in parts)
 
 
 def check(request: Request, now: float) -> None:
-    """Raises EngineError with all errors that can be found in the request without the state of the machine.
+    """Raises EngineError with all request errors that can be found without reading the machine's state.
 
     Args:
         now: The current time in seconds since 1970.
@@ -156,7 +156,7 @@ def check(request: Request, now: float) -> None:
 
 
 def _wrong(request: Request, now: float) -> Iterator[Refusal]:
-    """Yields the errors of the token, its file name and its directory in the request."""
+    """Yields errors in the requested token, file name, and directory."""
     if request.present and bool(request.token) == bool(request.server):
         yield Refusal(
             "both a token and a server are set" if request.token else "neither a token nor a server is set", device="license",
@@ -174,7 +174,7 @@ def _wrong(request: Request, now: float) -> Iterator[Refusal]:
 
 
 def _wrong_server(request: Request) -> Iterator[Refusal]:
-    """Yields the errors of the options for legacy license servers and for gridd.conf."""
+    """Yields errors in the options for legacy license servers and gridd.conf."""
     for name, value in (("server", request.server), ("backup_server", request.backup)):
         if value and not _HOST.match(value):
             wrong = "%r is not a name or address of a server" % value[:60]
@@ -188,7 +188,7 @@ def _wrong_server(request: Request) -> Iterator[Refusal]:
 
 
 def plan(state: State, request: Request) -> Plan[Target]:
-    """Returns the plan for a request that check() has accepted. Raises EngineError if the token's directory must not be used."""
+    """Returns the plan for a request that check() has accepted. Raises EngineError if the token directory must not be used."""
     before = state.conf or ""
     after = gridd_conf.render(before if state.conf is not None else state.template or "", _keys(request))
     former = [path for path in _former(request, state.conf) if path in state.existing]
@@ -200,18 +200,18 @@ def plan(state: State, request: Request) -> Plan[Target]:
 
 
 def removable(request: Request, conf: str | None) -> list[str]:
-    """Returns the paths of tokens that a plan may remove if they exist.
+    """Returns the paths of tokens that a plan may remove.
 
     Args:
-        conf: The text of gridd.conf, or None without this file.
+        conf: The contents of gridd.conf, or None if the file does not exist.
     """
     return sorted({request.path, request.default_path, *_former(request, conf)})
 
 
 def _former(request: Request, conf: str | None) -> list[str]:
-    """Returns the paths of tokens that an earlier run may have written to the directory that gridd.conf currently names.
+    """Returns the paths of tokens that an earlier run may have written to the directory that gridd.conf currently specifies.
 
-    These tokens are secrets that are no longer needed in the previous directory.
+    A token in a previous directory is a secret that is no longer needed.
     """
     old = gridd_conf.values(conf or "").get("ClientConfigTokenPath", "").rstrip("/")
     if not old.startswith("/") or old == request.directory:
@@ -222,9 +222,9 @@ def _former(request: Request, conf: str | None) -> list[str]:
 
 
 def _token_steps(state: State, request: Request) -> Iterator[Step]:
-    """Yields the steps for the directory, for the token, and for a token that an earlier run wrote to another path.
+    """Yields the steps for the directory, the token, and tokens that an earlier run wrote to other paths.
 
-    Raises EngineError if the directory has tokens that this collection did not write. Such tokens are never changed.
+    Raises EngineError if the directory contains tokens that this collection did not write, because the engine never changes other tokens.
     """
     ours, directory = request.default_path, state.directory
     if directory is None:
@@ -247,9 +247,9 @@ def _token_steps(state: State, request: Request) -> Iterator[Step]:
 
 
 def _check_directory(directory: Directory, request: Request) -> None:
-    """Raises EngineError if the token must not be stored in the directory.
+    """Raises EngineError if the directory is not a safe location for the token.
 
-    The directory must not be a link, because the owner of a link can change its target.
+    The directory must not be a link, because a link's owner can change the target.
     """
     if directory.link is not None or (directory.mode is not None and not directory.is_directory):
         raise error(

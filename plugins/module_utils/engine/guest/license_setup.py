@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the license configuration of a guest (token and gridd.conf), and performs the steps that license_plan.py plans."""
+"""Reads a guest's license configuration (token and gridd.conf), and performs the steps that license_plan.py plans."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .license_plan import DIRECTORY_MODE, TOKEN_MODE, Directory, Request, State,
 
 
 def read(ctx: Context, request: Request) -> State:
-    """Reads the state of the license configuration on this machine."""
+    """Returns the current license configuration on this machine."""
     conf = files.read_text(ctx.root, gridd_conf.PATH)
     template = files.read_text(ctx.root, gridd_conf.TEMPLATE) if conf is None and request.present else None
     state = State(conf, template, frozenset(path for path in removable(request, conf) if os.path.lexists(ctx.root + path)))
@@ -37,7 +37,7 @@ def _directory(ctx: Context, path: str) -> Directory:
 
 
 def status(ctx: Context, path: str, follows: bool = False) -> os.stat_result | None:
-    """Returns the result of lstat for a path, or None if lstat fails.
+    """Returns the lstat result for a path, or None if lstat fails.
 
     Args:
         follows: Whether to follow links, as stat does.
@@ -49,7 +49,7 @@ def status(ctx: Context, path: str, follows: bool = False) -> os.stat_result | N
 
 
 def _stranger(ctx: Context, path: str) -> int | None:
-    """Returns the user ID of a directory's owner, or None if the current user is the owner or the directory does not exist."""
+    """Returns the user ID of the directory owner, or None if the current user is the owner or the directory does not exist."""
     found = status(ctx, path)
     return found.st_uid if found and found.st_uid != os.geteuid() else None
 
@@ -65,12 +65,12 @@ def _mode(ctx: Context, path: str) -> int | None:
 
 
 def clean(ctx: Context, request: Request) -> None:
-    """Removes temporary files of a killed run, because they may have copies of the token."""
+    """Removes temporary files left by a killed run, because these files may contain the token."""
     files.sweep(ctx.root, [request.directory, os.path.dirname(gridd_conf.PATH)])
 
 
 def apply(ctx: Context, plan: Plan[Target], request: Request) -> list[Step]:
-    """Performs the steps of a license plan, and verifies the written files."""
+    """Performs the steps in a license plan, and verifies the written files."""
 
     def perform(step: Step) -> None:
         path = step.device or ""
@@ -92,7 +92,7 @@ def apply(ctx: Context, plan: Plan[Target], request: Request) -> list[Step]:
 
 
 def _write_token(ctx: Context, request: Request) -> None:
-    """Writes the token. A link or another object that is not a regular file is replaced, never followed."""
+    """Writes the token. The function replaces links and other objects that are not regular files, and never follows links."""
     path, text = request.path, (request.token or "").strip()
     if os.path.lexists(ctx.root + path) and not _is_file(ctx, path):
         files.remove(ctx.root, path)

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads whether a guest is licensed, and finds the reasons for a missing license.
+"""Reads the license status of a guest, and finds the reasons for a missing license.
 
-The sources are nvidia-smi, the tokens, gridd.conf, the service nvidia-gridd and its journal.
+The sources are nvidia-smi, the tokens, gridd.conf, the nvidia-gridd service, and the service's journal.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from ..system.context import Context
 from ..system.nvidia_smi import GuestGpu
 from . import gridd_conf, license as licensing, license_plan, license_setup, token
 
-_LINES = 300  # the number of journal lines to read; older lines belong to earlier requests for a license
-# The codes of errors at which nvidia-gridd ends, because it has no usable token. After all other errors, nvidia-gridd retries.
+_LINES = 300  # the number of journal lines to read; older lines belong to earlier license requests
+# The codes for errors after which nvidia-gridd exits because no usable token exists. After all other errors, nvidia-gridd retries.
 _FATAL = ("token_malformed", "token_missing", "token_expired")
 _RUNS = ("active", "activating", "reloading")
 
 
 @dataclass(eq=False, repr=False)
 class Snapshot:
-    """The output of nvidia-smi at one time.
+    """The output of one nvidia-smi call.
 
     Attributes:
         silence: The reason why nvidia-smi reports no GPUs, or None.
@@ -42,13 +42,13 @@ class Snapshot:
 
     @property
     def licensed(self) -> bool:
-        """Whether at least one GPU has a license status, and all such GPUs are licensed."""
+        """Whether at least one GPU has a license status, and all GPUs that have a license status are licensed."""
         return bool(self.licensable) and all(licensing.state(gpu.status).licensed for gpu in self.licensable)
 
 
 @dataclass(eq=False, repr=False)
 class TokenFile:
-    """A token that is stored on the machine: its path, the mode of its file, and its text."""
+    """A token that is stored on the machine, with the file path, file mode, and token text."""
 
     path: str
     mode: int
@@ -57,7 +57,7 @@ class TokenFile:
 
 @dataclass(eq=False, repr=False)
 class Tokens:
-    """The tokens in the directory that gridd.conf names, and the values in gridd.conf."""
+    """The tokens in the directory that gridd.conf specifies, and the values in gridd.conf."""
 
     directory: str
     files: list[TokenFile]
@@ -66,13 +66,13 @@ class Tokens:
 
 @dataclass(eq=False, repr=False)
 class Daemon:
-    """The state of the service nvidia-gridd, as systemd reports it.
+    """The state of the nvidia-gridd service as reported by systemd.
 
     Attributes:
-        loaded: The property LoadState, or None if systemctl fails.
-        state: The property ActiveState, or None if systemctl fails.
-        result: The property Result, or None if systemctl fails.
-        since: The time at which the service began to start, in seconds since 1970, or None if unknown.
+        loaded: The LoadState property, or None if systemctl fails.
+        state: The ActiveState property, or None if systemctl fails.
+        result: The Result property, or None if systemctl fails.
+        since: The time when service startup began, in seconds since 1970, or None if unknown.
     """
 
     loaded: str | None = None
@@ -82,16 +82,16 @@ class Daemon:
 
 
 def read(ctx: Context, timeout: float = 30) -> Snapshot:
-    """Reads the current output of nvidia-smi."""
+    """Returns the current nvidia-smi output."""
     return Snapshot(*nvidia_smi.guest_gpus(ctx, timeout))
 
 
 def await_license(ctx: Context, seconds: float, timeout: float = 30) -> Snapshot:
-    """Waits until all GPUs are licensed, because nvidia-gridd requests licenses in the background. Returns the last snapshot.
+    """Waits until all GPUs are licensed, because nvidia-gridd requests licenses asynchronously. Returns the last snapshot.
 
     Args:
         seconds: The maximum number of seconds to wait.
-        timeout: The timeout of one run of nvidia-smi in seconds.
+        timeout: The timeout for each nvidia-smi call in seconds.
     """
     last: list[Snapshot] = []
 
@@ -104,12 +104,12 @@ def await_license(ctx: Context, seconds: float, timeout: float = 30) -> Snapshot
 
 
 def read_tokens(ctx: Context) -> Tokens:
-    """Reads the tokens and gridd.conf without checking them."""
+    """Returns the unchecked contents of the tokens and gridd.conf."""
     conf = gridd_conf.values(files.read_text(ctx.root, gridd_conf.PATH) or "")
     directory = conf.get("ClientConfigTokenPath") or gridd_conf.TOKENS
     tokens = Tokens(directory, [], conf)
     for path in files.names(ctx.root, directory.rstrip("/"), ".tok") if license_plan.is_path(directory) else ():
-        # nvidia-gridd follows links to tokens, so links are followed here, too. Kubernetes mounts files as links.
+        # This check follows links because nvidia-gridd follows links to tokens. Kubernetes mounts files as links.
         found = license_setup.status(ctx, path, follows=True) if license_plan.is_token(path) else None
         if found and stat.S_ISREG(found.st_mode):
             tokens.files.append(TokenFile(path, stat.S_IMODE(found.st_mode), files.read_text(ctx.root, path) or ""))
@@ -117,7 +117,7 @@ def read_tokens(ctx: Context) -> Tokens:
 
 
 def read_daemon(ctx: Context, timeout: float = 30) -> Daemon:
-    """Reads the state of the service nvidia-gridd from systemd."""
+    """Returns the state of the nvidia-gridd service as reported by systemd."""
     names = "LoadState,ActiveState,SubState,Result,InactiveExitTimestampMonotonic"
     answer = ctx.command(["systemctl", "show", "--no-pager", "--property=" + names, licensing.UNIT], timeout)
     if answer.rc:
@@ -129,10 +129,10 @@ def read_daemon(ctx: Context, timeout: float = 30) -> Daemon:
 
 
 def is_outdated(ctx: Context, paths: Sequence[str]) -> bool:
-    """Returns whether one of the files was changed after nvidia-gridd was started, which requires a restart of nvidia-gridd.
+    """Returns whether nvidia-gridd must be restarted because a file has changed since nvidia-gridd started.
 
-    This happens if an earlier run changed the file but ended before the restart. A modification time in the future is ignored, because it only shows
-    that the clock was set back.
+    An earlier run may have changed the file and been interrupted before the restart. A modification time in the future is ignored, because it
+    indicates that the clock was set back.
     """
     daemon = read_daemon(ctx)
     if daemon.state not in _RUNS or daemon.since is None:
@@ -142,13 +142,13 @@ def is_outdated(ctx: Context, paths: Sequence[str]) -> bool:
 
 
 def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -> list[Refusal]:
-    """Returns the reasons for a missing license. Causes precede their consequences, and no text includes a token."""
+    """Returns the reasons for a missing license. Causes precede consequences, and no reason contains a token."""
     wrong = _no_status(snapshot)
     if wrong:
         return [wrong]
     found = list(_file_errors(read_tokens(ctx), now))
     daemon = read_daemon(ctx, timeout)
-    runs = daemon.state is None or daemon.state in _RUNS  # if systemd did not answer, nvidia-gridd counts as running
+    runs = daemon.state is None or daemon.state in _RUNS  # if systemd did not respond, nvidia-gridd counts as running
     why = licensing.reason(_journal(ctx, timeout)) if runs or daemon.state == "failed" else None
     if why and why.code not in [one.code for one in found] and (runs or why.code in _FATAL):
         found.append(why)
@@ -160,7 +160,7 @@ def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -
 
 
 def _no_status(snapshot: Snapshot) -> Refusal | None:
-    """Returns the reason why nvidia-smi reports no license status, or None if it reports one."""
+    """Returns the reason why nvidia-smi reports no license status, or None if a license status is reported."""
     if snapshot.silence:
         return Refusal(
             snapshot.silence, device="nvidia-smi", expected="the license's state",
@@ -177,7 +177,7 @@ def _no_status(snapshot: Snapshot) -> Refusal | None:
 
 
 def _file_errors(tokens: Tokens, now: float) -> Iterator[Refusal]:
-    """Yields the errors of the stored tokens and of gridd.conf."""
+    """Yields errors in the stored tokens and gridd.conf."""
     if not tokens.files and not tokens.conf.get("ServerAddress"):
         yield Refusal(
             "there is no token (client_configuration_token*.tok)", device=tokens.directory, expected="a client configuration token",
@@ -196,7 +196,7 @@ def _file_errors(tokens: Tokens, now: float) -> Iterator[Refusal]:
 
 
 def _daemon_error(daemon: Daemon) -> Refusal:
-    """Returns the error for a service nvidia-gridd that is missing or not running."""
+    """Returns the error for an nvidia-gridd service that is missing or not running."""
     missing = daemon.loaded == "not-found"
     return Refusal(
         "the service does not exist" if missing else "it is %s (%s)" % (daemon.state, daemon.result or "not reported"),
@@ -207,12 +207,12 @@ def _daemon_error(daemon: Daemon) -> Refusal:
 
 
 def clock_synchronized(ctx: Context, timeout: float = 30) -> bool | None:
-    """Returns whether systemd reports that the system clock is synchronized, or None if timedatectl gives no answer."""
+    """Returns whether systemd reports that the system clock is synchronized, or None if timedatectl fails."""
     answer = ctx.command(["timedatectl", "show", "--property=NTPSynchronized", "--value"], timeout)
     return {"yes": True, "no": False}.get(answer.out.strip()) if answer.rc == 0 else None
 
 
 def _journal(ctx: Context, timeout: float) -> list[str]:
-    """Returns the messages in the journal of nvidia-gridd since the boot, including those of systemd about the service, the oldest first."""
+    """Returns the nvidia-gridd journal since the boot, including systemd messages about the service, oldest first."""
     answer = ctx.command(["journalctl", "-u", licensing.UNIT, "-b", "-o", "cat", "--no-pager", "-n", str(_LINES)], timeout)
     return answer.out.splitlines() if answer.rc == 0 else []

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads and checks the claims of a client configuration token. No message includes the text of the token.
+"""Reads and checks the claims in a client configuration token. Messages never contain token text.
 
-A client configuration token is a JSON Web Token (RFC 7519): three base64url parts that are separated by dots. The second part has the claims, which
+A client configuration token is a JSON Web Token (RFC 7519): three base64url parts separated by dots. The second part contains the claims, which
 can be read without a key.
 """
 
@@ -17,16 +17,16 @@ from typing import Any
 
 from ..base.errors import Refusal
 
-MOST = 1 << 20  # the maximum size of a token in bytes; NVIDIA's tokens have a few thousand bytes
+MOST = 1 << 20  # the maximum token size in bytes; NVIDIA's tokens are a few kilobytes long
 _PART = re.compile(r"^[A-Za-z0-9_-]+={0,2}\Z")
 _REMEDY = "Generate a new one on the license server (NVIDIA License System, 'Generate client config token') and set it."
-# A token counts as not yet valid only if its validity begins more than this number of seconds after the time of the machine's clock.
+# A token counts as not yet valid only if the token's validity begins more than this number of seconds after the current system time.
 SLACK = 300
 
 
 @dataclass(eq=False, repr=False)
 class Claims:
-    """The claims of a token that concern its validity. Times are in seconds since 1970, or None if the token does not have the claim.
+    """The claims that determine a token's validity. Times are in seconds since 1970, or None if the token does not contain the claim.
 
     Attributes:
         problem: The reason why the text is not a token, as a clause, or None.
@@ -39,7 +39,7 @@ class Claims:
 
 
 def iso(seconds: float | None) -> str | None:
-    """Returns a time in ISO 8601 format in UTC, or None for an invalid or missing time.
+    """Returns a UTC time in ISO 8601 format, or None for an invalid or missing time.
 
     Args:
         seconds: The time in seconds since 1970, or None.
@@ -66,7 +66,7 @@ def _time(claims: dict[str, Any], name: str) -> int | None:
 
 
 def read(text: str) -> Claims:
-    """Returns the claims of a token. The signature of the token is not checked, because only the license server can check it."""
+    """Returns the claims in a token. The function does not verify the signature, because only the license server can verify signatures."""
     parts = text.strip().split(".")
     if not text.strip():
         return Claims(problem="it is empty")
@@ -83,10 +83,10 @@ def read(text: str) -> Claims:
 
 
 def errors(text: str, now: float, device: str) -> list[Refusal]:
-    """Returns the errors of a token: the text is not a token, or the token is not valid at the given time.
+    """Returns errors if the text is not a token or the token is not valid at the given time.
 
     Args:
-        now: The time of the machine's clock, in seconds since 1970.
+        now: The current system time, in seconds since 1970.
         device: The origin of the token, for messages.
     """
     found = read(text)

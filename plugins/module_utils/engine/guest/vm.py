@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the state of a VM with a vGPU (NVIDIA devices, driver and the output of nvidia-smi), and finds its problems."""
+"""Reads the state of a VM that has a vGPU (NVIDIA devices, driver, and nvidia-smi output), and finds problems in the VM."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _NVRM = "Check dmesg for NVRM lines: a guest driver of an incompatible branch do
 
 @dataclass(eq=False, repr=False)
 class Expected:
-    """The state of the VM that the user expects. None stands for any value.
+    """The VM state that the user expects. None matches any value.
 
     Attributes:
-        vgpu_type: The name of the vGPU's type on the host.
-        host_version: The version of the host driver.
-        driver_version: The version of the guest driver.
-        builds: Whether the installation builds kernel modules, which requires the headers of the running kernel.
-        signs: Whether the kernel modules of the driver are signed.
+        vgpu_type: The name of the vGPU type on the host.
+        host_version: The host driver version.
+        driver_version: The guest driver version.
+        builds: Whether the installation builds kernel modules, which requires headers for the running kernel.
+        signs: Whether the driver's kernel modules are signed.
     """
 
     vgpu_type: str | None = None
@@ -48,13 +48,13 @@ class Expected:
 
 @dataclass(eq=False, repr=False)
 class Found:
-    """The state of the VM that was read.
+    """The current state of the VM.
 
     Attributes:
-        gpus: The NVIDIA GPUs of the VM, as dictionaries for a module's result.
+        gpus: The NVIDIA GPUs in the VM, as dictionaries for the module result.
         silence: The reason why nvidia-smi does not report the GPUs, or None.
-        headers: Whether the headers of the running kernel are installed.
-        container: The kind of container if this is a container instead of a VM, or None.
+        headers: Whether headers for the running kernel are installed.
+        container: The container type if the engine runs in a container instead of a VM, or None.
     """
 
     inventory: Inventory
@@ -66,7 +66,7 @@ class Found:
 
 
 def read(ctx: Context, timeout: float = 60) -> Found:
-    """Reads the state of the VM. nvidia-smi is run only if a driver is loaded and the VM has an NVIDIA GPU."""
+    """Returns the current state of the VM. The function runs nvidia-smi only if a driver is loaded and the VM has an NVIDIA GPU."""
     found = inventory.read(ctx, with_types=False)
     state = host.read(ctx, timeout)
     reported = {one.address: one for one in nvidia_smi.guest_gpus(ctx, timeout)[0]} if state.driver.loaded and found.gpus else {}
@@ -77,9 +77,9 @@ def read(ctx: Context, timeout: float = 60) -> Found:
 
 
 def _gpu(ctx: Context, found: Inventory, gpu: Gpu, seen: GuestGpu | None) -> dict[str, Any]:
-    """Returns a GPU as a dictionary for a module's result.
+    """Returns a GPU as a dictionary for the module result.
 
-    The type of a vGPU comes from the driver or, before the driver is installed, from the vGPU's PCI IDs.
+    The vGPU type comes from the driver or, before the driver is installed, from the vGPU's PCI IDs.
     """
     name, virtualization = (seen.name, seen.virtualization) if seen else (None, None)
     passthrough = virtualization.lower().startswith("pass") if virtualization else None
@@ -110,7 +110,7 @@ def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
         yield Refusal(
             "this is a container (%s)" % vm.container, device="this machine", expected="a VM with a vGPU",
             remedy="Use the VM itself in the inventory: its kernel has the driver, and its nvidia-gridd the license.", code="not_a_guest")
-        return  # inside a container, the kernel and sysfs show the state of the container's host
+        return  # inside a container, the kernel and sysfs expose the state of the container host
     if not vm.inventory.gpus:
         yield Refusal(
             "this VM has no NVIDIA GPU and therefore no vGPU", device="PCI bus", expected="a vGPU (a display function of vendor 10de)",
@@ -131,7 +131,7 @@ def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
 
 
 def _versions(vm: Found, expected: Expected) -> tuple[str, str]:
-    """Returns the versions of the host driver and of this VM's driver. An unknown version is an empty string."""
+    """Returns the versions of the host driver and the guest driver. An unknown version is an empty string."""
     return expected.host_version or "", expected.driver_version or vm.state.driver.on_disk or vm.state.driver.loaded or ""
 
 
@@ -156,7 +156,7 @@ def _driver(vm: Found, expected: Expected) -> Iterator[Refusal]:
 
 
 def _reported(vm: Found, expected: Expected) -> Iterator[Refusal]:
-    """Yields the errors of vGPUs that nvidia-smi does not report, or reports with another type or framebuffer size than expected."""
+    """Yields errors for vGPUs that nvidia-smi does not report, or reports with an unexpected type or framebuffer size."""
     if vm.silence:
         yield Refusal(vm.silence, device="nvidia-smi", expected="an answer about the vGPU", remedy=_NVRM, code="smi_silent")
         return
@@ -176,16 +176,16 @@ def _reported(vm: Found, expected: Expected) -> Iterator[Refusal]:
 
 
 def _is_expected(vgpu_type: str | None, expected: Expected) -> bool:
-    """Returns whether a vGPU has the expected type. If no type is expected, any type is correct.
+    """Returns whether a vGPU has the expected type. If no type is expected, every type matches.
 
-    A type without a known series, such as A40-24, matches the expected type of any series, such as A40-24Q.
+    A type without a known series, such as A40-24, matches expected types of any series, such as A40-24Q.
     """
     word, found = short_name(expected.vgpu_type or ""), vgpu_type or ""
     return not word or (word == found if gpu_word(found) or not found else word.startswith(found))
 
 
 def _warnings(vm: Found, expected: Expected) -> Iterator[Refusal]:
-    """Yields warnings that are based on tables of this collection: a wrong vGPU type before a driver is installed, and incompatible branches."""
+    """Yields warnings based on this collection's tables: a wrong vGPU type before a driver is installed, and incompatible branches."""
     differs = branches.warning_of(*_versions(vm, expected))
     if differs and not vm.container:
         yield differs

@@ -1,17 +1,17 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A table of the GPUs that NVIDIA sells for vGPU, as text that hardware/catalog.py parses on demand.
+"""A table of GPUs that NVIDIA sells for vGPU, as text that hardware/catalog.py parses on demand.
 
-The table is only a hint, and the values that the driver reports have priority. To add a GPU, add a row to BOARDS. tests/tools/gpu_tables.py updates
-PROFILES, LIMITS and the columns of BOARDS whose values are in NVIDIA's public lists.
+The table is only a hint, and values that the driver reports take precedence. To add a GPU, add a row to BOARDS. tests/tools/gpu_tables.py updates
+PROFILES, LIMITS, and the BOARDS columns whose values NVIDIA publishes.
 """
 
 from __future__ import annotations
 
-# The columns of a row of BOARDS:
+# The columns in BOARDS:
 # PCI device ID, with a subsystem device ID if needed | model | product name | architecture | size of the framebuffer that vGPUs share, in GiB |
-# VF if vGPUs are created on VFs | first word in the names of the GPU's vGPU types, if known | key of the row of PROFILES (slices x GiB) for MIG.
-# If several rows have the same device ID, the rows with a subsystem device ID come first.
+# VF if vGPUs are created on VFs | first word in the names of the GPU's vGPU types, if known | key of the PROFILES row (slices x GiB) for MIG.
+# Among rows with the same device ID, rows with a subsystem device ID come first.
 BOARDS = """\
 13bd | M10 | Tesla M10 | Maxwell | 8 |  | M10 |
 13f2 | M60 | Tesla M60 | Maxwell | 8 |  | M60 |
@@ -96,8 +96,8 @@ BOARDS = """\
 31c2 | GB300 | NVIDIA GB300 | Blackwell | 269 | VF |  | 7x269
 """
 
-# The GPU instance profiles for vGPUs. The number after * is the maximum number of GPU instances of the profile on a GPU. The names of the vGPU types
-# for a profile with +me end with ME. The names of the vGPU types for a profile with +gfx have the suffix GFX or no suffix.
+# The GPU instance profiles for vGPUs. The number after * is the maximum number of GPU instances per GPU. For profiles with +me, vGPU type names
+# end with ME. For profiles with +gfx, vGPU type names have the suffix GFX or no suffix.
 PROFILES = """\
 2x84: 1g.42gb+gfx*2 2g.84gb+gfx*1
 4x24: 1g.6gb*4 1g.6gb+me*1 2g.12gb*2 2g.12gb+me*1 4g.24gb*1
@@ -114,7 +114,8 @@ PROFILES = """\
 7x269: 1g.34gb*7 1g.34gb+me*1 1g.67gb*4 2g.67gb*3 3g.135gb*2 4g.135gb*1 7g.269gb*1
 """
 
-# The time-sliced types whose maximum number of vGPUs per GPU is lower than the number that fits into the framebuffer. The maximum follows *.
+# The time-sliced types whose maximum number of vGPUs per GPU is lower than the number that fits into the framebuffer. The maximum follows the
+# asterisk.
 LIMITS = """\
 H20X-8C*16
 H200X-8C*16

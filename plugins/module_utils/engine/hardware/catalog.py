@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A catalog of the GPUs that NVIDIA supports for vGPU, for data that a host does not show before the driver is installed.
+"""A catalog of GPUs that NVIDIA supports for vGPU, which provides data that is unavailable on a host before driver installation.
 
-The catalog is only a hint: its values replace unknown values, and cause warnings. Only the output of the kernel, the driver or a tool on the host
+The catalog is only a hint: catalog values replace unknown values and cause warnings. Only output from the kernel, the driver, or a tool on the host
 causes refusals.
 """
 
@@ -18,7 +18,7 @@ from .mig_profiles import Profile
 from .vgpu_types import VgpuType, framebuffer_of, gpu_word, series_of, short_name
 
 NVIDIA = "0x10de"
-# The maximum number of vGPUs of one time-sliced type on a GPU of any model.
+# The maximum number of vGPUs of one time-sliced type on any GPU.
 MOST = 32
 
 
@@ -32,8 +32,8 @@ class Model:
         framebuffer_gib: The size of the framebuffer that vGPUs share, in GiB.
         sriov: Whether vGPUs are created on VFs.
         mig_slices: The number of MIG slices, or 0 if the catalog has no MIG profiles for the GPU.
-        word: The first word in the names of the GPU's vGPU types. Empty if unknown.
-        profiles: The GPU instance profiles for vGPUs, without IDs. Profile.total is the number that fits on the GPU.
+        word: The first word in the names of the GPU's vGPU types. The string is empty if the word is unknown.
+        profiles: The GPU instance profiles for vGPUs, without IDs. Profile.total is the number of GPU instances that fit on the GPU.
     """
 
     name: str
@@ -47,16 +47,16 @@ class Model:
 
     @property
     def module_type(self) -> str:
-        """The type of kernel module that NVIDIA's installer selects for the GPU: open for Ada and later, otherwise proprietary."""
+        """The kernel module type that NVIDIA's installer selects for the GPU: open for Ada and later, proprietary for earlier GPUs."""
         return "open" if self.architecture in ("Ada", "Hopper", "Blackwell") else "proprietary"
 
     @property
     def prefix(self) -> str:
-        """The first word in the name of a vGPU type of this GPU, for examples in messages."""
+        """The first word in the names of this GPU's vGPU types, for examples in messages."""
         return self.word or self.name.replace(" ", "")
 
     def expects(self, type_name: str) -> bool:
-        """Returns whether a vGPU type with this name probably belongs to the GPU. A type that is named by a number (nvidia-565) may be any type."""
+        """Returns whether a vGPU type name probably belongs to the GPU. A number instead of a name (nvidia-565) may belong to any GPU."""
         word, short = gpu_word(type_name), short_name(type_name).upper()
         if word is None or not self.word:
             return True
@@ -68,12 +68,12 @@ class Model:
         return known and word.lower() == self.word.lower()
 
     def needs_ai_enterprise(self, type_name: str) -> bool:
-        """Returns whether only the vGPU manager of NVIDIA AI Enterprise offers the type: series C on a GPU that also has types of other series."""
+        """Returns whether only NVIDIA AI Enterprise's vGPU manager offers the type: series C on a GPU that also has types of other series."""
         others = [one for one in listed(self.word) if one.endswith("Q")] if self.word else []
         return series_of(type_name) == "C" and (bool(others) or not listed(self.word))
 
     def most(self, kind: VgpuType) -> int | None:
-        """Returns the maximum number of vGPUs of a type on the GPU, or None if unknown. The max_instance that the driver reports has priority."""
+        """Returns the maximum number of vGPUs of a type on the GPU, or None if unknown. The max_instance value from the driver takes precedence."""
         size = kind.framebuffer_mib
         if not size:
             return None
@@ -82,15 +82,15 @@ class Model:
         return max([profile.total or 0 for profile in self.profiles if _suits(profile, kind)] or [0]) * self._share(kind) or None
 
     def _share(self, kind: VgpuType) -> int:
-        """Returns the number of MIG-backed vGPUs of a type that share one GPU instance. Only an instance with graphics can have several vGPUs."""
+        """Returns the number of MIG-backed vGPUs of a type that share one GPU instance. Only graphics-enabled instances can host several vGPUs."""
         sizes = [profile.gib for profile in self.profiles if _suits(profile, kind)]
         return max(sizes or [0]) * 1024 // (kind.framebuffer_mib or 1)
 
 
 def _suits(profile: Profile, kind: VgpuType) -> bool:
-    """Returns whether a GPU instance of the profile can have a vGPU of the type.
+    """Returns whether a GPU instance with the given profile can host a vGPU of the given type.
 
-    The framebuffer of the vGPU must have the size of the GPU instance. On a GPU instance with graphics, the framebuffer can also be smaller.
+    The vGPU framebuffer must be as large as the GPU instance. On a graphics-enabled GPU instance, the framebuffer can also be smaller.
     """
     if profile.slices != kind.slices:
         return False
@@ -101,7 +101,7 @@ def _suits(profile: Profile, kind: VgpuType) -> bool:
 
 @functools.lru_cache(maxsize=None)
 def _boards() -> dict[str, list[tuple[str, Model]]]:
-    """Returns the subsystem device ID (or an empty string) and the model of each row of BOARDS, by PCI device ID."""
+    """Returns the subsystem device ID (or an empty string) and the model for each row in BOARDS, keyed by PCI device ID."""
     partitions = {key: _profiles(names) for key, names in re.findall(r"^(\S+): (.*)$", PROFILES, re.MULTILINE)}
     found: dict[str, list[tuple[str, Model]]] = {}
     for line in BOARDS.splitlines():
@@ -123,9 +123,9 @@ def _profiles(text: str) -> tuple[Profile, ...]:
 
 
 def lookup(device_id: str, subsystem_id: str = "", product: str | None = None) -> Model | None:
-    """Returns the model of a GPU from its PCI device ID in the spelling of sysfs (0x2235), or None if the catalog does not have the GPU.
+    """Returns a GPU's model from the PCI device ID in sysfs format (0x2235), or None if the catalog does not contain the GPU.
 
-    If several models have the same device ID, the product name that the driver reports decides, or else the subsystem device ID.
+    If several models have the same device ID, the model is selected by the driver's product name or, if unknown, by the subsystem device ID.
     """
     number, subsystem = (word.lower().replace("0x", "") for word in (device_id, subsystem_id))
     boards = _boards().get(number, [])
@@ -141,12 +141,12 @@ def _names() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def is_model(word: str) -> bool:
-    """Returns whether a GPU selector is the name of a model or product in the catalog, in any spelling."""
+    """Returns whether a GPU selector is a model or product name in the catalog, in any spelling."""
     return any(_plain(word) in names for names in _names())
 
 
 def is_product(word: str) -> bool:
-    """Returns whether a GPU selector is the name of a product in the catalog, and not the name of a model."""
+    """Returns whether a GPU selector is a product name in the catalog, and not a model name."""
     models, products = _names()
     return _plain(word) in products - models
 
@@ -156,8 +156,8 @@ def _plain(name: str) -> str:
 
 
 def same_model(name: str, other: str) -> bool:
-    """Returns whether two spellings name the same model, such as NVIDIA A40 and A40, or rtx a6000 and RTXA6000.
+    """Returns whether two names denote the same model, such as NVIDIA A40 and A40, or rtx a6000 and RTXA6000.
 
-    A brand alone, such as NVIDIA or Tesla, names no model.
+    A brand alone, such as NVIDIA or Tesla, does not denote a model.
     """
     return _plain(name) == _plain(other) != ""

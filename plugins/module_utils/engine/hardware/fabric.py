@@ -10,10 +10,10 @@ from typing import Any
 
 @dataclass(eq=False, repr=False)
 class GpuFabric:
-    """The fabric values that nvidia-smi reports for a GPU. A value that is missing or N/A is None.
+    """The fabric values that nvidia-smi reports for a GPU. Missing and N/A values are None.
 
     Attributes:
-        module: The module ID of the GPU, which Fabric Manager uses as the physical ID.
+        module: The GPU's module ID, which Fabric Manager uses as the physical ID.
         state: The state of the GPU's fabric.
         status: The status of the GPU's fabric.
     """
@@ -28,7 +28,7 @@ class Partition:
     """A fabric partition: a set of GPUs that Fabric Manager can connect.
 
     Attributes:
-        gpus: The module IDs of the GPUs, in the order of Fabric Manager. The VFs for an activation have the same order.
+        gpus: The GPU module IDs in Fabric Manager's order, which is also the order of VFs for an activation.
     """
 
     id: int
@@ -36,16 +36,16 @@ class Partition:
     gpus: list[int]
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the object as a dictionary for a module's result."""
+        """Returns the partition as a dictionary for the module result."""
         return dict(vars(self))
 
 
 @dataclass(eq=False, repr=False)
 class FailedDevice:
-    """A GPU or an NVSwitch with NVLinks that failed when Fabric Manager started.
+    """A GPU or NVSwitch with NVLinks that failed when Fabric Manager started.
 
     Attributes:
-        device: The PCI address or the UUID of the GPU or NVSwitch.
+        device: The PCI address or UUID of the GPU or NVSwitch.
     """
 
     kind: str
@@ -53,5 +53,5 @@ class FailedDevice:
     ports: list[int] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the object as a dictionary for a module's result."""
+        """Returns the failed device as a dictionary for the module result."""
         return dict(vars(self))

@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A table of the PCI subsystem IDs that vGPUs have in VMs, to find the type of a vGPU before the guest driver is installed.
+"""A table of the PCI subsystem IDs that vGPUs have in VMs, which identify vGPU types before the guest driver is installed.
 
-The table has the types of GPUs since Turing. tests/tools/gpu_tables.py writes TYPES from NVIDIA's public lists.
+The table contains types for Turing and later GPUs. tests/tools/gpu_tables.py generates TYPES from NVIDIA's public lists.
 """
 
 from __future__ import annotations
 
 import re
 
-# A row has a PCI device ID, the common beginning of the names of its types, and for each subsystem ID the rest of the name. A name without a series
-# stands for a type of one of several series.
+# Each row contains a PCI device ID, the common prefix of its type names, and the rest of each name by subsystem ID. A name without a series stands
+# for a type from one of several series.
 TYPES = """\
 1e37 GRID RTX T10: 136a=4 136b=8 136c=16
 1e37 GRID RTX T10x: 13a7=2 13a8=4 13a9=8
@@ -111,11 +111,11 @@ TYPES = """\
 
 
 def type_of(device_id: str, subsystem_id: str) -> str | None:
-    """Returns the full name of the vGPU type that has these PCI IDs, or None if the table has no such type.
+    """Returns the full name of the vGPU type that has these PCI IDs, or None if the table contains no matching type.
 
     Args:
-        device_id: The PCI device ID in the spelling of sysfs, such as 0x2235.
-        subsystem_id: The subsystem device ID in the same spelling.
+        device_id: The PCI device ID in sysfs format, such as 0x2235.
+        subsystem_id: The subsystem device ID in sysfs format.
     """
     device, subsystem = (word.lower().replace("0x", "") for word in (device_id, subsystem_id))
     if not (device and subsystem):
@@ -125,9 +125,9 @@ def type_of(device_id: str, subsystem_id: str) -> str | None:
 
 
 def listed(word: str) -> list[str]:
-    """Returns the parts after the first word (such as A40) in the names of all types of a GPU, such as 24Q and 1-5CME.
+    """Returns the rest of each type name after the GPU's first word (such as A40): for example, 24Q or 1-5CME.
 
-    The list is empty if the table has no types with this word.
+    The list is empty if the table contains no types that start with this word.
     """
     found = re.findall(r"^\w{4} (?:[^:\n]* )?%s:((?:.*\n  )*.*)" % re.escape(word), TYPES, re.MULTILINE | re.IGNORECASE)
     return re.findall(r"=([\w-]+)", " ".join(found))

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parses the flags on a kernel command line, in particular those of the IOMMU.
+"""Parses the flags on a kernel command line, in particular the IOMMU flags.
 
-The rules are those of Linux (kernel/params.c, drivers/iommu/intel/iommu.c, drivers/iommu/amd/init.c, arch/x86/kernel/pci-dma.c). If a setting occurs
-several times, the last value counts. However, no flag overrides ``iommu=off`` or ``amd_iommu=off``. A setting without a flag has the kernel's
-default, which is unknown.
+The parser follows the Linux source (kernel/params.c, drivers/iommu/intel/iommu.c, drivers/iommu/amd/init.c, arch/x86/kernel/pci-dma.c). If a setting
+occurs several times, the last value takes precedence. However, no flag overrides ``iommu=off`` or ``amd_iommu=off``. A setting without a flag has the
+kernel's default, which is unknown.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import re
 from typing import Dict, Iterable, Iterator, Sequence, Tuple, Union
 
 Value = Union[bool, str]
-# A Meaning has the value of each setting. The keys are the names below, which have a space, and the names of other flags, which have none.
+# A Meaning maps settings to values. The keys are the names below, which contain a space, and the names of other flags, which contain no spaces.
 Meaning = Dict[str, Value]
 INTEL, AMD, OFF, PASSTHROUGH, STRICT = "iommu intel", "iommu amd", "iommu off", "iommu passthrough", "iommu strict"
 
 _WORD = re.compile(r'(?:"[^"]*(?:"|\Z)|[^\s"])+')
 _YES, _NO = ("1", "y", "Y", "t", "T", "on", "ON", "On"), ("0", "n", "N", "f", "F", "of", "OF", "Of")
-# The options of intel_iommu= besides on, off and strict. The kernel compares only the beginning of an option.
+# The intel_iommu= options besides on, off, and strict. The kernel compares only the beginning of an option.
 _INTEL = (("igfx_off", "igfx_off"), ("forcedac", "forcedac"), ("sp_off", "sp_off"), ("sm_on", "sm"), ("sm_off", "sm"), ("tboot_noforce", "tboot"))
 
 
 def words(text: str) -> list[str]:
-    """Splits a kernel command line into words as the kernel does: spaces inside double quotes do not separate words. The quotes are kept."""
+    """Splits a kernel command line into words like the kernel, which does not split at spaces inside double quotes. The quotes are kept."""
     return _WORD.findall(text)
 
 
 def _plain(word: str) -> str:
-    """Returns a word without the quotes that the kernel removes."""
+    """Returns a command-line word without the quotes that the kernel removes."""
     name, mark, value = word.partition("=")
     if word.startswith('"'):
         return word.strip('"')
@@ -37,12 +37,12 @@ def _plain(word: str) -> str:
 
 
 def name_of(word: str) -> str:
-    """Returns the name of a flag with _ instead of -, for comparisons, because the kernel treats both characters as equal."""
+    """Returns a flag's name with _ instead of -, for comparisons, because the kernel treats both characters as equal."""
     return _plain(word).partition("=")[0].replace("-", "_")
 
 
 def _truth(text: str) -> bool | None:
-    """Returns the boolean value of a text according to the kernel's function kstrtobool, or None for any other text."""
+    """Returns the boolean value of a text according to the kernel's kstrtobool function, or None for other text."""
     return True if text.startswith(_YES) else False if text.startswith(_NO) else None
 
 
@@ -83,7 +83,7 @@ _SWITCHES = {"iommu.passthrough": PASSTHROUGH, "iommu.strict": STRICT}
 
 
 def _settings(word: str) -> Iterator[Tuple[str, Value]]:
-    """Yields each setting of one word on the command line, with its value."""
+    """Yields the settings in one command-line word, with their values."""
     name, mark, value = _plain(word).partition("=")
     name = name.replace("-", "_")
     if name in _OPTIONS and mark:
@@ -96,7 +96,7 @@ def _settings(word: str) -> Iterator[Tuple[str, Value]]:
 
 
 def meaning(line: Iterable[str]) -> Meaning:
-    """Returns the settings of all words on a command line. Words after -- are ignored, because the kernel passes them to init."""
+    """Returns the settings on a command line. Words after -- are ignored, because the kernel passes those words to init."""
     found: Meaning = {}
     for word in line:
         if word == "--":
@@ -109,13 +109,13 @@ def meaning(line: Iterable[str]) -> Meaning:
 
 
 def missing(flags: Iterable[str], line: Iterable[str]) -> list[str]:
-    """Returns the flags that have no effect on a command line, because they are missing or overridden."""
+    """Returns the given flags that are missing or overridden on a command line."""
     whole = meaning(line)
     return [flag for flag in flags if any(whole.get(key) != value for key, value in meaning([flag]).items())]
 
 
 def against(flags: Sequence[str], line: Sequence[str]) -> str | None:
-    """Returns the last word of a command line that sets a setting of the flags to another value, or None."""
+    """Returns the last command-line word that conflicts with the given flags, or None."""
     wanted = meaning(flags)
     for word in reversed(line):
         if any(key in wanted and wanted[key] != value for key, value in meaning([word]).items()):
@@ -124,6 +124,6 @@ def against(flags: Sequence[str], line: Sequence[str]) -> str | None:
 
 
 def iommu(line: Iterable[str]) -> dict[str, bool | None]:
-    """Returns the IOMMU settings of a command line. The value None stands for the kernel's default."""
+    """Returns the IOMMU settings on a command line. None stands for the kernel's default."""
     found = meaning(line)
     return {key.split()[1]: bool(found[key]) if key in found else None for key in (INTEL, AMD, PASSTHROUGH, STRICT)}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parses the names of MIG GPU instance profiles, such as 1g.5gb, 1g.10gb+me, 1g.24gb-me and 1g.24gb+me.all."""
+"""Parses the names of MIG GPU instance profiles, such as 1g.5gb, 1g.10gb+me, 1g.24gb-me, and 1g.24gb+me.all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Iterable
 
-# The pattern limits the length of the numbers, because calculations with very large numbers would not end.
+# The pattern limits the length of numbers, because calculations with very large numbers would never finish.
 _NAME = r"([0-9]{1,2})g\.([0-9]{1,4})gb([^\s|]*)"
 
 
@@ -17,9 +17,9 @@ class Profile:
     """A GPU instance profile.
 
     Attributes:
-        free: The number of GPU instances of this profile that can still be created, or None if unknown.
-        total: The maximum number of GPU instances of this profile on the GPU, or None if unknown.
-        memory: The size of the memory in GiB that the driver reports, or None if unknown.
+        free: The number of additional GPU instances that can be created with this profile, or None if unknown.
+        total: The maximum number of GPU instances with this profile on the GPU, or None if unknown.
+        memory: The memory size in GiB as reported by the driver, or None if unknown.
     """
 
     name: str
@@ -36,16 +36,16 @@ class Profile:
 
 
 def plain_profile(word: object) -> str:
-    """Returns the name of a profile in the form that nvidia-smi's option -cgi requires: in lower case and without the prefix MIG."""
+    """Returns a profile name in the format that nvidia-smi's -cgi option requires: in lower case, without the MIG prefix."""
     text = " ".join(str(word).split()).lower()
     return text[4:] if text.startswith("mig ") else text
 
 
 def is_profile(word: str) -> bool:
-    """Returns whether the word is the name of a profile, such as 1g.5gb."""
+    """Returns whether the word is a profile name, such as 1g.5gb."""
     return bool(re.match(_NAME + "$", word))
 
 
 def malformed(words: Iterable[str]) -> list[str]:
-    """Returns the words that are neither the name nor the number of a profile on any GPU."""
+    """Returns the words that are not valid profile names or numbers on any GPU."""
     return [word for word in words if not is_profile(plain_profile(word)) and not re.match("[0-9]{1,5}$", plain_profile(word))]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Performs the planned steps with virsh, and verifies each step in libvirt's files."""
+"""Performs the steps of a libvirt plan with virsh, and verifies each step in libvirt's files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .placement import is_same
 
 
 def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list[Step]:
-    """Performs the steps of a plan in order. If a step fails, only the remaining steps of the same VM are skipped."""
+    """Performs the steps of a libvirt plan in order. If a step fails, only the remaining steps for the same VM are skipped."""
 
     def perform(step: Step) -> None:
         vm, hostdev, live = step.args["vm"], step.args["hostdev"], step.args["live"]
@@ -34,7 +34,7 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list
                 return devices is not None and not has
             return bool(has) and (live or is_same(has[0], hostdev))
 
-        # A running guest may need some time to release a detached device.
+        # A running guest may take some time to release a detached device.
         if not until(ctx.clock, is_done, timeout):
             goes = step.kind == "detach-device"
             raise error(
@@ -47,19 +47,19 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list
 
 
 def _devices(ctx: Context, vm: Domain, live: bool) -> list[Hostdev] | None:
-    """Returns the current devices of a VM, or None if the VM is not running or not defined.
+    """Returns a VM's current devices, or None if the VM is not running or not defined.
 
     Args:
-        live: Whether to return the devices of the running VM instead of the devices in its definition.
+        live: Whether to return the running VM's devices instead of the devices in the VM definition.
     """
     found = [one for one in libvirt_xml.all_domains(ctx)[0] if one.uuid == vm.uuid]
     return (found[0].live if live else found[0].defined) if found else None
 
 
 def _require_free(ctx: Context, vm: Domain, names: Sequence[str]) -> None:
-    """Raises EngineError if a device was attached to another VM since the plan was made.
+    """Raises EngineError if a device has been attached to another VM since the steps were planned.
 
-    This check is necessary because libvirt allows the same device in the definitions of several VMs.
+    This check is necessary because libvirt allows one device in several VM definitions.
     """
     others = [one.name for one in libvirt_xml.all_domains(ctx)[0] if one.name != vm.name and any(name in one.devices for name in names)]
     if others:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Assigns items to requests with minimal total cost. Items are vGPUs, which are represented by numbers."""
+"""Assigns items to requests with minimal total cost. The items are vGPUs, each represented by a number."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Mapping, Sequence
 
 
 def match(costs: Sequence[Mapping[int, int]]) -> list[int | None]:
-    """Returns the number of the assigned item for each request, or None for a request without an item.
+    """Returns the number of the assigned item for each request, or None for a request that gets no item.
 
-    As many requests as possible receive an item. Among these assignments, the total cost is minimal. The algorithm is successive shortest paths: a
-    request takes a free item, or the item of a request that can use another item.
+    The result assigns items to as many requests as possible, at minimal total cost. The successive shortest path algorithm gives a request a free
+    item, or an item from a request that can use another item.
 
     Args:
-        costs: For each request, the non-negative cost of each possible item, by the item's number. If costs are equal, the lower number is preferred.
+        costs: For each request, the non-negative cost of each possible item, keyed by item number. If costs are equal, the lower number is preferred.
     """
-    nothing = max((number for row in costs for number in row), default=0) + 1  # nothing + the index of a request stands for no item
+    nothing = max((number for row in costs for number in row), default=0) + 1  # nothing + the request index stands for no item
     worst = sum(max(row.values(), default=0) for row in costs) + 1
     rows = [{**row, nothing + index: worst} for index, row in enumerate(costs)]
     owner: dict[int, int] = {}
@@ -36,7 +36,7 @@ def match(costs: Sequence[Mapping[int, int]]) -> list[int | None]:
                     distance[number], source[number] = length, row
                     heapq.heappush(heap, (length, number in owner, number))
             base, taken, last = heapq.heappop(heap)
-            while base > distance[last]:  # a shorter path to this item was found in the meantime
+            while base > distance[last]:  # a shorter path to this item has been found
                 base, taken, last = heapq.heappop(heap)
             if not taken:
                 break
@@ -46,7 +46,7 @@ def match(costs: Sequence[Mapping[int, int]]) -> list[int | None]:
         for number in done:
             of_row[owner[number]] += base - distance[number]
             of_number[number] -= base - distance[number]
-        while True:  # along the path, each request passes its item to the previous request
+        while True:  # along the path, each request passes an item to the previous request
             row = source[last]
             owner[last] = row
             got[row], before = last, got.get(row)
@@ -57,12 +57,12 @@ def match(costs: Sequence[Mapping[int, int]]) -> list[int | None]:
 
 
 def rivals(costs: Sequence[Mapping[int, int]], got: Sequence[int | None], index: int) -> list[int]:
-    """Returns the indexes of all requests that compete for the same items as an unassigned request, including the request itself.
+    """Returns the indexes of all requests that compete with an unassigned request for the same items, including that request.
 
-    These requests outnumber the items that are possible for them.
+    The competing requests outnumber their possible items.
 
     Args:
-        index: The index of a request without an item.
+        index: The index of a request that gets no item.
     """
     owner = {number: row for row, number in enumerate(got) if number is not None}
     found = [index]

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Assigns a vGPU to each request of a VM, with as few changes as possible. This file does not access the host.
+"""Assigns vGPUs to VM requests, with as few changes as possible. This module does not access the host.
 
-A vGPU that is attached to another VM (defined, running or saved) is available only if the same plan detaches the vGPU from that VM.
+A vGPU that is attached to another VM (defined, running, or saved) is available only if the same plan detaches the vGPU from the other VM.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Options:
     """The options for attaching vGPUs to VMs.
 
     Attributes:
-        exclusive: Whether vGPUs that are not requested are detached from the VMs of the request.
-        live: Whether running VMs are changed in addition to their definitions.
-        assume: Whether missing vGPUs are created later in the run (check mode).
+        exclusive: Whether vGPUs that are not requested are detached from the requested VMs.
+        live: Whether running VMs are changed in addition to VM definitions.
+        assume: Whether check mode assumes that the run creates missing vGPUs later.
         foreign: The UUIDs of mediated devices that do not belong to the selected GPUs and are not in the inventory.
-        preferred: The keys of the vGPUs that a VM should get if several vGPUs have equal costs, by the VM's name.
+        preferred: The keys of the vGPUs that a VM should get if several vGPUs have equal costs, keyed by VM name.
     """
 
     exclusive: bool = True
@@ -39,14 +39,14 @@ class Options:
 
 
 class Host:
-    """The vGPUs and the VMs of a host.
+    """The vGPUs and VMs on a host.
 
     Attributes:
-        vgpus: The GPU and the vGPU for each key, in the order of GPUs and VFs.
+        vgpus: The GPU and the vGPU for each vGPU key, ordered by GPU and VF.
         vfs: The addresses of all VFs.
-        mdevs: The UUIDs of all mediated devices, including the devices of other vendors.
-        domains: The VMs by name.
-        means: The keys of the vGPUs that a device includes, by the device's key: the vGPU itself, or all vGPUs on a VF or GPU.
+        mdevs: The UUIDs of all mediated devices, including other vendors' devices.
+        domains: The VMs, keyed by name.
+        means: The keys of the vGPUs that a device includes (the vGPU itself, or all vGPUs on a VF or GPU), keyed by device key.
     """
 
     def __init__(self, inventory: Inventory, domains: Sequence[Domain], foreign: Collection[str] = ()) -> None:
@@ -62,19 +62,19 @@ class Host:
                 self.means.setdefault(name, []).append(key)
 
     def names(self, key: str) -> list[str]:
-        """Returns the keys of the devices that include a vGPU: the vGPU itself, its parent and its GPU."""
+        """Returns the keys of the devices that include a vGPU: the vGPU itself, the parent, and the GPU."""
         gpu, vgpu = self.vgpus[key]
         return list(dict.fromkeys((key, vgpu.parent, gpu.address)))
 
     def ours(self, hostdev: Hostdev) -> bool:
-        """Returns whether a device of a VM is or was a vGPU of the selected GPUs.
+        """Returns whether a VM's device is or was a vGPU on the selected GPUs.
 
-        A VF of the GPUs counts, and so does a mediated device that no longer exists.
+        The GPUs' VFs and mediated devices that no longer exist count as vGPUs.
         """
         return hostdev.key in self.vgpus or (hostdev.key not in self.mdevs if hostdev.mediated else hostdev.key in self.vfs)
 
     def kind(self, key: str) -> str:
-        """Returns the type of the host device in libvirt's XML: mdev or pci."""
+        """Returns the host device type in libvirt's XML: mdev or pci."""
         return "mdev" if self.has_display(key) else "pci"
 
     def has_display(self, key: str) -> bool:
@@ -82,7 +82,7 @@ class Host:
         return bool(self.vgpus[key][1].uuid)
 
     def type_of(self, key: str) -> str:
-        """Returns the short name of a vGPU's type, or an empty string if the vGPU or its type is unknown."""
+        """Returns the short name of a vGPU's type, or an empty string if the vGPU or the type is unknown."""
         return vgpu_types.short_name(self.vgpus[key][1].type or "") if key in self.vgpus else ""
 
     def fitting(self, request: VgpuRequest) -> list[str]:
@@ -96,16 +96,16 @@ class Host:
         return [key for key in fits if not request.gpu or self.vgpus[key][0].answers_to(request.gpu)]
 
     def other_users(self, key: str, vm: str) -> list[Holder]:
-        """Returns the processes that have the vGPU open, except for the process of the given VM."""
+        """Returns the processes that have the vGPU open, excluding the given VM's process."""
         return [holder for holder in self.vgpus[key][1].holders if holder.vm != vm]
 
     def desired(self, request: VgpuRequest, key: str, has: Hostdev | None) -> Hostdev:
-        """Returns the desired definition of a device. Options that the user does not set keep their present value.
+        """Returns the desired definition of a device. Options that the user does not set keep their current values.
 
-        If the user disables the display, a present ramfb is disabled, too.
+        If the user disables the display, an existing ramfb is also disabled.
 
         Args:
-            has: The present definition of the device, or None.
+            has: The current definition of the device, or None.
         """
         new = Hostdev(self.kind(key), key, element=has.element if has else None)
         if self.has_display(key):
@@ -117,9 +117,9 @@ class Host:
 
 
 def is_same(has: Hostdev, desired: Hostdev) -> bool:
-    """Returns whether the definition of a device needs no change.
+    """Returns whether a device definition needs no change.
 
-    libvirt treats a missing display as off, and ignores managed='yes' for a mediated device.
+    libvirt treats a missing display setting as off, and ignores managed='yes' for mediated devices.
     """
     switches = [(bool(one.display), bool(one.ramfb)) for one in (has, desired)]
     return switches[0] == switches[1] and (has.mediated or not has.managed)
@@ -127,12 +127,12 @@ def is_same(has: Hostdev, desired: Hostdev) -> bool:
 
 @dataclass(eq=False, repr=False)
 class Owner:
-    """A VM that has a vGPU and keeps it.
+    """A VM that keeps its vGPU.
 
     Attributes:
         vm: The name of the VM.
-        text: The VM as text for messages.
-        direct: Whether libvirt attaches the vGPU itself. Otherwise, the VM has the whole VF or GPU, or the device is on QEMU's command line.
+        text: The VM as message text.
+        direct: Whether libvirt attaches the vGPU itself. If false, the VM has the whole VF or GPU, or the device is on QEMU's command line.
     """
 
     vm: str
@@ -142,10 +142,10 @@ class Owner:
 
 @dataclass(eq=False, repr=False)
 class Row:
-    """One request of a VM for a vGPU.
+    """A VM's request for one vGPU.
 
     Attributes:
-        number: The position among the requests of the VM.
+        number: The position among the VM's requests.
         candidates: The keys of the vGPUs that can be assigned to the request.
     """
 
@@ -157,12 +157,12 @@ class Row:
 
 @dataclass(eq=False, repr=False)
 class Placement:
-    """Assigns vGPUs to the requests of VMs.
+    """Assigns vGPUs to VM requests.
 
     Attributes:
-        keys: The keys of the assigned vGPUs for each VM, in the order of its requests. None stands for a vGPU that is created later.
-        owners: The VMs that keep a vGPU, by the vGPU's key.
-        errors: The errors of requests without a vGPU.
+        keys: The keys of the vGPUs assigned to each VM, in the order of the VM's requests. None stands for a vGPU that is created later.
+        owners: The VMs that keep a vGPU, keyed by vGPU key.
+        errors: The errors for requests that get no vGPU.
     """
 
     host: Host
@@ -172,11 +172,11 @@ class Placement:
     errors: list[Refusal] = field(default_factory=list)
 
     def place(self, requests: Sequence[DomainRequest]) -> None:
-        """Assigns a vGPU to each request, with the fewest changes for all requests together."""
+        """Assigns a vGPU to each request, with the fewest changes in total."""
         self.keys = {one.name: [None] * len(one.vgpus) for one in requests}
         self._find_owners()
         rows = [Row(one.name, number, request) for one in requests for number, request in enumerate(one.vgpus)]
-        rows.sort(key=lambda row: bool(row.request.type))  # report the errors of requests for a named vGPU first
+        rows.sort(key=lambda row: bool(row.request.type))  # report errors in requests for specific vGPUs first
         for row in rows:
             fitting = self.host.fitting(row.request)
             row.candidates = [key for key in fitting if self._is_available(key, row.vm)]
@@ -198,7 +198,7 @@ class Placement:
                 self.errors.append(self._contradiction(several))
 
     def _find_owners(self) -> None:
-        """Records the VMs that keep a vGPU. A VM keeps a defined or attached device unless this plan detaches it."""
+        """Records the VMs that keep a vGPU. A VM keeps each defined or attached device that this plan does not detach."""
         for name, domain in self.host.domains.items():
             for hostdev, live in [(one, True) for one in domain.live or ()] + [(one, False) for one in domain.defined or ()]:
                 changes = name in self.keys and self.options.exclusive and self.host.ours(hostdev)
@@ -217,11 +217,11 @@ class Placement:
         return not self._blockers(key, vm) and not self.host.other_users(key, vm)
 
     def _cost(self, row: Row, key: str, rows: int) -> int:
-        """Returns the cost of assigning a vGPU to a VM, which depends mainly on the number of additional steps.
+        """Returns the cost of assigning a vGPU to a VM, which mainly depends on the number of additional steps.
 
-        If the number of steps is equal, running VMs preferably keep their current devices.
+        If assignments need equally many steps, running VMs preferably keep their current devices.
         """
-        domain, extra = self.host.domains[row.vm], 2 if self.options.exclusive else 1  # exclusive: the VM's present vGPU is detached, too
+        domain, extra = self.host.domains[row.vm], 2 if self.options.exclusive else 1  # exclusive: the VM's current vGPU is also detached
         defined = next((one for one in domain.defined or () if one.key == key), None)
         is_live = not domain.running or key in [one.key for one in domain.live or ()]
         steps = extra if defined is None else int(not is_same(defined, self.host.desired(row.request, key, defined)))
@@ -230,14 +230,14 @@ class Placement:
         return (steps * (rows + 1) + int(not is_live)) * (rows + 1) + int(other)
 
     def _blockers(self, key: str, vm: str) -> list[str]:
-        """Returns the VMs that prevent a VM from getting a vGPU, as text for messages.
+        """Returns the VMs that prevent a VM from getting a vGPU, as message text.
 
-        The result includes the VM itself if it has the vGPU in a form that this collection cannot change.
+        The result includes the VM itself if the VM has the vGPU in a form that this collection cannot change.
         """
         return list(dict.fromkeys(one.text for one in self.owners.get(key, ()) if one.vm != vm or not one.direct))
 
     def _wrong(self, row: Row, fitting: Sequence[str]) -> Refusal | None:
-        """Returns the error for a request to which no vGPU can be assigned, regardless of other requests, or None."""
+        """Returns the error if no vGPU can be assigned to a request, regardless of other requests, or None."""
         request = row.request
         if request.vf and len(fitting) > 1:
             return Refusal(
@@ -249,7 +249,7 @@ class Placement:
         return self._none_free(row, fitting) if request.type else self._not_available(row, fitting)
 
     def _not_available(self, row: Row, fitting: Sequence[str]) -> Refusal:
-        """Returns the error for a request that names a vGPU that does not exist or is not available."""
+        """Returns the error for a request that specifies a missing or unavailable vGPU."""
         request, vm = row.request, row.vm
         if not fitting:
             return Refusal(
@@ -290,7 +290,7 @@ class Placement:
         return "%s: %s" % (key, ", ".join([*self._blockers(key, vm), *map(str, self.host.other_users(key, vm))]))
 
     def _contradiction(self, rows: Sequence[Row]) -> Refusal:
-        """Returns the error for requests that outnumber the vGPUs available for them."""
+        """Returns the error for requests that outnumber the available vGPUs."""
         keys = [key for key in self.host.vgpus if any(key in row.candidates for row in rows)]
         asked = ["%s: %s for %s" % (row.request.where, _what(row.request), row.vm) for row in rows]
         others = {key: row.vm for row in rows for key in self.host.fitting(row.request) if key not in keys}
@@ -307,7 +307,7 @@ def _few(words: Sequence[str]) -> str:
 
 
 def _what(request: VgpuRequest) -> str:
-    """Returns a request as text for messages."""
+    """Returns a request as message text."""
     if request.type:
         return "%s on %s" % (request.type, request.gpu) if request.gpu else request.type
     return request.uuid or "the vGPU on %s" % request.vf

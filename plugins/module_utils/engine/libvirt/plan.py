@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the steps that attach requested vGPUs to libvirt VMs and detach other vGPUs. This file does not access the host."""
+"""Plans the steps that attach requested vGPUs to libvirt VMs and detach other vGPUs. This module does not access the host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .placement import Host, Options, Placement, is_same
 from .request import DomainRequest
 
 _SWITCH = {None: "as libvirt has it", True: "on", False: "off"}
-# For each change of a running VM: the text of the step, and the warning if running VMs must not be changed.
+# The step text for each change to a running VM, and the warning if running VMs must not be changed.
 _RUNNING = {
     "attach": ("attach %s to the running VM", "%s is running: it gets %s at its next start"),
     "detach": ("detach %s from the running VM", "%s is running: it has %s until it stops"),
@@ -28,14 +28,14 @@ class Target:
     """The result of a plan for libvirt VMs.
 
     Attributes:
-        attached: The vGPUs that are attached after the run, as tuples of the VM's name, the vGPU's key and the vGPU's type.
+        attached: The vGPUs that are attached after the run, as tuples of VM name, vGPU key, and vGPU type.
     """
 
     attached: list[tuple[str, str, str | None]] = field(default_factory=list)
 
 
 def plan(inventory: Inventory, domains: Sequence[Domain], requests: Sequence[DomainRequest], options: Options) -> Plan[Target]:
-    """Returns the plan for the requests of all VMs. Raises EngineError with all refusals."""
+    """Returns the plan for all VM requests. Raises EngineError with all refusals."""
     host = Host(inventory, domains, options.foreign)
     raise_if_any(_unknown(host, requests))
     placement = Placement(host, options)
@@ -44,7 +44,7 @@ def plan(inventory: Inventory, domains: Sequence[Domain], requests: Sequence[Dom
     for request in requests:
         made.add(request, placement.keys[request.name])
     made.plan.refuse()
-    # All devices are detached first, because a device that is detached from one VM may be attached to another VM.
+    # Detach all devices first, because a device that is detached from one VM may be attached to another VM.
     made.plan.steps.sort(key=lambda step: step.kind != "detach-device")
     order = {key: number for number, key in enumerate(host.vgpus)}
     made.plan.target.attached.sort(key=lambda one: order[one[1]])
@@ -77,17 +77,17 @@ def _unknown(host: Host, requests: Sequence[DomainRequest]) -> list[Refusal]:
 
 @dataclass(eq=False, repr=False)
 class _Planner:
-    """Collects the steps of one VM after another."""
+    """Collects the steps for each VM in turn."""
 
     host: Host
     options: Options
     plan: Plan[Target]
 
     def add(self, request: DomainRequest, keys: Sequence[str | None]) -> None:
-        """Adds the steps of one VM.
+        """Adds the steps for one VM.
 
         Args:
-            keys: The keys of the vGPUs that are assigned to the VM, in the order of its requests. None stands for a vGPU that is created later.
+            keys: The keys of the vGPUs assigned to the VM, in the order of the VM's requests. None stands for a vGPU that is created later.
         """
         domain = self.host.domains[request.name]
         defined, live = ({one.key: one for one in devices or []} for devices in (domain.defined, domain.live))
@@ -108,7 +108,7 @@ class _Planner:
                 ))
             self._define(domain, after[key], defined.get(key))
             if domain.running and key not in live:
-                self._change_running("attach", domain, replace(after[key], element=None))  # the running VM may use this PCI address
+                self._change_running("attach", domain, replace(after[key], element=None))  # the running VM may already use this PCI address
         for key in gone:
             if key in defined:
                 self._step("detach", domain, present[key], "detach %s")
@@ -120,10 +120,10 @@ class _Planner:
             self.plan.warnings.append(text % (domain.name, domain.uuid))
 
     def _step(self, word: str, domain: Domain, hostdev: Hostdev, text: str, **more: Any) -> None:
-        """Adds a step to the plan.
+        """Adds a step for one device to the plan.
 
         Args:
-            text: The text of the step, with %s for the device.
+            text: The step text, with %s for the device.
         """
         names = self.host.names(hostdev.key) if hostdev.key in self.host.vgpus else [hostdev.key]
         args = {"vm": domain, "hostdev": hostdev, "names": names, "live": False, **more}
@@ -143,7 +143,7 @@ class _Planner:
                 self.plan.warnings.append("%s is running: the change of %s takes effect at its next start" % (domain.name, self._named(desired)))
 
     def _change_running(self, word: str, domain: Domain, hostdev: Hostdev) -> None:
-        """Adds the step that changes the running VM, or a warning if running VMs must not be changed."""
+        """Adds the step that changes a running VM, or a warning if running VMs must not be changed."""
         text, warning = _RUNNING[word]
         if self.options.live:
             self._step(word, domain, hostdev, text, live=True)
@@ -152,10 +152,10 @@ class _Planner:
 
 
 def _refused_by_libvirt(domain: Domain, devices: Sequence[Hostdev]) -> Iterator[Refusal]:
-    """Yields the errors of a definition that libvirt would reject, or with which QEMU would not start.
+    """Yields errors in a VM definition that libvirt would reject, or with which QEMU would not start.
 
     Args:
-        devices: The devices of the VM in the new definition.
+        devices: The VM's devices in the new definition.
     """
     shown = [one.key for one in devices if one.display]
     if shown and not domain.graphics:

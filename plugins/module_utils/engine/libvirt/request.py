@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parses the user's request for vGPUs in VMs."""
+"""Parses a user's request for vGPUs in VMs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..vgpu.layout import MOST, check_ids
 
 @dataclass(eq=False, repr=False)
 class VgpuRequest:
-    """The request for one vGPU of a VM. Exactly one of uuid, vf and type is set.
+    """A request for one vGPU in a VM. Exactly one of the attributes uuid, vf, and type is set.
 
     Attributes:
-        where: The position of the request in the module's options, for messages.
-        uuid: The UUID of the vGPU, or None.
-        vf: The address of the VF that has the vGPU, or None.
-        type: The type of the vGPU, or None.
-        gpu: The selector of the GPU that has the vGPU. Only possible together with a type.
-        display: Whether the vGPU has a display, or None if the user does not set this.
-        ramfb: Whether the vGPU has a ramfb, or None if the user does not set this.
+        where: The position of the request in the module options, for messages.
+        uuid: The requested vGPU UUID, or None.
+        vf: The address of the requested vGPU's VF, or None.
+        type: The requested vGPU type, or None.
+        gpu: The selector for the vGPU's GPU, or None. A selector requires a type.
+        display: Whether the vGPU has a display, or None if the user does not set this option.
+        ramfb: Whether the vGPU has a ramfb, or None if the user does not set this option.
     """
 
     where: str
@@ -36,10 +36,10 @@ class VgpuRequest:
 
 @dataclass(eq=False, repr=False)
 class DomainRequest:
-    """The vGPUs that are requested for one VM.
+    """The vGPUs requested for one VM.
 
     Attributes:
-        where: The position of the VM in the module's options, for messages.
+        where: The position of the VM in the module options, for messages.
     """
 
     name: str
@@ -48,12 +48,12 @@ class DomainRequest:
 
 
 def parse(domains: Sequence[Mapping[str, Any]]) -> list[DomainRequest]:
-    """Returns the requests in the option domains. Raises EngineError with the errors of all requests."""
+    """Returns the requests in the domains option. Raises EngineError with the errors from all requests."""
     requests: list[DomainRequest] = []
     errors: list[Refusal] = []
-    taken: dict[str, str] = {}  # the name of the VM for each requested UUID or VF
+    taken: dict[str, str] = {}  # VM names, keyed by requested UUID or VF
     for number, domain in enumerate(domains):
-        name, where = domain["name"], "domains[%d]" % number  # libvirt allows spaces in names of VMs
+        name, where = domain["name"], "domains[%d]" % number  # libvirt allows spaces in VM names
         if not name.strip() or "/" in name or "\n" in name:
             expected = "a name from 'virsh list --all'"
             errors.append(Refusal("%s is no VM's name" % shown(domain["name"]), device=where, expected=expected, code="bad_name"))
@@ -79,7 +79,7 @@ def parse(domains: Sequence[Mapping[str, Any]]) -> list[DomainRequest]:
 
 
 def _vgpus(entry: Mapping[str, Any], where: str) -> list[VgpuRequest]:
-    """Returns the requests of one entry of vgpus, as many as the entry's count."""
+    """Returns the requests for one entry in vgpus, with one request for each vGPU in the entry's count."""
     ways = [name for name in ("type", "uuid", "vf") if entry.get(name)]
     count = entry.get("count")
     if len(ways) != 1:

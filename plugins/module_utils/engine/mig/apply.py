@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Performs the steps of a MIG plan: disables VFs, sets MIG mode with nvidia-smi, and verifies the mode."""
+"""Performs the steps of a MIG plan: disables VFs, sets MIG mode with nvidia-smi, and verifies MIG mode."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from .plan import MigPlan
 
 
 def users(inventory: reader.Inventory) -> dict[str, Sequence[Holder]]:
-    """Returns the processes that have a GPU with MIG open, by the GPU's address. These are the users in plan.Host."""
+    """Returns the processes that have a MIG-capable GPU open, keyed by GPU address, for plan.Host.users."""
     return {gpu.address: _users(inventory.open_files, gpu) for gpu in inventory.gpus if gpu.has_mig}
 
 
 def _users(open_files: OpenFiles, gpu: Gpu) -> Sequence[Holder]:
-    """Returns the processes that have the GPU open.
+    """Returns the processes that have a GPU open.
 
-    If the driver does not report the minor number of the GPU, all processes that use any GPU through the driver count as users.
+    If the driver does not report the GPU's minor number, all processes that use any GPU through the driver count as users.
     """
     return open_files.natives() if gpu.minor is None and gpu.driver == "nvidia" else open_files.of_gpu(gpu.minor)
 
 
 def apply(ctx: Context, plan: MigPlan, timeout: float) -> list[Step]:
-    """Performs the steps of a MIG plan. Raises EngineError at the end if a step failed, or if an unresponsive GPU makes the run fail."""
+    """Performs the steps of a MIG plan. Raises EngineError after the last step if a step failed or an unresponsive GPU is an error."""
     return plan.finish(lambda: execute(plan.steps, lambda step: _PERFORMERS.get(step.kind, instances.perform)(ctx, step, timeout)))
 
 
@@ -53,7 +53,7 @@ def _mode(ctx: Context, step: Step, timeout: float) -> None:
         return
     word = "on" if enabled else "off"
     if last[1] == enabled:
-        # An Ampere GPU requires a reset. The reset would end a process that has opened the GPU since the plan was made.
+        # An Ampere GPU requires a reset, which would terminate a process that has opened the GPU since the mode change was planned.
         holders = _users(OpenFiles(ctx.sysfs), reader.read_one(ctx, pf, with_vgpus=False))
         if not holders:
             words = words_of(nvidia_smi.reset(ctx, pf, timeout))

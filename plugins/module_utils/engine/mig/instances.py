@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Creates and destroys GPU instances, sets mixed-size mode, and verifies each of these steps. No step changes VFs."""
+"""Creates and destroys GPU instances, sets mixed-size mode, and verifies each step. The steps never change VFs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .placement import find_profile, starts_of
 
 
 def perform(ctx: Context, step: Step, timeout: float) -> None:
-    """Performs one step whose kind is in KINDS."""
+    """Performs a step of one of the kinds in KINDS."""
     _PERFORMERS[step.kind](ctx, step, timeout)
 
 
 def words_of(answer: Result) -> str:
-    """Returns the last lines that nvidia-smi printed, for a message."""
+    """Returns the last lines of nvidia-smi output, for a message."""
     return answer.tail(3) or "nothing, exit status %d" % answer.rc
 
 
 def _count(ctx: Context, pf: str, timeout: float) -> Counter[str]:
-    """Returns the number of GPU instances of each profile on a GPU."""
+    """Returns the number of GPU instances for each profile on a GPU."""
     return Counter(one.profile for dummy, one in nvidia_smi.instances(ctx, timeout, pf))
 
 
 def _create(ctx: Context, step: Step, timeout: float) -> None:
     pf, names = str(step.device), step.args["names"]
-    # The query is limited to one GPU, so the GPU number in each row is not needed.
+    # The query is limited to one GPU, so the GPU number in each row is ignored.
     listed = [profile for dummy, profile in nvidia_smi.profiles(ctx, timeout, pf)]
     numbers = []
     for name in names:
@@ -58,10 +58,10 @@ def _create(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def _with_starts(ctx: Context, pf: str, numbers: list[int], timeout: float) -> Sequence[int | str]:
-    """Returns the numbers of the profiles, each with a start if the driver's own choice of placements would block a later GPU instance.
+    """Returns the profile numbers, with a start if the driver's default placements would block a later GPU instance.
 
-    The driver uses the first free placement. For example, with a 3g instance at 0 and a 2g instance at 4, a second 2g instance finds no placement.
-    With the 3g instance at 4, both 2g instances find placements. Starts are only used if necessary, because some driver releases do not support them.
+    The driver uses the first free placement. For example, if a 3g instance starts at 0 and a 2g instance starts at 4, a second 2g instance does not
+    fit. If the 3g instance starts at 4, both 2g instances fit. Starts are only used if necessary, because some driver releases do not support starts.
     """
     possible = nvidia_smi.placements(ctx, pf, timeout)
     if any(number not in possible for number in numbers):

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the GPU instances to keep, create and destroy on a GPU, and finds profiles by name and by vGPU type. This file does not access the host.
+"""Plans the GPU instances to keep, create, and destroy, and finds profiles by name and by vGPU type. This module does not access the host.
 
-The rules for placements follow NVIDIA's lists of placements. A GPU instance with m memory slices starts at a multiple of m. The compute slices of a
-GPU instance, counted from its start, do not exceed those of the GPU.
+The placement rules follow NVIDIA's placement lists. A GPU instance with m memory slices starts at a multiple of m. A GPU instance's compute slices,
+counted from the instance's start, do not exceed the GPU's compute slices.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ..hardware.gpu import Gpu, GpuInstance, Vgpu
 from ..hardware.mig_profiles import Profile, is_profile, plain_profile
 from ..hardware.vgpu_types import VgpuType
 
-# The possible suffixes of a GPU instance profile, by the suffix of the vGPU type.
+# The possible suffixes of a GPU instance profile, keyed by vGPU type suffix.
 SUFFIXES = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}
 
 
 def predicted_profiles(model: Model | None, words: Collection[str], types: Collection[VgpuType] = ()) -> list[Profile]:
-    """Returns the probable profiles of a GPU before the driver lists them.
+    """Returns a GPU's probable profiles before the driver lists profiles.
 
-    The profiles are those of the model in the catalog, those that the user names, and those that the names of the vGPU types require.
+    The sources are the catalog's profiles for the GPU model, the profiles that the user requests, and the names of the requested vGPU types.
 
     Args:
-        words: The names of profiles that the user requests.
+        words: The profile names that the user requests.
         types: The vGPU types that the user requests.
     """
     found = list(model.profiles) if model else []
@@ -46,7 +46,7 @@ def find_profile(word: str, profiles: Sequence[Profile]) -> Profile | None:
 
 
 def suits(profile: Profile, vgpu_type: VgpuType, profiles: Sequence[Profile]) -> bool:
-    """Returns whether a GPU instance of the profile can have a vGPU of the type.
+    """Returns whether a GPU instance with the given profile can host a vGPU of the given type.
 
     Args:
         profiles: All profiles of the GPU.
@@ -56,7 +56,7 @@ def suits(profile: Profile, vgpu_type: VgpuType, profiles: Sequence[Profile]) ->
         return profile.slices == vgpu_type.slices and profile.id == vgpu_type.gi_profile  # the driver reports the required profile
     if profile.slices != vgpu_type.slices or profile.gib * 1024 < (vgpu_type.framebuffer_mib or 0):
         return False
-    # [guess] If a GPU has profiles with graphics, all types require one of them, even compute types.
+    # [guess] If a GPU has graphics-enabled profiles, all types require a graphics-enabled profile, including compute types.
     suffix = "GFX" if not vgpu_type.suffix and any(one.suffix == "+gfx" for one in alike) else vgpu_type.suffix
     return profile.suffix in SUFFIXES.get(suffix, ("",))
 
@@ -64,7 +64,7 @@ def suits(profile: Profile, vgpu_type: VgpuType, profiles: Sequence[Profile]) ->
 def profile_for(vgpu_type: VgpuType, profiles: Sequence[Profile], given: Sequence[Profile] | None = None) -> Profile | None:
     """Returns the smallest GPU instance profile for a vGPU type, or None if no profile is suitable.
 
-    The driver's report of the required profile has priority. Otherwise, slices, memory and suffix must match.
+    A required profile that the driver reports takes precedence. Otherwise, slices, memory, and suffix must match.
 
     Args:
         profiles: All profiles of the GPU.
@@ -75,7 +75,7 @@ def profile_for(vgpu_type: VgpuType, profiles: Sequence[Profile], given: Sequenc
 
 
 def _memory_slices(profile: Profile, profiles: Sequence[Profile]) -> int:
-    """Returns the number of memory slices of a profile. This number is a power of two for all profiles of NVIDIA.
+    """Returns the number of memory slices in a profile, which is a power of two for all NVIDIA profiles.
 
     Args:
         profiles: All profiles of the GPU.
@@ -88,12 +88,12 @@ def _memory_slices(profile: Profile, profiles: Sequence[Profile]) -> int:
 
 
 def starts_of(new: Sequence[tuple[Sequence[int], int]], taken: set[int], greedy: bool = False) -> list[int] | None:
-    """Returns a start for each new GPU instance without an overlap of memory slices, or None if this is impossible.
+    """Returns a start for each new GPU instance without overlapping memory slices, or None if the instances do not fit.
 
     Args:
-        new: The possible starts and the size of each new GPU instance.
-        taken: The memory slices that are occupied.
-        greedy: Whether each GPU instance takes the first free start, even if this blocks later GPU instances.
+        new: The possible starts and the size for each new GPU instance.
+        taken: The occupied memory slices.
+        greedy: Whether each GPU instance uses the first free start, even if the start blocks later GPU instances.
     """
     if not new:
         return []
@@ -108,11 +108,11 @@ def starts_of(new: Sequence[tuple[Sequence[int], int]], taken: set[int], greedy:
 
 
 def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], new: Sequence[Profile]) -> bool:
-    """Returns whether GPU instances of the new profiles fit next to the existing GPU instances.
+    """Returns whether GPU instances with the new profiles fit next to the existing GPU instances.
 
     Args:
         profiles: All profiles of the GPU.
-        occupied: The start, the size and the number of compute slices of each existing GPU instance.
+        occupied: The start, size, and number of compute slices for each existing GPU instance.
         new: The profiles of the new GPU instances.
     """
     compute = max([one.slices for one in profiles] or [0])
@@ -129,7 +129,7 @@ def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], 
 
 @dataclass(eq=False, repr=False)
 class Instances:
-    """The planned GPU instances of a GPU."""
+    """The GPU instances planned for a GPU."""
 
     create: list[Profile] = field(default_factory=list)
     destroy: list[GpuInstance] = field(default_factory=list)
@@ -137,20 +137,20 @@ class Instances:
     warnings: list[str] = field(default_factory=list)
 
     def after(self, gpu: Gpu) -> list[str]:
-        """Returns the sorted names of the profiles of all GPU instances that the GPU has after the plan is applied."""
+        """Returns the sorted profile names of all GPU instances that the GPU has after the plan is applied."""
         present = gpu.mig.instances if gpu.mig and gpu.mig.current else []
         return sorted([one.profile for one in present if one not in self.destroy] + [one.name for one in self.create])
 
 
 @dataclass(eq=False, repr=False)
 class InstanceRequest:
-    """The request for the GPU instances of a GPU.
+    """The GPU instances requested for a GPU.
 
     Attributes:
         desired: The profiles of all GPU instances that the GPU should have.
-        staying: The vGPUs that stay, with their types.
+        staying: The remaining vGPUs, with their types.
         profiles: All profiles of the GPU.
-        predicted: Whether MIG mode is enabled later in the run, which means that the GPU has no GPU instances yet.
+        predicted: Whether MIG mode is enabled later in the run. If true, the GPU has no GPU instances yet.
     """
 
     desired: Sequence[Profile]
@@ -160,15 +160,15 @@ class InstanceRequest:
 
     @property
     def held(self) -> dict[int, Vgpu]:
-        """The vGPUs that stay, by the ID of their GPU instance."""
+        """The remaining vGPUs, keyed by GPU instance ID."""
         return {vgpu.gi: vgpu for vgpu, dummy in self.staying if vgpu.gi is not None}
 
 
 def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[Refusal]]:
-    """Returns the planned GPU instances of a GPU, and the errors.
+    """Returns the planned GPU instances and the errors for a GPU.
 
-    Existing GPU instances that match the request are kept. If the new GPU instances do not fit next to them, the plan recreates as few GPU instances
-    as possible at other placements. A GPU instance with a vGPU is never recreated.
+    Existing GPU instances that match the request are kept. If new GPU instances do not fit next to the existing ones, the plan recreates as few GPU
+    instances as possible at other placements. The plan never recreates a GPU instance that has a vGPU.
     """
     existing = [] if request.predicted or not gpu.mig else list(gpu.mig.instances)
     plans = (_plan_instances(gpu, request, existing, kept) for kept in _keepable(existing, request))
@@ -179,7 +179,7 @@ def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[
 
 
 def _keepable(existing: Sequence[GpuInstance], request: InstanceRequest) -> Iterator[list[GpuInstance]]:
-    """Yields the sets of GPU instances without a vGPU that match the request and can be kept, the largest sets first."""
+    """Yields the sets of requested GPU instances without vGPUs that can be kept, largest sets first."""
     held = request.held
     free = Counter(one.name for one in request.desired)
     free.subtract(one.profile for one in existing if one.id in held)
@@ -193,7 +193,7 @@ def _keepable(existing: Sequence[GpuInstance], request: InstanceRequest) -> Iter
 def _plan_instances(
     gpu: Gpu, request: InstanceRequest, existing: Sequence[GpuInstance], kept: Sequence[GpuInstance]
 ) -> tuple[Instances, list[Refusal]]:
-    """Returns the planned GPU instances and the errors if the given GPU instances without a vGPU are kept."""
+    """Returns the planned GPU instances and the errors if the given GPU instances without vGPUs are kept."""
     result, held = Instances(), request.held
     left = sorted(existing, key=lambda one: (one.id not in held, one.id))
     for profile in request.desired:
@@ -210,9 +210,9 @@ def _plan_instances(
 
 
 def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: Sequence[GpuInstance]) -> list[Refusal]:
-    """Plans to destroy the GPU instances that are not requested. A GPU instance that has a vGPU causes an error.
+    """Plans the removal of GPU instances that are not requested. A GPU instance that has a vGPU causes an error.
 
-    A GPU instance that may have a vGPU stays, with a warning.
+    A GPU instance that may have a vGPU is kept and causes a warning.
     """
     held, unknown = request.held, [vgpu_type for vgpu, vgpu_type in request.staying if vgpu.gi is None]
     errors = []
@@ -231,7 +231,7 @@ def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: S
 
 
 def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance], profiles: Sequence[Profile]) -> list[Refusal]:
-    """Returns the errors if the new GPU instances do not fit next to the GPU instances that stay."""
+    """Returns the errors if the new GPU instances do not fit next to the remaining GPU instances."""
     remedy = "Use fewer or smaller types, or another GPU."
     counts = Counter([one.name for one in create] + [one.profile for one in stay])
     errors = [
@@ -249,9 +249,9 @@ def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance]
 
 
 def _placement_of(instance: GpuInstance, profiles: Sequence[Profile]) -> tuple[int, int, int]:
-    """Returns the start, the size and the number of compute slices of a GPU instance, in the units of fits().
+    """Returns a GPU instance's start, size, and number of compute slices, in the units that fits() uses.
 
-    The memory slices that the driver reports are smaller than the units of fits() on some GPUs.
+    On some GPUs, the memory slices that the driver reports are smaller than the units that fits() uses.
     """
     profile, start, own = find_profile(instance.profile, profiles), instance.start or 0, instance.size or 1
     if not profile:
@@ -261,9 +261,9 @@ def _placement_of(instance: GpuInstance, profiles: Sequence[Profile]) -> tuple[i
 
 
 def steps(gpu: Gpu, instances: Instances) -> list[Step]:
-    """Returns the steps for the planned GPU instances of a GPU.
+    """Returns the steps for a GPU's planned GPU instances.
 
-    The steps destroy GPU instances, then create missing compute instances, then create GPU instances, the largest first.
+    The steps destroy GPU instances, create missing compute instances, and then create GPU instances, largest first.
     """
     pf, found = gpu.address, []
     for one in instances.destroy:

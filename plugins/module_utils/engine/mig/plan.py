@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans MIG mode, and the GPU instances to keep, destroy and create. This file does not access the host.
+"""Plans MIG mode and the GPU instances to keep, destroy, and create. This module does not access the host.
 
-MIG mode must be set before the VFs are enabled. GPU instances must be created after the VFs are enabled, because sriov-manage removes existing ones.
-The user lists the GPU instances, or they follow from the types of the vGPUs.
+MIG mode must be set before the VFs are enabled. GPU instances must be created after the VFs are enabled, because sriov-manage removes existing GPU
+instances. The user lists the GPU instances, or the vGPU types determine the GPU instances.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ..sriov import plan as sriov_plan
 from .placement import InstanceRequest, plan_instances, predicted_profiles, steps
 from .selection import Request, given
 
-# The start of the command name of nvidia-persistenced. This daemon does not prevent a change of MIG mode, because it releases the GPU by itself.
+# The start of nvidia-persistenced's command name. nvidia-persistenced does not prevent a MIG mode change, because the daemon releases the GPU
+# automatically.
 _HARMLESS = "nvidia-persiste"
 
 
@@ -33,7 +34,7 @@ class Host:
     """The state of the host on which a MIG plan is based.
 
     Attributes:
-        users: The processes that have the device node of a GPU open, by the GPU's address.
+        users: The processes that have a GPU's device node open, keyed by GPU address.
         has_tool: Whether sriov-manage is installed.
     """
 
@@ -45,11 +46,11 @@ class Host:
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """The options of a MIG plan.
+    """The options for a MIG plan.
 
     Attributes:
-        cycle_vfs: Whether the plan can disable VFs to change MIG mode.
-        assume: The value of the module option check_mode_assume.
+        cycle_vfs: Whether the plan may disable VFs to change MIG mode.
+        assume: The value of the check_mode_assume module option.
         unresponsive: One of UNRESPONSIVE_POLICIES in base/plan.py.
     """
 
@@ -60,7 +61,7 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class MigState:
-    """The MIG mode of a GPU, and the sorted profile names of its GPU instances."""
+    """A GPU's MIG mode and the sorted profile names of the GPU instances."""
 
     mode: bool
     instances: list[str]
@@ -72,8 +73,8 @@ class Target:
 
     Attributes:
         gpus: The selected GPUs.
-        after: The MIG state of each GPU after the plan is applied, by the GPU's address.
-        skipped: The GPUs that the plan skips because they have no MIG.
+        after: The MIG state of each GPU after the plan is applied, keyed by GPU address.
+        skipped: The skipped GPUs, which do not support MIG.
     """
 
     gpus: list[Gpu] = field(default_factory=list)
@@ -88,8 +89,8 @@ def plan(host: Host, requests: Mapping[str, Request], options: Options, errors: 
     """Returns the MIG plan for the requested GPUs. Raises EngineError with all errors.
 
     Args:
-        requests: The request for each GPU, by the GPU's address.
-        errors: Errors that the caller found before, which are reported together with those of the plan.
+        requests: The request for each GPU, keyed by GPU address.
+        errors: Errors that the caller has already found, which are reported together with planning errors.
     """
     result = Plan(Target(), errors=list(errors))
     gpus = {gpu.address: gpu for gpu in host.inventory.gpus}
@@ -138,7 +139,7 @@ def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Op
     result.errors += sriov_plan.vgpu_guard(gpu, doing, options.assume)
     holders = [one for one in host.users.get(gpu.address, ()) if not _is_harmless(one)]
     if holders:
-        # On Ampere, a change of MIG mode requires a reset, which would end these processes. Later GPUs refuse the change while such processes run.
+        # On Ampere, a MIG mode change requires a reset, which would terminate the GPU's users. Later GPUs refuse the change while the GPU has users.
         result.errors.append(refusals.in_use(gpu.address, holders, doing))
     if gpu.num_vfs and options.cycle_vfs:
         result.steps.append(sriov_plan.off_step(gpu, sriov_plan.Options(has_tool=host.has_tool)))
@@ -150,12 +151,12 @@ def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Op
 
 
 def _is_harmless(holder: Holder) -> bool:
-    """Returns whether the process is nvidia-persistenced, and not an entry for processes that cannot be read."""
+    """Returns whether the entry is for nvidia-persistenced, and not for processes that cannot be read."""
     return not holder.remedy and os.path.basename(holder.command.split(" ")[0]).startswith(_HARMLESS)
 
 
 def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, options: Options) -> list[str]:
-    """Plans the GPU instances that the user lists. Returns the profile names of all resulting GPU instances."""
+    """Plans the GPU instances that the user lists, and returns the profile names of all resulting GPU instances."""
     changing = any(step.kind == "mig_mode" and step.lane == gpu.address for step in result.steps)
     if not mode:
         if words:
@@ -184,6 +185,6 @@ def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, opt
 
 
 def lines(gpus: Sequence[Gpu], after: Mapping[str, MigState] | None = None) -> str:
-    """Returns the MIG state of the GPUs as text for a diff, with one line for each GPU."""
+    """Returns the GPUs' MIG state as diff text, with one line per GPU."""
     states = [(gpu.address, (after or {}).get(gpu.address) or _present(gpu)) for gpu in gpus]
     return "".join("%s\n" % " ".join([pf, "MIG", "on" if state.mode else "off", *state.instances]) for pf, state in states)

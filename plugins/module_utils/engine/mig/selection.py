@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Selects the GPU instances of a GPU: those that its vGPUs require, or those that the user lists. This file does not access the host.
+"""Selects the GPU instances that a GPU's vGPUs require or that the user lists. This module does not access the host.
 
-A GPU instance can have as many vGPUs as fit into its memory. These vGPUs must have the same framebuffer size, but can be of different series.
+A GPU instance can have as many vGPUs as fit into its memory. The vGPUs must have the same framebuffer size, but can belong to different series.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..hardware.mig_profiles import Profile
 from ..hardware.vgpu_types import VgpuType
 from .placement import find_profile, profile_for, suits
 
-# A Tenant is a desired vGPU: its type, and the vGPU itself if it already exists.
+# A Tenant is a desired vGPU, with the vGPU type and, if already created, the vGPU.
 Tenant = Tuple[VgpuType, Optional[Vgpu]]
 
 
@@ -27,8 +27,8 @@ class Request:
     """The MIG request for one GPU.
 
     Attributes:
-        mode: Whether MIG mode should be enabled, or None to keep the mode.
-        instances: The profile names of the requested GPU instances, or None to keep the GPU instances.
+        mode: Whether MIG mode should be enabled, or None to keep the current mode.
+        instances: The profile names of the requested GPU instances, or None to keep the current GPU instances.
     """
 
     mode: bool | None = None
@@ -37,13 +37,13 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class Group:
-    """A group of vGPUs that have the same framebuffer size and use GPU instances of the same profile.
+    """A group of vGPUs that have the same framebuffer size and use GPU instances with the same profile.
 
     Attributes:
         size: The framebuffer size of each vGPU in MiB.
         share: The number of vGPUs that fit into one GPU instance.
-        names: The names of the vGPU types in the group.
-        living: The number of existing vGPUs in each GPU instance, by the ID of the GPU instance.
+        names: The vGPU type names in the group.
+        living: The number of existing vGPUs in each GPU instance, keyed by GPU instance ID.
         unknown: The number of existing vGPUs whose GPU instance the driver does not report.
         coming: The number of vGPUs to create.
     """
@@ -62,14 +62,14 @@ class Group:
 
     @property
     def least(self) -> int:
-        """The minimum number of additional GPU instances that the vGPUs in unknown GPU instances occupy."""
+        """The minimum number of additional GPU instances occupied by vGPUs in unknown GPU instances."""
         return _ceil(self.unknown - self._spare, self.share)
 
     def instances(self, spread: int) -> tuple[int, int]:
-        """Returns the number of GPU instances that the group needs, and the number of those that have no vGPU of the group yet.
+        """Returns the number of GPU instances that the group needs, and the number of needed GPU instances without a vGPU in the group.
 
         Args:
-            spread: The number of GPU instances over which the unknown vGPUs of the group are spread, if possible.
+            spread: The number of GPU instances over which the group's vGPUs in unknown GPU instances are spread, if possible.
         """
         spread = max(self.least, min(self.unknown, spread))
         room = self._spare + spread * self.share - self.unknown
@@ -82,15 +82,15 @@ class Group:
 
 @dataclass(eq=False, repr=False)
 class Selected:
-    """The selected GPU instances of a GPU.
+    """The GPU instances selected for a GPU.
 
     Attributes:
-        certain: Whether the selection must have room for every possible distribution of the vGPUs whose GPU instances are unknown. Otherwise, the
-            selection only has room for their minimum number of GPU instances.
+        certain: Whether the selection must have room for every possible distribution of vGPUs in unknown GPU instances. If false, the selection only
+            has room for the minimum number of GPU instances.
         profiles: The profiles of all GPU instances that the GPU should have.
-        doubts: Problems that are only based on the names of types and profiles.
-        first: The number of vGPUs to create before all others, by slices and framebuffer size: one for each GPU instance without a vGPU of this
-            size. With this order, all vGPUs fit, regardless of whether the driver fills GPU instances one by one or spreads vGPUs over all of them.
+        doubts: Problems that are only based on type and profile names.
+        first: The number of vGPUs to create before all others, keyed by slices and framebuffer size: one for each GPU instance without a vGPU of the
+            given size. In this order, all vGPUs fit, regardless of whether the driver fills GPU instances one by one or spreads vGPUs evenly.
     """
 
     certain: bool = True
@@ -104,7 +104,7 @@ def _ceil(count: int, share: int) -> int:
 
 
 def _groups(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], given: Sequence[Profile] | None = None) -> tuple[list[Group], list[VgpuType]]:
-    """Returns the groups of vGPUs, those with the largest profiles first, and the types for which no profile is suitable."""
+    """Returns the groups of vGPUs, largest profiles first, and the types for which no profile is suitable."""
     found: dict[tuple[str, int], Group] = {}
     unsuited: dict[str, VgpuType] = {}
     suiting: dict[str, Profile | None] = {}
@@ -132,18 +132,18 @@ def _groups(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], gi
 
 
 def _large_enough(vgpu_type: VgpuType, given: Sequence[Profile]) -> Profile | None:
-    """Returns the smallest of the given profiles for a type if the driver does not report the profile of the type, or None.
+    """Returns the smallest suitable profile if the driver does not report the profile for a type, or None.
 
-    The suffix in the type's name is ignored, because its meaning is a guess.
+    The suffix in the type name is ignored, because the meaning of the suffix is a guess.
     """
     found = [one for one in given if one.slices == vgpu_type.slices and one.gib * 1024 >= (vgpu_type.framebuffer_mib or 0)]
     return min(found, key=lambda one: (one.gib, one.name)) if found and vgpu_type.gi_profile is None else None
 
 
 def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple[Group, int]]:
-    """Returns the number of GPU instances that each group needs, and sets selected.first.
+    """Returns the number of GPU instances that each group of vGPUs needs, and sets selected.first.
 
-    If vGPUs are created and several framebuffer sizes share a profile, the vGPUs in unknown GPU instances count as distributed in the worst way.
+    If vGPUs are created and several framebuffer sizes share a profile, vGPUs in unknown GPU instances count in the worst distribution.
     """
     held = {instance for group in groups for instance in group.living}
     found = []
@@ -159,10 +159,10 @@ def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple
 
 
 def _worst(groups: Sequence[Group], free: int) -> Sequence[int]:
-    """Returns for each group the number of GPU instances that its vGPUs in unknown GPU instances occupy in the worst case.
+    """Returns, for each group, the number of GPU instances that vGPUs in unknown GPU instances occupy in the worst case.
 
     Args:
-        free: The number of GPU instances that may have these vGPUs.
+        free: The number of GPU instances that may contain vGPUs in unknown GPU instances.
     """
     most = max(free, sum(one.least for one in groups))
     ways = itertools.product(*(range(one.least, max(one.least, min(one.unknown, free)) + 1) for one in groups))
@@ -170,7 +170,7 @@ def _worst(groups: Sequence[Group], free: int) -> Sequence[int]:
 
 
 def needed(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], certain: bool = True) -> tuple[Selected, list[Refusal]]:
-    """Returns the GPU instances that the vGPUs need, including those that they already use, and the errors.
+    """Returns the GPU instances that the vGPUs need, including GPU instances already in use, and the errors.
 
     Args:
         certain: The value for Selected.certain.
@@ -194,10 +194,10 @@ def _names(profiles: Sequence[Profile]) -> str:
 def given(
     gpu: Gpu, words: Sequence[str], tenants: Sequence[Tenant], profiles: Sequence[Profile], certain: bool = True
 ) -> tuple[Selected, list[Refusal]]:
-    """Returns the GPU instances that the user lists, and errors for unknown profiles and for vGPUs without a suitable GPU instance.
+    """Returns the GPU instances that the user lists, and errors for unknown profiles and for vGPUs that fit no GPU instance.
 
     Args:
-        words: The names or numbers of the profiles that the user lists.
+        words: The profile names or numbers that the user lists.
         certain: The value for Selected.certain.
     """
     found = Selected(certain)
@@ -213,9 +213,9 @@ def given(
 
 
 def _check_given(gpu: Gpu, selected: Selected, tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> list[Refusal]:
-    """Returns an error for each group of vGPUs for which the listed GPU instances are too few or too small.
+    """Returns an error for each group of vGPUs that does not fit into the listed GPU instances.
 
-    The largest vGPUs are assigned first, and each vGPU uses the smallest suitable GPU instance.
+    The check assigns the largest vGPUs first, and uses the smallest suitable GPU instance for each vGPU.
     """
     found = selected.profiles
     groups, unsuited = _groups(gpu, tenants, profiles, found)

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads boot menu entries from GRUB's configuration and from files of the Boot Loader Specification (BLS).
+"""Reads boot menu entries from GRUB's configuration and from Boot Loader Specification (BLS) files.
 
-Each entry has its kernel, its command line, and the file and line where the entry was found.
+Each entry contains the kernel, the command line, and the file and line that define the entry.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _EFI_VARIABLE = "/sys/firmware/efi/efivars/%s-4a67b082-0a4c-41cf-b6c7-440b29bb8c
 
 @dataclass(eq=False, repr=False)
 class Entry:
-    """An entry of a boot menu.
+    """A boot menu entry.
 
-    ``release`` is the kernel's release, as 'uname -r' prints it. ``cmdline`` is the kernel command line, or None if it uses an unknown variable.
-    ``path`` and ``line`` show where the entry is defined.
+    ``release`` is the kernel release in 'uname -r' format. ``cmdline`` is the kernel command line, or None if the line uses an unknown variable.
+    ``path`` and ``line`` are the location of the entry's definition.
     """
 
     name: str
@@ -43,17 +43,17 @@ class Entry:
 
     @property
     def rescue(self) -> bool:
-        """Returns whether the entry starts a rescue system or single-user mode instead of a normal boot."""
+        """Returns whether the boot entry starts a rescue system or single-user mode."""
         return "rescue" in self.release or bool({"single", "recovery"} & set(self.cmdline or ()))
 
     @property
     def where(self) -> str:
-        """Returns the path and line of the entry, for messages."""
+        """Returns the boot entry's path and line, for messages."""
         return "%s:%d" % (self.path, self.line)
 
 
 def of_grub(path: str, text: str) -> list[Entry]:
-    """Returns the entries of grub.cfg that start a kernel, in menu order."""
+    """Returns the entries in grub.cfg that start a kernel, in menu order."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         match = _LINUX.match(line)
@@ -63,7 +63,7 @@ def of_grub(path: str, text: str) -> list[Entry]:
 
 
 def of_bls(path: str, text: str, variables: Mapping[str, str]) -> Entry | None:
-    """Returns the entry of a BLS file, or None if the entry starts no kernel. ``variables`` are GRUB's, such as kernelopts."""
+    """Returns the entry of a BLS file, or None if the entry starts no kernel. ``variables`` are GRUB variables, such as kernelopts."""
     release, machine, linux, number = "", None, False, 1
     line: list[str] | None = []
     for position, one in enumerate(text.splitlines(), 1):
@@ -85,7 +85,7 @@ def of_bls(path: str, text: str, variables: Mapping[str, str]) -> Entry | None:
 
 
 def _expanded(before: list[str] | None, text: str, variables: Mapping[str, str]) -> list[str] | None:
-    """Returns the words in ``before`` and those in the text, with GRUB's variables expanded. Returns None if a variable is unknown."""
+    """Returns the words in ``before`` and in the text, with GRUB variables expanded, or None if a variable is unknown."""
     if before is None:
         return None
     found = list(before)
@@ -103,7 +103,7 @@ def _expanded(before: list[str] | None, text: str, variables: Mapping[str, str])
 
 
 def environment(root: str) -> dict[str, str]:
-    """Returns the variables of GRUB's environment block, and kernelopts and tuned_params from grub.cfg."""
+    """Returns the variables in GRUB's environment block, and kernelopts and tuned_params from grub.cfg."""
     found: dict[str, str] = {}
     for path in ENVIRONMENTS:
         for line in (files.read_text(root, path) or "").splitlines():
@@ -115,25 +115,25 @@ def environment(root: str) -> dict[str, str]:
         if name in ("kernelopts", "tuned_params"):
             found.setdefault(name, value)
     if config.strip():
-        found.setdefault("tuned_params", "")  # GRUB expands an unset variable to an empty string. kernelopts gets no default: it names the root.
+        found.setdefault("tuned_params", "")  # GRUB expands unset variables to an empty string. kernelopts has no default, because it names the root.
     return found
 
 
 def read_bls(root: str, directory: str, variables: Mapping[str, str]) -> list[Entry]:
-    """Returns the entries in the BLS files of a directory, including entries for rescue systems."""
+    """Returns the entries from a directory's BLS files, including entries for rescue systems."""
     entries = [of_bls(path, files.read_text(root, path) or "", variables) for path in files.names(root, directory, ".conf")]
     return [entry for entry in entries if entry]
 
 
 def root_of(line: Sequence[str]) -> list[str]:
-    """Returns the words that name the root file system. Quotes are removed, because GRUB's shell removes them."""
+    """Returns the words that specify the root file system, without quotes, because GRUB's shell removes quotes."""
     return [word.replace('"', "") for word in line if word.startswith(("root=", "boot="))]
 
 
 def of_this_system(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
-    """Returns the entries for a normal boot of this system, without rescue systems.
+    """Returns the entries for a normal boot of this system, excluding rescue systems.
 
-    The machine ID identifies the system. If an entry has no machine ID, the root file system of the running kernel identifies the system.
+    The machine ID identifies the system or, if an entry has no machine ID, the running kernel's root file system.
     """
     running = root_of(kernel_flags.words(ctx.sysfs.read_or("/proc/cmdline", "")))
     machine = (files.read_text(ctx.root, "/etc/machine-id") or "").strip()
@@ -146,7 +146,7 @@ def of_this_system(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
 def systemd_boot_default(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
     """Returns the entries that systemd-boot may start next.
 
-    A firmware variable or loader.conf may name the default entry. Otherwise, all entries of this system are returned.
+    The default entry may be set in a firmware variable or loader.conf. If no default is set, all of this system's entries are returned.
     """
     for variable in ("LoaderEntryOneShot", "LoaderEntryDefault"):
         path = _EFI_VARIABLE % variable

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Identifies the boot loader of this system from records of the firmware and the loader, then from the kernel command line, then from files."""
+"""Identifies this system's boot loader from firmware and loader records, the kernel command line, and files, in this order."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..system.context import Context
 from ..system.sysfs import SysfsError
 
 GRUB_LOADER, SYSTEMD_BOOT, REFIND, ZFSBOOTMENU, OSTREE, UNKNOWN = "grub", "systemd-boot", "refind", "zfsbootmenu", "ostree", "unknown"
-UNSUPPORTED = (REFIND, ZFSBOOTMENU, OSTREE)  # UNKNOWN is absent, because files may still identify the loader
+UNSUPPORTED = (REFIND, ZFSBOOTMENU, OSTREE)  # excludes UNKNOWN, because files may still identify the loader
 
 _EFIVARS = "/sys/firmware/efi/efivars/"
 _LOADER_INFO = _EFIVARS + "LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 _GLOBAL = _EFIVARS + "%s-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-# Patterns of loader names in the firmware's boot entry and in the record that the loader itself writes.
+# Patterns for loader names in the firmware's boot entry and in the record that the loader writes.
 _NAMES = ((ZFSBOOTMENU, r"zfsbootmenu|\\zbm\\"), (REFIND, r"refind"), (SYSTEMD_BOOT, r"systemd-boot"), (GRUB_LOADER, r"grub|shim"))
 _EFI_PARTITIONS = ("/boot/efi/EFI", "/efi/EFI", "/boot/EFI")
 _FILES = {
@@ -28,12 +28,12 @@ _FILES = {
 
 
 def read(ctx: Context) -> str:
-    """Returns the boot loader's name, which is one of the constants of this module."""
+    """Returns the boot loader's name, which is one of this module's constants."""
     if os.path.exists(ctx.root + "/run/ostree-booted"):
         return OSTREE
     line = kernel_flags.words(ctx.sysfs.read_or("/proc/cmdline", ""))
     if _has(ctx, ZFSBOOTMENU) and _is_zfs(line) and not any(word.startswith(("BOOT_IMAGE=", "initrd=")) for word in line):
-        return ZFSBOOTMENU  # ZFSBootMenu starts the kernel by kexec, after any other loader
+        return ZFSBOOTMENU  # ZFSBootMenu starts the kernel with kexec, after any other loader
     itself, by_firmware = _named(_loader_info(ctx)), _named(_firmware_entry(ctx))
     if itself and itself != GRUB_LOADER:
         return itself
@@ -59,7 +59,7 @@ def _has(ctx: Context, name: str) -> bool:
 
 
 def _variable(ctx: Context, path: str) -> bytes:
-    """Returns the value of a firmware variable without its attributes. A missing or unreadable variable is empty."""
+    """Returns a firmware variable's value without the attributes, or an empty value if the variable is missing or unreadable."""
     try:
         return ctx.sysfs.read_bytes(path)[4:] if ctx.sysfs.exists(path) else b""
     except SysfsError:
@@ -67,14 +67,14 @@ def _variable(ctx: Context, path: str) -> bytes:
 
 
 def _loader_info(ctx: Context) -> str:
-    """Returns LoaderInfo, which holds the loader's name. systemd-boot and newer releases of GRUB and rEFInd set this variable."""
+    """Returns the LoaderInfo variable, in which systemd-boot and newer releases of GRUB and rEFInd store the loader's name."""
     return _variable(ctx, _LOADER_INFO).decode("utf-16-le", "ignore")
 
 
 def _firmware_entry(ctx: Context) -> str:
-    """Returns the name and path of the firmware entry that was booted (an EFI_LOAD_OPTION)."""
+    """Returns the name and path from the booted firmware entry (an EFI_LOAD_OPTION)."""
     current = _variable(ctx, _GLOBAL % "BootCurrent")
     if len(current) < 2:
         return ""
-    # An EFI_LOAD_OPTION begins with its attributes and the length of the path list. UTF-16 text follows.
+    # An EFI_LOAD_OPTION begins with the attributes and the length of the path list, followed by UTF-16 text.
     return _variable(ctx, _GLOBAL % ("Boot%04X" % int.from_bytes(current[:2], "little")))[6:].decode("utf-16-le", "ignore").replace("\0", " ")

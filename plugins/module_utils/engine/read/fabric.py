@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the NVLink fabric of a host with NVSwitches: Fabric Manager, its partitions, and the GPUs' module IDs.
+"""Reads a host's NVLink fabric: Fabric Manager, the partitions, and the GPUs' module IDs.
 
-On a host without NVSwitches, no query runs.
+On a host without NVSwitches, the reader runs no queries.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ..system import fabric_manager, nvidia_smi, systemd
 from ..system.context import Context
 from .inventory import Inventory, answering
 
-# The NVSwitch driver lists its devices in this directory. The directory exists even on a host without NVSwitches.
+# The NVSwitch driver lists NVSwitches in this directory, which exists even on a host without NVSwitches.
 SWITCHES = "/proc/driver/nvidia-nvswitch/devices"
-# Boards whose NVSwitches are behind a network adapter and are not PCI functions.
-# nvlsm configures these switches, and only the driver shows that they exist.
+# Boards whose NVSwitches are behind a network adapter and are therefore not PCI functions.
+# nvlsm configures NVSwitches behind a network adapter, and only the driver reports that these switches exist.
 _BRIDGED = ("B200", "B300")
 
 
@@ -28,7 +28,7 @@ _BRIDGED = ("B200", "B300")
 class Manager:
     """The state of Fabric Manager.
 
-    ``mode`` and ``restart`` are FABRIC_MODE and FABRIC_MODE_RESTART from its configuration file. ``unit`` is the state that systemd.read returns.
+    ``mode`` and ``restart`` are FABRIC_MODE and FABRIC_MODE_RESTART in the configuration file. ``unit`` is the state that systemd.read returns.
     """
 
     package: str | None = None
@@ -39,7 +39,7 @@ class Manager:
 
     @property
     def running(self) -> bool:
-        """Returns whether the service of Fabric Manager is running."""
+        """Returns whether the Fabric Manager service is running."""
         return self.unit.get("active") == "active"
 
     @property
@@ -52,9 +52,9 @@ class Manager:
 class Fabric:
     """The NVLink fabric of a host.
 
-    ``switches`` holds PCI addresses, and is empty on a board whose NVSwitches are behind a network adapter. ``gpus`` is keyed by PCI address.
-    ``partitions`` is None if the partitions are unknown, and ``silence`` is the reason.
-    ``record`` holds the partitions that the collection activated.
+    ``switches`` contains PCI addresses, and is empty on a board whose NVSwitches are behind a network adapter. ``gpus`` is keyed by PCI address.
+    If the partitions are unknown, ``partitions`` is None and ``silence`` is the reason.
+    ``record`` contains the partitions that the collection activated.
     """
 
     switches: list[str]
@@ -68,15 +68,15 @@ class Fabric:
 
     @property
     def modules(self) -> dict[str, int]:
-        """Returns the known module IDs by PCI address."""
+        """Returns the known module IDs, keyed by PCI address."""
         return {pf: one.module for pf, one in self.gpus.items() if one.module is not None}
 
     def address_of(self, module: int) -> str:
-        """Returns the address of the GPU with a module ID, for messages."""
+        """Returns the address of the GPU with the given module ID, for messages."""
         return next((pf for pf, one in sorted(self.gpus.items()) if one.module == module), "module %d" % module)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the fabric as a dictionary for a module's result."""
+        """Returns the fabric as a dictionary for the module result."""
         manager = {name: value for name, value in vars(self.manager).items() if name != "unit"}
         units = {name: self.manager.unit.get(name) for name in ("active", "enabled")}
         partitions = None if self.partitions is None else [
@@ -89,9 +89,9 @@ class Fabric:
 
 
 def present(ctx: Context, inventory: Inventory) -> tuple[list[str], bool]:
-    """Returns the addresses of the NVSwitches, and whether the NVSwitches are behind a network adapter.
+    """Returns the NVSwitch addresses, and whether the NVSwitches are behind a network adapter.
 
-    A host without NVSwitches returns ([], False) and needs no further query.
+    On a host without NVSwitches, the result is ([], False), and no further query is necessary.
     """
     switches = list(inventory.switches) or ctx.sysfs.list(SWITCHES)
     bridged = not switches and any(gpu.driver == "nvidia" and gpu.name in _BRIDGED for gpu in inventory.gpus)
@@ -99,7 +99,7 @@ def present(ctx: Context, inventory: Inventory) -> tuple[list[str], bool]:
 
 
 def read(ctx: Context, inventory: Inventory, timeout: float = 30, wait: float = 0) -> Fabric | None:
-    """Reads the fabric. Returns None on a host without NVSwitches. ``wait`` is the time to wait for a starting Fabric Manager, in seconds."""
+    """Returns the fabric, or None on a host without NVSwitches. ``wait`` is the time to wait for Fabric Manager to start, in seconds."""
     switches, bridged = present(ctx, inventory)
     if not switches and not bridged:
         return None
@@ -118,7 +118,7 @@ def _gpus(ctx: Context, inventory: Inventory) -> dict[str, GpuFabric]:
 
 
 def _ask(ctx: Context, fabric: Fabric, wait: float) -> None:
-    """Adds the answers of Fabric Manager to the fabric, or the reason why Fabric Manager does not answer."""
+    """Adds Fabric Manager's responses to the fabric, or the reason why Fabric Manager does not respond."""
     manager = fabric.manager
     if not manager.installed or (manager.unit and not manager.running):
         code = "fabric_not_running" if manager.installed else "fabric_not_installed"
@@ -133,7 +133,7 @@ def _ask(ctx: Context, fabric: Fabric, wait: float) -> None:
         fabric.silence = exc.errors[0]
         return
     fabric.partitions = found
-    for module, pci in addresses.items():  # Fabric Manager reports addresses on A100 boards
+    for module, pci in addresses.items():  # Fabric Manager only reports addresses on A100 boards
         for pf, gpu in fabric.gpus.items():
             if pci.lower().endswith(pf):
                 gpu.module = module

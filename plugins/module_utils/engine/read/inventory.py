@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads all GPUs of a host. Every planner uses this reader."""
+"""Reads all GPUs on a host. Every planner uses this reader."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _VIRTFN = re.compile(r"^virtfn([0-9]{1,5})$")
 
 @dataclass(eq=False, repr=False)
 class Inventory:
-    """All GPUs of a host in address order, all vGPUs of the host, and the addresses of its NVSwitches."""
+    """All GPUs on a host in address order, all vGPUs, and the NVSwitch addresses."""
 
     gpus: list[Gpu]
     vgpus: list[Vgpu]
@@ -41,7 +41,7 @@ class Inventory:
         return [vgpu for vgpu in self.vgpus if vgpu.uuid]
 
     def users(self) -> list[tuple[Holder, list[str]]]:
-        """Returns the processes that run VMs or use GPUs on the host, ordered by PID, with the PCI addresses or UUIDs of their devices."""
+        """Returns the processes that run VMs or use GPUs on the host, ordered by PID, with device PCI addresses or UUIDs."""
         everyone = {holder.pid: holder for holder in self.open_files.machines() + self.jobs()}
         devices = self.open_files.devices()
         for gpu in self.gpus:
@@ -54,7 +54,7 @@ class Inventory:
         return self.open_files.jobs(["%s/%s" % (PCI, gpu.address) for gpu in self.gpus])
 
     def jobs_on(self, gpu: Gpu) -> list[Holder]:
-        """Returns the jobs that have this GPU's device nodes open, and processes that cannot be checked.
+        """Returns the jobs that have a GPU's device nodes open, and processes that cannot be checked.
 
         If the GPU's minor number is unknown, all jobs are returned.
         """
@@ -62,13 +62,13 @@ class Inventory:
         return [one for one in self.jobs() if one.remedy or gpu.minor is None or one.pid in pids]
 
     def gpu(self, pf: str) -> Gpu | None:
-        """Returns the GPU at an address, or None."""
+        """Returns the GPU at the given address, or None."""
         return next((one for one in self.gpus if one.address == pf), None)
 
     def select(self, selectors: Iterable[object]) -> tuple[list[Gpu], list[Refusal]]:
-        """Returns the GPUs that the selectors match, in address order, and the errors.
+        """Returns the GPUs that match the selectors, in address order, and the errors.
 
-        The selector ``all`` matches every GPU that supports vGPU (Gpu.supported). Gpu.answers_to checks all other selectors.
+        The selector ``all`` matches every GPU that supports vGPU (Gpu.supported). Gpu.answers_to matches all other selectors.
         """
         chosen: list[Gpu] = []
         errors: list[Refusal] = []
@@ -94,23 +94,23 @@ class Inventory:
 
 
 def read(ctx: Context, with_types: bool = True, with_mig: bool | None = None) -> Inventory:
-    """Reads the whole host.
+    """Returns all GPUs and vGPUs on the host.
 
-    ``with_types`` also reads the vGPU types (an A40 has 22 types with three files each).
+    ``with_types`` also reads the vGPU types (an A40 has 22 types with three files per type).
     ``with_mig`` also reads data from nvidia-smi. By default, ``with_mig`` equals ``with_types``.
     """
     if ctx.memo is not None:
-        with_types, with_mig = True, None  # a reading with types also serves a caller that needs none
+        with_types, with_mig = True, None  # an inventory that includes types also serves callers that do not need types
     return ctx.once("inventory", lambda: _read(ctx, with_types, with_mig))
 
 
 def read_alone(ctx: Context, pf: str, open_files: OpenFiles, with_types: bool) -> Inventory:
-    """Reads one GPU, and the host's vGPUs that have UUIDs. Work on many GPUs in turn uses this reader. ``open_files`` must be recent."""
+    """Returns one GPU and the host's vGPUs that have UUIDs, for callers that handle GPUs in turn. ``open_files`` must be recent."""
     return _read(ctx, with_types, None, open_files, pf)
 
 
 def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: OpenFiles | None = None, pf: str | None = None) -> Inventory:
-    """Reads all GPUs, or only the GPU at the address ``pf``."""
+    """Reads all GPUs, or only the GPU at address ``pf``."""
     sysfs, open_files = ctx.sysfs, open_files or OpenFiles(ctx.sysfs)
     vgpus = frameworks.instances(ctx, open_files, None if pf is None else [pf, *(name for dummy, name in _vf_names(sysfs, "%s/%s" % (PCI, pf)))])
     gpus: list[Gpu] = []
@@ -118,7 +118,7 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: Ope
     known: Surveyed | None = {} if with_types else None
     for name in sysfs.list(PCI) if pf is None else [pf]:
         directory = "%s/%s" % (PCI, name)
-        # Do the cheapest check first, because a host may have hundreds of VFs.
+        # Perform the cheapest check first, because a host may have hundreds of VFs.
         if sysfs.exists(directory + "/physfn") or sysfs.read_or(directory + "/vendor", "").lower() != catalog.NVIDIA:
             continue
         kind = sysfs.read_or(directory + "/class", "")
@@ -132,13 +132,13 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: Ope
         for gpu in gpus:
             # In MIG mode, a GPU without GPU instances lists no types.
             gpu.types_ready = bool(gpu.types or gpu.vgpus or (gpu.framework != "none" and gpu.mig and gpu.mig.current))
-        # nvidia-smi adds the types that no VF lists now, and the limits that sysfs does not show.
+        # nvidia-smi adds types that no VF currently lists, and limits that sysfs does not expose.
         wanting = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework != "none" and (not gpu.uuids or gpu.mig)]
         listed = supported(ctx, wanting)
         for gpu in wanting:
             if gpu.claims_vfs and gpu.vgpus and not listed.get(gpu.address):
                 gpu.types_silence = nvidia_smi.silence(ctx) or "'nvidia-smi vgpu -s -v' lists no types for it"
-                # The types of existing vGPUs count as offered, even if no more vGPUs can be created now.
+                # The types of existing vGPUs count as offered, even if no more vGPUs can currently be created.
                 gpu.types = merge(gpu.types, [VgpuType(one.type_id, one.type) for one in gpu.vgpus if gpu_word(one.type)])
             gpu.types = merge(gpu.types, listed.get(gpu.address, ()))
     read_gi(ctx, gpus, answering(gpus) if pf is None else [pf])
@@ -146,18 +146,18 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: Ope
 
 
 def answering(gpus: Iterable[Gpu]) -> list[str]:
-    """Returns the responsive GPUs for a query of nvidia-smi, or an empty list (for all GPUs) if all respond.
+    """Returns the responsive GPUs for an nvidia-smi query, or an empty list (for all GPUs) if all GPUs respond.
 
-    A GPU that fell off the bus makes a query of all GPUs fail.
+    A GPU that fell off the bus causes queries for all GPUs to fail.
     """
     bound = [gpu for gpu in gpus if gpu.driver == "nvidia"]
     return [] if all(gpu.alive for gpu in bound) else [gpu.address for gpu in bound if gpu.alive]
 
 
 def read_gi(ctx: Context, gpus: Iterable[Gpu], asked: Sequence[str]) -> None:
-    """Reads the GPU instances of vGPUs, and drops instance numbers that do not exist. The driver shows a number even without MIG.
+    """Reads the vGPUs' GPU instances, and drops instance numbers that do not exist. The driver reports a number even without MIG.
 
-    A mediated device does not show its GPU instance, but nvidia-smi shows it for vGPUs in use. ``asked`` lists the GPUs to query; empty means all.
+    For mediated devices, only nvidia-smi reports the GPU instance, and only while the vGPU is in use. ``asked`` limits the query to the listed GPUs.
     """
     running: dict[str, int] | None = None
     for gpu in gpus:
@@ -171,15 +171,15 @@ def read_gi(ctx: Context, gpus: Iterable[Gpu], asked: Sequence[str]) -> None:
 
 
 def read_one(ctx: Context, pf: str, with_vgpus: bool = True) -> Gpu:
-    """Reads one GPU, for checks between two writes. ``with_vgpus`` also reads its vGPUs and their holders."""
+    """Returns one GPU, for checks between two writes. ``with_vgpus`` also reads the GPU's vGPUs and the vGPUs' holders."""
     open_files = OpenFiles(ctx.sysfs) if with_vgpus else None
     return _read_gpu(ctx, pf, frameworks.instances(ctx, open_files) if with_vgpus else (), open_files)
 
 
 def read_mig(ctx: Context, gpus: Iterable[Gpu], requested: bool = False) -> None:
-    """Reads the MIG state of GPUs that may support MIG and are bound to NVIDIA's driver. On other hosts, no program runs.
+    """Reads the MIG state of GPUs that may support MIG and are bound to NVIDIA's driver. Without such GPUs, no program runs.
 
-    If MIG is ``requested`` for these GPUs, the driver decides whether they support MIG, and not a table.
+    If MIG is ``requested``, the driver instead of a table determines whether the GPUs support MIG.
     """
     capable = [gpu for gpu in gpus if gpu.driver == "nvidia" and (requested or gpu.may_have_mig)]
     if not capable or _read_mig(ctx, capable):
@@ -187,18 +187,18 @@ def read_mig(ctx: Context, gpus: Iterable[Gpu], requested: bool = False) -> None
     for gpu in capable:
         gpu.mig_silence = nvidia_smi.silence(ctx)
         if gpu.alive and not gpu.mig_silence:
-            _read_mig(ctx, [gpu], gpu.address)  # query each GPU separately, because a GPU off the bus makes a query of all GPUs fail
+            _read_mig(ctx, [gpu], gpu.address)  # query each GPU separately, because a GPU off the bus causes queries for all GPUs to fail
 
 
 def _read_mig(ctx: Context, gpus: Sequence[Gpu], pf: str | None = None) -> bool:
-    """Sets the GPUs' MIG state from nvidia-smi. Returns whether nvidia-smi answered. ``pf`` limits the query to one GPU."""
+    """Sets the GPUs' MIG state from nvidia-smi. Returns whether nvidia-smi responded. ``pf`` limits the query to one GPU."""
     modes = nvidia_smi.modes(ctx, pf=pf)
     if not modes:
         return False
-    by_number: dict[int, Mig] = defaultdict(lambda: Mig(None, None))  # an unused object takes the reports of other GPUs
+    by_number: dict[int, Mig] = defaultdict(lambda: Mig(None, None))  # an unused object receives the reports for other GPUs
 
     def of(number: int) -> Mig:
-        return by_number[0 if pf else number]  # the number has no meaning in a query of one GPU
+        return by_number[0 if pf else number]  # the number is meaningless in a query for one GPU
 
     for order, address_of, current, pending in modes:
         for gpu in gpus:
@@ -218,7 +218,7 @@ def _read_mig(ctx: Context, gpus: Sequence[Gpu], pf: str | None = None) -> bool:
 
 
 def supported(ctx: Context, gpus: Iterable[Gpu]) -> dict[str, list[VgpuType]]:
-    """Returns the vGPU types that nvidia-smi lists for each GPU, even while VFs are disabled. If no GPU is bound to nvidia, no query runs."""
+    """Returns the vGPU types that nvidia-smi lists for each GPU, even while VFs are disabled. If no GPU is bound to nvidia, nvidia-smi is not run."""
     bound = [gpu for gpu in gpus if gpu.driver == "nvidia"]
     return nvidia_smi.types(ctx, [gpu.address for gpu in bound if gpu.alive]) if bound else {}
 
@@ -231,9 +231,9 @@ def read_mixed(ctx: Context, gpus: Iterable[Gpu]) -> None:
 
 
 def read_host_modes(ctx: Context, gpus: Iterable[Gpu]) -> None:
-    """Reads Host VGPU Mode of GPUs that are bound to NVIDIA's driver and show no vGPU framework in sysfs.
+    """Reads the Host VGPU Mode of GPUs that are bound to NVIDIA's driver and have no vGPU framework in sysfs.
 
-    A GPU with a framework needs no query. Metrics on a configured host thus run no query, and sriov-manage does not have to wait for nvidia-smi.
+    A GPU that has a framework needs no query. On a configured host, metrics therefore run no query that would delay sriov-manage.
     """
     bound = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework == "none"]
     modes = nvidia_smi.host_modes(ctx, [gpu.address for gpu in bound if gpu.alive]) if bound else {}
@@ -242,13 +242,13 @@ def read_host_modes(ctx: Context, gpus: Iterable[Gpu]) -> None:
 
 
 def _read_gpu(ctx: Context, name: str, vgpus: Iterable[Vgpu], open_files: OpenFiles | None, known: Surveyed | None = None) -> Gpu:
-    """Reads one GPU.
+    """Returns one GPU as read from sysfs and /proc.
 
-    ``vgpus`` holds the vGPUs of the whole host. ``known`` holds the types that this reading has already found (see Framework.survey).
+    ``vgpus`` contains all vGPUs on the host. ``known`` contains the types already found for this inventory (see Framework.survey).
     If ``known`` is None, types are not read.
     """
     sysfs, directory = ctx.sysfs, "%s/%s" % (PCI, name)
-    watched = open_files if open_files and open_files.vfio else None  # without open VFIO devices, VFs need no check
+    watched = open_files if open_files and open_files.vfio else None  # if no VFIO device is open, VFs need no check
     device, subsystem = sysfs.read_or(directory + "/device", "").lower(), sysfs.read_or(directory + "/subsystem_device", "")
     gpu = Gpu(name, device, subsystem, None)
     gpu.driver = sysfs.link(directory + "/driver")
@@ -279,13 +279,13 @@ def _read_gpu(ctx: Context, name: str, vgpus: Iterable[Vgpu], open_files: OpenFi
 
 
 def _small(sysfs: Sysfs, path: str, default: int = 0) -> int:
-    """Returns a 16-bit number of an SR-IOV file, or the default for any other content."""
+    """Returns the 16-bit number in an SR-IOV file, or the default for other content."""
     found = number(sysfs.read_or(path), default)
     return found if found <= 0xFFFF else default
 
 
 def _alive(sysfs: Sysfs, directory: str) -> bool:
-    """Returns whether the GPU responds. The configuration space of a GPU that fell off the bus reads as all ones."""
+    """Returns whether the GPU responds. If a GPU fell off the bus, its configuration space reads as all ones."""
     try:
         return sysfs.read_bytes(directory + "/config", 2) != b"\xff\xff"
     except SysfsError:
@@ -293,7 +293,7 @@ def _alive(sysfs: Sysfs, directory: str) -> bool:
 
 
 def _read_proc(sysfs: Sysfs, gpu: Gpu) -> None:
-    """Reads the GPU's product name, UUID and minor number from /proc/driver/nvidia/gpus/<address>/information."""
+    """Reads the GPU's product name, UUID, and minor number from /proc/driver/nvidia/gpus/<address>/information."""
     text = sysfs.read_or("/proc/driver/nvidia/gpus/%s/information" % gpu.address, "")
     rows: dict[str, str] = dict(re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
     uuid = rows.get("GPU UUID", "")
@@ -301,14 +301,14 @@ def _read_proc(sysfs: Sysfs, gpu: Gpu) -> None:
 
 
 def _vf_names(sysfs: Sysfs, directory: str) -> list[tuple[int, str]]:
-    """Returns the numbers and addresses of the VFs in numeric order. In text order, virtfn10 would precede virtfn2."""
+    """Returns the VF numbers and addresses in numeric order. In text order, virtfn10 would precede virtfn2."""
     matches = [(link, _VIRTFN.match(link)) for link in sysfs.list(directory)]
     found = [(int(match.group(1)), sysfs.link("%s/%s" % (directory, link))) for link, match in matches if match]
     return sorted((index, name) for index, name in found if name)
 
 
 def _read_vfs(sysfs: Sysfs, directory: str, watched: OpenFiles | None) -> list[Vf]:
-    """Returns the VFs in order of their numbers."""
+    """Returns a GPU's VFs, sorted by number."""
     vfs = []
     for index, name in _vf_names(sysfs, directory):
         path = "%s/%s" % (PCI, name)
@@ -319,9 +319,9 @@ def _read_vfs(sysfs: Sysfs, directory: str, watched: OpenFiles | None) -> list[V
 
 
 def await_types(ctx: Context, found: Inventory, addresses: Collection[str], timeout: float) -> Inventory:
-    """Waits until the given GPUs offer their types on all enabled VFs. Returns the final inventory.
+    """Waits until the given GPUs offer types on all enabled VFs, and returns the final inventory.
 
-    nvidia-vgpud registers types after the VFs are enabled. The planner reports types that are missing at the deadline.
+    nvidia-vgpud registers types after VFs are enabled. If types are missing at the deadline, the planner reports the missing types.
     """
 
     def there(inventory: Inventory) -> bool:
@@ -334,9 +334,9 @@ def await_types(ctx: Context, found: Inventory, addresses: Collection[str], time
 
 
 def types_there(ctx: Context, gpu: Gpu) -> bool:
-    """Returns whether a GPU offers its types on all usable VFs, or has no usable VF.
+    """Returns whether a GPU offers types on all usable VFs, or has no usable VF.
 
-    A VF on another driver or without a driver cannot have types. A GPU that fell off the bus counts as ready, because waiting for it is useless.
+    A VF that is not bound to NVIDIA's driver cannot offer types. A GPU that fell off the bus counts as ready, because waiting is useless.
     """
     vfs = [vf for vf in gpu.vfs if vf.usable]
     if not vfs or gpu.driver != "nvidia" or not gpu.alive:

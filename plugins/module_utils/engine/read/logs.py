@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the logs that show causes of failures: the journal of NVIDIA's and libvirt's services, and the logs of the kernel, QEMU and the installer.
+"""Reads logs that explain failures: the journals of NVIDIA and libvirt services, and the kernel, QEMU, and installer logs.
 
-Only lines of this boot from the last day are read. The number of lines per log and the number of bytes per file are limited.
+Only lines from the current boot and the last day are read. The number of lines per log and the number of bytes per file are limited.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..system.libvirt_xml import Domain
 UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "nvidia-gridd", "nvidia-fabricmanager")
 LIBVIRT = ("libvirtd", "virtqemud", "virtnodedevd")
 INSTALLER = "nvidia-installer"
-VM = "VM "  # prefix of the name of a VM's log
+VM = "VM "  # the prefix of VM log names
 QEMU_LOGS = "/var/log/libvirt/qemu"
 _INSTALLER_LOG = "/var/log/nvidia-installer.log"
-_MOST = 2000  # maximum number of lines from the journal of all units, and from the kernel log
-_BYTES = 64 * 1024  # maximum number of bytes from the end of one file
-_FILES = 100  # maximum number of VM logs
+_MOST = 2000  # maximum number of lines from the journal for all units, and from the kernel log
+_BYTES = 64 * 1024  # the maximum number of bytes read from the end of one file
+_FILES = 100  # the maximum number of VM logs to read
 # Examples: 2021-04-21T09:42:33.814146Z qemu-kvm: …, or libvirt's 2021-04-21 09:42:30.123+0000: starting up …
 _TIME = re.compile(r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?(?:Z|\+00:?00)[: ]")
 _BEGIN = ": starting up "
@@ -35,17 +35,17 @@ _BEGIN = ": starting up "
 
 @dataclass(eq=False, repr=False)
 class Logs:
-    """The lines of all logs, oldest first in each log. ``unread`` holds (log, reason) for each log that cannot be read."""
+    """The lines in all logs, oldest first in each log. ``unread`` contains (log, reason) for each unreadable log."""
 
     lines: list[Line] = field(default_factory=list)
     unread: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read(ctx: Context, domains: Iterable[Domain] = (), vgpus: Collection[str] = (), timeout: float = 30) -> Logs:
-    """Reads the logs of a host or a VM.
+    """Reads the logs on a host or in a VM.
 
-    ``domains`` are libvirt's VMs. ``vgpus`` holds the keys of vGPUs and the addresses of their VFs.
-    Only logs of VMs with such a device or a mediated device are read.
+    ``domains`` contains libvirt VMs. ``vgpus`` contains vGPU keys and VF addresses.
+    Only VMs that have a mediated device or a device in ``vgpus`` are considered.
     """
     found = Logs()
     units = [word for name in (*UNITS, *LIBVIRT) for word in ("_SYSTEMD_UNIT=%s.service" % name, "+")][:-1]
@@ -63,7 +63,7 @@ def read(ctx: Context, domains: Iterable[Domain] = (), vgpus: Collection[str] = 
 
 
 def _tail(ctx: Context, path: str, since: float) -> list[str]:
-    """Returns the last lines of a file. The result is empty if the file is unreadable or was last written before ``since``."""
+    """Returns the last lines in a file, or an empty result if the file is unreadable or was last written before ``since``."""
     try:
         status = os.stat(ctx.root + path)
         if not stat.S_ISREG(status.st_mode) or status.st_mtime < since:
@@ -76,7 +76,7 @@ def _tail(ctx: Context, path: str, since: float) -> list[str]:
 
 
 def _qemu(log: str, texts: Iterable[str], since: float) -> list[Line]:
-    """Returns the recent lines of a VM's log since the VM's last start. A line without a time gets the time of the preceding line."""
+    """Returns recent lines from a VM's log since the VM's last start. A line without a time gets the preceding line's time."""
     found: list[Line] = []
     when: float | None = None
     for text in texts:

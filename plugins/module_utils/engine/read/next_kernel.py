@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Determines the kernel of the next boot, its flags, and whether NVIDIA's module exists for it. Without DKMS, a new kernel has no such module.
+"""Determines the next boot's kernel and kernel flags, and whether the NVIDIA module exists for this kernel. Without DKMS, a new kernel has no module.
 
-GRUB's default is known in the common configurations: the newest kernel on Debian and Ubuntu (``GRUB_DEFAULT=0``), and on Red Hat
-the saved entry, which the installation of a kernel sets. All other configurations and unsupported boot loaders remain unknown.
+In common configurations, GRUB's default is the newest kernel on Debian and Ubuntu (``GRUB_DEFAULT=0``), and on Red Hat the saved entry, which a
+kernel installation sets. For other configurations and unsupported boot loaders, the next kernel is unknown.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from .boot_loader import REFIND, SYSTEMD_BOOT, ZFSBOOTMENU
 
 @dataclass(eq=False, repr=False)
 class NextKernel:
-    """The kernel of the next boot. An unknown value is None.
+    """The kernel for the next boot. Unknown values are None.
 
-    ``release`` is as in 'uname -r'. ``driver`` is the version of the kernel's nvidia module, or None without the module. ``cmdline`` holds the flags.
+    ``release`` is in 'uname -r' format. ``driver`` is the version of the nvidia module for the kernel, or None. ``cmdline`` contains the kernel
+    flags.
     """
 
     release: str | None = None
@@ -35,7 +36,7 @@ class NextKernel:
 
 @dataclass(eq=False, repr=False)
 class Running:
-    """The release of the running kernel, the version of its nvidia module, and the boot loader that started the kernel."""
+    """The running kernel's release, the nvidia module version, and the boot loader that started the kernel."""
 
     release: str | None
     driver: str | None
@@ -43,11 +44,11 @@ class Running:
 
 
 def read(ctx: Context, running: Running, timeout: float = 30) -> NextKernel:
-    """Reads the kernel of the next boot, with its driver and flags."""
+    """Returns the kernel for the next boot, with the driver version and kernel flags."""
     entry = _entry(ctx, running.loader)
     if entry is None or not entry.release:
         return NextKernel()
-    # Proxmox keeps boot entries on partitions that are not mounted, so the flags are unknown.
+    # Proxmox stores boot entries on unmounted partitions, so the kernel flags are unknown.
     cmdline = None if proxmox_boot_tool.uuids(ctx) else entry.cmdline
     if entry.release == running.release:
         return NextKernel(entry.release, running.driver, cmdline)
@@ -55,7 +56,7 @@ def read(ctx: Context, running: Running, timeout: float = 30) -> NextKernel:
 
 
 def _entry(ctx: Context, loader: str) -> Entry | None:
-    """Returns the entry of the next boot, or None if the entry is unknown."""
+    """Returns the boot entry for the next boot, or None if unknown."""
     root = ctx.root
     if loader in (REFIND, ZFSBOOTMENU):
         return None
@@ -72,24 +73,24 @@ def _entry(ctx: Context, loader: str) -> Entry | None:
 
 
 def newest(entries: Sequence[Entry]) -> Entry | None:
-    """Returns the entry of the newest kernel, or None without entries."""
+    """Returns the boot entry with the newest kernel, or None if no entries exist."""
     return max(entries, key=lambda one: order(one.release)) if entries else None
 
 
 def order(release: str) -> list[tuple[int, int, str]]:
-    """Returns a sort key for releases that matches GRUB's order: numbers are compared by value."""
+    """Returns a sort key for kernel releases that compares numbers by value, like GRUB."""
     return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"([0-9]+)", release) if part]
 
 
 def of_grub(root: str) -> list[Entry]:
-    """Returns the entries of GRUB's configuration."""
+    """Returns the entries in GRUB's configuration."""
     return [entry for path in boot_entries.CONFIGS for entry in boot_entries.of_grub(path, files.read_text(root, path) or "")]
 
 
 def default_of_grub(ctx: Context) -> list[Entry]:
-    """Returns the entries of GRUB's configuration that may boot next.
+    """Returns the entries in GRUB's configuration that may boot next.
 
-    With the common default, this is one entry. Otherwise, all entries of this system are returned.
+    With the common default, the result is one entry. Otherwise, the result contains all of this system's entries.
     """
     release = _newest(ctx.root)
     entries = of_grub(ctx.root)
@@ -97,7 +98,7 @@ def default_of_grub(ctx: Context) -> list[Entry]:
 
 
 def default_of_bls(root: str, entries: Sequence[Entry]) -> list[Entry]:
-    """Returns the saved entry of the Red Hat family, or the newest entry if no entry is saved.
+    """Returns the saved boot entry on the Red Hat family, or the newest entry if no entry is saved.
 
     The result is empty if the saved entry does not exist.
     """
@@ -111,8 +112,8 @@ def default_of_bls(root: str, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _newest(root: str) -> str | None:
-    """Returns the newest kernel with modules. Returns None if GRUB's default may select another kernel."""
-    # Drop-in files also count: Proxmox uses one to pin a kernel.
+    """Returns the newest kernel that has modules, or None if GRUB's default may select another kernel."""
+    # Drop-in files also count, because Proxmox uses a drop-in file to pin a kernel.
     texts = "\n".join(files.read_text(root, path) or "" for path in [GRUB, *files.names(root, GRUB_DIRECTORY, ".cfg")])
     defaults = re.findall(r"^\s*GRUB_(?:DEFAULT|TOP_LEVEL)=[\"']?([^\"'\n]*?)[\"']?\s*$", texts, re.MULTILINE)
     if set(defaults) - {"0", ""} or boot_entries.environment(root).get("next_entry"):

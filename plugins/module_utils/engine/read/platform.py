@@ -13,9 +13,9 @@ from typing import Mapping
 from ..system.context import Context
 from ..system.files import read_text
 
-# The words in ID and ID_LIKE that identify a family. Members of a family share the package manager and the GRUB configuration.
+# The words in ID and ID_LIKE that identify a distribution family, which shares a package manager and GRUB configuration.
 _FAMILIES = (("debian", {"debian", "ubuntu"}), ("redhat", {"rhel", "fedora", "centos"}))
-# Files that exist only in a container, with the container's kind. systemd's file contains the kind.
+# Files that only exist in a container, with the container type. systemd's file contains the type.
 _CONTAINER = (("/run/systemd/container", None), ("/run/.containerenv", "podman"), ("/.dockerenv", "docker"))
 
 
@@ -23,7 +23,7 @@ _CONTAINER = (("/run/systemd/container", None), ("/run/.containerenv", "podman")
 class Distribution:
     """A Linux distribution.
 
-    ``id`` and ``version`` are from os-release, ``name`` is for messages, and ``family`` is debian, redhat or other.
+    ``id`` and ``version`` are from os-release, ``name`` is for messages, and ``family`` is debian, redhat, or other.
     """
 
     id: str
@@ -33,20 +33,20 @@ class Distribution:
 
 
 def read(ctx: Context) -> Distribution:
-    """Returns the distribution from the first os-release file that exists. A host without such a file has the family other."""
+    """Returns the distribution from the first existing os-release file. Without an os-release file, the family is "other"."""
     texts = (read_text(ctx.root, path) for path in ("/etc/os-release", "/usr/lib/os-release"))
     return distribution(parse(next((text for text in texts if text is not None), "")))
 
 
 def distribution(values: Mapping[str, str]) -> Distribution:
-    """Returns the distribution that the values of os-release describe."""
+    """Returns the distribution described by os-release values."""
     name = values.get("ID", "linux")
     family = next((family for family, names in _FAMILIES if names & {name, *values.get("ID_LIKE", "").split()}), "other")
     return Distribution(name, values.get("VERSION_ID", ""), values.get("PRETTY_NAME") or name, family)
 
 
 def parse(text: str) -> dict[str, str]:
-    """Returns the assignments in os-release. A line with invalid shell syntax is skipped."""
+    """Returns the assignments in os-release. Lines with invalid shell syntax are skipped."""
     values = {}
     for line in text.splitlines():
         key, mark, value = line.strip().partition("=")
@@ -57,13 +57,13 @@ def parse(text: str) -> dict[str, str]:
 
 
 def container(ctx: Context) -> str | None:
-    """Returns the kind of container in which the engine runs, or None outside of a container."""
+    """Returns the type of container in which the engine runs, or None outside a container."""
     marks = [name or (read_text(ctx.root, path) or "").strip() or "of some kind" for path, name in _CONTAINER if os.path.exists(ctx.root + path)]
     return marks[0] if marks else None
 
 
 def unsupported(ctx: Context) -> list[tuple[str, str]]:
-    """Returns the reasons why this machine cannot have vGPUs, as (found, remedy)."""
+    """Returns reasons why this machine cannot have vGPUs, as (found, remedy) tuples."""
     machine = os.uname().machine
     inside = container(ctx)
     reasons = (

@@ -12,7 +12,7 @@ from ..system.sysfs import Sysfs, SysfsError
 
 _EFI = "/sys/firmware/efi/efivars"
 _SECURE_BOOT = _EFI + "/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-# Variables with the firmware's own list of certificates and shim's list (Machine Owner Keys).
+# The variables that contain the firmware's certificate list and shim's list (Machine Owner Keys).
 # shim splits a long list into MokListRT1, MokListRT2, …
 _DB = "db-d719b2cb-3d3a-4596-a3bc-dad00e67656f"
 _MOK = "-605dab50-e046-4300-abb6-3dd810dd8b23"
@@ -20,11 +20,11 @@ _STATE = _EFI + "/MokSBStateRT" + _MOK
 _NON_VOLATILE = 1  # the non-volatile bit in a variable's attributes
 _X509 = bytes.fromhex("a159c0a5e494a74a87b5ab155c2bf072")  # EFI_CERT_X509_GUID a5c059a1-94e4-4aa7-87b5-ab155c2bf072, partly little-endian
 _LIST = struct.Struct("<16sIII")  # EFI_SIGNATURE_LIST: type, list size, header size, signature size
-_OWNER = 16  # EFI_SIGNATURE_DATA begins with its owner's GUID
+_OWNER = 16  # EFI_SIGNATURE_DATA begins with the owner's GUID
 
 
 def read(sysfs: Sysfs) -> bool | None:
-    """Returns whether Secure Boot is on for the kernel, or None if the firmware does not support Secure Boot."""
+    """Returns whether Secure Boot is enabled for the kernel, or None if the firmware does not support Secure Boot."""
     if not sysfs.exists(_SECURE_BOOT):
         return None
     return sysfs.read_bytes(_SECURE_BOOT)[-1:] == b"\x01" and not _validation_off(sysfs)
@@ -33,8 +33,8 @@ def read(sysfs: Sysfs) -> bool | None:
 def _validation_off(sysfs: Sysfs) -> bool:
     """Returns whether validation in shim is disabled ('mokutil --disable-validation'), which also disables validation in the kernel.
 
-    The kernel's EFI stub does the same check (drivers/firmware/efi/libstub/secureboot.c). shim's copy of the setting is volatile.
-    A non-volatile variable does not come from shim.
+    The kernel's EFI stub performs the same check (drivers/firmware/efi/libstub/secureboot.c). shim's copy of the setting is volatile, so a
+    non-volatile variable does not come from shim.
     """
     with contextlib.suppress(SysfsError):
         blob = sysfs.read_bytes(_STATE) if sysfs.exists(_STATE) else b""
@@ -47,14 +47,14 @@ def enrolled(sysfs: Sysfs) -> list[str]:
     found: list[str] = []
     for name in sysfs.list(_EFI):
         if name == _DB or (name.startswith("MokListRT") and name.endswith(_MOK)):
-            with contextlib.suppress(SysfsError):  # an unreadable list adds no trusted certificate
-                blob = sysfs.read_bytes(_EFI + "/" + name)[4:]  # the first four bytes are the variable's attributes
+            with contextlib.suppress(SysfsError):  # an unreadable list adds no trusted certificates
+                blob = sysfs.read_bytes(_EFI + "/" + name)[4:]  # the first four bytes contain the variable's attributes
                 found += [hashlib.sha256(one).hexdigest() for one in certificates(blob)]
     return sorted(set(found))
 
 
 def certificates(blob: bytes) -> list[bytes]:
-    """Returns the X.509 certificates (DER) in EFI signature lists. Parsing ends at a truncated list."""
+    """Returns the X.509 certificates (DER) in EFI signature lists. Parsing stops at a truncated list."""
     found: list[bytes] = []
     while len(blob) >= _LIST.size:
         kind, whole, header, one = _LIST.unpack_from(blob)

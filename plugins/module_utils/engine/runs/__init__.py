@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Complete runs from a request to its result. The modules and vgpuctl share them."""
+"""Complete runs from request to result, which the modules and vgpuctl share."""

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Configures the NVLink fabric in one run: reads the fabric, plans the partitions of whole-card vGPUs, and activates the partitions.
+"""Configures the NVLink fabric in one run: reads the fabric, plans partitions for whole-card vGPUs, and activates the partitions.
 
-nvidia_vgpu, 'vgpuctl apply' and the restore at boot run this code after they create vGPUs. nvidia_vgpu_attach runs it after it attaches vGPUs to VMs.
+nvidia_vgpu, 'vgpuctl apply', and the restore at boot run this code after creating vGPUs. nvidia_vgpu_attach runs this code after attaching vGPUs.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from ..state.layout_file import StoredGpu
 from ..system import libvirt_xml
 from ..system.context import Context
 
-# STEP is the time for one activation in seconds; an activation trains no links on H100 and later. START is the time for Fabric Manager to start.
+# Times in seconds: STEP for one activation, which trains no links on H100 and later, and START for Fabric Manager to start.
 STEP, START = 60.0, 60.0
-# A later attempt may resolve these reasons for unknown partitions.
+# The reasons for unknown partitions that a later attempt may resolve.
 _COMING = ("fabric_starting", "fabric_not_running")
 
 
 @dataclass(eq=False, repr=False)
 class Run:
-    """A run's plan, and the fabric that the plan is based on.
+    """The fabric plan for a run, and the fabric on which the plan is based.
 
     On a host without NVSwitches, ``fabric`` is None and the plan is empty.
     """
@@ -40,7 +40,7 @@ class Run:
     plan: FabricPlan
 
     def lines(self, after: bool = False) -> str:
-        """Returns the active partitions as text for a diff, with one partition per line."""
+        """Returns the active partitions as diff text, with one partition per line."""
         if after:
             active = self.plan.target.active
         else:
@@ -50,7 +50,7 @@ class Run:
 
 
 def cards_there(inventory: Inventory, stored: Mapping[str, StoredGpu], others: bool = False) -> list[Card]:
-    """Returns the whole-card vGPUs that exist and are stored. ``others`` also includes existing vGPUs that are not stored."""
+    """Returns the stored whole-card vGPUs that exist. ``others`` also includes existing vGPUs that are not stored."""
     known = {one.key: one for gpu in stored.values() for one in gpu.vgpus}
     return [
         Card(gpu.address, vgpu.parent, vgpu.key, known[vgpu.key].fabric if vgpu.key in known else None)
@@ -60,9 +60,9 @@ def cards_there(inventory: Inventory, stored: Mapping[str, StoredGpu], others: b
 
 
 def wanted(ctx: Context, cards: Sequence[Card], coming: Mapping[str, Iterable[str]] | None = None) -> list[Request]:
-    """Returns the groups of cards that share partitions, according to libvirt's VMs.
+    """Returns the card groups that share partitions, according to libvirt's VMs.
 
-    ``coming`` holds the keys of devices that VMs will get. The partitions of these devices must exist.
+    ``coming`` contains the keys of devices that VMs will get, and whose partitions must exist.
     """
     machines: dict[str, Iterable[str]] = {one.name: one.devices for one in libvirt_xml.domains(ctx)[0]} if len(cards) > 1 else {}
     return fabric_plan.requests(cards, {**machines, **(coming or {})}, coming or ())
@@ -70,11 +70,11 @@ def wanted(ctx: Context, cards: Sequence[Card], coming: Mapping[str, Iterable[st
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """The options of a run on the fabric.
+    """The options for a fabric run.
 
-    ``wait`` is the time to wait for a starting Fabric Manager, in seconds. With 0, the fabric is only read.
-    ``coming`` means that this run will have installed Fabric Manager (check mode).
-    ``staying`` holds the VFs that have a vGPU after the run. None means the VFs that have a vGPU now.
+    ``wait`` is the time to wait for Fabric Manager to start, in seconds. If ``wait`` is 0, the fabric is only read.
+    ``coming`` means that the run installs Fabric Manager later (check mode).
+    ``staying`` contains the VFs that have a vGPU after the run. None means the VFs that currently have a vGPU.
     """
 
     wait: float = 0
@@ -83,7 +83,7 @@ class Options:
 
 
 def prepare(ctx: Context, inventory: Inventory, requests: Sequence[Request], options: Options) -> Run:
-    """Plans the partitions. The only change is to a Fabric Manager in restart mode, which gets the list of active partitions."""
+    """Plans the partitions without changes, except that Fabric Manager in restart mode gets the list of active partitions."""
     wait, coming = options.wait, options.coming
     if not any(fabric_reader.present(ctx, inventory)):
         return Run(None, fabric_plan.foreseen(()))
@@ -105,7 +105,7 @@ def prepare(ctx: Context, inventory: Inventory, requests: Sequence[Request], opt
 
 
 def awaited(ctx: Context, inventory: Inventory, wait: float) -> Fabric | None:
-    """Waits for an answer of Fabric Manager, and returns the fabric."""
+    """Waits for Fabric Manager to respond, and returns the fabric."""
     last: list[Fabric | None] = []
 
     def there() -> bool:
@@ -119,7 +119,7 @@ def awaited(ctx: Context, inventory: Inventory, wait: float) -> Fabric | None:
 
 
 def _unusable(fabric: Fabric, requests: Sequence[Request], made: FabricPlan) -> None:
-    """Adds the reason for missing partitions: an error if the layout requests partitions, or a warning for single cards."""
+    """Adds an error for missing partitions if the layout requests partitions, or a warning for single cards."""
     strict, silence = [one.where for one in requests if one.strict], fabric.silence
     if silence and strict:
         made.errors.append(silence)
@@ -129,7 +129,7 @@ def _unusable(fabric: Fabric, requests: Sequence[Request], made: FabricPlan) -> 
 
 
 def users(inventory: Inventory) -> dict[str, str]:
-    """Returns the users of each GPU and its vGPUs as text, keyed by the GPU's address."""
+    """Returns the users of each GPU and its vGPUs as text, keyed by GPU address."""
     found = {}
     for gpu in inventory.gpus:
         holders = [*gpu.holders, *[holder for vgpu in gpu.vgpus for holder in vgpu.holders]]
@@ -139,13 +139,13 @@ def users(inventory: Inventory) -> dict[str, str]:
 
 
 def _touched(inventory: Inventory, made: FabricPlan) -> list[str]:
-    """Returns the keys of the vGPUs whose partition the plan deactivates."""
+    """Returns the keys of the vGPUs whose partitions the plan deactivates."""
     gpus = {pf for step in made.steps if step.kind == fabric_plan.DEACTIVATE for pf in step.args["gpus"]}
     return [vgpu.key for gpu in inventory.gpus if gpu.address in gpus for vgpu in gpu.vgpus]
 
 
 def apply(ctx: Context, steps: Sequence[Step], before: Callable[[], Iterable[Step]], begin: int = 0) -> list[Step]:
-    """Performs the preceding work (``before``), then the fabric's steps, even if a part of the work failed. Raises ApplyError with all failures."""
+    """Performs the preceding work (``before``), and then the fabric steps even if some work failed. Raises ApplyError with all failures."""
     failed: list[ApplyError] = []
     done: list[Step] = []
     for work in (before, lambda: fabric_apply.run(ctx, steps, STEP, begin)):
@@ -161,11 +161,11 @@ def apply(ctx: Context, steps: Sequence[Step], before: Callable[[], Iterable[Ste
 
 
 def converge(ctx: Context, stored: Mapping[str, StoredGpu], wait: float = START) -> tuple[Run, list[Step], list[EngineError]]:
-    """Activates partitions for the stored vGPUs that exist. Returns the run, the completed steps and the failures."""
+    """Activates partitions for the stored vGPUs that exist. Returns the run, the completed steps, and the failures."""
     seen = inventory_reader.read(ctx, with_types=False)
     if not any(fabric_reader.present(ctx, seen)):
         return Run(None, fabric_plan.foreseen(())), [], []
-    found = inventory_reader.read(ctx)  # the types show which vGPUs use a whole card
+    found = inventory_reader.read(ctx)  # the vGPU types show which vGPUs use a whole card
     run = prepare(ctx, found, wanted(ctx, cards_there(found, stored)), Options(wait))
     if run.plan.errors:
         return run, [], [EngineError(run.plan.errors)]

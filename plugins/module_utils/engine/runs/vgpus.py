@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Applies a layout in one run: reads the host, plans, and applies the plan. nvidia_vgpu, 'vgpuctl plan' and 'vgpuctl apply' use this run."""
+"""Applies a layout in one run: reads the host, plans the steps, and performs the steps. Used by nvidia_vgpu, 'vgpuctl plan', and 'vgpuctl apply'."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from . import fabric
 class Request:
     """A user's request for a layout.
 
-    ``dry`` requests only the plan. All times are in seconds, as in the options of nvidia_vgpu.
+    ``dry`` only requests the plan. All times are in seconds, like the nvidia_vgpu options.
     """
 
     layout: Any
@@ -35,9 +35,9 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class Outcome:
-    """The plan with the steps of the NVLink fabric. The steps are done unless the request was dry.
+    """The plan, including NVLink fabric steps. The steps have been performed unless the request was dry.
 
-    ``more_warnings`` holds warnings about VMs that need removed vGPUs.
+    ``more_warnings`` contains warnings about VMs that need removed vGPUs.
     """
 
     inventory: inventory.Inventory
@@ -46,7 +46,7 @@ class Outcome:
     more_warnings: list[str]
 
     def vgpus(self) -> list[dict[str, Any]]:
-        """Returns the current or planned vGPUs of the GPUs that the layout lists."""
+        """Returns the current or planned vGPUs on the GPUs that the layout lists."""
         return [
             {"gpu": pf, "vf": one.slot.parent, "vf_index": one.slot.index, "type": one.type.short, "uuid": one.uuid}
             for pf, target in sorted(self.plan.target.gpus.items())
@@ -54,13 +54,13 @@ class Outcome:
         ]
 
     def diff(self) -> tuple[str, str]:
-        """Returns the host's vGPUs and active fabric partitions before and after the run, as text with one item per line."""
+        """Returns the vGPUs and active fabric partitions before and after the run, as text with one item per line."""
         before, after = vgpu_plan.lines(self.inventory), vgpu_plan.lines(self.inventory, self.plan.target)
         return before + self.fabric.lines(), after + self.fabric.lines(after=True)
 
 
 def run(ctx: Context, request: Request) -> Outcome:
-    """Plans the layout, and applies the plan unless the request is dry. Raises EngineError with all errors. The caller must hold the host's lock."""
+    """Plans a layout, and applies the plan unless the request is dry. Raises EngineError with all errors. The caller must hold the host lock."""
     entries, errors = layout.parse(request.layout)
     found = inventory.read(ctx)
     specs, wrong = layout.by_gpu(entries, found)
@@ -86,9 +86,9 @@ def run(ctx: Context, request: Request) -> Outcome:
 
 
 def _partitions(ctx: Context, found: inventory.Inventory, plan: LayoutPlan, request: Request) -> fabric.Run:
-    """Plans the fabric for the future whole-card vGPUs.
+    """Plans the fabric for the whole-card vGPUs that exist after the run.
 
-    Raises EngineError if the layout requests partitions that the board does not have.
+    Raises EngineError if the layout requests partitions that the board does not provide.
     """
     there = any(fabric_reader.present(ctx, found))
     cards = [] if not there else [
@@ -104,13 +104,13 @@ def _partitions(ctx: Context, found: inventory.Inventory, plan: LayoutPlan, requ
 
 
 def _going(known: Host, plan: LayoutPlan) -> list[str]:
-    """Returns the keys of the vGPUs that the plan removes, and of missing vGPUs that the new layout does not store."""
+    """Returns the keys of vGPUs that the plan removes, and of missing vGPUs that the new layout does not store."""
     staying = {one.key for target in plan.target.gpus.values() for one in target.placed or ()} | {one.key for one in known.inventory.vgpus}
     stored = [one.key for pf, gpu in known.stored.items() if pf in plan.target.gpus for one in gpu.vgpus] if plan.target.store_text else []
     return in_use.removed(plan.steps) + [key for key in stored if key not in staying]
 
 
 def _all_offer(found: inventory.Inventory, specs: Mapping[str, layout.GpuSpec]) -> bool:
-    """Returns whether all GPUs that get vGPUs offer vGPU types. If so, the plan does not have to report problems of the host."""
+    """Returns whether all GPUs that get vGPUs offer vGPU types. If true, the plan does not need to report host problems."""
     meant = [(found.gpu(pf), spec) for pf, spec in specs.items() if spec.vgpus or spec.needs_mig]
     return all(gpu and gpu.types and (gpu.mig or not spec.needs_mig) for gpu, spec in meant)

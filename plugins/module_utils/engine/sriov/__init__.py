@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans and applies the virtual functions (VFs) of a GPU."""
+"""Plans, enables, and disables a GPU's virtual functions (VFs)."""

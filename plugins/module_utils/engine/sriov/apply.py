@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Enables and disables VFs, and verifies that they stay bound."""
+"""Enables and disables VFs, and verifies that VFs stay bound to the driver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, SysfsError
 from .plan import STRANDED, SriovPlan, complete, repair_step, vgpu_guard
 
-# The times are in seconds: for VFs to appear after the request has ended, for binding VFs without progress, and for monitoring all VFs.
+# Times in seconds: for VFs to appear after the request has ended, for binding VFs without progress, and for monitoring all VFs.
 LATE = 60
 STALLED = 10
 SETTLE = 1.5
@@ -33,9 +33,9 @@ _NUMVFS_REMEDY = {
 
 
 def apply(ctx: Context, plan: SriovPlan, timeout: float, settle: float = SETTLE, lock: float | None = None) -> list[Step]:
-    """Performs the steps with retries, verifies them, and monitors the VFs for settle seconds in case another program takes VFs.
+    """Performs and verifies the steps with retries, and monitors the VFs for settle seconds in case another program takes VFs.
 
-    ``lock`` is the time for retries if the driver refuses a GPU's unbindLock, in seconds. None means ``timeout``.
+    ``lock`` is the retry time in seconds if the driver refuses a GPU's unbindLock. None means ``timeout``.
     """
     return plan.finish(lambda: _do(ctx, plan.steps, timeout, settle, timeout if lock is None else lock))
 
@@ -64,8 +64,8 @@ def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float, lock
 
 
 def _watch(ctx: Context, steps: Sequence[Step], settle: float) -> dict[str, Refusal]:
-    """Returns the errors, by GPU, for VFs that do not stay bound to nvidia because another program takes them."""
-    watched: dict[str, set[str]] = {}  # VFs by GPU; an empty set means all VFs
+    """Returns errors, keyed by GPU, for VFs that do not stay bound to nvidia because another program takes the VFs."""
+    watched: dict[str, set[str]] = {}  # VFs keyed by GPU; an empty set means all VFs
     for step in steps:
         watched.setdefault(str(step.lane), set()).update([] if step.kind == "enable" else [str(step.device)])
 
@@ -92,7 +92,7 @@ def _taken(gpu: Gpu, vfs: Sequence[Vf], number: int, printed: str = "") -> Refus
 
 
 def after(ctx: Context, gpus: Sequence[Gpu], patience: float = 5) -> list[Gpu]:
-    """Returns the current state of the GPUs. Waits some seconds for new VFs to offer their types, which appear after the VFs."""
+    """Returns the current state of the GPUs. Waits some seconds for new VFs to offer types, which are registered after the VFs appear."""
     last: list[Gpu] = []
 
     def offered() -> bool:
@@ -105,17 +105,17 @@ def after(ctx: Context, gpus: Sequence[Gpu], patience: float = 5) -> list[Gpu]:
 
 
 def without_types(gpus: Sequence[Gpu]) -> list[str]:
-    """Returns the addresses of the GPUs with enabled VFs that offer no types."""
+    """Returns the addresses of GPUs that have enabled VFs and offer no types."""
     return [gpu.address for gpu in gpus if gpu.num_vfs and not gpu.types_ready]
 
 
 def _repair(ctx: Context, step: Step, timeout: float) -> None:
-    """Binds the step's PF to nvidia again if it has no driver or is on pci-pf-stub."""
+    """Rebinds the step's PF to nvidia if the PF has no driver or is bound to pci-pf-stub."""
     pf = str(step.device)
     directory = "%s/%s" % (PCI, pf)
     driver = ctx.sysfs.link(directory + "/driver")
     binding_apply.clear_override(ctx, pf)
-    # An ID that remains in the stub's list makes each later call of sriov-manage fail with "File exists".
+    # An ID that remains in the stub's list causes each later sriov-manage call to fail with "File exists".
     binding_apply.forget_id(ctx, "pci-pf-stub", ctx.sysfs.read(directory + "/device").replace("0x", ""))
     if driver == "pci-pf-stub":
         binding_apply.unbind(ctx, pf, driver, timeout)
@@ -131,9 +131,9 @@ def repair(ctx: Context, gpu: Gpu, timeout: float) -> list[Step]:
 
 
 def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
-    """Waits until all VFs exist and are usable, and returns the last reading. A stranded PF ends the wait, because it does not recover by itself.
+    """Waits until all VFs exist and are usable, and returns the GPU. A stranded PF ends the wait, because the PF does not recover automatically.
 
-    VFs on another driver or with a failed probe do not become usable later. The wait thus also ends if no further VF gets bound for STALLED seconds.
+    VFs on another driver or with a failed probe never become usable, so the wait also ends if no VF is bound for STALLED seconds.
     """
     last: list[Gpu] = []
     bound: set[str] | None = None
@@ -153,13 +153,13 @@ def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
 
 
 def _holders(ctx: Context, gpu: Gpu) -> str:
-    """Returns the processes that have the GPU or one of its vGPUs open, as text."""
+    """Returns the processes that have the GPU or one of the GPU's vGPUs open, as text."""
     found = list(OpenFiles(ctx.sysfs).of_gpu(gpu.minor))
     return ", ".join(map(str, found + [holder for vgpu in gpu.vgpus for holder in vgpu.holders]))
 
 
 def _request(ctx: Context, step: Step, number: int, timeout: float) -> Result:
-    """Requests the number of VFs by the step's method. Returns the output of sriov-manage, or an empty result for sysfs."""
+    """Requests the number of VFs with the step's method. Returns the sriov-manage output, or an empty result for sysfs."""
     pf = str(step.device)
     if step.args["how"] != "sysfs":
         return sriov_manage.call(ctx, pf, number > 0, timeout, step.args.get("reset", False))
@@ -179,9 +179,9 @@ def _enable(ctx: Context, step: Step, timeout: float, lock: float) -> None:
     repairs, words, busy = 0, "", False
     while True:
         answer = _request(ctx, step, number, max(1, deadline - ctx.clock.now()))
-        # sriov-manage prints nothing if it is stopped at the deadline: keep the previous output.
+        # Keep the previous output, because sriov-manage prints nothing if stopped at the deadline.
         words, busy = answer.tail() or words, sriov_manage.busy(answer) or (busy and answer.timed_out)
-        # The driver binds VFs after sriov-manage ends. Wait only briefly while a retry is still possible.
+        # The driver binds VFs after sriov-manage exits. Only wait briefly while a retry is still possible.
         gpu = _converged(ctx, pf, number, 0.2 if busy else min(max(1, deadline - ctx.clock.now()), LATE))
         if complete(gpu, number):
             return
@@ -202,7 +202,7 @@ def _enable(ctx: Context, step: Step, timeout: float, lock: float) -> None:
 
 
 def lock_refused(ctx: Context, gpu: Gpu, seconds: float) -> EngineError:
-    """Returns the error for a GPU that a program keeps open. ``seconds`` is the duration of all attempts."""
+    """Returns the error for a GPU that a program keeps open. ``seconds`` is the total duration of all attempts."""
     holders = _holders(ctx, gpu) or "a process that has ended since"
     found = "the GPU's unbindLock was not granted for %d s; it is open in %s" % (seconds, holders)
     remedy = "Stop all users of the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again."
@@ -226,7 +226,7 @@ def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
 
 
 def disable(ctx: Context, step: Step, timeout: float) -> None:
-    """Disables the VFs. Raises EngineError if a vGPU was created after the plan was made or between two attempts."""
+    """Disables the VFs. Raises EngineError if a vGPU was created after planning or between two attempts."""
     pf = str(step.device)
     deadline = ctx.clock.now() + timeout
     while True:
@@ -248,7 +248,7 @@ def disable(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def _bind_vf(ctx: Context, step: Step, timeout: float) -> None:
-    """Binds a free VF to nvidia if the VF is on another driver or has no driver."""
+    """Binds a free VF to nvidia if the VF has another driver or no driver."""
     address = str(step.device)
     binding_apply.refuse_holders(ctx, address, "binding the VF to nvidia")
     binding_apply.clear_override(ctx, address)

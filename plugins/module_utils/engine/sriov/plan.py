@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans enabling and disabling VFs. The planner neither reads nor writes on the host.
+"""Plans the steps that enable and disable VFs. This module does not access the host.
 
-NVIDIA's driver rejects writes to sriov_numvfs while it is bound (ENOENT), so sriov-manage enables VFs. The method ``sysfs`` writes
-sriov_numvfs directly, for drivers that allow it. Both methods are verified by reading sriov_numvfs, each virtfn link and each VF's driver.
+NVIDIA's driver rejects writes to sriov_numvfs with ENOENT while the driver is bound, so sriov-manage enables VFs. The ``sysfs`` method writes
+sriov_numvfs directly, for drivers that allow this write. The engine verifies both methods by reading sriov_numvfs, each virtfn link, and each VF's
+driver.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from ..read.host import HostState
 from ..read.inventory import Inventory
 
 STRANDED = (None, "pci-pf-stub")
-# The prefixes of error codes that check mode ignores if it assumes that an earlier role has run, by value of check_mode_assume.
+# The error code prefixes that check mode ignores on the assumption that earlier roles have run, keyed by check_mode_assume value.
 _ASSUMED = {"driver": ("driver_", "gpu_on_other_driver"), "iommu": ("iommu_off",)}
 
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """The request for the selected GPUs: all VFs, ``num_vfs`` VFs, or no VFs.
+    """The VFs requested for the selected GPUs: all VFs, ``num_vfs`` VFs, or no VFs.
 
-    ``method`` is auto, sriov_manage or sysfs. ``has_tool`` is true if sriov-manage is installed. Check mode uses the module's check_mode_assume.
-    ``unresponsive`` is one of plan.UNRESPONSIVE_POLICIES. ``leave_used`` keeps VFs in use on their other driver, with a warning.
+    ``method`` is auto, sriov_manage, or sysfs. ``has_tool`` is true if sriov-manage is installed. Check mode uses the check_mode_assume module
+    option.
+    ``unresponsive`` is one of plan.UNRESPONSIVE_POLICIES. If ``leave_used`` is true, VFs in use on another driver only cause a warning.
     """
 
     enabled: bool = True
@@ -44,7 +46,7 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The selected GPUs and the skipped GPUs."""
+    """The selected and the skipped GPUs of an SR-IOV plan."""
 
     gpus: list[Gpu] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -54,7 +56,7 @@ SriovPlan = Plan[Target]
 
 
 def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], options: Options) -> SriovPlan:
-    """Plans the steps to the requested VFs. Raises EngineError with all errors."""
+    """Plans the steps that create the requested VFs. Raises EngineError with all errors."""
     result = Plan(Target())
     gpus, errors = inventory.select(selectors)
     result.errors += errors
@@ -94,12 +96,12 @@ def _not_for(gpu: Gpu) -> str | None:
 
 
 def complete(gpu: Gpu, number: int) -> bool:
-    """Returns whether the GPU is bound to nvidia and has this number of VFs, all of them usable."""
+    """Returns whether the GPU is bound to nvidia and has the given number of VFs, all of which are usable."""
     return gpu.num_vfs == number == len(gpu.vfs) and gpu.driver == "nvidia" and all(vf.usable for vf in gpu.vfs)
 
 
 def _method(gpu: Gpu, number: int, options: Options) -> str:
-    """Returns the method, sriov_manage or sysfs. sriov-manage enables all VFs or none."""
+    """Returns the method for a GPU, sriov_manage or sysfs. sriov-manage always enables all VFs or none."""
     if options.method != "auto":
         return options.method
     return "sriov_manage" if number in (0, gpu.total_vfs) and options.has_tool else "sysfs"
@@ -135,7 +137,7 @@ def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) ->
 
 
 def _plan_vfs(result: SriovPlan, gpu: Gpu, options: Options) -> None:
-    """Plans the binding of VFs that are on another driver or have no driver. A removed VF returns only when all VFs are enabled again."""
+    """Plans the binding of VFs that have another driver or no driver. A removed VF reappears only when all VFs are enabled again."""
     gone = sorted(set(range(gpu.num_vfs)) - {vf.index for vf in gpu.vfs})
     if gone:
         text = "%s: only %d of its %d VFs exist: VF %s was removed. Disable and enable the VFs while the GPU is idle to restore this VF"
@@ -156,17 +158,17 @@ def _plan_vfs(result: SriovPlan, gpu: Gpu, options: Options) -> None:
 
 
 def repair_step(gpu: Gpu) -> Step:
-    """Returns the step that binds a PF to nvidia after the PF was left without a driver or on pci-pf-stub."""
+    """Returns the step that rebinds to nvidia a PF that has no driver or is bound to pci-pf-stub."""
     return Step("repair", gpu.address, gpu.address, "bind the stranded PF to nvidia (found: %s)" % (gpu.driver or "no driver"))
 
 
 def off_step(gpu: Gpu, options: Options) -> Step:
-    """Returns the step that disables a GPU's VFs. Other planners also use this step."""
+    """Returns the step that disables a GPU's VFs, for this planner and others."""
     return Step("disable", gpu.address, gpu.address, "disable its %d VFs" % gpu.num_vfs, how=_method(gpu, 0, options))
 
 
 def vgpu_guard(gpu: Gpu, doing: str, assume: Sequence[str] = ()) -> list[Refusal]:
-    """Returns the errors for vGPUs and for VFs in VMs on a GPU. Disabling VFs destroys vGPUs, which must never be a side effect."""
+    """Returns the errors for a GPU's vGPUs and for VFs that VMs use. Disabling VFs destroys vGPUs, which must never be a side effect."""
     parents = [vgpu.parent for vgpu in gpu.vgpus]
     errors = [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
     for vgpu in gpu.vgpus:
@@ -183,6 +185,6 @@ def _plan_off(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -
     if gpu.num_vfs:
         result.errors += vgpu_guard(gpu, "disabling its VFs", options.assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
         result.steps.append(off_step(gpu, options))
-    # An interrupted run leaves a PF without a driver or on pci-pf-stub. A GPU that is off nvidia on purpose has an override, or no driver is loaded.
+    # An interrupted run leaves a PF without a driver or on pci-pf-stub. An intentionally unbound GPU has an override, or no driver is loaded.
     elif gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):
         result.steps.append(repair_step(gpu))

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of changes to Fabric Manager: the VFs of activated partitions, the original mode, and the installed packages.
+"""The record of changes to Fabric Manager: the VFs for activated partitions, the original mode, and the installed packages.
 
-Later runs and a teardown use the record. Fabric Manager reports which partitions are active, but not for which VFs.
-The recorded partitions are valid for one boot only.
+Later runs and the teardown use the record, because Fabric Manager reports which partitions are active, but not for which VFs.
+The recorded partitions are only valid for one boot.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _BOOT = "/proc/sys/kernel/random/boot_id"
 class Record:
     """The record of changes to Fabric Manager.
 
-    ``partitions`` maps the ID of a partition to its VFs. ``mode_before`` is FABRIC_MODE before the collection changed it.
-    ``packages`` holds the packages that the collection installed.
+    ``partitions`` maps partition IDs to VFs. ``mode_before`` is the original FABRIC_MODE.
+    ``packages`` contains the packages that the collection installed.
     """
 
     partitions: dict[int, list[str]] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Record:
 
 
 def read(ctx: Context) -> Record:
-    """Reads the record of changes to Fabric Manager. Returns an empty record if the file is missing or unreadable."""
+    """Returns the record of changes to Fabric Manager, or an empty record if the file is missing or unreadable."""
     try:
         content = json.loads(files.read_text(ctx.root, migration.current(ctx.root, PATH)) or "{}")
         same = content.get("boot") == ctx.sysfs.read_or(_BOOT)
@@ -47,7 +47,7 @@ def read(ctx: Context) -> Record:
 
 
 def write(ctx: Context, record: Record) -> None:
-    """Writes the record of changes to Fabric Manager. Removes the file if the record is empty."""
+    """Writes the record of changes to Fabric Manager, or removes the file if the record is empty."""
     path = migration.current(ctx.root, PATH)
     if not (record.partitions or record.mode_before is not None or record.packages):
         files.remove(ctx.root, path)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Marks that an installer is running. An installer writes many files, and a power failure may damage any of them.
+"""Marks that an installer is running, because a power failure may damage any file that an installer writes.
 
-binding/rebuilds.py covers boot files. The mark contains a digest of the driver's files before the installation. If the files still have this digest,
-the previous driver is undamaged: the installer refused to run, or ended before its first change.
+binding/rebuilds.py covers boot files. The mark contains a digest of the driver files before installation. If the files still have this digest,
+the previous driver is undamaged, because the installer refused to run or exited before the first change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import migration
 from .paths import STATE
 
 DRIVER = STATE + "/driver-installation"
-# The directories in which installers write. Each directory may be a separate file system.
+# The directories to which installers write. Each directory may be a separate file system.
 _PATHS = ("/lib/modules", "/usr", "/etc", "/var/lib", "/boot")
 
 
@@ -32,13 +32,13 @@ _DRIVER = (
 
 
 def begin(root: str, mark: str) -> None:
-    """Writes the mark before the installation begins, and syncs it to disk. The mark of an earlier unfinished installation is kept."""
+    """Writes the installation mark and syncs it to disk before the installation. A mark from an earlier unfinished installation is kept."""
     if not is_open(root, mark):
         files.write_atomic(root, migration.current(root, mark), _text(root))
 
 
 def end(ctx: Context, mark: str, timeout: float = 300) -> None:
-    """Syncs the installed files, then removes the mark."""
+    """Syncs the installed files, and then removes the installation mark."""
     files.sync_to_disk(ctx, [path for path in _PATHS if os.path.isdir(ctx.root + path)], mark, timeout)
     files.remove(ctx.root, migration.current(ctx.root, mark))
 
@@ -50,17 +50,17 @@ def is_open(root: str, mark: str) -> bool:
 
 
 def drop_untouched(root: str) -> None:
-    """Removes the mark of an installer that changed nothing, before another program (such as depmod for a new kernel) changes the driver's files."""
+    """Removes the mark of an installer that made no changes, before another program (such as depmod for a new kernel) changes driver files."""
     mark = migration.current(root, DRIVER)
     if os.path.exists(root + mark) and not is_open(root, DRIVER):
         files.remove(root, mark)
 
 
 def _text(root: str) -> str:
-    """Returns the mark for the current state of the driver's files. The digest uses ctime, which every change increases and no program can reset."""
+    """Returns the mark for the current driver files. The digest uses ctime, which increases with every change and which no program can reset."""
     digest = hashlib.sha256()
     found = {path for pattern in _DRIVER for path in glob.glob(glob.escape(root.rstrip("/")) + pattern, recursive=True)}
-    for path in sorted(path for path in found if os.path.lexists(path)):  # for **, glob also returns paths that do not exist
+    for path in sorted(path for path in found if os.path.lexists(path)):  # for **, glob also returns nonexistent paths
         state = os.lstat(path)
         digest.update(b"%s %d %d\n" % (os.fsencode(path), state.st_ctime_ns, state.st_size))
     return "Written by vgpu.kvm. The driver's files before the installation: sha256:%s\n" % digest.hexdigest()

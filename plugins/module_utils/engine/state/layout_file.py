@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The desired vGPUs of this host, stored in /etc/vgpuctl/layout.json for the restore at boot.
+"""The desired vGPUs on this host, stored in /etc/vgpuctl/layout.json for the restore at boot.
 
-Each vGPU is stored with its VF's number, its type, and its UUID (if the framework has UUIDs). A boot or a later run restores the same vGPUs
-on the same VFs. If needed, the file also stores a GPU's MIG GPU instances and mixed-size mode, which do not survive a reboot either.
+The file stores the VF number, type, and UUID (if the framework uses UUIDs) for each vGPU. A boot or a later run restores the same vGPUs
+on the same VFs. If needed, the file also stores a GPU's MIG GPU instances and mixed-size mode, because neither survives a reboot.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 class StoredVgpu:
     """One desired vGPU.
 
-    ``params`` holds its vgpu_params, or is empty. ``fabric`` is the name of a group of whole cards that share an NVLink partition.
+    ``params`` contains the vgpu_params, or is empty. ``fabric`` names a group of whole cards that share an NVLink partition.
     """
 
     uuid: str | None
@@ -39,28 +39,28 @@ class StoredVgpu:
 
     @property
     def key(self) -> str:
-        """Returns the vGPU's key, which equals Vgpu.key."""
+        """The vGPU's key, which has the same value as Vgpu.key."""
         return self.uuid or self.parent
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the vGPU's values for the layout file. Uncommon values that are not set are omitted."""
+        """Returns the vGPU's values for the layout file, without uncommon values that are not set."""
         content = {"uuid": self.uuid, "parent": self.parent, "vf_index": self.index, "type": self.type}
         return {**content, **({"params": self.params} if self.params else {}), **({"fabric": self.fabric} if self.fabric else {})}
 
 
 @dataclass(eq=False, repr=False)
 class StoredGpu:
-    """The desired state of a GPU after a boot."""
+    """A GPU's desired state after a boot."""
 
     address: str
-    vfs: int  # the number of VFs
+    vfs: int  # the desired number of VFs
     vgpus: list[StoredVgpu]
-    # Keys of vGPUs that the collection created and that the run which wrote the file had to remove. The run drops these keys after the removal.
-    # If the run was interrupted before, the next run removes these vGPUs. Without this list, they would count as vGPUs of another program.
+    # Keys of the collection's vGPUs that a run must remove. The run drops each key after the removal. If the run is interrupted, the next run removes
+    # the remaining vGPUs. Without this list, the remaining vGPUs would count as another program's vGPUs.
     former: list[str] = field(default_factory=list)
-    mig: list[str] | None = None  # profile names of the GPU instances; None if MIG is not managed
-    mixed: bool | None = None  # mixed-size mode; None: off; False: still on, and to be disabled when the GPU is empty
-    # The vgpu_params of an earlier layout, by key. An entry is kept as long as the vGPU still has these parameters.
+    mig: list[str] | None = None  # GPU instance profile names; None if MIG is not managed
+    mixed: bool | None = None  # mixed-size mode: None if off; False if still on, to be disabled when the GPU is empty
+    # The vgpu_params from an earlier layout, keyed by vGPU key. An entry is kept as long as the vGPU still has these parameters.
     former_params: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -71,30 +71,30 @@ class StoredGpu:
     def has(self, key: str, type_name: str) -> bool:
         """Returns whether the collection created the vGPU with this key and type on this GPU.
 
-        Without UUIDs, the key is the VF, which may have a vGPU of another program by now.
+        Without UUIDs, the key is the VF, which may now have another program's vGPU.
         """
         return key in self.former or any(one.key == key and one.type == type_name for one in self.vgpus)
 
     def there(self, gpu: Gpu) -> list[str]:
-        """Returns the stored keys, without the keys of vGPUs that another program created."""
+        """Returns the stored keys, excluding keys of vGPUs that another program created."""
         others = [one.key for one in gpu.vgpus if not self.has(one.key, one.type)]
         return [key for key in self.keys if key not in others]
 
     def gave(self, key: str, params: str) -> bool:
-        """Returns whether a layout set these vgpu_params for the vGPU."""
+        """Returns whether a layout set the given vgpu_params for the vGPU."""
         return bool(params) and params in [self.former_params.get(key), *[one.params for one in self.vgpus if one.key == key]]
 
     def forget(self, present: Mapping[str, str | None], params: Mapping[str, str]) -> None:
-        """Keeps a former vGPU only if it still exists and is not desired, or is desired with another type.
+        """Drops former vGPUs, except existing vGPUs that are not desired or are desired with another type.
 
-        ``present`` maps a vGPU's key to its type, or to None if only a definition exists. ``params`` maps the key to the vGPU's current parameters.
+        ``present`` maps vGPU keys to types, or to None if only a definition exists. ``params`` maps vGPU keys to current parameters.
         """
         desired, types = {one.key: one.params for one in self.vgpus}, {one.key: one.type for one in self.vgpus}
         self.former = sorted({key for key in self.former if key in present and (key not in types or present[key] not in (None, types[key]))})
         self.former_params = {key: text for key, text in sorted(self.former_params.items()) if params.get(key) == text != desired.get(key)}
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the GPU's values for the layout file. Values that are not set are omitted."""
+        """Returns the GPU's values for the layout file, without values that are not set."""
         content = {"address": self.address, "vfs": self.vfs, "vgpus": [one.as_dict() for one in self.vgpus]}
         more: dict[str, Any] = {"mig": self.mig, "mixed_sizes": self.mixed, "former": sorted(self.former) or None}
         more["former_params"] = self.former_params or None
@@ -102,7 +102,7 @@ class StoredGpu:
 
 
 def _is(value: object, kind: type[_T]) -> _T:
-    """Returns the value if its type is ``kind``, and raises TypeError otherwise. A boolean does not count as a number."""
+    """Returns the value if its type is ``kind``. Raises TypeError for other types, including a boolean instead of a number."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError("%.40r is no %s" % (value, kind.__name__))
     return value
@@ -138,7 +138,7 @@ def _vgpu(content: dict[str, Any]) -> StoredVgpu:
 
 
 def loads(text: str | None, path: str = PATH) -> dict[str, StoredGpu]:
-    """Returns the StoredGpus by address from the text of the layout file. An empty text has no GPUs. ``path`` is for the error message."""
+    """Returns the StoredGpus in the layout file's text, keyed by GPU address. An empty text contains no GPUs. ``path`` is for the error message."""
     if not text:
         return {}
     try:
@@ -153,7 +153,7 @@ def loads(text: str | None, path: str = PATH) -> dict[str, StoredGpu]:
 
 
 def content(gpus: Iterable[StoredGpu]) -> dict[str, Any]:
-    """Returns the content of the layout file as data. Equal layouts have equal data."""
+    """Returns the layout file's content as a dictionary, which is equal for equal layouts."""
     comment = "Written by vgpu.kvm; vgpu-restore.service creates these vGPUs at boot."
     return {"comment": comment, "version": VERSION, "gpus": [gpu.as_dict() for gpu in sorted(gpus, key=lambda gpu: gpu.address)]}
 
@@ -164,6 +164,6 @@ def dumps(gpus: Iterable[StoredGpu]) -> str:
 
 
 def read(root: str) -> dict[str, StoredGpu]:
-    """Returns the stored GPUs, by address."""
+    """Returns the stored GPUs, keyed by GPU address."""
     path = migration.current(root, PATH)
     return loads(files.read_text(root, path), path)

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Limits a host to one writer at a time with flock(2).
+"""Limits each host to one writer at a time with flock(2).
 
-Child programs also hold the lock: a child that outlives a killed run keeps other runs out.
+Child programs also hold the lock, so a child that outlives a killed run blocks other runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..system.context import Context
 from . import install_mark, migration, paths
 
 PATH = "/run/nvidia-vgpu.lock"
-# The directories in which a killed run may have left half-written files.
+# The directories in which a killed run may leave partially written files.
 DIRECTORIES = (
     *(paths.STATE, paths.MODPROBE[0], paths.GRUB_DIRECTORY, paths.DRIVERCTL),
     *map(os.path.dirname, (paths.STORE, paths.GRUB, paths.UNIT, paths.COMMAND, paths.MANUAL, paths.KERNEL_CMDLINE)),
@@ -31,9 +31,9 @@ DIRECTORIES = (
 
 
 class HostLock:
-    """The host's lock. Waits up to ``timeout`` seconds for another writer.
+    """The host's lock, which waits up to ``timeout`` seconds for another writer.
 
-    Waiting runs show ``name``, because a program that is read from a pipe has no command line.
+    Waiting runs display ``name``, because a program that is read from a pipe has no command line.
     """
 
     def __init__(self, ctx: Context, timeout: float = 60, path: str = PATH, name: str = "") -> None:
@@ -42,7 +42,7 @@ class HostLock:
     def _open(self) -> TextIO:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         try:
-            # O_NOFOLLOW prevents writing to the target of a link. O_NONBLOCK prevents blocking on a pipe.
+            # O_NOFOLLOW prevents writing to a link's target. O_NONBLOCK prevents blocking on a pipe.
             number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         except PermissionError:
             raise
@@ -61,9 +61,9 @@ class HostLock:
             return False
 
     def _holders(self) -> str:
-        """Returns the processes that hold the lock, as reported by the kernel.
+        """Returns the processes that hold the host's lock, as reported by the kernel.
 
-        The PID in the file is not sufficient, because another process may have this PID by now.
+        The PID in the lock file is not sufficient, because another process may now have the same PID.
         """
         sysfs = self.ctx.sysfs
         mine = os.fstat(self.handle.fileno())
@@ -90,7 +90,7 @@ class HostLock:
             self.handle.close()
             found = "%s has been changing this host's vGPUs for more than %d s" % (holders, self.timeout)
             raise error(found, PATH, remedy="Wait until this process ends, then run again.", code="locked")
-        with contextlib.suppress(OSError):  # on a full file system, messages show the holder without its name
+        with contextlib.suppress(OSError):  # on a full file system, messages identify the holder without a name
             os.ftruncate(self.handle.fileno(), 0)
             os.pwrite(self.handle.fileno(), ("%d %s" % (os.getpid(), self.name)).strip().encode() + b"\n", 0)
         command.INHERITED.add(self.handle.fileno())
@@ -106,10 +106,10 @@ def _no_lock(found: str) -> EngineError:
 
 
 def clean_leftovers(root: str) -> None:
-    """Removes half-written files of the collection, and the mark of an installer that changed nothing.
+    """Removes the collection's partially written files, and the mark of an installer that made no changes.
 
-    No program reads these files, so their removal is not a change of the host. Files that cannot be removed or listed (a read-only file system,
-    a damaged EFI partition) stay. Such a file is not an error, because the restore at boot must not fail.
+    No program reads partially written files, so the removal does not count as a change. Files that cannot be removed or listed (on a read-only file
+    system or a damaged EFI partition) remain and are not an error, because the restore at boot must not fail.
     """
     definitions: list[str] = []
     with contextlib.suppress(EngineError, OSError):

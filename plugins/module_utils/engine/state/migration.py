@@ -1,13 +1,14 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Migrates a host from an earlier release, which used other names for the command, the unit and directories.
+"""Migrates a host from an earlier release, which used other names for the command, the unit, and directories.
 
-The next boot restores the vGPUs, even if a run was killed at any point:
-* An old directory is used as long as it exists, so no file ever has two versions. When the old unit, which needs the directory, is removed,
-  a single rename moves the directory to the new path. The new command and the new unit work with both paths.
-* The old unit is removed when the new unit is enabled. A boot in between runs both units in order, and the second unit changes nothing.
+If a run is killed at any point, the next boot still restores the vGPUs:
+* The engine uses an old directory as long as it exists, so no file ever has two versions. When the old unit, which needs the directory, is removed, a
+  single rename moves the directory to the new path. The new command and the new unit work with both paths.
+* The engine removes the old unit when it enables the new unit. If the host boots before the removal, both units run in order, and the second makes no
+  changes.
 
-This module and its imports can be deleted when no such host is left.
+Delete this module and its imports when no host with an earlier release remains.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ OLD_STORE = "/etc/nvidia-vgpu/layout.json"
 OLD_COMMAND = "/usr/local/sbin/nvidia-vgpu"
 OLD_UNIT = "/etc/systemd/system/nvidia-vgpu-restore.service"
 OLD_UNIT_LINK = "/etc/systemd/system/multi-user.target.wants/nvidia-vgpu-restore.service"
-# The metrics service of the earlier release. The service calls the old command until the role metrics replaces it.
+# The earlier release's metrics service, which calls the old command until the metrics role replaces the service.
 OLD_METRICS = "/etc/systemd/system/nvidia-vgpu-metrics.service"
-# The files of the role host_driver. Their directory may also contain files of other programs.
+# The host_driver role's files. Other programs may also store files in the same directory.
 OLD_CACHE = "/var/cache/nvidia-vgpu"
 _OURS = OLD_CACHE + "/vgpu-driver"
-# Old and new directories in the order of renaming: drop-ins that operators wrote for the unit, the layout, and the state.
+# Old and new directories in the order of renaming: operators' drop-ins for the unit, the layout, and the state.
 DIRECTORIES = (
     (OLD_UNIT + ".d", UNIT + ".d"),
     ("/etc/nvidia-vgpu", "/etc/vgpuctl"),
@@ -40,7 +41,7 @@ _OLD_NAME, _NAME = "nvidia-vgpu-restore", "vgpu-restore"
 
 
 def current(root: str, path: str) -> str:
-    """Returns the current path of one of the collection's files or directories on this host. ``path`` is the new path."""
+    """Returns the current path of a collection file or directory on this host. ``path`` is the new path."""
     for old, new in DIRECTORIES:
         if (path + "/").startswith(new + "/") and _is_there(root, old, new):
             return old + path[len(new):]
@@ -48,12 +49,12 @@ def current(root: str, path: str) -> str:
 
 
 def _is_there(root: str, old: str, new: str) -> bool:
-    """Returns whether an old directory exists. A link to the new directory does not count, because an operator created the link."""
+    """Returns whether an old directory exists. A link to the new directory is ignored, because an operator created the link."""
     return os.path.isdir(root + old) and os.path.realpath(root + old) != os.path.realpath(root + new)
 
 
 def services(ctx: Context, timeout: float = 30) -> systemd.Units:
-    """Returns the services that vGPUs require, from systemd.read. Until the new unit is enabled, the old unit represents it."""
+    """Returns the services that vGPUs require, as reported by systemd.read, with the old unit until the new unit is enabled."""
     units = systemd.read(ctx, timeout, (*systemd.UNITS, _OLD_NAME))
     old = units.pop(_OLD_NAME, {})
     if old.get("enabled") == "enabled" and units.get(_NAME, {}).get("enabled") != "enabled":
@@ -62,9 +63,9 @@ def services(ctx: Context, timeout: float = 30) -> systemd.Units:
 
 
 def plan(root: str, present: bool) -> list[Step]:
-    """Returns the steps that rename existing paths.
+    """Returns the steps that move existing files and directories to the new paths.
 
-    The new command and unit must have been written before or, if ``present`` is False, removed.
+    The caller must first write the new command and unit or, if ``present`` is False, remove both.
     """
     raise_if_any(
         Refusal(
@@ -99,13 +100,13 @@ def _steps(root: str, present: bool) -> Iterator[Step]:
 
 
 def stop(ctx: Context, steps: list[Step]) -> None:
-    """Stops the unit that the steps remove, because systemd keeps active units in memory. The vGPUs stay, because the unit is a one-shot unit."""
+    """Stops the unit that the steps remove, because systemd keeps active units in memory. vGPUs remain, because the unit is one-shot."""
     if any(step.kind == "retire" for step in steps):
         ctx.command(["systemctl", "stop", os.path.basename(OLD_UNIT)], 30)
 
 
 def perform(root: str, step: Step) -> None:
-    """Performs one step of the migration."""
+    """Performs one migration step."""
     if step.kind == "enable":
         files.link(root, UNIT_LINK, UNIT)
     elif step.kind == "retire":

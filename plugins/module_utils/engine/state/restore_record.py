@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of the last restore. Metrics use the record until the next restore."""
+"""The record of the last restore, which metrics use until the next restore."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ _KINDS = {"when": int, "seconds": float, "steps": int, "failures": int, "vgpus":
 
 @dataclass(eq=False, repr=False)
 class Record:
-    """The outcome of a restore. Values that an older release did not write are None.
+    """The outcome of a restore. Values that an older release did not record are None.
 
-    ``when`` is the end of the restore in seconds since 1970. ``after`` is the time from the ready driver to the last vGPU, in seconds.
+    ``when`` is the end of the restore, in seconds since 1970. ``after`` is the time from driver readiness to the last vGPU, in seconds.
     """
 
     when: int
     seconds: float
     steps: int
     failures: int
-    vgpus: int | None = None  # the number of stored vGPUs that existed at the end
+    vgpus: int | None = None  # the number of stored vGPUs that existed after the restore
     after: float | None = None
 
 
 def write(root: str, record: Record) -> None:
-    """Writes the record of the last restore. An error is ignored, because the restore itself has not failed."""
+    """Writes the record of the last restore. Write errors are ignored, because the restore itself did not fail."""
     content = {key: round(value, 3) for key, value in vars(record).items() if value is not None}
     with contextlib.suppress(EngineError):
         files.write_atomic(root, migration.current(root, PATH), json.dumps(content) + "\n")
 
 
 def read(root: str) -> Record | None:
-    """Reads the record of the last restore. Returns None if the file is missing or unreadable."""
+    """Returns the record of the last restore, or None if the file is missing or unreadable."""
     try:
         found = json.loads(files.read_text(root, migration.current(root, PATH)) or "{}")
         return Record(**{name: kind(found[name]) for name, kind in _KINDS.items() if name in found})

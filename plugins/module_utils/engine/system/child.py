@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs system calls that may never return. A child process makes these calls, and is abandoned after a deadline."""
+"""Runs system calls that may never return, in a child process that is abandoned after a deadline."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any, Callable, Iterable
 
 
 def rows(work: Callable[[], Iterable[Any]], timeout: float) -> tuple[list[Any], bool]:
-    """Returns (the rows that ``work`` yields, whether ``work`` ended within ``timeout`` seconds).
+    """Returns (the rows that ``work`` yields, whether ``work`` finished within ``timeout`` seconds).
 
-    The rows are passed as JSON. An OSError is returned as a last row {"errno": number}.
-    The child closes all inherited descriptors: a child that hangs keeps neither the host's lock nor the pipes of an ssh session open.
-    The child only makes system calls, which are safe after a fork while other threads run.
+    Rows are passed as JSON. After an OSError, the last row is {"errno": number}. The child closes all inherited descriptors, so a child that hangs
+    keeps neither the host's lock nor the pipes of an ssh session open. The child only makes system calls, which are safe after a fork while other
+    threads run.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -37,7 +37,7 @@ def rows(work: Callable[[], Iterable[Any]], timeout: float) -> tuple[list[Any], 
 
 
 def _run(work: Callable[[], Iterable[Any]], writer: int) -> None:
-    """Performs the work in the child process, and writes the rows to the pipe."""
+    """Performs the work in a child process, and writes the rows to a pipe."""
     os.setsid()
     for number in [int(name) for name in os.listdir("/proc/self/fd")]:
         if number != writer:
@@ -52,7 +52,7 @@ def _run(work: Callable[[], Iterable[Any]], writer: int) -> None:
 
 
 def _read(answer: Any, deadline: float) -> tuple[bytes, bool]:
-    """Returns the child's output until the child ends or the deadline passes, and whether the child ended."""
+    """Returns the child's output until the child exits or the deadline passes, and whether the child exited."""
     found = b""
     with selectors.DefaultSelector() as selector:
         selector.register(answer, selectors.EVENT_READ)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Accesses NVIDIA's Fabric Manager: its configuration file, its version, and queries through its library."""
+"""Accesses NVIDIA's Fabric Manager: the configuration file, the version, and queries through the Fabric Manager library."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CALL = 30.0  # the maximum duration of one session, in seconds
 _LOOK = "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show details."
 _VERSION = "Install Fabric Manager and its library (nvidia-fabricmanager-dev, nvidia-fabricmanager-devel) in exactly the driver's version."
 _ITSELF = "Fabric Manager"
-# The error for each status. The name of the failed call is added to the text.
+# The error for each status. The failed call's name is added to the text.
 _MEANING = {
     libnvfm.NO_CONNECTION: Refusal(
         "Fabric Manager can't be reached", _ITSELF, "a running Fabric Manager", "Run 'systemctl start nvidia-fabricmanager'. " + _LOOK,
@@ -64,13 +64,13 @@ _MEANING[libnvfm.NOT_READY] = _MEANING[libnvfm.NOT_CONFIGURED]
 
 
 def settings(root: str) -> dict[str, str] | None:
-    """Returns the settings in the configuration file, or None if the file does not exist."""
+    """Returns the settings in Fabric Manager's configuration file, or None if the file does not exist."""
     text = files.read_text(root, CONFIG)
     return None if text is None else dict(re.findall(_SETTING % "([A-Z][A-Z_0-9]*)", text, re.MULTILINE))
 
 
 def with_mode(text: str, mode: str) -> str:
-    """Returns the text of the configuration file with another FABRIC_MODE. All other lines are unchanged."""
+    """Returns the configuration file's text with a new FABRIC_MODE and all other lines unchanged."""
     lines, found = [], False
     for line in text.splitlines(keepends=True):
         if re.match(_SETTING % _MODE, line.rstrip("\r\n")):
@@ -83,25 +83,25 @@ def with_mode(text: str, mode: str) -> str:
 
 
 def mode(root: str) -> str | None:
-    """Returns the value of FABRIC_MODE, or None if the file or the setting is missing."""
+    """Returns the FABRIC_MODE value, or None if the configuration file or the setting is missing."""
     return (settings(root) or {}).get(_MODE)
 
 
 def address(found: dict[str, str]) -> str:
-    """Returns the address of Fabric Manager's command interface: the path of a socket, or IP:port."""
+    """Returns the address of Fabric Manager's command interface: a socket path or IP:port."""
     path = found.get("FM_CMD_UNIX_SOCKET_PATH")
     return path or "%s:%s" % (found.get("FM_CMD_BIND_INTERFACE") or "127.0.0.1", found.get("FM_CMD_PORT_NUMBER") or "6666")
 
 
 def library(root: str) -> str | None:
-    """Returns the path of Fabric Manager's library, or None."""
+    """Returns the path to the Fabric Manager library, or None."""
     return next((path for path in _LIBRARIES if os.path.exists(root + path)), None)
 
 
 def version(ctx: Context, timeout: float = 30) -> tuple[str | None, str | None]:
-    """Returns (package, version) of Fabric Manager, or (None, None) if Fabric Manager is not installed.
+    """Returns Fabric Manager's (package, version), or (None, None) if Fabric Manager is not installed.
 
-    Without a package, the version is the one that nv-fabricmanager prints.
+    Without a package, the version comes from nv-fabricmanager's output.
     """
     name, found = packages.fabric_manager(ctx, timeout)
     if name or not os.path.exists(ctx.root + BINARY):
@@ -111,9 +111,9 @@ def version(ctx: Context, timeout: float = 30) -> tuple[str | None, str | None]:
 
 
 def partitions(ctx: Context, timeout: float = 0) -> tuple[list[Partition], dict[int, str]]:
-    """Returns (the partitions, known PCI addresses of GPUs by module ID). Raises EngineError.
+    """Returns (the partitions, known GPU PCI addresses keyed by module ID). Raises EngineError if the query fails.
 
-    ``timeout`` is the time to wait for a starting Fabric Manager, in seconds.
+    ``timeout`` is the time to wait for Fabric Manager to start, in seconds.
     """
     answer = _patient(ctx, [("partitions",)], timeout)
     found = [Partition(number, active, [module for module, dummy in gpus]) for number, active, gpus in answer.rows]
@@ -121,31 +121,31 @@ def partitions(ctx: Context, timeout: float = 0) -> tuple[list[Partition], dict[
 
 
 def failed_devices(ctx: Context) -> list[FailedDevice]:
-    """Returns the GPUs and NVSwitches with failed NVLinks. On H100 and later, Fabric Manager never reports a failed device."""
+    """Returns the GPUs and NVSwitches that have failed NVLinks. On H100 and later, Fabric Manager never reports failed devices."""
     answer = _ask(ctx, [("failed",)])
     return [FailedDevice(kind, pci or uuid, ports) for kind, pci, uuid, ports in answer.rows]
 
 
 def activate(ctx: Context, partition: int, vfs: Sequence[str], timeout: float) -> None:
-    """Activates a partition for the VFs, which are in the order of the partition's GPUs. Raises EngineError."""
+    """Activates a partition for the VFs, which must be in the order of the partition's GPUs. Raises EngineError on failure."""
     numbers = [[int(word, 16) for word in re.split("[:.]", one)] for one in vfs]
     _patient(ctx, [("activate", partition, numbers)], timeout)
 
 
 def deactivate(ctx: Context, partition: int, timeout: float) -> None:
-    """Deactivates a partition. An inactive partition is not an error."""
+    """Deactivates a partition. If the partition is already inactive, the call succeeds."""
     answer = _patient(ctx, [("deactivate", partition)], timeout, fine=(libnvfm.UNINITIALIZED,))
     if answer.status == libnvfm.UNINITIALIZED and answer.call != "fmDeactivateFabricPartition":
         raise EngineError(_refusal(answer))
 
 
 def set_activated(ctx: Context, active: Sequence[int]) -> None:
-    """Passes the list of active partitions to a Fabric Manager in restart mode. Raises EngineError."""
+    """Passes the list of active partitions to Fabric Manager in restart mode. Raises EngineError on failure."""
     _patient(ctx, [("set", list(active))], 0)
 
 
 def _patient(ctx: Context, requests: Sequence[libnvfm.Request], timeout: float, fine: Sequence[int] = ()) -> libnvfm.Answer:
-    """Returns the answer of a successful session. While Fabric Manager is starting, the session is repeated for up to ``timeout`` seconds."""
+    """Returns a successful session's answer. While Fabric Manager is starting, the session is retried for up to ``timeout`` seconds."""
     last = libnvfm.Answer()
 
     def there() -> bool:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads regular files, and replaces them atomically."""
+"""Reads and atomically replaces regular files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .context import Context
 
 _LABEL = "security.selinux"
 TEMPORARY = ".vgpu-"
-# The maximum number of links in one path.
+# The maximum number of symbolic links in one path.
 _HOPS = 40
 
 
 def read_text(root: str, path: str) -> str | None:
-    """Returns the text of a file, or None if the file does not exist."""
+    """Returns a file's text, or None if the file does not exist."""
     try:
         with open(root + path, encoding="utf-8", errors="surrogateescape") as handle:
             return handle.read()
@@ -33,9 +33,9 @@ def read_text(root: str, path: str) -> str | None:
 
 
 def read_bytes(root: str, path: str) -> bytes | None:
-    """Returns the content of a file, or None if the file is missing or is a directory.
+    """Returns a file's content, or None if the file is missing or is a directory.
 
-    Many small files are read as bytes, because reading text takes four times as long in Python.
+    Use bytes for many small files, because reading text takes four times as long in Python.
     """
     try:
         return sysfs.content(root + path)
@@ -46,7 +46,7 @@ def read_bytes(root: str, path: str) -> bytes | None:
 
 
 def names(root: str, directory: str, ending: str = "") -> list[str]:
-    """Returns the sorted paths of the files in a directory with this suffix. A missing directory has no files."""
+    """Returns the sorted paths of files with this suffix in a directory, or an empty list if the directory is missing."""
     try:
         return ["%s/%s" % (directory, name) for name in sorted(os.listdir(root + directory)) if name.endswith(ending)]
     except (FileNotFoundError, NotADirectoryError):
@@ -58,7 +58,7 @@ def names(root: str, directory: str, ending: str = "") -> list[str]:
 
 
 def real_path(root: str, path: str) -> str:
-    """Returns the path with all links resolved, relative to the host's root directory."""
+    """Returns the path with all symbolic links resolved, relative to the host's root directory."""
     todo, hops = path.split("/")[::-1], 0
     done: list[str] = []
     while todo:
@@ -71,7 +71,7 @@ def real_path(root: str, path: str) -> str:
         try:
             target = os.readlink(root + "/" + "/".join(done))
         except OSError:
-            continue  # this part of the path is not a link
+            continue  # this path component is not a symbolic link
         hops += 1
         if hops > _HOPS:
             raise error("the path is a link to itself", path, "a file", "Correct the link, then run again.", "bad_link")
@@ -81,7 +81,7 @@ def real_path(root: str, path: str) -> str:
 
 
 def _written_path(root: str, path: str) -> str:
-    """Returns the path to write: the target of a link, if the target is a file. Links of other users are not followed."""
+    """Returns the path to write: the target of a link, if the target is a file. Other users' links are not followed."""
     if not os.path.islink(root + path) or os.lstat(root + path).st_uid not in (0, os.geteuid()):
         return path
     target = real_path(root, path)
@@ -89,9 +89,9 @@ def _written_path(root: str, path: str) -> str:
 
 
 def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, lasting: bool = True) -> None:
-    """Writes a new file, syncs it, renames it to ``path``, and syncs the directory. Keeps links, the owner, the mode and the SELinux label.
+    """Replaces a file atomically, and syncs the file and the directory. Links, owner, mode, and SELinux label are kept.
 
-    If ``lasting`` is False, the caller syncs the file.
+    If ``lasting`` is False, the caller must sync the file.
     """
     temporary: str | None = None
     try:
@@ -101,7 +101,7 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
         number, temporary = tempfile.mkstemp(dir=directory, prefix=TEMPORARY)
         try:
             left = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
-            while left:  # a full disk may accept only a part of the content
+            while left:  # a full disk may only accept part of the content
                 left = left[os.write(number, left):]
             if os.path.exists(target):
                 old = os.stat(target)
@@ -115,7 +115,7 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
             os.rename(temporary, target)
             temporary = None
             if lasting:
-                os.fsync(number)  # on FAT, fsync of the file (not of the directory) writes the directory entry with size and position
+                os.fsync(number)  # on FAT, fsync on the file (not the directory) writes the directory entry with size and position
                 _sync(directory)
         finally:
             os.close(number)
@@ -130,9 +130,9 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
 
 @contextlib.contextmanager
 def handed(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Writes the texts to temporary files that only the current user can read. Yields the paths for the duration of a program.
+    """Writes texts to temporary files that only the current user can read, and yields the paths while a program runs.
 
-    In ps, all users can read a program's arguments.
+    Program arguments would be visible to all users in ps output.
     """
     with contextlib.ExitStack() as stack:
         paths: list[str] = []
@@ -149,9 +149,9 @@ def handed(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _keep_label(path: str, number: int) -> None:
-    """Copies the SELinux label of the old file to the new file. Without an old file, the new file inherits its directory's label.
+    """Copies the old file's SELinux label to the new file. Without an old file, the new file inherits the directory's label.
 
-    A file system without labels (FAT, NFS) shows the label of its mount for every file, and does not accept labels.
+    A file system without labels (FAT, NFS) reports the mount's label for every file, and does not accept labels.
     """
     try:
         os.setxattr(number, _LABEL, os.getxattr(path, _LABEL))
@@ -161,7 +161,7 @@ def _keep_label(path: str, number: int) -> None:
 
 
 def sync(root: str, path: str) -> None:
-    """Syncs a path that another program wrote or removed: the file if it exists, its directory, and the parent directory."""
+    """Syncs a path that another program wrote or removed: the file (if it exists), the directory, and the parent directory."""
     with contextlib.suppress(FileNotFoundError):
         _sync(root + path, os.O_NOFOLLOW)
     directory = os.path.dirname(root + path)
@@ -171,7 +171,7 @@ def sync(root: str, path: str) -> None:
 
 
 def _sync(path: str, flag: int = os.O_DIRECTORY) -> None:
-    """Syncs a directory or, with another flag of os.open, a file."""
+    """Syncs a directory or, with another os.open flag, a file."""
     number = os.open(path, os.O_RDONLY | flag)
     try:
         os.fsync(number)
@@ -180,7 +180,7 @@ def _sync(path: str, flag: int = os.O_DIRECTORY) -> None:
 
 
 def sync_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout: float = 300) -> None:
-    """Syncs the file systems of these directories. os.sync() would sync all file systems, and hang if one hangs.
+    """Syncs the file systems that contain the directories. os.sync() would sync all file systems, and hang if one file system hangs.
 
     ``device`` is for the error message.
     """
@@ -201,10 +201,10 @@ def _make_directories(directory: str, lasting: bool) -> None:
 
 
 def sweep(root: str, directories: Iterable[str], before: float | None = None) -> None:
-    """Removes files that a killed write_atomic left in the directories, and in the directories to which links in them lead.
+    """Removes temporary files left by a killed write_atomic in the directories, and in the target directories of links there.
 
-    The caller must hold the host's lock, because a file of another run may be in use.
-    With ``before``, only files last written before this time are removed.
+    The caller must hold the host's lock, because another run may be using a temporary file.
+    ``before`` limits the removal to files last written before this time.
     """
     found = {path: os.path.islink(root + path) for directory in directories for path in names(root, directory)}
     beyond = {os.path.dirname(real_path(root, path)) for path, is_link in found.items() if is_link and os.path.isfile(root + path)}
@@ -215,12 +215,12 @@ def sweep(root: str, directories: Iterable[str], before: float | None = None) ->
 
 
 def remove(root: str, path: str) -> None:
-    """Removes a file and syncs its directory. A missing file is not an error."""
+    """Removes a file and syncs the directory. A missing file is not an error."""
     _remove(root, path, os.unlink, (errno.ENOENT,))
 
 
 def link(root: str, path: str, target: str) -> None:
-    """Creates a symbolic link and missing directories, and syncs them."""
+    """Creates a symbolic link and missing directories, and syncs the link and directories."""
     try:
         _make_directories(os.path.dirname(root + path), True)
         os.symlink(target, root + path)
@@ -230,7 +230,7 @@ def link(root: str, path: str, target: str) -> None:
 
 
 def rename(root: str, path: str, new: str) -> None:
-    """Renames a directory within its file system, and syncs the rename. An empty directory with the new name is replaced."""
+    """Renames a directory within a file system, and syncs the rename. An empty directory with the new name is replaced."""
     try:
         os.rename(root + path, root + new)
         for one in sorted({os.path.dirname(root + path), os.path.dirname(root + new)}):
@@ -241,17 +241,17 @@ def rename(root: str, path: str, new: str) -> None:
 
 
 def remove_tree(root: str, path: str) -> None:
-    """Removes a directory with its contents, and syncs its parent. A missing directory is not an error."""
+    """Removes a directory and its contents, and syncs the parent directory. A missing directory is not an error."""
     _remove(root, path, shutil.rmtree, (errno.ENOENT,))
 
 
 def remove_empty(root: str, path: str) -> None:
-    """Removes an empty directory, and syncs its parent."""
+    """Removes an empty directory, and syncs the parent directory."""
     _remove(root, path, os.rmdir, (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST))
 
 
 def _remove(root: str, path: str, how: Callable[[str], object], fine: Container[int]) -> None:
-    """Removes a path with one of os' functions, and syncs the directory. ``fine`` holds the errno values to ignore."""
+    """Removes a path with a function from os, and syncs the directory. ``fine`` contains the errno values to ignore."""
     try:
         how(root + path)
         _sync(os.path.dirname(root + path))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Generates and checks GRUB's configuration with update-grub, grub2-mkconfig and grub-script-check."""
+"""Generates and checks GRUB's configuration with update-grub, grub2-mkconfig, and grub-script-check."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _CHECKS = ("/usr/bin/grub-script-check", "/usr/bin/grub2-script-check", "/usr/sb
 
 
 def has(ctx: Context, name: str) -> bool:
-    """Returns whether a program with this name is installed."""
+    """Returns whether a program with the given name is installed."""
     return ctx.executable("/usr/sbin/" + name, "/usr/bin/" + name, "/sbin/" + name) is not None
 
 
 def make(ctx: Context, argv: Sequence[str], config: str, timeout: float) -> None:
-    """Generates grub.cfg with one of the programs, then checks and syncs the file. After a failure, the old file is restored."""
+    """Generates grub.cfg with one of the programs, and checks and syncs the file. If a step fails, the old file is restored."""
     before = files.read_text(ctx.root, config)
     answer = ctx.command(argv, timeout, keeps_lock=True)
     wrong = "%s failed" % os.path.basename(argv[0]) if answer.rc else ""

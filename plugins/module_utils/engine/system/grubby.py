@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changes the boot entries of the Red Hat family with grubby."""
+"""Changes boot entries on the Red Hat family with grubby."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..base.errors import error
 from . import files
 from .context import Context
 
-DIRECTORIES = ("/boot/loader/entries", "/boot/grub2", "/etc/default", "/etc/kernel")  # the directories that grubby may write
+DIRECTORIES = ("/boot/loader/entries", "/boot/grub2", "/etc/default", "/etc/kernel")  # the directories to which grubby may write
 _PATHS = ("/usr/sbin/grubby", "/usr/bin/grubby", "/sbin/grubby")
 
 
@@ -20,7 +20,7 @@ def has(ctx: Context) -> bool:
 
 
 def update(ctx: Context, add: Sequence[str], remove: Sequence[str], timeout: float) -> None:
-    """Adds arguments to all boot entries, and removes other arguments from them."""
+    """Adds and removes kernel arguments in all boot entries."""
     words = ["--remove-args=%s" % " ".join(remove)] if remove else []
     words += ["--args=%s" % " ".join(add)] if add else []
     answer = ctx.command(["grubby", "--update-kernel=ALL", *words], timeout, keeps_lock=True)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads lines of systemd's journal, limited by age and number."""
+"""Reads systemd journal lines, limited by age and number."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, Sequence
 
 from .context import Context
 
-HOURS = 24  # older lines are not read, because they concern other events
+HOURS = 24  # the maximum age of journal lines, because older lines concern other events
 KERNEL = "kernel"
 _FIELDS = "MESSAGE,_TRANSPORT,_SYSTEMD_UNIT,_PID"  # each line also has __REALTIME_TIMESTAMP
-_LONGEST = 1000  # maximum number of characters in one line
-_CUT = re.compile(r"[\w+./=-]*\Z")  # a truncated word at the end: part of a token cannot be recognized
+_LONGEST = 1000  # the maximum number of characters in one line
+_CUT = re.compile(r"[\w+./=-]*\Z")  # a truncated word at the end, because a partial token cannot be recognized
 
 
 @dataclass(eq=False, repr=False)
 class Line:
-    """A line of a log. Unknown values are empty.
+    """A log line. Unknown values are empty.
 
-    ``log`` is "kernel", the name of a unit without its suffix, or the name of a VM's log. ``when`` is in seconds since 1970.
-    ``pid`` is the PID of the program that wrote the line.
+    ``log`` is "kernel", a unit name without the suffix, or a VM log name. ``when`` is in seconds since 1970.
+    ``pid`` is the PID of the program that wrote the log line.
     """
 
     log: str
@@ -33,9 +33,9 @@ class Line:
 
 
 def read(ctx: Context, matches: Sequence[str], most: int, timeout: float = 30) -> tuple[list[Line], str | None]:
-    """Returns (the last lines of this boot, oldest first, the reason why journalctl did not answer or None).
+    """Returns (the last lines from the current boot, oldest first; the reason why journalctl did not respond, or None).
 
-    ``matches`` are arguments of journalctl. Without systemd, the result is empty.
+    ``matches`` are journalctl arguments. Without systemd, the result is empty.
     """
     argv = ["journalctl", "--quiet", "--no-pager", "--boot", "--output=json", "--output-fields=" + _FIELDS]
     answer = ctx.command([*argv, "--since=-%dh" % HOURS, "--lines=%d" % most, *matches], timeout)
@@ -47,7 +47,7 @@ def read(ctx: Context, matches: Sequence[str], most: int, timeout: float = 30) -
 
 
 def _line(text: str) -> Line | None:
-    """Parses one line of journalctl's output. Returns None for other text, such as a hint."""
+    """Parses one line of journalctl output. Returns None for other text, such as a hint."""
     try:
         found: Any = json.loads(text)
     except ValueError:
@@ -62,12 +62,12 @@ def _line(text: str) -> Line | None:
 
 
 def _message(value: Any) -> str:
-    """Returns the message. journalctl prints a message as text, as a list of bytes if it is not text, or as null if it is too long."""
+    """Returns the message text. journalctl prints binary messages as byte lists, and messages that are too long as null."""
     if isinstance(value, list):
         value = bytes(one for one in value if isinstance(one, int) and 0 <= one < 256).decode("utf-8", "replace")
     return bounded(value) if isinstance(value, str) else ""
 
 
 def bounded(text: str) -> str:
-    """Returns the start of a line. Long lines are cut, because the time to match a pattern may grow with the square of the length."""
+    """Returns a line truncated to a maximum length, because pattern matching time may grow with the square of the length."""
     return text if len(text) <= _LONGEST else _CUT.sub("", text[:_LONGEST])

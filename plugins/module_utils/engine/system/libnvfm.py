@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Calls libnvfm.so.1, the library of NVIDIA's Fabric Manager, through ctypes in a child process with a deadline.
+"""Calls libnvfm.so.1, NVIDIA's Fabric Manager library, through ctypes in a child process with a deadline.
 
-NVIDIA documents the structs in the Fabric Manager user guide. The first member of each struct holds its size and version, and the library
-rejects other values. The struct of fmConnect changed between the branches 550 and 575: the newer struct is tried first, then the older struct.
+NVIDIA documents the structs in the Fabric Manager user guide. The first member of each struct contains the struct's size and version, and the library
+rejects other values. The fmConnect struct changed between branches 550 and 575, so the newer struct is tried first, and then the older struct.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ except ImportError:  # Python may be built without ctypes
 
 from . import child
 
-# Status codes of Fabric Manager.
+# Fabric Manager status codes.
 SUCCESS, BAD_PARAMETER, NOT_SUPPORTED, UNINITIALIZED, VERSION_MISMATCH, IN_USE, NOT_CONFIGURED = 0, -1, -3, -4, -6, -7, -8
 NO_CONNECTION, NVLINK_ERROR, NOT_READY = -9, -10, -22
 NAMES = {
@@ -27,20 +27,20 @@ NAMES = {
     **{-5: "FM_ST_TIMEOUT", VERSION_MISMATCH: "FM_ST_VERSION_MISMATCH", IN_USE: "FM_ST_IN_USE", NOT_CONFIGURED: "FM_ST_NOT_CONFIGURED"},
     **{NO_CONNECTION: "FM_ST_CONNECTION_NOT_VALID", NVLINK_ERROR: "FM_ST_NVLINK_ERROR", NOT_READY: "FM_ST_NOT_READY"},
 }
-# A request of a session is ("partitions",), ("failed",), ("activate", id, [(domain, bus, device, function)]), ("deactivate", id) or ("set", [id]).
+# A session request is ("partitions",), ("failed",), ("activate", id, [(domain, bus, device, function)]), ("deactivate", id), or ("set", [id]).
 Request = Tuple[Any, ...]
 
 _GPUS, _SWITCHES, _PARTITIONS, _PORTS = 16, 12, 64, 64
 _INET, _UNIX = 1, 2
-_CONNECT = 5000  # the timeout of fmConnect, in milliseconds
+_CONNECT = 5000  # the fmConnect timeout, in milliseconds
 
 
 @dataclass(eq=False, repr=False)
 class Answer:
-    """The result of a session: the rows of all requests.
+    """The result of a session, with the rows from all requests.
 
-    ``status`` and ``call`` are the status and the name of the failed call. Without a failure, ``status`` is SUCCESS and ``call`` is empty.
-    ``unusable`` is the reason why the library could not be used at all. ``ended`` is true if the session ended before the deadline.
+    ``status`` and ``call`` are the failed call's status and name. If no call failed, ``status`` is SUCCESS and ``call`` is empty.
+    ``unusable`` is the reason why the library could not be used. ``ended`` is true if the session ended before the deadline.
     """
 
     rows: List[Any] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Answer:
 def ask(path: str, address: str, requests: Sequence[Request], timeout: float) -> Answer:
     """Connects to Fabric Manager, sends the requests in order until one fails, and disconnects.
 
-    ``address`` is IP:port or the path of a socket.
+    ``address`` is IP:port or a socket path.
     """
     found, ended = child.rows(lambda: _session(path, address, requests, int(timeout) + 1), timeout)
     answer = Answer(ended=ended)
@@ -70,7 +70,7 @@ def ask(path: str, address: str, requests: Sequence[Request], timeout: float) ->
 
 
 def _session(path: str, address: str, requests: Sequence[Request], most: int) -> Iterator[dict[str, Any]]:
-    """Runs a session in the child process, which the kernel kills after ``most`` seconds."""
+    """Runs a session in a child process, which the kernel kills after ``most`` seconds."""
     signal.alarm(most)
     if ctypes is None:
         yield {"unusable": "this Python has no module ctypes"}
@@ -113,7 +113,7 @@ def _struct(fields: Sequence[tuple[str, Any]]) -> Any:
 
 
 def _versioned(fields: Sequence[tuple[str, Any]], version: int) -> Any:
-    """Creates a struct with its size and version in the first member."""
+    """Returns a new struct with the struct's size and version in the first member."""
     made = _struct([("version", ctypes.c_uint), *fields])()
     made.version = ctypes.sizeof(made) | version << 24
     return made
@@ -136,7 +136,7 @@ def _connect(library: Any, address: str, handle: Any) -> int:
 
 
 def _do(library: Any, handle: Any, request: Request) -> tuple[str, int, list[Any]]:
-    """Sends one request to Fabric Manager. Returns (the call's name, its status, its rows)."""
+    """Sends one request to Fabric Manager. Returns (call name, status, rows)."""
     kind, arguments = request[0], request[1:]
     if kind == "partitions":
         return _partitions(library, handle)
@@ -157,7 +157,7 @@ def _do(library: Any, handle: Any, request: Request) -> tuple[str, int, list[Any
 
 
 def _partitions(library: Any, handle: Any) -> tuple[str, int, list[Any]]:
-    """Returns (the call's name, its status, rows of [ID, active, [(module ID, PCI address or an empty text)]])."""
+    """Returns (call name, status, rows of [ID, active, [(module ID, PCI address or empty string)]])."""
     number = ctypes.c_uint
     gpu = _struct([
         ("module", number), ("uuid", ctypes.c_char * 80), ("address", ctypes.c_char * 32), ("links", number), ("most_links", number), ("rate", number),
@@ -173,7 +173,7 @@ def _partitions(library: Any, handle: Any) -> tuple[str, int, list[Any]]:
 
 
 def _failed(library: Any, handle: Any) -> tuple[str, int, list[Any]]:
-    """Returns (the call's name, its status, rows of [gpu or switch, PCI address, UUID, [port]])."""
+    """Returns (call name, status, rows of [gpu or switch, PCI address, UUID, [port]])."""
     number = ctypes.c_uint
     device = _struct([("uuid", ctypes.c_char * 80), ("address", ctypes.c_char * 32), ("count", number), ("ports", number * _PORTS)])
     found = _versioned([("gpu_count", number), ("switch_count", number), ("gpus", device * _GPUS), ("switches", device * _SWITCHES)], 1)

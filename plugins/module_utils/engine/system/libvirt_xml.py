@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads libvirt's domains that have devices of the host: defined VMs (/etc), running VMs (/run) and saved VMs (/var/lib).
+"""Reads libvirt domains that have host devices: defined VMs (/etc), running VMs (/run), and saved VMs (/var/lib).
 
-The source is libvirt's files, so libvirt itself need not be running.
+The source is libvirt's files, so libvirt does not need to be running.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ RUNNING = "/run/libvirt/qemu"
 SAVED = "/var/lib/libvirt/qemu/save"
 SNAPSHOTS = "/var/lib/libvirt/qemu/snapshot"
 _SWITCH: dict[str | None, bool] = {"on": True, "off": False}
-# A file of a saved VM starts with the magic, the version, the length of the XML, and 80 more bytes. The XML follows, with a zero byte at its end.
+# A saved VM's file starts with the magic number, the version, the XML length, and 80 more bytes, followed by the XML and a zero byte.
 _SAVE_MAGIC, _SAVE_HEADER = b"LibvirtQemud", 92
 _MOST_XML = 16 << 20
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _COMMAND_LINE = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline/{http://libvirt.org/schemas/domain/qemu/1.0}arg"
-# The pattern finds a VFIO device in QEMU's arguments, which may be JSON.
+# This pattern matches a VFIO device in QEMU arguments, which may be JSON.
 _VFIO = re.compile(r"""\b(?:host|sysfsdev)["']?\s*[=:]\s*["']?([^\s,"'}]+)""")
 
 
 @dataclass(eq=False, repr=False)
 class Hostdev:
-    """A device of the host in a VM.
+    """A host device in a VM.
 
-    ``kind`` is mdev or pci. ``key`` is a UUID, or a PCI address as in sysfs. ``display`` and ``ramfb`` are None if the XML does not set them.
-    ``element`` is libvirt's XML element with all of libvirt's own settings, or None for a new device.
+    ``kind`` is mdev or pci. ``key`` is a UUID, or a PCI address in sysfs format. ``display`` and ``ramfb`` are None if not set in the XML.
+    ``element`` is the XML element with all of libvirt's settings, or None for a new device.
     """
 
     kind: str
@@ -57,10 +57,10 @@ class Hostdev:
 
 @dataclass(eq=False, repr=False)
 class Definition:
-    """The content of a VM's XML.
+    """The contents of a VM's XML.
 
-    ``fixed`` holds the keys of devices on QEMU's command line, which libvirt does not manage. ``graphics`` is true if a <graphics> exists.
-    ``ramfb`` is true if a <video> has the type ramfb. ``memory`` is true if the XML is a saved state with the VM's memory.
+    ``fixed`` contains the keys of devices on QEMU's command line, which libvirt does not manage. ``graphics`` is true if a <graphics> element exists.
+    ``ramfb`` is true if a <video> element has the type ramfb. ``memory`` is true if the XML is from a saved state that contains the VM's memory.
     """
 
     name: str
@@ -74,11 +74,11 @@ class Definition:
 
 @dataclass(eq=False, repr=False)
 class Domain:
-    """A VM of libvirt.
+    """A libvirt VM.
 
-    ``defined`` holds the devices of the VM's definition, or is None without one. ``live`` holds those of the running VM, or is None.
-    ``saved`` maps a device's key to the saved state that needs the device. ``suspended`` is true if the VM's next start resumes a managed save.
-    ``fixed``, ``graphics`` and ``ramfb`` are as in Definition.
+    ``defined`` contains the devices in the VM's definition, or is None without a definition. ``live`` contains the running VM's devices, or is None.
+    ``saved`` maps device keys to the saved state that needs the device. ``suspended`` is true if the VM's next start resumes a managed save.
+    See Definition for ``fixed``, ``graphics``, and ``ramfb``.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Domain:
 
     @property
     def devices(self) -> dict[str, bool]:
-        """Returns whether libvirt manages each PCI address or UUID (managed='yes'). Devices that were attached after the start come last."""
+        """Returns whether libvirt manages (managed='yes') each device, keyed by PCI address or UUID. Devices attached after VM startup come last."""
         other = dict.fromkeys([*self.fixed, *self.saved], False)
         return {**other, **{one.key: one.managed for one in (self.defined or []) + (self.live or [])}}
 
@@ -106,13 +106,13 @@ class Domain:
         return "%s (%s)" % (self.name, "running" if self.running else "not running")
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the VM as a dictionary for a module's result."""
+        """Returns the VM as a dictionary for the module result."""
         devices = [{"device": key, "managed": managed} for key, managed in sorted(self.devices.items())]
         return {"name": self.name, "running": self.running, "devices": devices}
 
 
 def parse(text: str) -> Definition:
-    """Parses the XML of a defined, running or saved domain. Raises ValueError for other text."""
+    """Parses the XML of a defined, running, or saved domain. Raises ValueError for other text."""
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as exc:
@@ -140,9 +140,9 @@ def parse(text: str) -> Definition:
 
 
 def replaced(text: str, key: str, element: str) -> str | None:
-    """Returns a domain's XML with the element of one device replaced, and all other text unchanged.
+    """Returns a domain's XML with one device's element replaced and all other text unchanged.
 
-    Returns None if the domain has no such device.
+    Returns None if the domain does not have the device.
     """
     try:
         devices = list(ElementTree.fromstring(text).iterfind("devices/hostdev"))
@@ -156,7 +156,7 @@ def replaced(text: str, key: str, element: str) -> str | None:
 
 
 def _spans(data: bytes, path: list[str]) -> list[tuple[int, int]]:
-    """Returns the start and end positions of the elements at a path, in the order of the text."""
+    """Returns the start and end positions of the elements at an XML path, in text order."""
     parser = expat.ParserCreate("utf-8")
     found: list[tuple[int, int]] = []
     opened: list[tuple[str, int]] = []
@@ -176,7 +176,7 @@ def _spans(data: bytes, path: list[str]) -> list[tuple[int, int]]:
 
 
 def _device(kind: str, source: ElementTree.Element | None) -> str | None:
-    """Returns the key of a <hostdev>: the UUID of a mediated device, or a PCI address. Returns None for other devices."""
+    """Returns the key of a <hostdev> element: a mediated device's UUID, or a PCI address. Returns None for other devices."""
     if source is not None and kind == "mdev":
         return (source.get("uuid") or "").strip().lower() or None
     if source is None or kind != "pci":
@@ -189,7 +189,7 @@ def _device(kind: str, source: ElementTree.Element | None) -> str | None:
 
 
 def _vfio_devices(argument: str) -> Iterator[str]:
-    """Yields the keys of the devices that a QEMU argument names by address or by sysfs directory."""
+    """Yields the keys of devices that a QEMU argument specifies by address or sysfs directory."""
     for path in _VFIO.findall(argument):
         word = path.rstrip("/").rpartition("/")[2].lower()
         if _UUID.fullmatch(word):
@@ -199,7 +199,7 @@ def _vfio_devices(argument: str) -> Iterator[str]:
 
 
 def _saved_xml(root: str, path: str) -> str:
-    """Returns the XML in the file of a VM that was saved with its memory. Raises ValueError for other files."""
+    """Returns the XML in the file for a VM that was saved with its memory. Raises ValueError for other files."""
     with open(root + path, "rb") as handle:
         header = handle.read(_SAVE_HEADER)
         if len(header) < _SAVE_HEADER or not header.startswith(_SAVE_MAGIC):
@@ -211,13 +211,13 @@ def _saved_xml(root: str, path: str) -> str:
 
 
 def domains(ctx: Context) -> tuple[list[Domain], list[str]]:
-    """Returns all domains that have devices, sorted by name, and warnings about unreadable files."""
+    """Returns all domains that have host devices, sorted by name, and warnings about unreadable files."""
     found, warnings = all_domains(ctx)
     return [one for one in found if one.devices], warnings
 
 
 def _sources(root: str, warnings: list[str]) -> Iterator[tuple[str, str]]:
-    """Yields (directory, path) for all files that describe VMs. Adds a warning if only root can read the directory of saved VMs."""
+    """Yields (directory, path) for all files that describe VMs. Adds a warning if only root can read the saved VM directory."""
     for directory in (DEFINED, RUNNING):
         for path in files.names(root, directory, ".xml"):
             yield directory, path
@@ -245,7 +245,7 @@ def _read(root: str) -> tuple[list[Domain], list[str]]:
         try:
             made = parse(_saved_xml(root, path) if directory == SAVED else files.read_text(root, path) or "")
         except FileNotFoundError:
-            continue  # the saved VM was started in the meantime
+            continue  # the saved VM has been started
         except (ValueError, EngineError, OSError) as exc:
             warnings.append("%s: this file is not a VM's XML of libvirt (%s), so the devices of this VM are unknown" % (path, exc))
             continue
@@ -255,7 +255,7 @@ def _read(root: str) -> tuple[list[Domain], list[str]]:
 
 
 def _add(one: Domain, made: Definition, directory: str, path: str) -> None:
-    """Adds the content of one file to a Domain."""
+    """Adds one file's content to a Domain."""
     if directory == RUNNING:
         one.live = made.devices
     elif directory == DEFINED:

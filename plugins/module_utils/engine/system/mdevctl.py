@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes mdevctl definitions. With these definitions, mdevctl and libvirt show the vGPUs that the collection creates.
+"""Writes mdevctl definitions, which make the collection's vGPUs visible in mdevctl and libvirt.
 
-Definitions are ``manual``, because mdevctl's own autostart runs as soon as VFs appear, and does not run at all on Debian 12.
-A definition is a JSON file, /etc/mdevctl.d/<parent>/<uuid>. The engine reads and writes these files directly, because mdevctl needs a process
-for each definition (a tenth of a second under emulation) and does not sync its writes to disk. Afterwards, one call of mdevctl verifies
-all definitions.
+Definitions are ``manual``, because mdevctl's autostart runs as soon as VFs appear, and never runs on Debian 12. A definition is a JSON file,
+/etc/mdevctl.d/<parent>/<uuid>. The engine reads and writes definition files directly, because mdevctl needs one process per definition (0.1 s under
+emulation) and does not sync files to disk. Afterwards, one mdevctl call verifies all definitions.
 """
 
 from __future__ import annotations
@@ -26,16 +25,17 @@ _PATHS = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl", "/sbin/mdevctl")
 
 
 def binary(ctx: Context) -> str | None:
-    """Returns the path of mdevctl, or None. mdevctl is in /usr/bin on Debian 12 and in /usr/sbin on other distributions."""
+    """Returns the path to mdevctl (/usr/bin on Debian 12, /usr/sbin on other distributions), or None."""
     return ctx.executable(*_PATHS)
 
 
 @dataclass(eq=False, repr=False)
 class Definition:
-    """A definition of a mediated device.
+    """An mdevctl definition of a mediated device.
 
-    ``start`` is auto or manual. ``mdev_type`` is None if the file is damaged, and mdevctl ignores the file.
-    ``attrs`` holds the attributes that mdevctl writes to the device at its start. ``others`` holds definitions of the same UUID with other parents.
+    ``start`` is auto or manual. ``mdev_type`` is None if the file is damaged and therefore ignored by mdevctl.
+    ``attrs`` contains the attributes that mdevctl writes when it starts the device. ``others`` contains definitions with the same UUID and other
+    parents.
     """
 
     uuid: str
@@ -47,24 +47,24 @@ class Definition:
 
     @property
     def all(self) -> list[Definition]:
-        """Returns all definitions with this UUID."""
+        """Returns all mdevctl definitions with the same UUID."""
         return [self, *self.others]
 
 
 def definitions(root: str) -> dict[str, Definition]:
-    """Returns all definitions by UUID.
+    """Returns all mdevctl definitions, keyed by UUID.
 
-    A file that mdevctl rejects (such as an empty file after a power failure) is returned as a definition without a type.
+    For files that mdevctl rejects (such as an empty file after a power failure), the result contains a definition without a type.
     """
     found: dict[str, Definition] = {}
     for directory in files.names(root, DIRECTORY):
         for path in files.names(root, directory):
             name, parent = os.path.basename(path), os.path.basename(directory)
             if not _UUID.match(name):
-                continue  # scripts.d, for example, has directories of call-out scripts
+                continue  # scripts.d, for example, contains directories with call-out scripts
             text = files.read_bytes(root, path)
             if text is None:
-                continue  # the path is a directory, or the file was removed in the meantime
+                continue  # the path is a directory, or the file has been removed
             one, other = _parsed(name, parent, text), found.get(name)
             if other and one.mdev_type and not other.mdev_type:
                 one.others, other = other.all, None
@@ -87,18 +87,18 @@ def _parsed(uuid: str, parent: str, text: bytes) -> Definition:
 
 
 def define(ctx: Context, uuid: str, parent: str, mdev_type: str | None, attrs: Sequence[object] = ()) -> None:
-    """Writes a manual definition in mdevctl's format. The caller syncs all definitions with sync()."""
+    """Writes a manual definition in mdevctl's format. The caller must sync all definitions with sync()."""
     content: dict[str, object] = {"mdev_type": mdev_type, "start": "manual", "attrs": list(attrs)}
     files.write_atomic(ctx.root, _path(parent, uuid), json.dumps(content, indent=2) + "\n", lasting=False)
 
 
 def sync(ctx: Context) -> None:
-    """Syncs the written definitions. If a power failure empties a file before the sync, the next run rewrites the file."""
+    """Syncs the written definitions. If a power failure truncates a file before the sync, the next run rewrites the file."""
     files.sync_to_disk(ctx, [DIRECTORY], DIRECTORY)
 
 
 def undefine(ctx: Context, uuid: str, parent: str) -> None:
-    """Removes a definition, and its directory if the directory is empty. The running device stays."""
+    """Removes a definition, and the directory if empty. The running device remains."""
     path = _path(parent, uuid)
     files.remove(ctx.root, path)
     files.remove_empty(ctx.root, os.path.dirname(path))
@@ -109,9 +109,9 @@ def _path(parent: str, uuid: str) -> str:
 
 
 def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30) -> dict[str, Refusal]:
-    """Returns the errors, by UUID, of the written (uuid, parent) pairs that mdevctl does not show as written.
+    """Returns errors, keyed by UUID, for written (uuid, parent) pairs that mdevctl does not list as written.
 
-    If a damaged file makes 'mdevctl list' fail, the engine checks the definitions that it reads itself.
+    If a damaged file causes 'mdevctl list' to fail, the engine checks the definition files directly.
     """
     answer = ctx.command([binary(ctx) or "mdevctl", "list", "--defined", "--dumpjson"], timeout)
     read = {(one.parent, one.uuid): one for found in definitions(ctx.root).values() for one in found.all}
@@ -127,7 +127,7 @@ def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30
 
 
 def _shown(text: str) -> dict[tuple[str, str], tuple[object, object]]:
-    """Parses mdevctl's JSON into (mdev_type, start) by (parent, uuid). Lines before the JSON are warnings: "[2026-11-27T20:46:06Z WARN ..."."""
+    """Parses mdevctl's JSON into (mdev_type, start), keyed by (parent, uuid). Warnings may precede the JSON: "[2026-11-27T20:46:06Z WARN ..."."""
     start = re.search(r"^\[(?=\s*[{\]])", text, re.MULTILINE)
     try:
         blocks = json.JSONDecoder().raw_decode(text, start.start())[0] if start else []

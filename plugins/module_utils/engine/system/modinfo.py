@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads fields of the kernel module nvidia on disk with modinfo."""
+"""Reads fields of the nvidia kernel module on disk with modinfo."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .context import Context
 NVIDIA = "nvidia"
 _SETTINGS = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
 _INSTALL = re.compile(r"^[ \t]*install[ \t]+nvidia[ \t].*?\bmodprobe\b(?:[ \t]+-\S+)*[ \t]+(nvidia[\w-]*)", re.MULTILINE)
-# Error lines that precede the answer, from the dynamic loader (a stale /etc/ld.so.preload) or from modinfo itself.
+# Error lines before the output, from the dynamic loader (a stale /etc/ld.so.preload) or modinfo.
 _COMPLAINT = re.compile(r"^(?:ERROR: ld\.so: |modinfo: |libkmod: ).*\n?", re.MULTILINE)
 
 
 def module(ctx: Context, timeout: float = 30, kernel: str | None = None) -> str:
-    """Returns the name of the module that 'modprobe nvidia' loads. Debian's packages name it nvidia-current, and redirect modprobe to it."""
+    """Returns the name of the module that 'modprobe nvidia' loads, which Debian's packages redirect to nvidia-current."""
     paths = [path for directory in _SETTINGS for path in files.names(ctx.root, directory, ".conf")]
     for path in paths:
         for name in _INSTALL.findall(files.read_text(ctx.root, path) or ""):
@@ -27,15 +27,15 @@ def module(ctx: Context, timeout: float = 30, kernel: str | None = None) -> str:
 
 
 def field(ctx: Context, name: str, timeout: float = 30, kernel: str | None = None) -> str | None:
-    """Returns one field of the module for the running kernel or another kernel.
+    """Returns one field of the nvidia module for the running kernel or another kernel.
 
-    Returns None if the module does not exist, and an empty text if the module does not have the field.
+    Returns None if the module does not exist, and an empty string if the module does not have the field.
     """
     return _ask(ctx, name, timeout, kernel, module(ctx, timeout, kernel))
 
 
 def exists(ctx: Context, name: str, timeout: float = 30) -> bool:
-    """Returns whether the running kernel has a module with this name."""
+    """Returns whether the running kernel has a module with the given name."""
     return _ask(ctx, "version", timeout, None, name) is not None
 
 

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs nvidia-smi for data that sysfs does not have: MIG, mixed sizes, names of types that no VF offers now, and a guest's license.
+"""Runs nvidia-smi for data that sysfs does not contain: MIG, mixed sizes, names of types that no VF currently offers, and guest licenses.
 
-nvidia-smi prints tables for people, and columns move between releases. Rows are therefore found by their content, never by their position.
-Changes by nvidia-smi are always verified.
+nvidia-smi prints tables for people, and columns move between releases. The parsers therefore identify rows by content, never by position.
+The engine always verifies changes that nvidia-smi makes.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from .command import Result
 from .context import Context
 
 _PATHS = ("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi", "/usr/local/bin/nvidia-smi")
-# The name of a profile, which has the prefix MIG in tables. The numbers of a profile are short: a longer number belongs to another row.
+# A profile name, which has the MIG prefix in tables. Profile numbers are short, so a longer number belongs to another row.
 _PROFILE = r"(?:MIG\s+)?([0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)"
 _N = r"([0-9]{1,5})"
-# These patterns are not compiled here, because most hosts do not need them. Compiling them would take longer than the rest of this file.
+# These patterns are compiled on demand, because most hosts do not need these patterns, and compilation is slow.
 _LGIP = r"^\W*%s\s+%s\s+%s\s+%s\s*/\s*%s\s+([0-9]{1,5}(?:\.[0-9]+)?)(?![0-9.])" % (_N, _PROFILE, _N, _N, _N)
 _LGI = r"^\W*%s\s+%s\s+%s\s+%s(?:\s+([0-9]{1,3}):([0-9]{1,3}))?[\s|]*$" % (_N, _PROFILE, _N, _N)
 _LGIPP = r"(?i)^\s*GPU\s+[0-9]+\s+Profile\s+ID\s+%s\s+Placements?\s*:\s*\{([0-9,\s]+)\}\s*:\s*([0-9]{1,3})(?![0-9])" % _N
 _LCI = r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)\s+%s\s+%s(?![0-9])" % (_N, _N, _N, _N)
-# The name of the section is "GRID Licensed Product" until release 11, and "vGPU Software Licensed Product" since then.
+# The section name is "GRID Licensed Product" up to release 11, and "vGPU Software Licensed Product" in later releases.
 _LICENSED_PRODUCT = r"(?i)(vGPU Software|GRID) Licensed Product$"
-SRIOV = "SR-IOV"  # the Host VGPU Mode of a GPU whose vGPUs are created on VFs
-_CORRUPTED = 14  # exit status if the answer is valid, but a GPU's infoROM is corrupted
-GPUS, VGPUS = ("-q",), ("vgpu", "-q")  # arguments of nvidia-smi that query GPUs and vGPUs in use
-_MOST_HUNG = 2  # tolerated number of hanging calls: one for all GPUs, and one for the GPU that makes it hang
+SRIOV = "SR-IOV"  # the Host VGPU Mode for a GPU whose vGPUs are created on VFs
+_CORRUPTED = 14  # the exit status if the output is valid, but a GPU's infoROM is corrupted
+GPUS, VGPUS = ("-q",), ("vgpu", "-q")  # nvidia-smi arguments that query GPUs and vGPUs in use
+_MOST_HUNG = 2  # the tolerated number of hanging calls: one for all GPUs, and one for the GPU that causes the hang
 _TYPE_ID = "vgpu type id"
 _HOST_MODES = (SRIOV, "Non SR-IOV")
 
-# The attribute of GuestGpu for each row, by section and row name. The section "license" is any that matches _LICENSED_PRODUCT.
+# The GuestGpu attribute for each row, keyed by section and row name. The "license" section is any section that matches _LICENSED_PRODUCT.
 _GUEST_ROWS = {
     ("", "Product Name"): "name",
     ("GPU Virtualization Mode", "Virtualization Mode"): "virtualization",
@@ -49,16 +49,16 @@ _GUEST_ROWS = {
     ("license", "License Status"): "status",
 }
 
-# A row with MIG modes: (nvidia-smi's number of the GPU, the GPU's address, current mode, mode after a reset). The modes are None without MIG.
+# A row with MIG modes: (nvidia-smi's GPU number, GPU address, current mode, mode after a reset). The modes are None if the GPU does not support MIG.
 Mode = Tuple[int, str, Optional[bool], Optional[bool]]
 
 
 @dataclass(eq=False, repr=False)
 class Active:
-    """A vGPU in use, from 'nvidia-smi vgpu -q'. A value that is not printed is None.
+    """A vGPU in use, from 'nvidia-smi vgpu -q'. Values that nvidia-smi does not print are None.
 
-    ``type`` is the short name of the type, and ``type_id`` is its number. ``uuid`` is the UUID of the mediated device.
-    ``instance`` is the GPU instance of MIG.
+    ``type`` and ``type_id`` are the short name and number of the vGPU type. ``uuid`` is the mediated device's UUID. ``instance`` is the MIG GPU
+    instance.
     """
 
     gpu: str
@@ -71,7 +71,7 @@ class Active:
 
 @dataclass(eq=False, repr=False)
 class GuestGpu:
-    """A GPU in a guest, from 'nvidia-smi -q'. ``product`` and ``status`` are those of its license. A value that is not printed is None."""
+    """A GPU in a guest, from 'nvidia-smi -q', with the license's product and status. Values that nvidia-smi does not print are None."""
 
     address: str
     name: str | None = None
@@ -83,14 +83,14 @@ class GuestGpu:
 
 
 def binary(ctx: Context) -> str | None:
-    """Returns the path of nvidia-smi, or None."""
+    """Returns the path to nvidia-smi, or None."""
     return ctx.executable(*_PATHS)
 
 
 def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
-    """Runs nvidia-smi. The exit status is 127 if nvidia-smi is not installed, and 124 if it did not end.
+    """Runs nvidia-smi. The exit status is 127 if nvidia-smi is not installed, and 124 after a timeout.
 
-    A call that hung is not repeated in this run. If one call for a GPU hung, calls for other GPUs are still made, but not if several calls hung.
+    A call that hung is not repeated in the same run. Calls for other GPUs continue unless several calls have hung.
     """
     gpu = next((after for here, after in zip(arguments, arguments[1:]) if here == "-i"), "")
     left = timeout if ctx.smi_deadline is None else min(timeout, ctx.smi_deadline - ctx.clock.now())
@@ -105,7 +105,7 @@ def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
 
 
 def silence(ctx: Context) -> str | None:
-    """Returns the reason why nvidia-smi reports nothing, as a clause, or None if nvidia-smi works."""
+    """Returns the reason why nvidia-smi does not respond, as a clause, or None if nvidia-smi works."""
     if ctx.smi_silent or binary(ctx):
         return ctx.smi_silent
     return "nvidia-smi is not installed (searched in %s)" % ", ".join(_PATHS)
@@ -117,12 +117,12 @@ def _switch(word: str) -> bool | None:
 
 
 def _table(ctx: Context, option: str, row: str, timeout: float, pf: str | None) -> list[tuple[str, ...]]:
-    """Returns the rows of a MIG table for all GPUs or for one. On a host without MIG, the output is text with any exit status."""
+    """Returns the rows in a MIG table for one or all GPUs. On a host without MIG, nvidia-smi prints other text with any exit status."""
     return re.findall(row, call(ctx, ["mig", *(["-i", pf] if pf else []), option], timeout).out, re.MULTILINE)
 
 
 def modes(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[Mode] | None:
-    """Returns the MIG modes of all GPUs or of one, or None without an answer. nvidia-smi may print no line for an unresponsive GPU."""
+    """Returns the MIG modes for one or all GPUs, or None if nvidia-smi does not respond. The rows may omit unresponsive GPUs."""
     alone = ["-i", pf] if pf else []
     answer = call(ctx, [*alone, "--query-gpu=index,pci.bus_id,mig.mode.current,mig.mode.pending", "--format=csv,noheader"], timeout)
     lines = [[word.strip() for word in line.split(",")] for line in answer.out.splitlines()]
@@ -131,12 +131,12 @@ def modes(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[Mode
 
 
 def mode(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool | None, bool | None]:
-    """Returns the (current, pending) MIG mode of one GPU, or (None, None) if the mode is unknown."""
+    """Returns one GPU's (current, pending) MIG mode, or (None, None) if unknown."""
     return next(((current, pending) for dummy, one, current, pending in modes(ctx, timeout, pf) or () if one == pf), (None, None))
 
 
 def profiles(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, Profile]]:
-    """Returns (number of the GPU, Profile) for each row of 'nvidia-smi mig -lgip'."""
+    """Returns (GPU number, Profile) for each row of 'nvidia-smi mig -lgip'."""
     return [
         (int(gpu), Profile(plain_profile(name), int(profile), int(free), int(total), float(memory)))
         for gpu, name, profile, free, total, memory in _table(ctx, "-lgip", _LGIP, timeout, pf)
@@ -144,7 +144,7 @@ def profiles(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[t
 
 
 def instances(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, GpuInstance]]:
-    """Returns (number of the GPU, GpuInstance) for each row of 'nvidia-smi mig -lgi'."""
+    """Returns (GPU number, GpuInstance) for each row of 'nvidia-smi mig -lgi'."""
     return [
         (int(gpu), GpuInstance(int(instance), plain_profile(name), int(profile), int(start) if start else None, int(size) if size else None))
         for gpu, name, profile, instance, start, size in _table(ctx, "-lgi", _LGI, timeout, pf)
@@ -152,7 +152,7 @@ def instances(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[
 
 
 def placements(ctx: Context, pf: str, timeout: float = 60) -> dict[int, tuple[list[int], int]]:
-    """Returns {profile ID: (possible starts, size)} of one GPU, from 'nvidia-smi mig -lgipp'."""
+    """Returns {profile ID: (possible starts, size)} for one GPU, from 'nvidia-smi mig -lgipp'."""
     return {
         int(profile): ([int(start) for start in re.findall(r"\b[0-9]{1,3}\b", starts)], int(size))
         for profile, starts, size in _table(ctx, "-lgipp", _LGIPP, timeout, pf)
@@ -160,14 +160,14 @@ def placements(ctx: Context, pf: str, timeout: float = 60) -> dict[int, tuple[li
 
 
 def compute_instances(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, int, int]]:
-    """Returns (number of the GPU, GPU instance, compute instance) for each row of 'nvidia-smi mig -lci'."""
+    """Returns (GPU number, GPU instance, compute instance) for each row of 'nvidia-smi mig -lci'."""
     return [(int(gpu), int(instance), int(compute)) for gpu, instance, dummy, dummy2, compute in _table(ctx, "-lci", _LCI, timeout, pf)]
 
 
 def types(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[str, list[VgpuType]]:
-    """Returns all supported vGPU types by GPU address, even if no vGPU can be created now.
+    """Returns all supported vGPU types, keyed by GPU address, even if no vGPU can currently be created.
 
-    If a query of all GPUs fails, the GPUs in ``pfs`` are queried one by one.
+    If a query for all GPUs fails, the GPUs in ``pfs`` are queried one by one.
     """
     shown: list[tuple[str | None, dict[str, str]]] = []
     answer = call(ctx, ["vgpu", "-s", "-v"], timeout)
@@ -190,9 +190,9 @@ def types(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[st
 
 
 def together(ctx: Context, query: Sequence[str], pfs: Iterable[str] = (), timeout: float = 60) -> Result:
-    """Queries all GPUs, or only ``pfs``, in one call. ctx.smi_answers may hold the cached answer to the same query.
+    """Queries all GPUs, or only ``pfs``, in one call. ctx.smi_answers may contain a cached answer to the same query.
 
-    A GPU that fell off the bus makes a query of all GPUs fail.
+    A GPU that fell off the bus causes queries for all GPUs to fail.
     """
     chosen = ",".join(pfs)
     arguments = (*query, *(("-i", chosen) if chosen else ()))
@@ -204,16 +204,16 @@ def together(ctx: Context, query: Sequence[str], pfs: Iterable[str] = (), timeou
 
 
 def running(ctx: Context, pfs: Sequence[str] = (), timeout: float = 60) -> dict[str, int]:
-    """Returns {UUID of a mediated device: ID of its GPU instance} for vGPUs in use. ``pfs`` limits the query to these GPUs."""
+    """Returns {mediated device UUID: GPU instance ID} for vGPUs in use. ``pfs`` limits the query to the given GPUs."""
     answer = together(ctx, VGPUS, pfs, timeout)
     found = _active(answer.out)[0] if not answer.rc else []
     return {one.uuid: one.instance for one in found if one.uuid and one.instance is not None}
 
 
 def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], str | None]:
-    """Returns (the GPU's vGPUs in use, None), or ([], the reason why nvidia-smi reported nothing, as a clause).
+    """Returns (the GPU's vGPUs in use, None), or ([], the reason why nvidia-smi did not respond, as a clause).
 
-    Each GPU is queried separately, because a GPU that fell off the bus makes a query of all GPUs fail.
+    Each GPU is queried separately, because a GPU that fell off the bus causes queries for all GPUs to fail.
     """
     answer = call(ctx, [*VGPUS, "-i", pf], timeout)
     if answer.timed_out:
@@ -228,7 +228,7 @@ def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], st
 
 
 def _active(text: str) -> tuple[list[Active], int]:
-    """Returns (the vGPUs in the output of 'nvidia-smi vgpu -q', the number of vGPUs that the output states)."""
+    """Returns (the vGPUs in 'nvidia-smi vgpu -q' output, the number of vGPUs that the output states)."""
     found: list[Active] = []
     counted = 0
     for gpu, key, value in nvidia_smi_text.rows(text):
@@ -252,7 +252,7 @@ def _active(text: str) -> tuple[list[Active], int]:
 
 
 def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool] | None:
-    """Returns whether mixed-size mode is supported and whether it is on, or None without an answer. The spelling of rows differs between releases."""
+    """Returns (whether mixed-size mode is supported, whether mixed-size mode is on), or None if nvidia-smi does not respond."""
     answer = call(ctx, ["-q", "-i", pf], timeout)
     text = answer.out
     sizes = re.search(r"^\s*heterogen\w*\s+time-?\s?slice\s+sizes\s*:\s*(.*?)\s*$", text, re.IGNORECASE | re.MULTILINE)
@@ -263,9 +263,9 @@ def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool] | Non
 
 
 def host_modes(ctx: Context, pfs: Iterable[str], timeout: float = 60) -> dict[str, str]:
-    """Returns the Host VGPU Mode (SR-IOV or Non SR-IOV) by address, for GPUs that have one.
+    """Returns the reported Host VGPU Modes (SR-IOV or Non SR-IOV), keyed by GPU address.
 
-    If a query of all GPUs fails, the GPUs in ``pfs`` are queried one by one.
+    If a query for all GPUs fails, the GPUs in ``pfs`` are queried one by one.
     """
     answer = call(ctx, ["-q"], timeout)
     text = answer.out
@@ -275,13 +275,13 @@ def host_modes(ctx: Context, pfs: Iterable[str], timeout: float = 60) -> dict[st
 
 
 def fabric(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[str, GpuFabric]:
-    """Returns the module ID and fabric of each GPU by address, or {} without an answer. ``pfs`` limits the query to these GPUs."""
+    """Returns module IDs and fabric values keyed by GPU address, or {} if nvidia-smi does not respond. ``pfs`` limits the query to the given GPUs."""
     answer = together(ctx, GPUS, pfs, timeout)
     return {} if answer.rc else nvidia_smi_text.fabric(answer.out)
 
 
 def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str | None]:
-    """Returns (the GPUs of a guest, None), or ([], the reason why nvidia-smi reported nothing, as a clause)."""
+    """Returns (the guest's GPUs, None), or ([], the reason why nvidia-smi did not respond, as a clause)."""
     answer = call(ctx, ["-q"], timeout)
     if answer.timed_out:
         return [], ctx.smi_silent
@@ -291,7 +291,7 @@ def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str |
 
 
 def _guest_gpus(text: str) -> list[GuestGpu]:
-    """Returns the GPUs in the output of 'nvidia-smi -q'."""
+    """Returns the GPUs in 'nvidia-smi -q' output."""
     found = [GuestGpu(head, fabric=one) for head, one in nvidia_smi_text.fabric(text).items()]
     by_address = {one.address: one for one in found}
     for gpu, path, key, value in nvidia_smi_text.sections(text):
@@ -303,7 +303,7 @@ def _guest_gpus(text: str) -> list[GuestGpu]:
 
 
 def set_mode(ctx: Context, pf: str, enabled: bool, timeout: float = 120) -> Result:
-    """Enables or disables MIG mode. On Ampere, nvidia-smi itself attempts the required reset."""
+    """Enables or disables MIG mode. On Ampere, nvidia-smi attempts the required reset."""
     return call(ctx, ["-i", pf, "-mig", "1" if enabled else "0"], timeout)
 
 
@@ -313,25 +313,25 @@ def reset(ctx: Context, pf: str, timeout: float = 120) -> Result:
 
 
 def create_instances(ctx: Context, pf: str, numbers: Iterable[int | str], timeout: float = 120) -> Result:
-    """Creates GPU instances by profile ID (or ID:start), each with its default compute instance."""
+    """Creates GPU instances by profile ID (or ID:start), each with the default compute instance."""
     return call(ctx, ["mig", "-i", pf, "-cgi", ",".join(map(str, numbers)), "-C"], timeout)
 
 
 def create_compute(ctx: Context, pf: str, instance: int, timeout: float = 120) -> Result:
-    """Creates the default compute instance of a GPU instance that has no compute instance."""
+    """Creates the default compute instance in a GPU instance that has no compute instances."""
     return call(ctx, ["mig", "-i", pf, "-gi", str(instance), "-cci"], timeout)
 
 
 def destroy_compute(ctx: Context, pf: str, instance: int, timeout: float = 120) -> Result:
-    """Destroys all compute instances of a GPU instance."""
+    """Destroys all compute instances in a GPU instance."""
     return call(ctx, ["mig", "-i", pf, "-gi", str(instance), "-dci"], timeout)
 
 
 def destroy_instance(ctx: Context, pf: str, instance: int, timeout: float = 120) -> Result:
-    """Destroys a GPU instance without compute instances."""
+    """Destroys a GPU instance that has no compute instances."""
     return call(ctx, ["mig", "-i", pf, "-gi", str(instance), "-dgi"], timeout)
 
 
 def set_mixed(ctx: Context, pf: str, enabled: bool, timeout: float = 60) -> Result:
-    """Enables or disables mixed-size mode. The driver rejects the change while the GPU has a vGPU."""
+    """Enables or disables mixed-size mode, which the driver rejects while the GPU has a vGPU."""
     return call(ctx, ["vgpu", "-shm", "1" if enabled else "0", "-i", pf], timeout)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parses nvidia-smi's text about GPUs. A line begins the part of each GPU, and rows with a key and a value follow."""
+"""Parses nvidia-smi's text output about GPUs, in which a header line and rows with keys and values follow for each GPU."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..hardware.fabric import GpuFabric
 
 
 def head(line: str) -> str | None:
-    """Returns the address in the line that begins a GPU's part, or None for other lines."""
+    """Returns the address in the header line of a GPU's output, or None for other lines."""
     match = re.match(r"^GPU\s+(\S+)\s*$", line)
     return address.parse(match.group(1)) if match and address.is_address(match.group(1)) else None
 
 
 def rows(text: str) -> Iterator[tuple[str | None, str, str]]:
-    """Yields (address of the GPU, key in lower case, value) for each row with a colon."""
+    """Yields (GPU address, key in lower case, value) for each row with a colon."""
     gpu = None
     for line in text.splitlines():
         found = head(line)
@@ -31,9 +31,9 @@ def rows(text: str) -> Iterator[tuple[str | None, str, str]]:
 
 
 def sections(text: str) -> Iterator[tuple[str, list[str], str, str]]:
-    """Yields (address of the GPU, section headings above the row, key, value) for each row with a colon.
+    """Yields (GPU address, section headings above the row, key, value) for each row with a colon.
 
-    Some sections have rows with the same name, and only the indentation distinguishes sections.
+    Rows in different sections may have the same name, and only the indentation distinguishes sections.
     """
     gpu = ""
     path: list[tuple[int, str]] = []
@@ -52,12 +52,12 @@ def sections(text: str) -> Iterator[tuple[str, list[str], str, str]]:
 
 
 def heads(text: str) -> list[str]:
-    """Returns the addresses of the GPUs in the text."""
+    """Returns the addresses of the GPUs in nvidia-smi's text output."""
     return [found for found in map(head, text.splitlines()) if found]
 
 
 def fabric(text: str) -> dict[str, GpuFabric]:
-    """Returns each GPU's fabric and its module ID on an NVSwitch board, by address. Older drivers print the module ID next to the part numbers."""
+    """Returns each GPU's fabric values and NVSwitch module ID, keyed by GPU address. Older drivers print the module ID next to the part numbers."""
     found = {pf: GpuFabric() for pf in heads(text)}
     for pf, path, key, value in sections(text):
         shown = None if value in ("", "N/A", "[N/A]") else value

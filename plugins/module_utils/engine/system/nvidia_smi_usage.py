@@ -1,9 +1,13 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the current usage of GPUs and vGPUs from nvidia-smi, in one call for all GPUs of a host.
+"""Reads the current GPU and vGPU usage from nvidia-smi, in one call for all GPUs on a host.
 
-Both queries report the reason for a missing answer: missing (nvidia-smi is not installed), timeout, failed (nvidia-smi's exit status),
-or unreadable (the output lacks an expected GPU, or states a different number of vGPUs than it lists).
+The GPU and vGPU queries report the reason for a missing answer:
+
+* missing: nvidia-smi is not installed.
+* timeout: nvidia-smi did not exit before the deadline.
+* failed: nvidia-smi's exit status indicates an error.
+* unreadable: the output lacks an expected GPU, or the stated number of vGPUs differs from the number listed.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from .context import Context
 
 ERRORS = ("missing", "timeout", "failed", "unreadable", "contradiction")
 _NONE = ("", "N/A", "[N/A]", "Not Supported", "None")
-# Sections and rows of 'nvidia-smi -q' and 'nvidia-smi vgpu -q'. Case is ignored, because names have changed between releases.
+# Sections and rows in 'nvidia-smi -q' and 'nvidia-smi vgpu -q'. Case is ignored, because names have changed between releases.
 _FRAMEBUFFER, _UTILIZATION = "fb memory usage", "utilization"
 _REASONS = ("clocks event reasons", "clocks throttle reasons")
 _THROTTLES = {
@@ -35,10 +39,10 @@ Used = TypeVar("Used")
 
 @dataclass(eq=False, repr=False)
 class GpuUsage:
-    """The usage of a GPU. A value that nvidia-smi does not print is None or missing.
+    """The usage of a GPU. Values that nvidia-smi does not print are None or missing.
 
-    ``memory`` holds total, reserved, used and free in MiB. ``busy`` holds the utilization of each engine, from 0 to 1.
-    ``ecc_errors`` holds the number of errors in this boot by kind. ``throttled`` maps each reason to whether it throttles the GPU.
+    ``memory`` contains total, reserved, used, and free in MiB. ``busy`` contains the utilization of each engine, from 0 to 1.
+    ``ecc_errors`` contains error counts since the boot, keyed by kind. ``throttled`` maps each throttling reason to whether the reason is active.
     """
 
     address: str
@@ -53,9 +57,9 @@ class GpuUsage:
 
 @dataclass(eq=False, repr=False)
 class VgpuUsage:
-    """The usage of a vGPU. A value that nvidia-smi does not print is None.
+    """The usage of a vGPU. Values that nvidia-smi does not print are None.
 
-    ``number`` is the driver's number of the vGPU. ``uuid`` is the UUID of the mediated device. ``license`` is the status as the driver prints it.
+    ``number`` is the driver's vGPU number. ``uuid`` is the mediated device's UUID. ``license`` is the license status as printed by nvidia-smi.
     """
 
     gpu: str
@@ -73,7 +77,7 @@ class VgpuUsage:
 
 @dataclass(eq=False, repr=False)
 class Answer(Generic[Used]):
-    """The rows of an answer, the reason for a missing answer (one of ERRORS), and the duration in seconds."""
+    """The rows in an answer, the reason for a missing answer (one of ERRORS), and the duration in seconds."""
 
     found: List[Used]
     error: str | None
@@ -81,7 +85,7 @@ class Answer(Generic[Used]):
 
 
 def gpus(ctx: Context, pfs: Sequence[str], expected: Sequence[str] = ()) -> Answer[GpuUsage]:
-    """Runs 'nvidia-smi -q' for all GPUs, or only for ``pfs``. The answer must contain the GPUs in ``expected``."""
+    """Runs 'nvidia-smi -q' for all GPUs, or only for ``pfs``. The answer must contain all GPUs in ``expected``."""
     began = ctx.clock.now()
     answer = nvidia_smi.together(ctx, nvidia_smi.GPUS, pfs)
     found = _gpus(answer.out) if not answer.rc else []
@@ -90,7 +94,7 @@ def gpus(ctx: Context, pfs: Sequence[str], expected: Sequence[str] = ()) -> Answ
 
 
 def vgpus(ctx: Context, pfs: Sequence[str], expected: Sequence[str] = ()) -> Answer[VgpuUsage]:
-    """Runs 'nvidia-smi vgpu -q' for all GPUs, or only for ``pfs``. The answer must contain the GPUs in ``expected``."""
+    """Runs 'nvidia-smi vgpu -q' for all GPUs, or only for ``pfs``. The answer must contain all GPUs in ``expected``."""
     began = ctx.clock.now()
     answer = nvidia_smi.together(ctx, nvidia_smi.VGPUS, pfs)
     found = _vgpus(answer.out) if not answer.rc else []
@@ -117,7 +121,7 @@ def _text(value: str) -> str | None:
 
 
 def _share(value: str) -> float | None:
-    """Returns the value of a percentage (0.37 for 37 %), or None for other text."""
+    """Returns the value of a percentage as a fraction (0.37 for 37%), or None for other text."""
     match = re.match(r"^([0-9]{1,3}) ?%$", value)
     return int(match.group(1)) / 100 if match and int(match.group(1)) <= 100 else None
 
@@ -154,9 +158,9 @@ def _gpu_row(gpu: GpuUsage, path: Sequence[str], key: str, value: str) -> None:
 
 
 def _ecc_kind(section: Sequence[str], key: str) -> str | None:
-    """Returns the kind of errors that a row counts, or None.
+    """Returns the kind of ECC errors that a row counts, or None.
 
-    GPUs before Turing have separate sections for single-bit and double-bit errors, each with a total.
+    For GPUs before Turing, nvidia-smi prints separate sections for single-bit and double-bit errors, each with a total.
     """
     if not section:
         return "uncorrectable" if "uncorrectable" in key else "correctable"
@@ -164,7 +168,7 @@ def _ecc_kind(section: Sequence[str], key: str) -> str | None:
 
 
 def _shared_row(memory: dict[str, int], busy: dict[str, float], section: str, key: str, value: str) -> None:
-    """Adds a row that GPUs and vGPUs have in common to ``memory`` or ``busy``."""
+    """Adds a row that exists for both GPUs and vGPUs to ``memory`` or ``busy``."""
     size, share = mebibytes(value), _share(value)
     if section == _FRAMEBUFFER and size is not None:
         memory[key] = size

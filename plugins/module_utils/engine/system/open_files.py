@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the processes that have a device open. The source is /proc/*/fd, which does not depend on libvirt.
+"""Finds the processes that have a device open from /proc/*/fd, without libvirt.
 
-Devices are compared by number, not by path, because paths differ in a container, a chroot or a mount namespace.
-A process whose open files cannot be read counts as a user of every device.
+Devices are compared by number, not by path, because paths differ in a container, chroot, or mount namespace.
+A process whose open files are unreadable counts as a user of every device.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from .sysfs import Sysfs
 
 Number = Tuple[int, int]
 
-NVIDIA_MAJOR = 195  # the major number of /dev/nvidiaN and /dev/nvidiactl, assigned by the kernel (Documentation/admin-guide/devices.txt)
-_TIMEOUT = 30  # seconds for one walk of /proc: a stat of a file on a hanging network file system does not return
-_FRESH = 1  # seconds for which a batch of removals reuses one walk, except for new processes
+NVIDIA_MAJOR = 195  # the major number for /dev/nvidiaN and /dev/nvidiactl, assigned in the kernel's Documentation/admin-guide/devices.txt
+_TIMEOUT = 30  # seconds for one walk of /proc, because stat on a file in a hanging network file system never returns
+_FRESH = 1  # seconds for which a batch of removals reuses one walk of /proc, except for new processes
 _GONE = (errno.ENOENT, errno.ESRCH)
-# Open files without a path: sockets, pipes, and the kernel's anonymous files.
+# Open files without paths: sockets, pipes, and the kernel's anonymous files.
 _PATHLESS = re.compile(r"[a-z_]+:")
-# The anonymous files of a VM and of a VFIO device. The original device nodes may be closed by now (Firecracker closes /dev/kvm).
+# The anonymous files for VMs and VFIO devices. The original device nodes may already be closed (Firecracker closes /dev/kvm).
 _MACHINE = re.compile(r"anon_inode:(?:kvm-v(?:m|cpu)\b|\[vfio-device\])")
-# The host's PID namespace: PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h, 0xEFFFFFFC since Linux 3.8.
+# The host's PID namespace, which is PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h (0xEFFFFFFC since Linux 3.8).
 _HOST = "pid:[4026531836]"
 _INSIDE = "/proc shows only the processes of a container (%s)"
 _OUTSIDE = "run this on the host itself, or in a container with the host's PID namespace and its /proc (--pid=host, hostPID: true)"
 _UNREAD = "run this as root with all capabilities (CAP_SYS_PTRACE), and check dmesg for a security module"
-_COMM = 15  # maximum number of characters in a process name
+_COMM = 15  # the maximum number of characters in a process name
 _NO_NUMBER, _NODELESS = (-1, -1), (-1, 0)
-_END: list[Any] = [0, []]  # the last row of a walk; no process has this PID
+_END: list[Any] = [0, []]  # the last row from a walk of /proc; no process has PID 0
 
 
 def vm_name(words: Sequence[str]) -> str | None:
-    """Returns the guest's name in QEMU's arguments, or None.
+    """Returns the guest name in QEMU's arguments, or None.
 
-    QEMU accepts -name web1, or guest=web1 among other settings. A comma in the name is doubled.
+    QEMU accepts -name web1, or guest=web1 among other settings. Commas in the name are doubled.
     """
     for here, after in zip(words, words[1:]):
         if here not in ("-name", "--name"):
@@ -57,21 +57,21 @@ def vm_name(words: Sequence[str]) -> str | None:
 
 
 def inside(sysfs: Sysfs) -> str | None:
-    """Returns None if /proc shows all processes of the host, or otherwise a clause with the reason.
+    """Returns None if /proc contains all processes on the host. Otherwise, returns the reason as a clause.
 
-    /proc shows all processes if PID 1 is in the host's PID namespace.
+    /proc contains all processes if PID 1 is in the host's PID namespace.
     """
-    namespace = sysfs.target("/proc/1/ns/pid")  # None if the kernel has no PID namespaces, or without permission to read open files
+    namespace = sysfs.target("/proc/1/ns/pid")  # None if the kernel has no PID namespaces or open files are unreadable
     return None if namespace in (None, _HOST) else _INSIDE % namespace
 
 
 def _walk(sysfs: Sysfs, known: Container[int]) -> Iterator[list[Any]]:
-    """Yields for each unknown process [pid], then [pid, numbers of its open devices], or [pid, None] if these are unreadable. Ends with _END."""
+    """Yields [pid] for each unknown process, and then [pid, open device numbers], or [pid, None] if unreadable. The last row is _END."""
     try:
         pids = sorted(int(name) for name in sysfs.names("/proc") if name.isdigit())
     except OSError:
         pids = []
-    if 1 not in pids:  # the mount option hidepid hides PID 1 and other processes
+    if 1 not in pids:  # the hidepid mount option hides PID 1 and other processes
         yield [1, None]
     for pid in [one for one in pids if one not in known]:
         yield [pid]
@@ -83,7 +83,7 @@ def _walk(sysfs: Sysfs, known: Container[int]) -> Iterator[list[Any]]:
 
 
 def _of_threads(sysfs: Sysfs, pid: int) -> set[Number]:
-    """Returns the open devices of a process whose first thread has ended. Only the process's other threads then show open files."""
+    """Returns a process's open devices after the first thread has ended. Open files are then only visible in the other threads."""
     found: set[Number] = set()
     for name in sysfs.list("/proc/%d/task" % pid) if not sysfs.names("/proc/%d/fd" % pid) else ():
         try:
@@ -104,12 +104,12 @@ def _devices(sysfs: Sysfs, directory: str) -> set[Number]:
                 found.update([_NODELESS] if _MACHINE.match(leads) else [])
                 continue
         except OSError as exc:
-            if exc.errno in _GONE:  # the process closed the file in the meantime
+            if exc.errno in _GONE:  # the process has closed the file
                 continue
             raise
         try:
             number = sysfs.node(path)
-        except OSError:  # the file was closed, or a network file system or FUSE (without device nodes) refused stat
+        except OSError:  # the file is closed, or stat failed on a network file system or FUSE, which have no device nodes
             continue
         if number:
             found.add(number)
@@ -117,7 +117,7 @@ def _devices(sysfs: Sysfs, directory: str) -> set[Number]:
 
 
 class OpenFiles:
-    """The devices of VFIO, KVM, IOMMUFD and NVIDIA that processes have open, from one walk of /proc."""
+    """The VFIO, KVM, IOMMUFD, and NVIDIA devices that processes have open, from one walk of /proc."""
 
     def __init__(self, sysfs: Sysfs) -> None:
         self._sysfs = sysfs
@@ -128,7 +128,7 @@ class OpenFiles:
         self.read_new()
 
     def read_new(self) -> None:
-        """Reads the processes that are new since the last walk of /proc."""
+        """Adds the processes that started after the last walk of /proc."""
         rows, ended = self._sysfs.apart(lambda: _walk(self._sysfs, self._known), _TIMEOUT)
         found = {row[0]: row[1] if len(row) > 1 else None for row in rows if isinstance(row, list)}
         self._known |= set(found)
@@ -150,7 +150,7 @@ class OpenFiles:
         self._natives = {one for one in self._by_number if majors.get(one[0], "").startswith("nvidia")}
 
     def _number(self, directory: str) -> Number | None:
-        """Returns a device's numbers from its sysfs directory, or None."""
+        """Returns a device's major and minor numbers from the sysfs directory, or None."""
         match = re.match(r"^([0-9]{1,9}):([0-9]{1,9})$", self._sysfs.read_or(directory + "/dev", ""))
         return (int(match.group(1)), int(match.group(2))) if match else None
 
@@ -162,7 +162,7 @@ class OpenFiles:
         return Holder(pid, command if vm else shown, vm)
 
     def _of(self, numbers: Iterable[Number | None]) -> list[Holder]:
-        """Returns the holders of any of the devices, ordered by PID. The last holder represents the processes that cannot be read."""
+        """Returns the holders of the devices, ordered by PID. The last holder represents unreadable processes."""
         pids = {pid for number in numbers if number for pid in self._by_number.get(number, ())}
         return [self._holder(pid) for pid in sorted(pids)] + self._not_read()
 
@@ -178,7 +178,7 @@ class OpenFiles:
 
     @property
     def vfio(self) -> bool:
-        """Returns whether any VFIO device is or may be open. If not, holders need not be read."""
+        """Returns whether any VFIO device is or may be open. If false, callers do not need to read holders."""
         return bool(self._vfio or self._unread)
 
     def _vfio_numbers(self, device_path: str) -> list[Number | None]:
@@ -188,30 +188,30 @@ class OpenFiles:
         return [self._number(one) for one in directories]
 
     def of_device(self, device_path: str) -> list[Holder]:
-        """Returns the holders of a device through VFIO.
+        """Returns the processes that have a device open through VFIO.
 
-        Holders have the device's group open (also without an IOMMU) or, on new kernels, the device's own character device.
+        A holder has the device's VFIO group open (even without an IOMMU) or, on newer kernels, the device's own character device.
         """
         return self._of(self._vfio_numbers(device_path))
 
     def of_gpu(self, minor: int | None) -> list[Holder]:
-        """Returns the processes that have the GPU's own device node open, such as monitoring, persistenced and DCGM."""
+        """Returns the processes that have the GPU's own device node open, such as monitoring programs, nvidia-persistenced, and DCGM."""
         return self._of([(NVIDIA_MAJOR, minor)]) if minor is not None else []
 
     def natives(self) -> list[Holder]:
-        """Returns the processes that have a device node of NVIDIA's driver open."""
+        """Returns the processes that have an NVIDIA driver device node open."""
         return self._of(self._natives)
 
     def jobs(self, gpus: Iterable[str]) -> list[Holder]:
-        """Returns the processes that need the driver, without NVIDIA's services.
+        """Returns the processes that need the driver, excluding NVIDIA services.
 
-        These processes have a node of NVIDIA's driver or a DRM node of the GPUs open. ``gpus`` holds the GPUs' sysfs directories.
+        The result contains processes that have an NVIDIA driver node or a GPU's DRM node open. ``gpus`` contains the GPUs' sysfs directories.
         """
         drm = [number for directory in gpus for number in self._drm(directory)]
         return self.without(daemons.ALL, self._of([*self._natives, *drm]))
 
     def without(self, programs: Iterable[str], holders: Iterable[Holder]) -> list[Holder]:
-        """Returns the holders, except the given programs. Unreadable processes are included."""
+        """Returns the holders, excluding the given programs. Unreadable processes are included."""
         return [one for one in holders if one.remedy or not self._is_one(one, programs)]
 
     def _is_one(self, holder: Holder, programs: Iterable[str]) -> bool:
@@ -222,16 +222,16 @@ class OpenFiles:
         return [self._number("%s/drm/%s" % (directory, name)) for name in self._sysfs.list(directory + "/drm")]
 
     def of_nodes(self, minor: int | None, directory: str) -> set[int]:
-        """Returns the PIDs of processes that have a GPU's own nodes open: /dev/nvidiaN or the GPU's DRM nodes."""
+        """Returns the PIDs of processes that have a GPU's own nodes open (/dev/nvidiaN or DRM nodes)."""
         numbers = [*self._drm(directory), (NVIDIA_MAJOR, minor) if minor is not None else None]
         return {pid for number in numbers if number for pid in self._by_number.get(number, ())}
 
     def machines(self) -> list[Holder]:
-        """Returns the processes that run VMs: those that have /dev/kvm, /dev/iommu, a VFIO device or an anonymous file of these open."""
+        """Returns the VM processes, which have /dev/kvm, /dev/iommu, a VFIO device, or a related anonymous file open."""
         return self._of(self._machines)
 
     def devices(self) -> dict[int, set[str]]:
-        """Returns the VFIO devices of each process by PID: PCI addresses, and UUIDs of mediated devices. An open group counts as all its devices."""
+        """Returns each process's VFIO devices (PCI addresses, mdev UUIDs), keyed by PID. An open group counts as all devices in the group."""
         found: dict[int, set[str]] = {}
         for name in self._sysfs.list("/sys/class/vfio") if self._vfio else ():
             pids = self._by_number.get(self._number("/sys/class/vfio/" + name) or _NO_NUMBER, ())
@@ -246,14 +246,14 @@ class OpenFiles:
 
 
 class Watch:
-    """One walk of /proc for a batch of removals. A walk for each removal would take minutes on a host with hundreds of VMs."""
+    """One walk of /proc for a batch of removals, because one walk per removal would take minutes on a host with hundreds of VMs."""
 
     def __init__(self, sysfs: Sysfs, clock: Clock) -> None:
         self._sysfs, self._clock, self._one = sysfs, clock, threading.Lock()
         self._last: tuple[float, OpenFiles] | None = None
 
     def open_files(self) -> OpenFiles:
-        """Returns the open files: the current ones of new processes, and those of other processes from the last walk."""
+        """Returns the current open files of new processes, and other processes' open files from the last walk of /proc."""
         with self._one:  # threads handle several GPUs in parallel
             now = self._clock.now()
             if self._last is None or now - self._last[0] > _FRESH:

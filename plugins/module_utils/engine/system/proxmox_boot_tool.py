@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads and updates the EFI partitions from which Proxmox VE boots, with proxmox-boot-tool. These partitions are not mounted."""
+"""Reads and updates Proxmox VE's unmounted EFI boot partitions with proxmox-boot-tool."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..base.errors import error
 from . import files
 from .context import Context
 
-# The file lists the UUIDs of the partitions, one a line. If the file exists, the host boots only from these partitions.
+# The file lists boot partition UUIDs, one per line. If the file exists, the host boots only from the listed partitions.
 PARTITIONS = "/etc/kernel/proxmox-boot-uuids"
 _PATHS = ("/usr/sbin/proxmox-boot-tool", "/usr/bin/proxmox-boot-tool", "/sbin/proxmox-boot-tool")
 _CODE = "bootloader_rebuild_failed"
-_OURS = re.compile(r"/vgpu-boot-([0-9]+)-[^/]+\Z")  # a directory that read() created, with the PID of the process
+_OURS = re.compile(r"/vgpu-boot-([0-9]+)-[^/]+\Z")  # a directory that read() created, with the process's PID
 
 
 @dataclass(eq=False, repr=False)
 class Partition:
-    """The content of one boot partition. ``texts`` holds grub.cfg and the boot entries, by path on the partition."""
+    """The content of one boot partition. ``texts`` contains grub.cfg and the boot entries, keyed by path on the partition."""
 
     uuid: str
     texts: Dict[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ def uuids(ctx: Context) -> list[str]:
 
 
 def refresh(ctx: Context, timeout: float) -> None:
-    """Writes kernels and configuration to all boot partitions. proxmox-boot-tool mounts and unmounts the partitions, which syncs the files."""
+    """Writes kernels and configuration to all boot partitions. proxmox-boot-tool unmounts the partitions, which syncs the files."""
     answer = ctx.command(["proxmox-boot-tool", "refresh"], timeout, keeps_lock=True)
     if answer.rc:
         remedy = "Fix the reported error (space on the EFI partitions), then run this again, which repeats the step."
@@ -50,13 +50,13 @@ def refresh(ctx: Context, timeout: float) -> None:
 
 
 def read(ctx: Context, timeout: float = 60) -> list[Partition]:
-    """Reads the content of each boot partition. An unmounted partition is mounted read-only while it is read."""
+    """Returns the content of each boot partition. An unmounted partition is temporarily mounted read-only."""
     _unmount_left(ctx, timeout)
     found = []
     for uuid in uuids(ctx):
         device = "/dev/disk/by-uuid/" + uuid
         if not os.path.exists(ctx.root + device):
-            continue  # the disk is missing, so the host cannot boot from it
+            continue  # the disk is missing, so the host cannot boot from this disk
         mounted = _mounted(ctx, os.path.realpath(ctx.root + device))
         if mounted:
             found.append(_partition(uuid, ctx.root + mounted))
@@ -73,15 +73,15 @@ def read(ctx: Context, timeout: float = 60) -> list[Partition]:
             finally:
                 ctx.command(["umount", directory], timeout)
         finally:
-            with contextlib.suppress(OSError):  # the directory is still a mount point; the next reboot unmounts it
+            with contextlib.suppress(OSError):  # the directory is still a mount point, which the next reboot unmounts
                 os.rmdir(directory)
     return found
 
 
 def _unmount_left(ctx: Context, timeout: float) -> None:
-    """Unmounts partitions that a killed run of the collection left mounted read-only.
+    """Unmounts partitions that a killed run left mounted read-only.
 
-    Otherwise, proxmox-boot-tool could not mount these partitions for writing.
+    proxmox-boot-tool cannot write to partitions that are mounted read-only.
     """
     for dummy, place in _mounts(ctx):
         match = _OURS.search(place)
@@ -92,7 +92,7 @@ def _unmount_left(ctx: Context, timeout: float) -> None:
 
 
 def _mounts(ctx: Context) -> list[tuple[str, str]]:
-    """Returns the mounted devices with their mount points."""
+    """Returns the mounted devices and their mount points."""
     lines = [line.split() for line in ctx.sysfs.read_or("/proc/mounts", "").splitlines()]
     return [(words[0], words[1]) for words in lines if len(words) > 1]
 
@@ -103,7 +103,7 @@ def _mounted(ctx: Context, device: str) -> str | None:
 
 
 def _partition(uuid: str, directory: str) -> Partition:
-    """Returns the content of a boot partition below a mount point."""
+    """Returns the content of a boot partition that is mounted at a mount point."""
     paths = [*files.names("", directory + "/loader/entries", ".conf"), directory + "/grub/grub.cfg"]
     texts = {path[len(directory):]: files.read_text("", path) for path in paths}
     return Partition(uuid, {path: text for path, text in texts.items() if text is not None})

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the Python interpreter that runs the engine on the host without a controller."""
+"""Finds the Python interpreter that runs the engine on the host, independently of a controller."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ exit 127
 
 
 def interpreter(ctx: Context, running: str = sys.executable, timeout: float = 60) -> str:
-    """Returns the path of the system's Python if it is version 3.8 or newer, else the path of the running Python.
+    """Returns the path to the system's Python if the version is at least 3.8. Otherwise, returns the path to the running Python.
 
-    The running Python may be in a virtual environment that no longer exists at the next boot.
+    The running Python may belong to a virtual environment that no longer exists at the next boot.
     """
     same = os.path.realpath(SYSTEM) == os.path.realpath(running)
     return SYSTEM if same or not ctx.command([SYSTEM, "-I", "-c", _TOO_OLD], timeout).rc else running
 
 
 def first_lines(interpreter: str) -> str:
-    """Returns the first lines of a file that Python runs.
+    """Returns the first lines for a file that a Python interpreter runs.
 
-    An upgrade of the distribution may remove a Python other than the system's. In this case, the first Python that can run the file is used.
+    A distribution upgrade may remove a Python other than the system's. In this case, the first Python that can run the file is used.
     """
     if interpreter == SYSTEM:
         return "#!%s -I\n" % SYSTEM

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Evaluates files of shell assignments in order, with the host's own sh in a clean environment."""
+"""Evaluates files that contain shell assignments in order, with the host's sh in a clean environment."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from .context import Context
 Variables = Dict[str, str]
 TIMEOUT = 20
 _PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-# As in grub-mkconfig, a failed command ends the script. The output of the files is discarded.
-# The shell prints the errors of a file before the mark of this file.
+# As in grub-mkconfig, a failed command ends the script. The files' output is discarded. The shell prints errors from a file before the file's mark.
 _SCRIPT = r"""
 set -ae
 for __vgpu_file; do
@@ -28,10 +27,10 @@ _OWN = ("__vgpu_file", "_", "PWD", "OLDPWD", "SHLVL", "PATH")
 
 
 def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout: float = TIMEOUT) -> List[Variables]:
-    """Returns the variables after each of the texts, which one shell sources in order. Raises EngineError if a text fails.
+    """Returns the variables after each text, which one shell sources in order. Raises EngineError if a text fails.
 
-    ``paths`` are for messages. sh reads the texts from files that only root can read: ps shows arguments to all users, and a kernel command line
-    may contain a password.
+    ``paths`` are for messages. sh reads the texts from files that only root can read, because all users can see arguments in ps, and a kernel command
+    line may contain a password.
     """
     for text, path in zip(texts, paths):
         if "\0" in text:

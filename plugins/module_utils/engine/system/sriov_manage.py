@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs NVIDIA's sriov-manage. The script's exit status is unreliable, so callers check sysfs.
+"""Runs NVIDIA's sriov-manage script. The exit status is unreliable, so callers check sysfs.
 
 An interrupted sriov-manage leaves the PF without a driver or on pci-pf-stub.
 """
@@ -14,7 +14,7 @@ PATH = "/usr/lib/nvidia/sriov-manage"
 
 
 def busy(answer: Result) -> bool:
-    """Returns whether the driver refused the unbindLock. Only this error justifies a retry."""
+    """Returns whether the driver refused the unbindLock, which is the only error that justifies a retry."""
     return "cannot obtain unbindlock" in answer.out.lower()
 
 
@@ -24,6 +24,6 @@ def installed(ctx: Context) -> bool:
 
 
 def call(ctx: Context, pf: str, enable: bool, timeout: float, reset: bool = False) -> Result:
-    """Enables or disables all VFs of one PF with sriov-manage."""
+    """Enables or disables all VFs on one PF with sriov-manage."""
     argv = [PATH, "-e" if enable else "-d", pf] + (["-r", "1"] if enable and reset else [])
     return ctx.command(argv, timeout, keeps_lock=True)

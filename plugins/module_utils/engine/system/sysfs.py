@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Accesses the kernel's files in /sys, /proc and /dev. All other modules access these files through this one.
+"""Accesses kernel files in /sys, /proc, and /dev for all other modules.
 
-Each error message states the path, the value and the meaning.
+Each error message contains the path, the value, and the meaning.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from . import child
 
 PCI = "/sys/bus/pci/devices"
 PCI_DRIVERS = "/sys/bus/pci/drivers"
-# The time limit for one write, in seconds.
+# The default time limit for one write, in seconds.
 PATIENCE = 60
-# The meaning of each errno from the kernel's PCI, mdev and VFIO files.
+# The meaning of each errno from the kernel's PCI, mdev, and VFIO files.
 _MEANING = {
     errno.ENOENT: "the kernel has no such file, or its driver does not accept this request",
     errno.ENODEV: "the device is gone or is being removed",
@@ -38,7 +38,7 @@ _MEANING = {
 
 
 class SysfsError(EngineError):
-    """The error of a read or write that the kernel refused. ``number`` is the errno."""
+    """The error for a read or write that the kernel refused. ``number`` is the errno."""
 
     def __init__(self, path: str, number: int, value: str | None = None) -> None:
         self.number = number
@@ -49,9 +49,9 @@ class SysfsError(EngineError):
 
 
 def content(path: str, size: int = -1) -> bytes:
-    """Returns the content of a file, or its first ``size`` bytes.
+    """Returns a file's content, or the first ``size`` bytes.
 
-    A host with 256 VFs has thousands of files, and open() takes four times as long as the system calls used here.
+    A host with 256 VFs has thousands of sysfs files, and Python's open() takes four times as long as the system calls used here.
     """
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -65,7 +65,7 @@ def _text(found: bytes) -> str:
 
 
 class Sysfs:
-    """Access to the files of the running kernel below ``root``, which tests can replace."""
+    """Access to the running kernel's files below ``root``, which tests can replace."""
 
     def __init__(self, root: str = "/") -> None:
         self.root = root.rstrip("/")
@@ -74,14 +74,14 @@ class Sysfs:
         return content(self.root + path, size)
 
     def read_bytes(self, path: str, size: int = -1) -> bytes:
-        """Returns the content of a file, or its first ``size`` bytes. Raises SysfsError if the file cannot be read."""
+        """Returns a file's content, or the first ``size`` bytes. Raises SysfsError if the file cannot be read."""
         try:
             return self._bytes(path, size)
         except OSError as exc:
             raise SysfsError(path, exc.errno or 0) from exc
 
     def read(self, path: str) -> str:
-        """Returns a file's text without the newline at its end."""
+        """Returns a file's text without the trailing newline."""
         return _text(self.read_bytes(path))
 
     @overload
@@ -93,7 +93,7 @@ class Sysfs:
         ...
 
     def read_or(self, path: str, default: str | None = None) -> str | None:
-        """Returns the text of a file as ``read`` does, or the default for a missing or unreadable file."""
+        """Returns a file's text like ``read``, or the default if the file is missing or unreadable."""
         try:
             return _text(self._bytes(path))
         except OSError:
@@ -108,7 +108,7 @@ class Sysfs:
         ...
 
     def read_int(self, path: str, default: int | None = None) -> int | None:
-        """Returns a number of at most 64 bits in any base that Python's int accepts, or the default. The kernel prints no larger numbers."""
+        """Returns a number of at most 64 bits (the kernel's maximum) in any base that Python's int accepts, or the default."""
         try:
             found = int(self.read_or(path, ""), 0)
         except ValueError:
@@ -116,13 +116,13 @@ class Sysfs:
         return found if -(1 << 63) <= found < 1 << 64 else default
 
     def apart(self, work: Callable[[], Iterable[Any]], timeout: float) -> tuple[list[Any], bool]:
-        """Runs ``work`` in a child process, as child.rows does."""
+        """Runs ``work`` in a child process, like child.rows."""
         return child.rows(work, timeout)
 
     def write(self, path: str, value: str, timeout: float = PATIENCE) -> None:
-        """Writes the value with one write(2). Raises SysfsError for an error of write (as in sysfs) or of close (as in NVIDIA's procfs files).
+        """Writes the value with one write(2). Raises SysfsError if write fails (as in sysfs) or close fails (as in NVIDIA's procfs files).
 
-        The kernel may block the write until a process closes the device. After ``timeout`` seconds, the error is ETIMEDOUT, and the write continues.
+        The kernel may block the write until a process closes the device. After ``timeout`` seconds, the error is ETIMEDOUT, but the write continues.
         """
 
         def work() -> Iterator[int]:
@@ -146,32 +146,32 @@ class Sysfs:
         return os.access(self.root + path, os.F_OK)
 
     def names(self, path: str) -> list[str]:
-        """Returns the names in a directory. Raises OSError if the directory cannot be read."""
+        """Returns the names in a directory. Raises OSError if the directory is unreadable."""
         return os.listdir(self.root + path)
 
     def list(self, path: str) -> list[str]:
-        """Returns the sorted names in a directory, or an empty list without the directory."""
+        """Returns the sorted names in a directory, or an empty list if the directory does not exist."""
         try:
             return sorted(os.listdir(self.root + path))
         except OSError:
             return []
 
     def leads(self, path: str) -> str:
-        """Returns the target of a link. Raises OSError if the link cannot be read."""
+        """Returns a symbolic link's target. Raises OSError if the link is unreadable."""
         return os.readlink(self.root + path)
 
     def node(self, path: str) -> tuple[int, int] | None:
-        """Returns the numbers of the character device at the path, or None for another file. Raises OSError if the file cannot be read."""
+        """Returns the device number of the character device at the path, or None for other files. Raises OSError if stat fails."""
         found = os.stat(self.root + path)
         return (os.major(found.st_rdev), os.minor(found.st_rdev)) if stat.S_ISCHR(found.st_mode) else None
 
     def link(self, path: str) -> str | None:
-        """Returns the last part of a link's target (such as the name of a driver or group), or None."""
+        """Returns the last component of a link's target (such as a driver or group name), or None."""
         target = self.target(path)
         return None if target is None else target.rpartition("/")[2]
 
     def target(self, path: str) -> str | None:
-        """Returns the unresolved target of a link, or None."""
+        """Returns a symbolic link's unresolved target, or None."""
         try:
             return os.readlink(self.root + path)
         except OSError:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the state of the services that vGPUs require, in one call of systemctl."""
+"""Reads the state of the services that vGPUs require, in one systemctl call."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, Dict, Sequence
 
 from .context import Context
 
-# Maps the name of each unit to its properties.
+# Maps unit names to unit properties.
 Units = Dict[str, Dict[str, Any]]
 
 UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "vgpu-restore")
 _PROPERTIES = {"LoadState": "load", "ActiveState": "active", "Result": "result", "UnitFileState": "enabled"}
-_STARTED = "InactiveExitTimestampMonotonic"  # distinguishes a one-shot unit that has ended from a unit that never ran
+_STARTED = "InactiveExitTimestampMonotonic"  # distinguishes a finished one-shot unit from a unit that never ran
 
 
 def read(ctx: Context, timeout: float = 30, units: Sequence[str] = UNITS) -> Units:
-    """Returns the properties of each unit, or an empty dictionary without systemd.
+    """Returns each unit's properties, or an empty dictionary on a host without systemd.
 
-    The properties are load (not-found if the unit does not exist), active, result, enabled, and started (since the boot).
+    The properties are load (not-found if the unit does not exist), active, result, enabled, and started (in the current boot).
     """
     properties = ",".join(["Id", *_PROPERTIES, _STARTED])
     answer = ctx.command(["systemctl", "show", "--no-pager", "--property=" + properties] + [unit + ".service" for unit in units], timeout)

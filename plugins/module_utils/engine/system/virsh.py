@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes libvirt's definitions, always with virsh. An XML library builds the XML of a device, never string operations."""
+"""Writes libvirt definitions, always with virsh. Device XML is built with an XML library, never with string operations."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .libvirt_xml import Domain, Hostdev
 
 
 def hostdev_xml(hostdev: Hostdev) -> str:
-    """Returns the XML of a device for libvirt: its element with the desired display, ramfb and managed attributes, or a new element.
+    """Returns a device's libvirt XML: the existing or a new element with the desired display, ramfb, and managed attributes.
 
-    A VF is never managed, because libvirt would unbind the VF from nvidia, which destroys its vGPU.
+    A VF is never managed, because libvirt would unbind the VF from nvidia, which destroys the VF's vGPU.
     For a mediated device, the managed attribute has no effect.
     """
     element = _new_element(hostdev) if hostdev.element is None else copy.deepcopy(hostdev.element)
@@ -45,7 +45,7 @@ def _new_element(hostdev: Hostdev) -> ElementTree.Element:
 
 
 def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
-    """Raises EngineError if libvirt does not answer."""
+    """Raises EngineError if libvirt does not respond."""
     answer = ctx.command(["virsh", "--connect", uri, "list", "--all", "--uuid"], timeout)
     if answer.rc == 127:
         remedy = "Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL) and the libvirt daemon."
@@ -56,18 +56,18 @@ def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
 
 
 def change(ctx: Context, uri: str, verb: str, vm: Domain, hostdev: Hostdev, live: bool) -> None:
-    """Runs attach-device or detach-device for the VM's definition, or (``live``) for the running VM.
+    """Runs attach-device or detach-device for the VM's definition or, with ``live``, for the running VM.
 
-    The UUID identifies the VM. virsh reads its argument as an ID, then as a UUID, then as a name, and a name may be another VM's ID or UUID.
+    The VM is identified by UUID. virsh interprets an argument as an ID, then a UUID, then a name, and a name may equal another VM's ID or UUID.
     """
     with files.handed([hostdev_xml(hostdev)]) as paths:
         _run(ctx, uri, [verb, vm.uuid, *paths, "--live" if live else "--config"], vm, hostdev)
 
 
 def redefine(ctx: Context, uri: str, vm: Domain, key: str, hostdev: Hostdev) -> None:
-    """Changes a device of the VM's definition in one write.
+    """Changes one device in the VM's definition with a single write.
 
-    A run that is killed between a detach and an attach would leave the VM without the device.
+    If a run were killed between detach and attach, the VM would lack the device.
     """
     defined = files.read_text(ctx.root, "%s/%s.xml" % (libvirt_xml.DEFINED, vm.name))
     text = libvirt_xml.replaced(defined or "", key, hostdev_xml(hostdev))

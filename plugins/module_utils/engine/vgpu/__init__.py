@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parses and plans the layout of vGPUs, and creates and removes vGPUs."""
+"""Parses and plans vGPU layouts, and creates and removes vGPUs."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Performs the steps of a layout's plan, verifies each step, and monitors the new vGPUs."""
+"""Performs and verifies the steps of a vGPU plan, and monitors the new vGPUs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from ..system.sysfs import PCI, SysfsError
 from .layout import plain_params
 from .target import LayoutPlan, titled
 
-# The kinds of steps that remove or change an existing vGPU, with their text for errors.
+# The kinds of steps that remove or change an existing vGPU, with error text for each kind.
 _TOUCHING = {"remove": "removing it", "params": "changing its vgpu_params"}
 
 
 def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list[Step]:
-    """Runs the steps, then monitors the new vGPUs for settle seconds."""
+    """Performs the steps of a vGPU plan, and monitors the new vGPUs for settle seconds."""
 
     def work() -> list[Step]:
         outcome = run(ctx, plan.steps, timeout)
         if plan.target.forgets and outcome.done:
-            with contextlib.suppress(EngineError):  # after an error, the next run drops the vGPUs
+            with contextlib.suppress(EngineError):  # after an error, the next run drops the removed vGPUs
                 _forget(ctx, outcome.done)
         return watch(ctx, outcome, settle)
 
@@ -41,12 +41,12 @@ def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list
 
 
 def _forget(ctx: Context, done: Sequence[Step]) -> None:
-    """Drops removed vGPUs from the layout file's list of vGPUs to remove."""
+    """Deletes removed vGPUs from the layout file's list of vGPUs to remove."""
     vgpus = frameworks.instances(ctx)
     there: dict[str, str | None] = {**dict.fromkeys(mdevctl.definitions(ctx.root)), **{vgpu.key: vgpu.type for vgpu in vgpus}}
     unmixed = [step.device for step in done if step.kind == "mixed" and not step.args["enabled"]]
     stored = layout_file.read(ctx.root).values()
-    homes = {one.key: gpu.address for gpu in stored for one in gpu.vgpus}  # a UUID may have moved to another GPU, or should have moved
+    homes = {one.key: gpu.address for gpu in stored for one in gpu.vgpus}  # a UUID may have moved to another GPU, or the move may have failed
     homes.update({vgpu.key: ctx.sysfs.link("%s/%s/physfn" % (PCI, vgpu.parent)) or vgpu.parent for vgpu in vgpus})
     for gpu in stored:
         mine = {key: name for key, name in there.items() if homes.get(key, gpu.address) == gpu.address}
@@ -57,9 +57,9 @@ def _forget(ctx: Context, done: Sequence[Step]) -> None:
 
 @dataclass(eq=False, repr=False)
 class Outcome:
-    """The result of ``run``.
+    """The result of performing a vGPU plan.
 
-    ``done`` holds the completed steps. ``failed`` is the ApplyError for all other steps, or None. ``at`` is the time when the last vGPU was created.
+    ``done`` contains the completed steps. ``failed`` is the ApplyError for all other steps, or None. ``at`` is the creation time of the last vGPU.
     """
 
     done: list[Step]
@@ -67,7 +67,7 @@ class Outcome:
     at: float
 
     def without(self, undone: Sequence[tuple[Step, Refusal]]) -> Outcome:
-        """Returns the same outcome without the steps that were found to be undone."""
+        """Returns the outcome without steps whose results no longer exist."""
         if not undone:
             return self
         for step, problem in undone:
@@ -79,7 +79,7 @@ class Outcome:
 
 
 def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
-    """Runs the steps and verifies each step. The result includes failures. GPUs are handled in parallel if possible."""
+    """Performs and verifies each step, in parallel for several GPUs if possible. The outcome includes failures."""
     created, watch_files = [ctx.clock.now()], Watch(ctx.sysfs, ctx.clock)
 
     def perform(step: Step) -> None:
@@ -89,7 +89,7 @@ def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
         if step.kind == "create":
             created[0] = ctx.clock.now()
 
-    # The driver handles several GPUs in parallel, but nvidia-smi does not.
+    # The driver can handle several GPUs in parallel, but nvidia-smi cannot.
     side_by_side = ctx.side_by_side and not any(step.kind in mig_instances.KINDS for step in steps)
     failed = None
     try:
@@ -121,7 +121,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Refusal]]:
-    """Returns errors for the definitions that are not on disk or that mdevctl does not show."""
+    """Returns errors for mdevctl definitions that are not on disk or that mdevctl does not list."""
     try:
         mdevctl.sync(ctx)
     except EngineError as exc:
@@ -131,8 +131,8 @@ def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Refusa
 
 
 def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
-    """Monitors the new vGPUs until the vGPUs are settle seconds old. Returns the completed steps, or raises the failures."""
-    left = settle - (ctx.clock.now() - outcome.at)  # writing definitions took some of the time
+    """Monitors new vGPUs until settle seconds have passed since creation. Returns the completed steps, or raises the failures."""
+    left = settle - (ctx.clock.now() - outcome.at)  # some of the time has passed while definitions were written
     created = [(step, frameworks.at(ctx, str(step.device))) for step in outcome.done if step.kind == "create"]
 
     def vanished() -> list[tuple[Step, Refusal]]:
@@ -158,7 +158,7 @@ def _does_not_stay(step: Step, wrong: str) -> Refusal:
 
 def _create(framework: Framework, step: Step, timeout: float) -> None:
     device, type_name = str(step.device), step.args["type"]
-    type_id = framework.find_id(device, type_name, step.args["type_id"])  # the current ID of the type on the parent
+    type_id = framework.find_id(device, type_name, step.args["type_id"])  # the current type ID on the parent
     if not type_id:
         raise error(
             "the type %s is not offered here now" % type_name,
@@ -168,7 +168,7 @@ def _create(framework: Framework, step: Step, timeout: float) -> None:
 
 
 def _check_idle(framework: Framework, step: Step, watch_files: Watch) -> None:
-    """Raises EngineError if a process has opened the step's vGPU since the plan was made."""
+    """Raises EngineError if a process has opened the step's vGPU since planning."""
     key, override = step.args["key"], "force_remove" if step.kind == "remove" else None
     holders = [] if step.args.get("forced") else framework.holders(watch_files.open_files(), key)
     if holders:

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds vGPUs of other programs that mdevctl starts at each boot on a GPU of the layout.
+"""Finds other programs' vGPUs that mdevctl starts at each boot on a GPU in the layout.
 
-Such vGPUs may occupy VFs and framebuffer before the restore runs.
+Autostarted vGPUs may occupy VFs and framebuffer before the restore runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..system.mdevctl import Definition
 
 
 def foreign(definitions: Mapping[str, Definition], parents: Collection[str], ours: Collection[str | None]) -> list[Refusal]:
-    """Returns warnings about definitions with autostart on one of the parents. ``ours`` holds the UUIDs of the layout's vGPUs."""
+    """Returns warnings about autostart definitions on the given parents. ``ours`` contains the layout's vGPU UUIDs."""
     return [
         Refusal(
             "mdevctl starts %s (%s) here at each boot before the restore, so vGPUs of the layout may not fit" % (one.uuid, one.mdev_type),

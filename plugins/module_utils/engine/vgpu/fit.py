@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks which vGPUs fit on a GPU: offered types, one or several framebuffer sizes, and counts. The checks neither read nor write on the host."""
+"""Checks which vGPUs fit on a GPU: offered types, framebuffer sizes, and counts. This module does not access the host."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .target import GpuRequest, Slot
 
 @dataclass(eq=False, repr=False)
 class Chosen:
-    """A requested vGPU with its type."""
+    """A requested vGPU and its vGPU type."""
 
     spec: VgpuSpec
     type: VgpuType
 
 
 def slots_of(request: GpuRequest) -> list[Slot]:
-    """Returns all slots of the GPU in the order in which they are filled."""
+    """Returns all slots on a GPU in the order in which the planner fills the slots."""
     gpu = request.gpu
     if request.predicted and gpu.sriov:
         return [Slot(address.vf_address(gpu.address, gpu.vf_offset, gpu.vf_stride, number), number) for number in range(gpu.total_vfs)]
@@ -38,7 +38,7 @@ def slots_of(request: GpuRequest) -> list[Slot]:
 
 
 def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:
-    """Returns the type of each requested vGPU, and errors for unknown types and unsupported UUIDs."""
+    """Returns each requested vGPU's type, and errors for unknown types and unsupported UUIDs."""
     chosen, errors = [], []
     known: dict[str, VgpuType | None] = {}
     for spec in request.spec.vgpus:
@@ -86,7 +86,7 @@ def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Refusal:
 
 
 def _offered(gpu: Gpu, name: str) -> VgpuType | None:
-    """Returns the driver's type with the given name, or None. NVIDIA's vGPU Device Manager adds the suffix of the GPU instance to some names."""
+    """Returns the driver's type with the given name, or None. NVIDIA's vGPU Device Manager adds GPU instance suffixes to some names."""
     found, suffix = vgpu_types.find(name, gpu.types), VgpuType("", name).suffix
     if found or not suffix or not gpu.mig:
         return found
@@ -96,9 +96,9 @@ def _offered(gpu: Gpu, name: str) -> VgpuType | None:
 
 
 def _predict(gpu: Gpu, name: str) -> VgpuType | None:
-    """Returns the type with the given name before the driver lists its types.
+    """Returns the predicted type with the given name before the driver lists types.
 
-    The suffix GFX is removed if the GPU has GPU instances with graphics (+gfx).
+    The GFX suffix is removed if the GPU has graphics-enabled GPU instances (+gfx).
     """
     found = vgpu_types.predicted(name)
     if found and found.suffix == "GFX" and gpu.model and any(one.suffix == "+gfx" for one in gpu.model.profiles):
@@ -108,10 +108,10 @@ def _predict(gpu: Gpu, name: str) -> VgpuType | None:
 
 @dataclass(eq=False, repr=False)
 class _Limit:
-    """A limit on the number of vGPUs of a type, or of all types.
+    """A limit on the number of vGPUs, for one type or all types.
 
     ``count`` is the requested number, ``most`` is the limit, and ``cause`` is the reason for the limit.
-    ``estimate`` is true if only the collection's tables give the limit.
+    ``estimate`` is true if the limit comes only from the collection's tables.
     """
 
     count: int
@@ -122,9 +122,9 @@ class _Limit:
 
 
 def _limit_of(gpu: Gpu, vgpu_type: VgpuType) -> tuple[int | None, bool]:
-    """Returns the maximum number of vGPUs of a type, and whether the number is an estimate. An unknown number is None.
+    """Returns the maximum number of vGPUs of a type (None if unknown), and whether the number is an estimate.
 
-    An estimate is based on the size of the framebuffer. All other numbers are from the driver.
+    An estimate is based on the framebuffer size. All other numbers come from the driver.
     """
     if vgpu_type.max_instances or not gpu.model or vgpu_type.slices:
         return vgpu_type.max_instances or None, False
@@ -153,12 +153,12 @@ def _limits(request: GpuRequest, types: Sequence[VgpuType]) -> list[_Limit]:
 
 
 def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> tuple[list[Refusal], list[str]]:
-    """Checks the limits: one framebuffer size, each type's max_instance, the number of VFs, and the framebuffer in mixed-size mode.
+    """Checks the vGPU limits: one framebuffer size, each type's max_instance, the number of VFs, and the framebuffer in mixed-size mode.
 
-    Returns errors, and warnings for limits that only the collection's tables give.
+    Returns errors, and warnings for limits that come only from the collection's tables.
     """
     gpu, types = request.gpu, [one.type for one in chosen]
-    sizes = {one.framebuffer_mib: one.short for one in reversed(types) if one.framebuffer_mib}  # a type known only by number has no size
+    sizes = {one.framebuffer_mib: one.short for one in reversed(types) if one.framebuffer_mib}  # a type that is only known by number has no size
     if len(sizes) > 1 and not request.spec.mixed and not request.spec.needs_mig:
         return [Refusal(
             "vGPUs of different framebuffer sizes are requested: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans one GPU: the vGPUs to keep, remove and create, the GPU instances, and mixed-size mode. The planner does no I/O."""
+"""Plans one GPU: the vGPUs to keep, remove, and create, the GPU instances, and mixed-size mode. This module does not access the host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .target import GpuRequest, GpuTarget, LayoutPlan, Options, Placed
 
 
 def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
-    """Adds the GPU's target to the plan, with warnings and errors."""
+    """Adds a GPU's target to the plan, with warnings and errors."""
     target = result.target.gpus[request.gpu.address] = GpuTarget(placed=[])
     if not request.spec.vgpus and request.spec.mig is None:
         result.errors += _empty(target, request)
@@ -32,7 +32,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     refused, chosen = _fitting(result, request)
     if refused:
         result.errors += refused
-        if request.spec.removes is not None:  # slots are assigned one by one, so conflicts of other vGPUs are already known
+        if request.spec.removes is not None:  # slots are assigned one by one, so conflicts between other vGPUs are already known
             result.errors += place(request, match(request, chosen))
         target.placed = None
         return
@@ -55,25 +55,25 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
 
 
 def _changed_in_use(placed: Sequence[Placed]) -> list[Refusal]:
-    """Returns errors for vGPUs in use whose parameters change. A VM reads the parameters of its vGPU only at the VM's start."""
+    """Returns errors for vGPUs in use whose parameters change, because a VM reads vGPU parameters only when the VM starts."""
     return [
         refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params") for one in placed if one.vgpu and one.vgpu.holders and one.changes_params
     ]
 
 
 def _empty(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """Plans a GPU without vGPUs, or without additional vGPUs. Returns errors."""
+    """Plans a GPU that gets no vGPUs or no additional vGPUs. Returns errors."""
     gpu, removes = request.gpu, request.spec.removes
     ours = request.stored is not None and request.stored.mig is not None
     target.removed = [vgpu for vgpu in gpu.vgpus if removes is None or vgpu.key in removes]
     if ours and gpu.mig and gpu.mig.current:
         target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
-    target.mig = [] if ours and not (gpu.mig and gpu.mig.current is False) else None  # stored until MIG is off, so the next run can complete this one
+    target.mig = [] if ours and not (gpu.mig and gpu.mig.current is False) else None  # stored until MIG is off, for the run after an interruption
     return guard_removal(target.removed, request.options)
 
 
 def _fitting(result: LayoutPlan, request: GpuRequest) -> tuple[list[Refusal], list[Chosen]]:
-    """Returns the errors of the requested vGPUs that do not depend on existing vGPUs, and each vGPU with its type. Adds warnings to the plan."""
+    """Returns errors in the requested vGPUs that do not depend on existing vGPUs, and each vGPU's type. Adds warnings to the plan."""
     gpu, spec = request.gpu, request.spec
     if not request.predicted and not gpu.types and spec.vgpus:
         return refusals.no_types(gpu, request.host.facts), []
@@ -87,14 +87,14 @@ def _fitting(result: LayoutPlan, request: GpuRequest) -> tuple[list[Refusal], li
         return refused, chosen
     there = [vgpu.uuid for vgpu in gpu.vgpus]
     if spec.removes is not None and all(one.uuid in there for one in spec.vgpus):
-        return [], chosen  # no vGPU is created, and existing vGPUs fit
+        return [], chosen  # no vGPU is created, and all existing vGPUs fit
     refused, doubts = check_room(request, chosen)
     result.warnings += doubts
     return refused, chosen
 
 
 def _check_mode(request: GpuRequest) -> list[Refusal]:
-    """Checks the MIG mode that the types require. The mode is set before the VFs are enabled, so this plan cannot change it."""
+    """Checks the MIG mode that the types require. The plan cannot change the mode, because MIG mode is set before VFs are enabled."""
     gpu, spec = request.gpu, request.spec
     sliced = [one for one in spec.vgpus if vgpu_types.slices_of(one.type)]
     shared = [one for one in spec.vgpus if vgpu_types.gpu_word(one.type) and not vgpu_types.slices_of(one.type)]
@@ -121,7 +121,7 @@ def _check_mode(request: GpuRequest) -> list[Refusal]:
 
 
 def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """Plans the requested mixed-size mode, and returns errors. The GPU must be empty when the mode is enabled."""
+    """Plans the requested mixed-size mode, and returns errors. The driver enables mixed-size mode only on an empty GPU."""
     gpu = request.gpu
     target.mixed = True
     supported, on = gpu.mixed or (request.predicted, False)
@@ -140,7 +140,7 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> li
 
 
 def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredGpu | None) -> None:
-    """Disables the mixed-size mode of an earlier layout as soon as no vGPU needs the mode."""
+    """Plans to disable an earlier layout's mixed-size mode once no vGPU needs mixed-size mode."""
     on = stored is not None and stored.mixed is not None and (gpu.mixed is None or gpu.mixed[1])
     if not on:
         return
@@ -150,9 +150,9 @@ def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredG
 
 
 def _plan_instances(target: GpuTarget, request: GpuRequest, chosen: Sequence[Chosen]) -> list[Refusal]:
-    """Plans GPU instances for the vGPUs. Returns errors if the instances do not fit."""
+    """Plans GPU instances for the vGPUs. Returns errors if the GPU instances do not fit."""
     errors = _instances(target, request)
-    # GPU instances of idle vGPUs may block the new instances. As few idle vGPUs as possible are removed or recreated, if all vGPUs then fit.
+    # Idle vGPUs' GPU instances may block new instances. The plan removes or recreates as few idle vGPUs as possible, if all vGPUs then fit.
     sets = _recreatable(request, target.removed) if errors and not (target.sets_mixed or request.options.keeps) else []
     least, best = len(target.removed), None
     for some in sets if sets and _without(request, chosen, sets[-1]) else ():
@@ -168,7 +168,7 @@ def _plan_instances(target: GpuTarget, request: GpuRequest, chosen: Sequence[Cho
 
 
 def _without(request: GpuRequest, chosen: Sequence[Chosen], gone: Sequence[Vgpu]) -> GpuTarget | None:
-    """Returns the GPU's target without these vGPUs, or None if their removal is impossible."""
+    """Returns the GPU's target after the removal of vGPUs, or None if a vGPU cannot be removed."""
     found = match(request, chosen, gone)
     wrong = place(request, found) + guard_removal(found.removed, request.options) + _changed_in_use(found.placed)
     target = GpuTarget(found.placed, found.removed)
@@ -176,10 +176,10 @@ def _without(request: GpuRequest, chosen: Sequence[Chosen], gone: Sequence[Vgpu]
 
 
 def _recreatable(request: GpuRequest, going: Sequence[Vgpu]) -> list[list[Vgpu]]:
-    """Returns the sets of idle vGPUs whose removal may free GPU instances, the smallest sets first. ``going`` holds vGPUs that are removed anyway.
+    """Returns the sets of idle vGPUs whose removal may free GPU instances, smallest first. ``going`` contains vGPUs to be removed anyway.
 
-    A set has all vGPUs of a GPU instance, or none of them. If the driver does not report the GPU instances of several vGPUs of one profile and size,
-    the set is so large that fewer vGPUs are left than possible instances.
+    A set contains either all of a GPU instance's vGPUs or none. If the GPU instances are unknown for several vGPUs with the same profile and size,
+    the set is large enough to leave fewer vGPUs than possible instances.
     """
     gpu, types = request.gpu, {one.id: one for one in request.gpu.types}
     there: Counter[int | str | None] = Counter(one.profile for one in (gpu.mig.instances if gpu.mig else ()))
@@ -198,7 +198,7 @@ def _recreatable(request: GpuRequest, going: Sequence[Vgpu]) -> list[list[Vgpu]]
 
 
 def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """Plans the GPU instances of the target. Returns errors."""
+    """Plans the target's GPU instances. Returns errors."""
     gpu, words = request.gpu, request.spec.mig
     tenants = [(one.type, one.vgpu) for one in target.placed or ()]
     unknown = {vgpu_type.short for vgpu_type, dummy in tenants if request.predicted and vgpu_type.framebuffer_mib is None}
@@ -208,9 +208,9 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
         profiles = mig_placement.predicted_profiles(gpu.model, words or (), [vgpu_type for vgpu_type, dummy in tenants])
     others = _others(target, request)
     tenants += others
-    certain = not request.options.keeps  # an attempt is harmless if no vGPU is removed
+    certain = not request.options.keeps  # an attempt is harmless if no vGPU will be removed
     found, errors = selection.needed(gpu, tenants, profiles, certain) if words is None else selection.given(gpu, words, tenants, profiles, certain)
-    if errors and others and words is not None:  # the listed instances do not include those of the vGPUs that stay
+    if errors and others and words is not None:  # the listed instances do not include the remaining vGPUs' instances
         beside = selection.needed(gpu, others, profiles, certain)[0].profiles
         found, errors = selection.given(gpu, [*words, *(one.name for one in beside)], tenants, profiles, certain)
     staying = [(vgpu, vgpu_type) for vgpu_type, vgpu in tenants if vgpu]
@@ -226,13 +226,13 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
 
 
 def _others(target: GpuTarget, request: GpuRequest) -> list[selection.Tenant]:
-    """Returns the vGPUs with known types that stay although they are not requested."""
+    """Returns unrequested vGPUs with known types that remain on the GPU."""
     types = {one.id: one for one in request.gpu.types}
     return [(types[vgpu.type_id], vgpu) for vgpu in target.left if vgpu.type_id in types]
 
 
 def guard_removal(vgpus: Sequence[Vgpu], options: Options) -> list[Refusal]:
-    """Returns errors for vGPUs to remove that are in use and that force_remove does not name."""
+    """Returns errors for vGPUs to be removed that are in use and not listed in force_remove."""
     used = [vgpu for vgpu in vgpus if vgpu.holders and vgpu.key not in options.force_remove and not options.keeps]
     names = ["%s (%s%s)" % (vgpu.key, vgpu.type, " on " + vgpu.parent if vgpu.uuid else "") for vgpu in used]
     override = "force_remove (role variable vgpu_force_remove)"

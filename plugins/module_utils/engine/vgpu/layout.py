@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parses the user's layout (types and counts for each GPU), and selects the entries for each GPU. The parser does no I/O."""
+"""Parses the user's layout (types and counts for each GPU), and selects entries for each GPU. This module does not access the host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..hardware.vgpu_types import VgpuType
 from ..mig.selection import Request as MigRequest
 from ..read.inventory import SELECTORS, Inventory
 
-# The maximum count, which is more vGPUs than fit on any GPU. The limit keeps a typing error from filling the memory.
+# The maximum count, which exceeds the capacity of any GPU. The limit prevents a typing error from exhausting the memory.
 MOST = 1024
 
 
@@ -24,9 +24,9 @@ MOST = 1024
 class VgpuSpec:
     """One requested vGPU.
 
-    ``uuid`` and ``index`` (the VF's number) are None if the engine chooses them. ``vf`` is the VF's address until the number is known.
-    ``where`` is the layout's entry. ``params`` is its vgpu_params, or None if the user sets none. ``fabric`` is explained in fabric.plan.Card.group.
-    ``managed`` is False for a vGPU that must only be kept. The parameters and definitions of such a vGPU are not managed.
+    ``uuid`` and ``index`` (the VF number) are None if the engine chooses the values. ``vf`` is the VF address until the number is known. ``where`` is
+    the layout entry. ``params`` contains the vgpu_params, or is None if not set by the user. See fabric.plan.Card.group for ``fabric``. ``managed``
+    is False for a vGPU that must only be kept, without changes to parameters and definitions.
     """
 
     type: str
@@ -43,8 +43,8 @@ class VgpuSpec:
 class GpuSpec:
     """The request for one GPU.
 
-    ``mixed`` requests mixed-size mode. ``mig`` lists the profiles of GPU instances. ``mig`` is None if the instances follow from the types.
-    ``removes`` holds the keys of the vGPUs to remove, and all other vGPUs stay. If ``removes`` is None, all vGPUs that are not requested are removed.
+    ``mixed`` requests mixed-size mode. ``mig`` lists GPU instance profiles, or is None if the vGPU types determine the GPU instances. ``removes``
+    contains the keys of vGPUs to be removed, and all other vGPUs remain. If ``removes`` is None, all vGPUs that are not requested are removed.
     """
 
     vgpus: list[VgpuSpec] = field(default_factory=list)
@@ -59,11 +59,11 @@ class GpuSpec:
 
     @property
     def numbered(self) -> set[str]:
-        """Returns the types that the user names by number."""
+        """Returns the types that the user specifies by number."""
         return {one.type for one in self.vgpus if not vgpu_types.gpu_word(one.type)}
 
     def add(self, other: GpuSpec) -> None:
-        """Adds the request of another spec to this one."""
+        """Adds another spec's request to this spec."""
         self.vgpus += [replace(one) for one in other.vgpus]
         self.mixed = self.mixed or other.mixed
         if other.mig is not None:
@@ -72,14 +72,14 @@ class GpuSpec:
 
 @dataclass(eq=False, repr=False)
 class Entry(GpuSpec):
-    """One entry of the layout. The entry is a request for each GPU that its selectors match."""
+    """A layout entry, which is a request for each GPU that the entry's selectors match."""
 
     selectors: list[str] = field(default_factory=list)
     where: str = ""
 
 
 def check_uuid(text: object, where: str) -> str:
-    """Returns the UUID in the kernel's spelling (36 characters, lower case). Raises EngineError for other text."""
+    """Returns the UUID in the kernel's format (36 characters, lower case). Raises EngineError for other text."""
     word = str(text).strip().lower()
     if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", word):
         expected = "36 characters such as 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
@@ -88,7 +88,7 @@ def check_uuid(text: object, where: str) -> str:
 
 
 def check_ids(uuid: object, parent: object, where: str) -> tuple[str | None, str | None]:
-    """Returns a UUID and a PCI address in the kernel's spelling. A missing value is None. Raises EngineError for invalid values."""
+    """Returns a UUID and a PCI address in the kernel's format, with None for a missing value. Raises EngineError for invalid values."""
     try:
         return check_uuid(uuid, where) if uuid else None, address.parse(parent) if parent else None
     except EngineError as exc:
@@ -98,12 +98,12 @@ def check_ids(uuid: object, parent: object, where: str) -> tuple[str | None, str
 
 
 def plain_params(text: object) -> str:
-    """Returns vgpu_params (frame_rate_limiter=0, disable_vnc=1) without spaces, for comparisons. Returns an empty text for None."""
+    """Returns vgpu_params (frame_rate_limiter=0, disable_vnc=1) without spaces, for comparisons, or an empty string for None."""
     return ",".join(part.strip() for part in str("" if text is None else text).split(",") if part.strip())
 
 
 def parse(layout: Any, name: str = "layout") -> tuple[list[Entry], list[Refusal]]:
-    """Returns the entries of a layout (a list of {gpu, vgpus, mixed_sizes, mig}), and the layout's errors."""
+    """Returns the entries in a layout (a list of {gpu, vgpus, mixed_sizes, mig}), and errors in the layout."""
     if not isinstance(layout, list):
         return [], _wrong_shape(layout, name, "a list of entries, each with gpu and vgpus").errors
     entries: list[Entry] = []
@@ -126,7 +126,7 @@ def parse(layout: Any, name: str = "layout") -> tuple[list[Entry], list[Refusal]
 
 
 def _entry(item: Any, where: str) -> Entry:
-    """Returns an entry without its vGPUs. Raises EngineError if the entry has the wrong form."""
+    """Returns a layout entry without vGPUs. Raises EngineError if the entry's format is invalid."""
     if not isinstance(item, dict):
         raise _wrong_shape(item, where, "an entry with gpu and vgpus")
     selectors, vgpus, mig = item.get("gpu"), item.get("vgpus"), item.get("mig")
@@ -145,7 +145,7 @@ def _wrong_shape(value: object, where: str, expected: str) -> EngineError:
 
 
 def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
-    """Returns the vGPUs of one element. Raises EngineError for an invalid element. ``seen`` holds the entry of each UUID in the layout."""
+    """Returns the vGPUs in one element. Raises EngineError if the element is invalid. ``seen`` maps UUIDs to layout entries."""
     if not isinstance(vgpu, dict):
         raise _wrong_shape(vgpu, where, "a vGPU, such as {type: A40-24Q}")
     count = 1 if vgpu.get("count") is None else vgpu["count"]
@@ -173,7 +173,7 @@ def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
 
 
 def _vf(value: object, where: str) -> tuple[int | None, str | None]:
-    """Returns a VF as a number, or as an address in the kernel's spelling. Raises EngineError for other values."""
+    """Returns a VF as a number, or as an address in the kernel's format. Raises EngineError for other values."""
     word = str(value).strip()
     if re.fullmatch("[0-9]{1,5}", word):
         return int(word), None
@@ -183,12 +183,12 @@ def _vf(value: object, where: str) -> tuple[int | None, str | None]:
 
 
 def duplicate(uuid: str, where: str, first: str) -> Refusal:
-    """Returns the error for a UUID that a request sets for two vGPUs."""
+    """Returns the error if a request assigns the same UUID to two vGPUs."""
     return Refusal("the UUID %s is also set at %s" % (uuid, first), device=where, expected="each UUID once", code="duplicate_uuid")
 
 
 def _rank(word: str) -> int:
-    """Returns how specific a selector is for a GPU. The most specific selector takes precedence."""
+    """Returns the specificity of a selector for a GPU. The most specific selector takes precedence."""
     if address.is_address(word) or address.is_gpu_uuid(word):
         return 5
     if word.lower() == "all":
@@ -200,18 +200,18 @@ def _rank(word: str) -> int:
 
 
 def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, GpuSpec], list[Refusal]]:
-    """Returns the request for each GPU that the layout names, by address, and errors.
+    """Returns the request for each GPU in the layout, keyed by GPU address, and errors.
 
-    For each GPU, only the entries with the most specific selector apply. The precedence is address, then PCI IDs or product, then model, then
-    ``all``. Entries of the same precedence are combined. PCI IDs, products or models of the table that this host does not have are ignored:
-    hosts with different GPUs can share a layout.
+    For each GPU, only the entries with the most specific selector apply. The precedence is address, PCI IDs or product, model, and ``all``. Entries
+    with equal precedence are combined. PCI IDs, products, and models that are in the table but not on this host are ignored, because hosts with
+    different GPUs can share a layout.
     """
     specs: dict[str, GpuSpec] = {}
     rank: dict[str, int] = {}
     errors: list[Refusal] = []
     absent: list[str] = []
     for entry in entries:
-        named: dict[str, int] = {}  # rank by GPU: if several selectors of an entry match a GPU, the GPU gets the entry's vGPUs once
+        named: dict[str, int] = {}  # rank keyed by GPU: if several selectors in an entry match a GPU, the GPU gets the entry's vGPUs once
         for word in entry.selectors:
             gpus, wrong = inventory.select([word])
             if not gpus and (address.pci_ids(word) or catalog.is_model(word)):
@@ -231,7 +231,7 @@ def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, Gp
 
 
 def _find_vfs(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
-    """Sets the numbers of the VFs that the layout names by address. Returns errors for VFs that do not belong to the GPU."""
+    """Sets the numbers of VFs that the layout specifies by address. Returns errors for VFs that do not belong to the GPU."""
     errors = []
     for one in [one for one in spec.vgpus if one.vf or one.index is not None]:
         numbers = {vf.address: vf.index for vf in gpu.vfs}
@@ -252,9 +252,9 @@ def _named(gpus: Sequence[Gpu]) -> str:
 
 
 def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[str, GpuSpec], wrong: bool) -> list[Refusal]:
-    """Returns errors for models that this host does not have, if no entry matches or if GPUs are not named.
+    """Returns errors for models that are not on this host, if no entry matches or the layout omits some GPUs.
 
-    ``wrong`` means that other errors exist.
+    ``wrong`` is true if other errors exist.
     """
     words, left = ", ".join(absent), [gpu for gpu in inventory.gpus if (gpu.model or gpu.offers) and gpu.address not in specs]
     if absent and not specs and not wrong:
@@ -263,7 +263,7 @@ def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[s
             expected="an entry for a GPU of this host", code="unknown_gpu",
         )]
     if absent and specs and left:
-        # A wrong model in an entry would otherwise remove all vGPUs of the intended GPUs.
+        # An incorrect model in an entry would otherwise cause the removal of all vGPUs on the intended GPUs.
         return [Refusal(
             "the layout is also for %s, which this host does not have, and does not name %s" % (words, _named(left)),
             expected="an entry for each GPU of this host", code="gpu_not_in_layout",
@@ -273,7 +273,7 @@ def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[s
 
 
 def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Refusal]:
-    """Returns errors for UUIDs that are requested for two GPUs."""
+    """Returns errors for UUIDs that are requested on two GPUs."""
     errors = []
     given: dict[str, str] = {}
     for pf, spec in sorted(specs.items()):
@@ -286,16 +286,16 @@ def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Refusal]:
 
 
 def named(gpu: Gpu, spec: GpuSpec, types: Sequence[VgpuType] = ()) -> GpuSpec:
-    """Returns the spec with names instead of type numbers, if the driver lists the types. The names determine MIG mode.
+    """Returns the spec with type names instead of numbers if the driver lists the types, because type names determine MIG mode.
 
-    ``types`` holds the types that nvidia-smi lists, if no VF lists types.
+    ``types`` contains the types that nvidia-smi lists if no VF lists types.
     """
     names = {word: found.short for word, found in ((word, vgpu_types.find(word, gpu.types or types)) for word in spec.numbered) if found}
     return replace(spec, vgpus=[replace(one, type=names.get(one.type, one.type)) for one in spec.vgpus]) if names else spec
 
 
 def two_kinds(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
-    """Returns the error if MIG-backed and time-sliced types are requested for one GPU."""
+    """Returns the error if both MIG-backed and time-sliced types are requested for one GPU."""
     sliced = [one.type for one in spec.vgpus if vgpu_types.slices_of(one.type)]
     shared = [one.type for one in spec.vgpus if vgpu_types.gpu_word(one.type) and not vgpu_types.slices_of(one.type)]
     if not (spec.needs_mig and shared):
@@ -308,9 +308,9 @@ def two_kinds(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
 def mig_requests(
     specs: Mapping[str, GpuSpec], inventory: Inventory, listed: Mapping[str, Sequence[VgpuType]]
 ) -> tuple[dict[str, MigRequest], list[Refusal]]:
-    """Returns the MIG mode that the types require for each GPU of the layout, and errors.
+    """Returns the MIG mode that the vGPU types require for each GPU in the layout, and errors.
 
-    If the types are only known by number, the GPU keeps its current mode. ``listed`` holds the types by GPU, if no VF lists them.
+    If types are only known by number, the GPU keeps the current mode. ``listed`` contains the types keyed by GPU if no VF lists types.
     """
     requests: dict[str, MigRequest] = {}
     errors: list[Refusal] = []
@@ -325,7 +325,7 @@ def mig_requests(
 
 
 def guesses(gpu: Gpu, spec: GpuSpec) -> list[str]:
-    """Returns warnings about a GPU and types that the tables do not have, before the driver lists the types."""
+    """Returns warnings about a GPU and types that are missing in the tables, before the driver lists the types."""
     found, model = refusals.unlisted_warnings([gpu]), gpu.model
     for name in dict.fromkeys(one.type for one in spec.vgpus):
         if not vgpu_types.gpu_word(name):

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans single mediated devices: a UUID, parent and type, or a device to remove. The planner does no I/O.
+"""Plans single mediated devices: a UUID, parent, and type, or a device to remove. This module does not access the host.
 
-Devices are converted to requests for GPUs, which the layout's planner plans. Other vGPUs of a GPU are not changed.
+The planner converts devices to GPU requests, and plans the requests like a layout. A GPU's other vGPUs are not changed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .target import Host, LayoutPlan, Options, Placed
 class Device:
     """One requested device.
 
-    ``where`` is its entry in the request. ``parent`` is an address as in sysfs, or None. ``absent`` requests the removal of the device.
+    ``where`` is the device's entry in the request. ``parent`` is an address in sysfs format, or None. ``absent`` requests removal of the device.
     """
 
     where: str
@@ -35,7 +35,7 @@ class Device:
 
 
 def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
-    """Returns the devices in the module's list. Raises EngineError with all errors."""
+    """Returns the devices listed in the module options. Raises EngineError with all errors."""
     found: list[Device] = []
     errors: list[Refusal] = []
     seen: dict[str, str] = {}
@@ -61,9 +61,9 @@ def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
 
 
 def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
-    """Plans single devices. Raises EngineError with all errors."""
+    """Plans single mediated devices. Raises EngineError with all errors."""
     requests = _Requests(host, devices)
-    # Removals come first, then devices on VFs, then devices on a PF, which use the remaining VFs.
+    # Removals come first, followed by devices on VFs, and then devices on a PF, which use the remaining VFs.
     pfs = [gpu.address for gpu in host.inventory.gpus]
     for device in sorted(devices, key=lambda one: (not one.absent, one.parent in pfs)):
         if device.absent:
@@ -73,7 +73,7 @@ def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
     requests.keep_others()
     errors = requests.errors + guard_removal(requests.orphans, options)
     result = layout_plan.plan(host, requests.specs, options, errors, listed_only=True)
-    # A GPU that fell off the bus makes the run fail, because this module has no option to skip the GPU.
+    # A GPU that fell off the bus causes the run to fail, because the module has no option to skip the GPU.
     raise_if_any(one.problem for one in result.failing)
     result.steps[:0] = [layout_plan.remove(vgpu.parent, vgpu) for vgpu in requests.orphans]
     if options.mdevctl:
@@ -85,20 +85,20 @@ def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
 
 
 def several_types(gpu: Gpu, devices: Sequence[Device]) -> bool:
-    """Returns whether the GPU may get vGPUs of several types. Mixed-size mode is relevant only for such a GPU."""
+    """Returns whether the GPU may get vGPUs of several types, for which mixed-size mode is relevant."""
     own = [gpu.address] + [vf.address for vf in gpu.vfs]
     return len({vgpu.type for vgpu in gpu.vgpus} | {one.type for one in devices if not one.absent and one.parent in own}) > 1
 
 
 def placed(result: LayoutPlan, devices: Sequence[Device]) -> list[Placed]:
-    """Returns the planned devices, in the order of the request."""
+    """Returns the planned devices in request order."""
     found = {one.spec.where: one for target in result.target.gpus.values() for one in target.placed or ()}
     return [found[device.where] for device in devices if not device.absent]
 
 
 @dataclass(eq=False, repr=False)
 class _Requests:
-    """The result of the conversion: specs by GPU, ``orphans``, and errors. Orphans are vGPUs to remove that are on no GPU of the host."""
+    """The converted requests: specs keyed by GPU, errors, and ``orphans``, which are vGPUs to remove that are not on any of the host's GPUs."""
 
     host: Host
     devices: Sequence[Device]
@@ -107,14 +107,14 @@ class _Requests:
     errors: list[Refusal] = field(default_factory=list)
 
     def owner(self, parent: str | None) -> Gpu | None:
-        """Returns the GPU whose PF or VF has this address, or None."""
+        """Returns the GPU whose PF or VF has the given address, or None."""
         return next((gpu for gpu in self.host.inventory.gpus if parent in [gpu.address] + [vf.address for vf in gpu.vfs]), None)
 
     def _spec_of(self, gpu: Gpu) -> GpuSpec:
         return self.specs.setdefault(gpu.address, GpuSpec(removes=set(), mixed=bool(gpu.mixed and gpu.mixed[1])))
 
     def _unnamed(self, gpu: Gpu) -> list[Vgpu]:
-        """Returns the GPU's vGPUs that no requested device names."""
+        """Returns the GPU's vGPUs that match no requested device."""
         named = {one.uuid for one in self.devices} | {one.uuid for one in self._spec_of(gpu).vgpus}
         return [vgpu for vgpu in gpu.vgpus if vgpu.uuid not in named]
 
@@ -135,7 +135,7 @@ class _Requests:
             spec.removes = {*(spec.removes or ()), vgpu.key}
 
     def add(self, device: Device) -> None:
-        """Adds a request to create a device. Without a UUID, an existing device with the same type and parent is used."""
+        """Adds a request to create a device. If no UUID is given, an existing device with the same type and parent is used."""
         gpu = self.owner(device.parent)
         if gpu is None:
             have = ", ".join("%s (%d VFs)" % (one.address, len(one.vfs)) for one in self.host.inventory.gpus)
@@ -155,7 +155,7 @@ class _Requests:
             self._spec_of(gpu).vgpus.append(one)
 
     def keep_others(self) -> None:
-        """Adds a GPU's other vGPUs to its spec if a vGPU is created, because they share the GPU's VFs and framebuffer."""
+        """Adds a GPU's other vGPUs to the spec if a vGPU is created, because all vGPUs share the GPU's VFs and framebuffer."""
         for gpu in [gpu for gpu in self.host.inventory.gpus if gpu.address in self.specs]:
             there, spec = [vgpu.uuid for vgpu in gpu.vgpus], self.specs[gpu.address]
             if not all(one.uuid in there for one in spec.vgpus):

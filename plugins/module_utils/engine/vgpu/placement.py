@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans which vGPUs stay, and the slots and UUIDs of new vGPUs. The planner does no I/O."""
+"""Plans which vGPUs to keep, and the slots and UUIDs for new vGPUs. This module does not access the host."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .fit import Chosen, slots_of
 from .layout import VgpuSpec, plain_params
 from .target import GpuRequest, Placed, Slot
 
-# An arbitrary fixed UUID, which is the namespace of the collection's names.
+# An arbitrary fixed UUID that serves as the namespace for the collection's UUIDs.
 NAMESPACE = uuids.UUID("6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11")
 
 
 @dataclass(eq=False, repr=False)
 class Matching:
-    """The match between existing vGPUs and the request.
+    """The match between existing and requested vGPUs.
 
-    ``placed`` holds vGPUs that match, ``removed`` vGPUs to remove, ``left`` all other vGPUs, and ``open`` requested vGPUs without a match.
-    ``again`` holds vGPUs that are removed although they match. A request may recreate such a vGPU.
+    ``placed`` contains matching vGPUs, ``removed`` contains vGPUs to remove, ``left`` contains all other vGPUs, and ``open`` contains requested vGPUs
+    without a match. ``again`` contains matching vGPUs that are removed and that a request may recreate.
     """
 
     placed: list[Placed] = field(default_factory=list)
@@ -34,18 +34,18 @@ class Matching:
     again: Sequence[Vgpu] = ()
 
     def keep(self, request: GpuRequest, one: Chosen, vgpu: Vgpu) -> None:
-        """Uses an existing vGPU for a requested vGPU."""
+        """Assigns an existing vGPU to a requested vGPU."""
         self.left.remove(vgpu)
         self.open.remove(one)
         spec, stored = one.spec, request.stored
-        # If no parameters are requested, parameters from an earlier layout are cleared once the vGPU is not in use. Other parameters are kept.
+        # If no parameters are requested, an earlier layout's parameters are cleared once the vGPU is not in use. Other parameters are kept.
         ours = stored is not None and stored.gave(vgpu.key, plain_params(vgpu.params))
         params = "" if spec.params is None and ours and not vgpu.holders else spec.params
         self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), one.type, spec, vgpu.uuid, vgpu, params=params))
 
 
 def stable_uuid(machine: str | None, pf: str, index: int | None, taken: Collection[str]) -> str:
-    """Returns the UUIDv5 of the machine, PF and VF number, or the next UUID of this series if that UUID is in use."""
+    """Returns a UUIDv5 for the machine, PF, and VF number, or the next unused UUID in the series."""
     name, salt = "%s/%s/%s" % (machine, pf, index), 0
     word = str(uuids.uuid5(NAMESPACE, name))
     while word in taken:
@@ -54,11 +54,11 @@ def stable_uuid(machine: str | None, pf: str, index: int | None, taken: Collecti
     return word
 
 
-# The need to keep a vGPU: not needed, attached to a stopped VM, or in use.
+# The reasons to keep a vGPU: none, attached to a stopped VM, or in use.
 _IDLE, _DEFINED, _USED = 0, 1, 2
-# The criteria for the best match between a vGPU and a request of its type, best first. The criteria compare the requested parameters, the vGPU's
-# own parameters and the need to keep the vGPU. A vGPU in use stays unchanged if any request allows this. A vGPU in a VM's definition is preferred
-# over an idle vGPU.
+# The criteria for matching a vGPU with a request of the same type, best match first. The criteria compare requested parameters, the vGPU's own
+# parameters, and the reason to keep the vGPU. A vGPU in use remains unchanged if any request permits. A vGPU in a VM definition is preferred over
+# an idle vGPU.
 _FITTING: Sequence[Callable[[Optional[str], str, int], bool]] = (
     lambda requested, present, stays: stays == _USED and present == requested,
     lambda requested, present, stays: stays == _USED and requested is None and not present,
@@ -76,7 +76,7 @@ _FITTING: Sequence[Callable[[Optional[str], str, int], bool]] = (
 
 
 def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] = ()) -> Matching:
-    """Matches existing vGPUs with requests: first by UUID or requested VF, then by type. ``again`` is explained in Matching."""
+    """Matches existing vGPUs with requests, first by UUID or requested VF, and then by type. See Matching for ``again``."""
     removes = request.spec.removes
     found = Matching(open=list(chosen), again=again)
     for vgpu in request.gpu.vgpus:
@@ -84,7 +84,7 @@ def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] =
         (found.removed if goes else found.left).append(vgpu)
     vfs = {one.spec.index for one in chosen} - {None}
     for one in [one for one in chosen if one.spec.uuid or one.spec.index is not None]:
-        # A vGPU with the VF or UUID of another request must not be kept.
+        # A vGPU must not be kept if another request specifies its VF or UUID.
         mine = [vgpu for vgpu in found.left if one.spec.index is not None or vgpu.index not in vfs]
         mine = [vgpu for vgpu in mine if one.spec.uuid or not request.gives_away(vgpu)]
         same = next((vgpu for vgpu in mine if _is_it(request, one.spec, vgpu) and vgpu.type == one.type.short), None)
@@ -95,7 +95,7 @@ def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] =
         [vgpu for vgpu in found.left if not request.gives_away(vgpu) and vgpu.index not in given],
         key=lambda vgpu: (not vgpu.holders, vgpu.key not in request.known, vgpu.index or 0, vgpu.key),
     )
-    # For an idle vGPU, the stored parameters count, because an interrupted run may not have set them.
+    # For an idle vGPU, compare stored parameters, because an interrupted run may not have set the vGPU's parameters.
     known = {vgpu.key: request.known[vgpu.key].params for vgpu in ranked if vgpu.key in request.known and not vgpu.holders}
     present = {vgpu.key: (known.get(vgpu.key) or plain_params(vgpu.params), _stays(request, vgpu)) for vgpu in ranked}
     for fits in _FITTING:
@@ -114,26 +114,26 @@ def _stays(request: GpuRequest, vgpu: Vgpu) -> int:
 
 
 def _is_it(request: GpuRequest, spec: VgpuSpec, vgpu: Vgpu) -> bool:
-    """Returns whether a request names this vGPU by its UUID or VF."""
+    """Returns whether a request specifies the vGPU by UUID or VF."""
     if request.uuids and spec.uuid:
         return spec.uuid == vgpu.uuid and spec.index in (None, vgpu.index)
     return spec.index is not None and spec.index == vgpu.index
 
 
 def place(request: GpuRequest, found: Matching) -> list[Refusal]:
-    """Assigns slots to requested vGPUs without a match, and adds these vGPUs to found.placed. Returns errors."""
+    """Assigns slots to requested vGPUs without a match, and adds the vGPUs to found.placed. Returns errors."""
     gpu, staying = request.gpu, [vgpu.uuid for vgpu in found.left]
     existing = {vgpu.key for vgpu in request.host.inventory.mdevs} - {vgpu.key for vgpu in found.removed}
     in_use = existing | {one.key for one in found.placed} | set(request.explicit) | set(request.spec.removes or ())
     held = [one.slot.index for one in found.placed] + [vgpu.index for vgpu in found.left]
-    busy = held if gpu.sriov else range(len(held))  # on a PF, the number only affects the UUID, and existing vGPUs do not show their number
+    busy = held if gpu.sriov else range(len(held))  # on a PF, the number only affects the UUID, and the numbers of existing vGPUs are unknown
     free = [slot for slot in slots_of(request) if slot.index not in busy]
-    # Larger vGPUs come first, because they need more contiguous space. The plan refuses UUIDs of other vGPUs.
+    # Larger vGPUs come first, because larger vGPUs need more contiguous space. The plan refuses other vGPUs' UUIDs.
     coming = sorted([one for one in found.open if one.spec.uuid not in staying or not one.spec.uuid], key=lambda one: -(one.type.framebuffer_mib or 0))
     former = [StoredVgpu(one.uuid, one.parent, one.index, one.type, plain_params(one.params)) for one in found.again if one.key not in request.known]
     continued, gone = _continue(request, [*request.known.values(), *former], coming, free, in_use)
     errors = []
-    # Requests that name a slot come first, so that no other request gets this slot.
+    # Requests for a specific slot come first, because no other request may use the slot.
     for one in sorted(coming, key=lambda one: (one.spec.index is None, one not in continued, one.spec.uuid is None)):
         was, index = continued.get(one), one.spec.index
         if was and index is None:
@@ -155,7 +155,7 @@ def place(request: GpuRequest, found: Matching) -> list[Refusal]:
 
 
 def _free_slot(free: Sequence[Slot], index: int | None, avoided: Collection[int | None]) -> Slot | None:
-    """Returns the slot with the number. Without a number, returns the first slot, preferably one that is not in ``avoided``."""
+    """Returns the slot with the given number or, without a number, the first slot, preferably a slot that is not in ``avoided``."""
     fitting = [slot for slot in free if index in (None, slot.index)]
     return next((slot for slot in fitting if index is not None or slot.index not in avoided), next(iter(fitting), None))
 
@@ -163,9 +163,9 @@ def _free_slot(free: Sequence[Slot], index: int | None, avoided: Collection[int 
 def _continue(
     request: GpuRequest, former: Sequence[StoredVgpu], coming: Sequence[Chosen], free: Sequence[Slot], in_use: Collection[str]
 ) -> tuple[dict[Chosen, StoredVgpu], list[StoredVgpu]]:
-    """Returns the former vGPU that each request restores in its free slot, and missing former vGPUs that may return later.
+    """Returns the former vGPU that each request restores in a free slot, and missing former vGPUs that may return later.
 
-    A former vGPU is found by the request's UUID, by VF and type, or by type. A former vGPU with the same parameters is preferred.
+    A former vGPU is identified by the request's UUID, by VF and type, or by type. A former vGPU with the same parameters is preferred.
     """
     slots, given = {None, *(slot.index for slot in free)}, {one.spec.index for one in coming if one.spec.index is not None}
     left = sorted((was for was in former if was.index in slots), key=lambda was: was.key not in request.host.defined)

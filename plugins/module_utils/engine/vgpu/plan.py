@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the steps for a layout: the VF of each vGPU, and the vGPUs to keep and remove. The planner does no I/O.
+"""Plans the steps for a layout: the VF for each vGPU, and the vGPUs to keep and remove. This module does not access the host.
 
-Matching vGPUs are kept. Only surplus vGPUs are removed. A vGPU in use is only removed if force_remove names it.
-Free VFs are used in the order of their numbers. A UUID depends on the machine, PF and VF number, so a recreated vGPU has the same UUID.
-On a framework without UUIDs, a recreated vGPU has the same VF. GPU instances and mixed-size mode are changed after removals and before creations.
-The mdevctl definition of a vGPU has the vGPU's parent and type, and only the collection starts the vGPU.
+Matching vGPUs are kept, and only surplus vGPUs are removed. A vGPU in use is only removed if listed in force_remove. Free VFs are used in numeric
+order. A UUID depends on the machine, PF, and VF number, so a recreated vGPU has the same UUID. In a framework without UUIDs, a recreated vGPU has the
+same VF. GPU instances and mixed-size mode are changed after removals and before creations. A vGPU's mdevctl definition contains the parent and type,
+and only the collection starts the vGPU.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, Placed, Ta
 
 
 def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, errors: Sequence[Refusal] = (), listed_only: bool = False) -> LayoutPlan:
-    """Plans the specs by GPU (from layout.by_gpu). Raises EngineError with the given errors, followed by all other errors.
+    """Plans the specs that layout.by_gpu returns. Raises EngineError with the given errors, followed by all planning errors.
 
-    ``listed_only`` leaves GPUs without a spec unchanged, for requests that are not a layout.
+    ``listed_only`` leaves GPUs without a spec unchanged, for requests other than layouts.
     """
     result = Plan(Target(), errors=list(errors))
     alive = {gpu.address for gpu in host.inventory.gpus if gpu.alive}
@@ -51,14 +51,14 @@ def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, errors: Seq
 
 
 def _autostarted(result: LayoutPlan, host: Host, pf: str) -> list[Refusal]:
-    """Returns warnings about other vGPUs that mdevctl starts on the GPU at each boot, after this run has changed the definitions."""
+    """Returns warnings about other vGPUs that mdevctl will start on the GPU at each boot after the run."""
     gpu, placed = host.inventory.gpu(pf), result.target.of(pf).placed or ()
     ours = {one.uuid for one in placed} | {step.args["uuid"] for step in result.steps if step.kind == "undefine"}
     return autostart.foreign(host.definitions, {pf, *[vf.address for vf in gpu.vfs], *[one.slot.parent for one in placed]}, ours) if gpu else []
 
 
 def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -> None:
-    """Plans a GPU that the layout does not name. vGPUs that the collection created are removed, and other vGPUs stay."""
+    """Plans a GPU that is not in the layout: vGPUs that the collection created are removed, and other vGPUs remain."""
     target, stored = GpuTarget(), host.stored.get(gpu.address)
     for vgpu in gpu.vgpus:
         if stored and stored.has(vgpu.key, vgpu.type):
@@ -68,7 +68,7 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
             result.warnings.append(text % (vgpu.parent, vgpu.uuid + " " if vgpu.uuid else "", vgpu.type))
     result.errors += guard_removal(target.removed, options)
     if stored and stored.mig is not None and gpu.mig and gpu.mig.current:
-        if len(target.removed) == len(gpu.vgpus):  # vGPUs of other programs keep their GPU instances
+        if len(target.removed) == len(gpu.vgpus):  # other programs' vGPUs keep their GPU instances
             target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
         target.mig = []
     unset_mixed(result, target, gpu, stored)
@@ -76,15 +76,15 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
 
 
 def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec]) -> list[Refusal]:
-    """Returns errors for requested UUIDs that exist elsewhere on the host."""
+    """Returns errors for requested UUIDs that already exist elsewhere on the host."""
     targets = list(result.target.gpus.values())
     fine = {vgpu.uuid for target in targets for vgpu in target.removed}
     fine |= {one.uuid for target in targets for one in target.placed or () if one.vgpu}
     for gpu in host.inventory.gpus:
-        if gpu.address in specs and result.target.of(gpu.address).placed is None:  # the GPU has no plan
+        if gpu.address in specs and result.target.of(gpu.address).placed is None:  # this GPU has no plan
             spec = specs[gpu.address]
             elsewhere = {(one.uuid, one.index) for one in spec.vgpus if one.index is not None} if spec.removes is not None else set()
-            own = {one.uuid for one in spec.vgpus}  # no other GPU can get the UUIDs of an unresponsive GPU
+            own = {one.uuid for one in spec.vgpus}  # no other GPU can get an unresponsive GPU's UUIDs
             fine |= {
                 vgpu.uuid for vgpu in gpu.vgpus
                 if (gpu.alive or vgpu.uuid in own) and all(uuid != vgpu.uuid or index == vgpu.index for uuid, index in elsewhere)
@@ -100,7 +100,7 @@ def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec])
 
 
 def undefine(lane: str, definition: Definition) -> Step:
-    """Returns the step that removes an mdevctl definition. The running device stays."""
+    """Returns the step that removes an mdevctl definition. The running device remains."""
     return Step("undefine", lane, definition.parent, "undefine %s in mdevctl" % definition.uuid, uuid=definition.uuid)
 
 
@@ -110,9 +110,9 @@ def remove(lane: str, vgpu: Vgpu) -> Step:
 
 
 def _define(lane: str, placed: Placed, definition: Definition | None) -> list[Step]:
-    """Returns the steps that lead to one manual definition, or no step if the definition exists.
+    """Returns the steps that result in one manual definition, or no steps if the definition already exists.
 
-    ``definition`` is the current definition, whose attributes are kept.
+    ``definition`` is the current mdevctl definition, whose attributes are kept.
     """
     uuid, parent = str(placed.uuid), placed.slot.parent
     found = definition.all if definition else []
@@ -125,7 +125,7 @@ def _define(lane: str, placed: Placed, definition: Definition | None) -> list[St
 
 
 def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
-    """Adds the steps of all GPUs. The layout file is written first: the boot or the next run can then complete an interrupted run."""
+    """Adds the steps for all GPUs. The layout file is written first, so a boot or the next run can complete an interrupted run."""
     targets, steps = result.target.gpus.values(), result.steps
     coming = {one.uuid for target in targets for one in target.placed or () if one.uuid}
     going = {vgpu.key for target in targets for vgpu in target.removed}
@@ -134,13 +134,13 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
         _add_store(result, host, options)
     for gpu in host.inventory.gpus:
         pf, planned = gpu.address, result.target.of(gpu.address)
-        # The mdevctl definitions of the collection's vGPUs that no longer exist.
+        # The mdevctl definitions for vGPUs that the collection created and that no longer exist.
         ours = host.stored[pf].keys if gpu.alive and pf in host.stored else ()
         left = [definitions[key] for key in ours if key in definitions and key not in coming | going]
         steps += [undefine(pf, one) for definition in left for one in definition.all]
         for vgpu in planned.removed:
-            # The definition goes first: no later run would remove it if the removal fails and the vGPU is of another program.
-            # The definition of a UUID that is created again with another type is replaced below.
+            # Remove the definition first, because no later run would remove it after a failed removal of another program's vGPU.
+            # If a UUID is recreated with another type, the mdevctl definition is replaced below.
             if vgpu.key in definitions and vgpu.key not in coming:
                 steps += [undefine(pf, one) for one in definitions[vgpu.key].all]
             steps.append(remove(pf, vgpu))
@@ -161,7 +161,10 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
 
 
 def _move_first(result: LayoutPlan) -> None:
-    """Moves the removal of a UUID before its creation on another GPU. Both GPUs then share a lane, because the removal must come first."""
+    """Moves a vGPU's removal before the creation of the same UUID on another GPU.
+
+    Both GPUs then share a lane, because the removal must come first.
+    """
     coming = {step.args["uuid"]: step for step in result.steps if step.kind == "create" and step.args["uuid"]}
     moving = [step for step in result.steps if step.kind == "remove" and step.args["key"] in coming and step.lane != coming[step.args["key"]].lane]
     for step in moving:
@@ -173,14 +176,14 @@ def _move_first(result: LayoutPlan) -> None:
 
 
 def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
-    """Adds the step that writes a changed layout file. The boot restores the layout's GPUs, and the VFs of other GPUs that have VFs enabled."""
+    """Adds the step that writes a changed layout file. The boot restores the GPUs in the layout, and the enabled VFs on other GPUs."""
     kept, new = [], []
     everywhere = {vgpu.key for vgpu in host.inventory.vgpus}
     placed = {one.uuid for target in result.target.gpus.values() for one in target.placed or () if one.uuid}
     for gpu in host.inventory.gpus:
         planned, stored = result.target.of(gpu.address), host.stored.get(gpu.address)
         if stored and not gpu.alive:
-            # An unresponsive GPU keeps its stored vGPUs in case the GPU returns, except vGPUs that moved to another GPU.
+            # An unresponsive GPU keeps stored vGPUs in case the GPU recovers, except vGPUs that have moved to another GPU.
             kept.append(replace(stored, vgpus=[one for one in stored.vgpus if one.uuid not in placed]))
         if gpu.alive and (planned.placed is not None or gpu.num_vfs or stored):
             vgpus = [
@@ -189,7 +192,7 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
                 )
                 for one in planned.placed or ()
             ]
-            # A GPU without vGPUs and VFs stays unchanged, because it may be used for passthrough.
+            # A GPU without vGPUs and VFs remains unchanged, because the GPU may be used for passthrough.
             comes = planned.placed or "vfs" in options.assume
             count = (gpu.num_vfs or (gpu.total_vfs if comes else 0)) if gpu.sriov else 0
             new.append(layout_file.StoredGpu(gpu.address, count, vgpus, stored.there(gpu) if stored else [], mig=planned.mig, mixed=planned.mixed))
@@ -206,16 +209,16 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
 
 
 def _params(one: Placed, stored: layout_file.StoredGpu | None) -> str:
-    """Returns the vgpu_params to store. For an unchanged vGPU, these are the parameters that a layout has set."""
+    """Returns the vgpu_params to store. For an unchanged vGPU, the result contains only parameters that a layout has set."""
     if one.params is not None or one.vgpu is None:
         return one.params or ""
     return one.present_params if stored and stored.gave(one.key, one.present_params) else ""
 
 
 def lines(inventory: Inventory, target: Target | None = None) -> str:
-    """Returns the host's vGPUs, GPU instances and mixed-size modes as text for a diff, one per line.
+    """Returns the host's vGPUs, GPU instances, and mixed-size modes as diff text, one per line.
 
-    With a target, the text shows the planned state.
+    If a target is given, the text shows the planned state.
     """
     rows = []
     for gpu in inventory.gpus:

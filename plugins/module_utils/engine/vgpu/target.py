@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The initial state and the target of a plan for vGPUs, as values."""
+"""Classes for the initial state and the target of a vGPU plan."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .layout import GpuSpec, VgpuSpec, plain_params
 
 @dataclass(eq=False, repr=False)
 class Host:
-    """The initial state of the host.
+    """The host's initial state.
 
-    ``stored`` holds the GPUs of the layout file. ``definitions`` holds mdevctl's definitions by UUID.
-    ``defined`` holds the keys of the vGPUs in VMs' definitions.
+    ``stored`` contains the GPUs in the layout file. ``definitions`` contains mdevctl definitions keyed by UUID.
+    ``defined`` contains the keys of vGPUs in VM definitions.
     """
 
     inventory: Inventory
@@ -36,17 +36,17 @@ class Host:
 
     @property
     def facts(self) -> HostState:
-        """Returns the complete state of the host. A run reads this state unless all GPUs that get vGPUs offer vGPU types."""
+        """Returns the complete host state, which a run reads unless all GPUs that get vGPUs offer vGPU types."""
         return cast(HostState, self.state)
 
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """The options of a plan.
+    """The options for a vGPU plan.
 
-    ``force_remove`` names vGPUs, by UUID or VF, that may be removed although they are in use. ``mdevctl`` is true if definitions are managed.
-    ``persist`` is true if the layout is stored for the boot. Check mode uses the module's check_mode_assume.
-    ``unresponsive`` is one of plan.UNRESPONSIVE_POLICIES. ``keeps`` is true if vGPUs that are not requested stay, with their GPU instances.
+    ``force_remove`` lists vGPUs, by UUID or VF, that may be removed while in use. ``mdevctl`` is true if mdevctl definitions are managed.
+    ``persist`` is true if the layout is stored for the boot. Check mode uses the check_mode_assume module option.
+    ``unresponsive`` is one of plan.UNRESPONSIVE_POLICIES. ``keeps`` is true if vGPUs that are not requested remain, with their GPU instances.
     """
 
     force_remove: Sequence[str] = ()
@@ -62,11 +62,10 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class GpuRequest:
-    """One GPU and its request.
+    """The request for one GPU.
 
-    ``explicit`` maps all UUIDs that the whole request names to whether the UUID's GPU responds. ``stored`` is the GPU in the layout file.
-    ``known`` holds the GPU's stored vGPUs by key. ``predicted`` is true if the GPU's VFs are enabled later.
-    ``uuids`` is true if the GPU's vGPUs have UUIDs.
+    ``explicit`` maps every UUID in the user's request to whether the UUID's GPU responds. ``stored`` is the GPU in the layout file. ``known``
+    contains the GPU's stored vGPUs by key. ``predicted`` is true if the GPU's VFs are enabled later. ``uuids`` is true if the GPU's vGPUs have UUIDs.
     """
 
     gpu: Gpu
@@ -79,17 +78,17 @@ class GpuRequest:
         self.stored = self.host.stored.get(self.gpu.address)
         self.known = {one.key: one for one in self.stored.vgpus} if self.stored else {}
         self.predicted = self.gpu.framework == "none" and "vfs" in self.options.assume
-        self.lists_profiles = bool(self.gpu.mig and self.gpu.mig.profiles)  # whether the driver lists profiles of GPU instances
+        self.lists_profiles = bool(self.gpu.mig and self.gpu.mig.profiles)  # whether the driver lists GPU instance profiles
         self.uuids = likely_uuids(self.host.state.kernel) if self.predicted and self.gpu.sriov else self.gpu.uuids
 
     def gives_away(self, vgpu: Vgpu) -> bool:
-        """Returns whether a request names the UUID of this vGPU for a GPU that responds."""
+        """Returns whether a request assigns the vGPU's UUID to a responsive GPU."""
         return self.explicit.get(vgpu.uuid or "", False)
 
 
 @dataclass(eq=False, repr=False)
 class Slot:
-    """The slot for one vGPU: a VF or, without SR-IOV, one of several slots on the PF."""
+    """A vGPU slot: a VF or, without SR-IOV, one of several slots on the PF."""
 
     parent: str
     index: int | None
@@ -97,9 +96,9 @@ class Slot:
 
 @dataclass(eq=False, repr=False)
 class Placed:
-    """A vGPU in its slot.
+    """A vGPU in a slot.
 
-    ``spec`` is its request. ``vgpu`` is the existing vGPU, or None if the vGPU is to be created. ``params`` is None to keep the current parameters.
+    ``spec`` is the vGPU's request. ``vgpu`` is the existing vGPU, or None if the vGPU must be created. ``params`` is None to keep current parameters.
     """
 
     slot: Slot
@@ -111,7 +110,7 @@ class Placed:
 
     @property
     def key(self) -> str:
-        """Returns the vGPU's key, which equals Vgpu.key."""
+        """The vGPU's key, which has the same value as Vgpu.key."""
         return self.uuid or self.slot.parent
 
     @property
@@ -129,10 +128,10 @@ class Placed:
 class GpuTarget:
     """The target of one GPU.
 
-    ``placed`` holds its vGPUs, or is None if the layout does not name the GPU. ``removed`` holds vGPUs to remove, and ``left`` other vGPUs that stay.
-    ``instances`` holds the planned GPU instances, or is None if the instances are not managed. ``mig`` holds the names of the profiles to store.
-    ``mixed`` is mixed-size mode as in the layout file, and ``sets_mixed`` is true if a step sets this mode.
-    ``first`` is explained in mig.selection.Selected.
+    ``placed`` contains the GPU's vGPUs, or is None if the layout does not include the GPU. ``removed`` contains vGPUs to remove, and ``left``
+    contains other vGPUs that remain. ``instances`` contains the planned GPU instances, or is None if GPU instances are not managed. ``mig`` contains
+    the profile names to store. ``mixed`` is the mixed-size mode in layout file format, and ``sets_mixed`` is true if a step sets mixed-size mode.
+    See mig.selection.Selected for ``first``.
     """
 
     placed: list[Placed] | None = None
@@ -145,7 +144,7 @@ class GpuTarget:
     first: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     def in_order(self) -> list[Placed]:
-        """Returns the placed vGPUs in the order of creation. Larger vGPUs come first, because they need more contiguous space."""
+        """Returns the placed vGPUs in creation order. Larger vGPUs come first, because larger vGPUs need more contiguous space."""
         found = list(self.placed or ())
         if not self.mixed and not self.instances:
             return found
@@ -162,9 +161,9 @@ class GpuTarget:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The vGPUs of the host by GPU, and the text of the layout file if the file changes.
+    """The host's planned vGPUs keyed by GPU, and the layout file's text if the file changes.
 
-    ``forgets`` is true if the run must drop entries from the file after its steps.
+    ``forgets`` is true if the run must delete entries from the layout file after the steps.
     """
 
     gpus: dict[str, GpuTarget] = field(default_factory=dict)
@@ -172,7 +171,7 @@ class Target:
     forgets: bool = False
 
     def of(self, pf: str) -> GpuTarget:
-        """Returns the target of a GPU, or an empty target if the plan does not change the GPU."""
+        """Returns a GPU's target, or an empty target if the plan does not change the GPU."""
         return self.gpus.get(pf) or GpuTarget()
 
 
@@ -180,5 +179,5 @@ LayoutPlan = Plan[Target]
 
 
 def titled(type_name: str, uuid: str | None) -> str:
-    """Returns a vGPU as text: its type, and its UUID if it has one."""
+    """Returns a vGPU as text: the type, followed by the UUID if the vGPU has a UUID."""
     return "%s (%s)" % (type_name, uuid) if uuid else type_name
