@@ -155,7 +155,7 @@ options:
             description: The version range of the running kernel or of the kernel for the next boot. Quote the value.
             type: str
           gpus:
-            description: Architectures such as V(Hopper), models, product names, PCI IDs, or addresses. At least one item must match the GPU.
+            description: Architectures (for example, V(Hopper)), models, product names, PCI IDs, or PCI addresses. At least one item must match the GPU.
             type: list
             elements: str
           edition:

@@ -19,7 +19,7 @@ _TAKEN = ("kind", "dkms", "module_type", "replace_datacenter", "allow_downgrade"
 
 
 def _reboot_follows(options: dict[str, Any], state: host.HostState) -> bool:
-    """Returns whether a reboot completes the installation. If so, the installation does not load the kernel module."""
+    """Returns whether a reboot follows the installation. If so, the installation does not load the kernel module."""
     if state.driver.nouveau_loaded or state.driver.loaded:
         return True
     flags = options["iommu_flags"] or host.default_flags(state)
