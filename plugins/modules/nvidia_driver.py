@@ -13,8 +13,8 @@ description:
     If the installer fails, the error message includes the last lines of the installer log.
   - The module refuses to replace a driver while a vGPU is in use or a program, such as a CUDA job, uses a GPU on the host. The module refuses to
     replace a data center driver without O(replace_datacenter=true).
-  - The module fails before any change if a distribution package provides the current driver. With O(load=true), the module also fails if a GPU is
-    bound to nouveau or an X server is running, because NVIDIA's installer would stop.
+  - The module fails before any change if a distribution package provides the current driver, unless O(replace_datacenter=true). With
+    O(load=true), the module also fails if a GPU is bound to nouveau or an X server is running, because NVIDIA's installer would stop.
   - The module can replace a loaded driver. If O(load=false), the module installs releases 545 and later alongside the loaded driver, and the new
     driver becomes active after a reboot. In all other cases, the module stops the driver services, unloads the kernel modules, and restarts the
     services, even if the installation fails.
@@ -55,8 +55,8 @@ options:
   load:
     description:
       - Whether NVIDIA's installer loads the kernel module. Set to V(false) if a reboot follows.
-      - If V(false), idle vGPUs, nouveau, and an X server do not prevent the installation. The release 535 installer is an exception because it cannot
-        run while the kernel module is loaded or a GPU is bound to nouveau.
+      - If V(false), idle vGPUs, nouveau, and an X server do not prevent the installation. Installers before release 545 are an exception because
+        they cannot run while the kernel module is loaded, and installers before release 550 because they cannot run while a GPU is bound to nouveau.
     type: bool
     default: true
   disable_nouveau:

@@ -137,8 +137,8 @@ host:
       sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: equal_share}
     next_kernel:
       description:
-        - The kernel for the next boot. C(release) is null unless GRUB starts its common default, which is the newest kernel, or the saved entry on
-          the Red Hat family.
+        - The kernel for the next boot. C(release) is null if unknown. C(release) is known for the default entry of systemd-boot, and for the common
+          defaults of GRUB, which are the newest kernel or, on the Red Hat family, the saved entry.
         - C(driver) is the version of this kernel's C(nvidia) module, or null if the kernel has no such module. C(cmdline) lists the kernel flags, or
           is null if the flags are unknown.
       type: dict
@@ -175,7 +175,8 @@ gpus:
     - C(fabric) is null on a host without NVSwitches. On other hosts, C(fabric) contains the module ID by which Fabric Manager identifies the GPU, and
       the fabric state and status that C(nvidia-smi -q) prints for the GPU.
     - C(mig) is null if the driver does not report MIG. Otherwise, C(mig) contains the current and pending modes (null if the GPU is not MIG-capable),
-      the profile names, and the GPU instances. The GPU instance of a vGPU is known for vGPUs on VFs and for mediated devices in use.
+      the profile names, and the GPU instances. The GPU instance of a vGPU is known on the
+      vendor-specific VFIO framework, and for mediated devices in use.
     - C(vfs_there) is the number of enabled VFs, and C(vfs_used) is the number of VFs with a vGPU. C(vgpu_counts) contains the number of vGPUs by
       type. O(detail) determines which of the lists C(vfs), C(types), and C(vgpus) are returned.
   returned: success

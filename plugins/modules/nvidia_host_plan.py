@@ -155,7 +155,7 @@ options:
             description: The version range of the running kernel or of the kernel for the next boot. Quote the value.
             type: str
           gpus:
-            description: Architectures (for example, V(Hopper)), models, product names, PCI IDs, or PCI addresses. At least one item must match the GPU.
+            description: Architectures (such as V(Hopper)), models, product names, PCI IDs, or PCI addresses. At least one item must match the GPU.
             type: list
             elements: str
           edition:
@@ -266,12 +266,12 @@ info:
       elements: dict
       returned: success
     in_use:
-      description: The VMs and programs that use GPUs, in the same format as RV(vgpu.kvm.nvidia_gpu_info#module:in_use).
+      description: The running VMs and the programs that use GPUs, in the same format as RV(vgpu.kvm.nvidia_gpu_info#module:in_use).
       type: list
       elements: dict
       returned: success
     in_the_way:
-      description: The GPU users that a reboot must not interrupt, in the same format as RV(vgpu.kvm.nvidia_gpu_info#module:in_the_way).
+      description: The VMs and programs that a reboot must not interrupt, in the same format as RV(vgpu.kvm.nvidia_gpu_info#module:in_the_way).
       type: list
       elements: dict
       returned: success
@@ -281,11 +281,11 @@ info:
       elements: dict
       returned: success
     in_use_count:
-      description: The number of GPU users, as in RV(vgpu.kvm.nvidia_gpu_info#module:in_use_count).
+      description: The number of running VMs and of programs that use GPUs, as in RV(vgpu.kvm.nvidia_gpu_info#module:in_use_count).
       type: int
       returned: success
     in_the_way_count:
-      description: The number of GPU users that a reboot must not interrupt, as in RV(vgpu.kvm.nvidia_gpu_info#module:in_the_way_count).
+      description: The number of VMs and programs that a reboot must not interrupt, as in RV(vgpu.kvm.nvidia_gpu_info#module:in_the_way_count).
       type: int
       returned: success
     libvirt_domains_count:

@@ -11,8 +11,8 @@ DOCUMENTATION = r"""
 module: nvidia_host_reboot
 short_description: Reboot a vGPU host that is not in use
 description:
-  - Checks whether VMs or programs use the host's GPUs or vGPUs, and whether an installation or another run is changing the host. If the host is idle,
-    the module reboots the host with M(ansible.builtin.reboot) and waits until the host is available again.
+  - Checks whether a VM runs on the host, with or without a GPU, whether a program uses a GPU, and whether an installation or another run is
+    changing the host. If the host is idle, the module reboots the host with M(ansible.builtin.reboot) and waits until the host is available again.
   - The check and the reboot are one task, because a host may have to wait while other hosts reboot, and an earlier check would be outdated.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)

@@ -9,7 +9,8 @@ DOCUMENTATION = r"""
 module: nvidia_pci_driver
 short_description: Set the kernel driver for NVIDIA GPUs
 description:
-  - Binds GPUs (PFs) that use C(vfio-pci), C(pci-pf-stub), or no driver to the C(nvidia) driver, or only unbinds GPUs from their current drivers.
+  - Binds GPUs (PFs) that use C(vfio-pci), C(pci-pf-stub), or no driver to the C(nvidia) driver, or only releases GPUs from
+    C(vfio-pci) and C(pci-pf-stub).
   - The module removes settings that would rebind the old driver at boot, such as C(ids=) parameters for vfio-pci in C(modprobe.d) and on the kernel
     command line, and driverctl overrides. The module also blocks C(nouveau), unless another file already blocks nouveau.
   - The module never changes a GPU that a VM has open. The module never unbinds C(nouveau) at run time, because releasing a GPU from nouveau requires

@@ -35,7 +35,7 @@ options:
         reject.
     type: int
   reset:
-    description: Whether C(sriov-manage) resets a GPU before enabling VFs. GPUs whose VFs are already enabled are never reset.
+    description: Whether C(sriov-manage) resets a GPU before enabling VFs. A GPU that already has the requested VFs is not reset.
     type: bool
     default: false
   method:
