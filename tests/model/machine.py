@@ -343,6 +343,9 @@ class Worlds(RuleBasedStateMachine):
                 continue
             facts = tuple(sorted(goal_fact(one) for one in after.on(gpu))) if gpu in listed else ()
             profiles = tuple(sorted(one.profile for one in after.gpus[gpu].instances))
+            if gpu in listed and listed[gpu].mig is not None:
+                # A further GPU instance can stay, because an idle mediated device may be in it. A boot creates only the listed ones.
+                profiles = tuple(sorted(listed[gpu].mig))
             self.swapped.discard(gpu)
             asked = gpu in listed and bool(listed[gpu].mig or any(world.cards[gpu].types[one.type].profile for one in listed[gpu].wants))
             if asked or gpu in listed and listed[gpu].mig is not None:
