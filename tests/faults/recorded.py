@@ -14,6 +14,7 @@ import re
 _STAND_INS = (
     ("vGPUs are named at random", r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<UUID>"),
     ("the kernel numbers processes", r"\bpid \d+", "pid <n>"),
+    ("a wait ends up to some seconds late on a busy machine", r"(?<=was not granted for )\d+ s", "<n> s"),
     ("the image's kernel is updated", r"\b\d+\.\d+\.\d+-\d+-amd64", "<kernel>"),
     ("the driver package lies in a directory of the run", r"/[^\s'\"]*/(?=NVIDIA-(GRID-)?Linux)", "…/"),
     ("an installer's log has times and sizes", r"\nLast lines of (\S+):\n.*?(?= \(expected: )", r" … (the last lines of \1 follow)"),

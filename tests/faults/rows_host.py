@@ -178,10 +178,10 @@ ROWS = [
             *_instead("/usr/sbin/update-initramfs", "echo update-initramfs: failed for /boot/initrd.img with 1. >&2; exit 1"),
         ),
         ("umount /usr/sbin/update-initramfs",),
-        device=NAME,
+        device="initramfs",
         found=("the initramfs could not be rebuilt", "failed for /boot/initrd.img with 1"),
         expected="'update-initramfs -u -k all' ends well",
-        remedy="run this again, which repeats the step",
+        remedy="run again, which repeats the rebuild",
         done=("/etc/modprobe.d/vfio.conf",),
         left="[ -n \"$(find /boot -name 'initrd.img*' -newer /etc/modprobe.d/vfio.conf)\" ] && echo a new initramfs || echo the old initramfs; "
         "cat /etc/modprobe.d/vfio.conf",

@@ -30,6 +30,7 @@ _LOCK = "0000:e8:00.0: the GPU's unbindLock was not granted for 20 s; it is open
 SAME = {
     "uuid": ("create A40-24Q (3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11)", "create A40-24Q (7b1c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12)"),
     "pid": (_LOCK.format("pid 812"), _LOCK.format("pid 10812")),
+    "wait": (_LOCK.format("pid 812"), _LOCK.format("pid 812").replace("20 s", "21 s")),
     "log": (
         _INSTALLER.format("cache", "2026-11-25 07:35:24  kernel 6.1\n2026-11-25 07:35:25  installed /usr/bin/nvidia-smi") + _WANTED,
         _INSTALLER.format("tmp", "2026-11-26 17:19:50  installed /usr/bin/nvidia-vgpu-mgr") + _WANTED,

@@ -74,6 +74,7 @@ class GpuFacts(Protocol):
 _HOST_DRIVER = "only the vGPU host driver (NVIDIA-Linux-x86_64-<version>-vgpu-kvm.run)"
 _REPLACE = "Set vgpu_driver_replace_datacenter: true to have it replaced, or uninstall it manually."
 _MODULE = "the module nvidia"
+NO_NVIDIA_SMI = "nvidia-smi is not installed"  # the start of a GPU's mig_silence in this case
 
 
 def driver_error(driver: DriverFacts) -> Refusal | None:
@@ -232,7 +233,7 @@ def mig_unknown(gpu: GpuFacts) -> Refusal:
     nvidia-smi is the only source of the MIG mode.
     """
     remedy = "Run this command manually, and check dmesg (NVRM, Xid)."
-    if "not there" in (gpu.mig_silence or ""):
+    if (gpu.mig_silence or "").startswith(NO_NVIDIA_SMI):
         remedy = "nvidia-smi is part of the host driver: install the driver again (role driver)."
     found = "its MIG mode is not known: %s" % (gpu.mig_silence or "nvidia-smi does not report it (driver of the GPU: %s)" % (gpu.driver or "none"))
     answer = "an answer to 'nvidia-smi --query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending --format=csv'"

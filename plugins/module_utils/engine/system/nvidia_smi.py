@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Iterable, Optional, Sequence, Tuple
 
 from ..base.numbers import number
+from ..base.refusals import NO_NVIDIA_SMI
 from ..hardware import address
 from ..hardware.fabric import GpuFabric
 from ..hardware.gpu import GpuInstance
@@ -108,7 +109,7 @@ def silence(ctx: Context) -> str | None:
     """Returns the reason why nvidia-smi does not respond, as a clause, or None if nvidia-smi works."""
     if ctx.smi_silent or binary(ctx):
         return ctx.smi_silent
-    return "nvidia-smi is not installed (searched in %s)" % ", ".join(_PATHS)
+    return "%s (searched in %s)" % (NO_NVIDIA_SMI, ", ".join(_PATHS))
 
 
 def _switch(word: str) -> bool | None:
