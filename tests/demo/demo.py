@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The demo: configure a bare host with eight A40 and show each step.
+"""The demo: configure a bare host with eight A40 GPUs and show each step.
 
 ``up`` builds what is not in the cache, boots the machine ``demo``, runs the playbook ``vgpu.kvm.site`` over ssh, and prints the host's vGPUs.
 A second ``up`` runs the playbook again, which changes nothing. ``down`` removes the machine.
@@ -263,7 +263,7 @@ def bring_up() -> None:
     if is_up():
         say(f"The machine '{NAME}' is already running")
     else:
-        say(f"Booting the machine '{NAME}': a bare host: eight A40 without a driver, IOMMU off, GPUs configured for vfio-pci")
+        say(f"Booting the machine '{NAME}', a bare host: eight A40 GPUs without a driver, IOMMU off, GPUs configured for vfio-pci")
         run("Booting", TWIN, "up", NAME)
     hosts, variables = inventory()
     run("Copying the collection", sys.executable, ROOT / "tests" / "tools" / "mirror.py")
@@ -304,7 +304,7 @@ def down() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run as a program."""
-    parser = argparse.ArgumentParser(description="Configure a bare host with eight A40 and show each step.")
+    parser = argparse.ArgumentParser(description="Configure a bare host with eight A40 GPUs and show each step.")
     parser.add_argument("command", choices=["up", "down"])
     command = {"up": up, "down": down}[parser.parse_args(arguments).command]
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C
