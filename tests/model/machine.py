@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from random import Random
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
@@ -605,7 +606,11 @@ class Worlds(RuleBasedStateMachine):
         slots = None if state.card.on_pf else goal.vfs
         if goal.mig:
             if not there:
-                return True
+                # The restore removes no GPU instance. The existing ones, which another run can have created, may leave no room.
+                if not state.card.board.fits(instances_needed(types, (), state.instances), state.instances):
+                    return False
+                more = Counter(goal.profiles) - Counter(one.profile for one in state.instances)
+                return True if state.card.board.fits(list(more.elements()), state.instances) else None
             homes = [(state.card.types[one.type], one.gi or 0) for one in there]
             pinned = [one for one in state.instances if one.id in {home for dummy, home in homes}]
             room = state.card.board.fits(instances_needed(types, homes), pinned)
