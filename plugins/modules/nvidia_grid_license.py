@@ -92,13 +92,13 @@ actions:
   returned: success, failure midway
   type: list
   elements: str
-  sample: ["/etc/nvidia/ClientConfigToken/client_configuration_token_vgpu_kvm.tok: write the token", "/etc/nvidia/gridd.conf: change it"]
+  sample: ["/etc/nvidia/ClientConfigToken/client_configuration_token_vgpu_kvm.tok: write the token", "/etc/nvidia/gridd.conf: change the file"]
 not_done:
   description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
-  sample: ["/etc/nvidia/gridd.conf: change it"]
+  sample: ["/etc/nvidia/gridd.conf: change the file"]
 restart_needed:
   description:
     - Whether C(nvidia-gridd) must be started or restarted to read the current token and settings. True if this run changes a file, or if the service
@@ -123,7 +123,7 @@ errors:
     - code: error
       device: /etc/nvidia/gridd.conf
       found: "the file can't be written: No space left on device"
-      expected: to write it
+      expected: to change the file
       remedy: The old file is unchanged. Free disk space or repair the file system, then run again.
 """
 

@@ -114,9 +114,10 @@ errors:
     - code: server_unreachable
       device: nvidia-gridd.service
       found: >-
-        the license server can't be reached; its journal shows: Failed to acquire license from license.example.com (Error: connection timed out)
+        the license server cannot be reached, according to the nvidia-gridd journal: Failed to acquire license from license.example.com
+        (Error: connection timed out)
       expected: a license
-      remedy: Check name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort).
+      remedy: Check name resolution, routes, and firewalls from this VM to the license server (port 443, or ServerPort).
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.grid_license_info import main

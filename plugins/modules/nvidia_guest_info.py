@@ -125,8 +125,8 @@ problems:
     - code: no_vgpu
       device: PCI bus
       found: this VM has no NVIDIA GPU and therefore no vGPU
-      expected: a vGPU (a display function of vendor 10de)
-      remedy: Attach a vGPU to the VM on its host, then start the VM again. 'lspci -d 10de:' shows the vGPU.
+      expected: a vGPU, which is a display device of PCI vendor 10de
+      remedy: "Attach a vGPU to the VM on the host, then start the VM again. To check for the vGPU, run 'lspci -d 10de:' in the VM."
       severity: error
 errors:
   description:

@@ -89,10 +89,10 @@ def guest() -> Iterator[Guest]:
 def test_all_that_stands_against_it_is_told_at_once_and_nothing_is_changed(guest):
     before = guest.twin.sh(STATE)
     run = guest.run(vgpu_host_driver_version="535.161.05", vgpu_license_token=guest.service.token(expires=time.time() - 60))
-    for words in ("550.163.01 is newer than the host's 535.161.05", "535 (vGPU 16)", "the token: it expired at", "nothing was changed"):
+    for words in ("550.163.01 is newer than the host driver 535.161.05", "535 of vGPU 16", "the token option: the token expired at", "nothing was changed"):
         assert words in run.failure, run.failure
     run = guest.run(vgpu_driver_bundle=guest.package("-vgpu-kvm.run"), vgpu_license_token=guest.secret[:200])
-    for words in ("is the package of the vGPU host driver", "Guest_Drivers", "the token: it has 2 parts"):
+    for words in ("is the package of the vGPU host driver", "Guest_Drivers", "the token option: the token has 2 parts"):
         assert words in run.failure, run.failure
     readable = guest.file("token.tok", guest.secret, 0o644)
     run = guest.run("--check", vgpu_license_token=None, vgpu_license_token_file=readable)
@@ -232,7 +232,7 @@ def test_an_upgrade_is_finished_by_a_reboot_and_a_removal_leaves_nothing(guest):
 def test_a_loaded_nouveau_gives_way_by_a_reboot(guest):
     guest.twin.sh("rm -f /etc/modprobe.d/nvidia-vgpu-nouveau.conf; modprobe nouveau")
     refused = guest.run(vgpu_reboot="never")
-    assert "the module nouveau is loaded" in refused.failure and "unless vgpu_reboot is never" in refused.failure, refused.failure
+    assert "the nouveau module is loaded" in refused.failure and "unless vgpu_reboot is never" in refused.failure, refused.failure
     run = guest.run()
     assert run.rc == 0 and sum(one.endswith(" : Reboot | Reboot") for one in run.changed) == 1, (run.changed, run.out[-3000:])
     assert guest.twin.sh("lsmod | grep -c nouveau; true") == "0" and "Licensed" in guest.twin.sh("nvidia-smi -q")
@@ -273,7 +273,7 @@ def test_a_vm_without_a_vgpu_is_told_so():
         twin.up("--guest", "none", "--memory", "1024")
         one = Guest(twin)
         run = one.run()
-        assert "this VM has no NVIDIA GPU and therefore no vGPU" in run.failure and "Attach a vGPU to the VM on its host" in run.failure, run.failure
+        assert "this VM has no NVIDIA GPU and therefore no vGPU" in run.failure and "Attach a vGPU to the VM on the host" in run.failure, run.failure
         one.service.close()
     finally:
         twin.down()

@@ -16,7 +16,7 @@ from ..system.context import Context
 from . import config_file
 from .cloudpods_plan import MARK, PATH, Request, State, Target
 
-_MARK_TEXT = "Written by vgpu.kvm: Cloudpods' host agent was not restarted since its host.conf was changed.\n"
+_MARK_TEXT = "Written by vgpu.kvm: Cloudpods' host agent has not been restarted since vgpu.kvm changed host.conf.\n"
 
 
 def _is_path(path: str) -> bool:
@@ -30,8 +30,8 @@ def _is_path(path: str) -> bool:
 def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Refusal]]:
     """Returns the configuration file's path with links resolved, its text or None, and errors."""
     if not _is_path(request.path):
-        found = "%.60r is not an absolute path" % request.path
-        return request.path, None, [Refusal(found, device="path", expected="a file, such as %s" % PATH, code="bad_path")]
+        found = "%.60r is not a valid absolute path" % request.path
+        return request.path, None, [Refusal(found, device="path", expected="the path of a file, such as %s" % PATH, code="bad_path")]
     try:
         path = files.real_path(ctx.root, request.path)
         text = config_file.read(ctx.root, path)
@@ -40,8 +40,9 @@ def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Refusal
     if text is not None or not request.present:
         return path, text, []
     return path, None, [Refusal(
-        "the file does not exist", device=request.path, expected="the configuration of Cloudpods' host agent",
-        remedy="Add this host to Cloudpods first (ocboot or Cloudpods' operator writes the file), or set role variable vgpu_cloudpods_path.",
+        "the file does not exist", device=request.path, expected="the configuration file of Cloudpods' host agent",
+        remedy="Add this host to Cloudpods first (ocboot or Cloudpods' Kubernetes operator creates the file), "
+        "or set the vgpu_cloudpods_path variable to the path of the file.",
         code="host_conf_missing")]
 
 

@@ -109,8 +109,8 @@ def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list
     gpus = [gpu for gpu in found.gpus if gpu.address in addresses]
     if not gpus and not errors:
         errors.append(Refusal(
-            "no GPU of this host has VFs or mediated device types", expected="a GPU with VFs, and vGPUs on them",
-            remedy="Create the vGPUs first (playbook vgpu.kvm.host, or the roles sriov and vgpus).", code="no_vfs"))
+            "no GPU of this host has VFs or mediated device types", expected="at least one GPU that has VFs or mediated device types, and vGPUs",
+            remedy="Create the vGPUs first with the vgpu.kvm.host playbook, or with the sriov and vgpus roles.", code="no_vfs"))
     return gpus, errors
 
 
@@ -118,22 +118,24 @@ def _unfit(gpu: Gpu) -> Iterator[Refusal]:
     """Yields the reasons why Cloudpods cannot use the GPU's vGPUs."""
     if not gpu.uuids:
         yield Refusal(
-            "its vGPUs are VFs of the vendor-specific VFIO framework, and Cloudpods' agent only supports mediated devices",
-            device=gpu.address, expected="mediated devices (mdev_supported_types)",
-            remedy="Use a host whose kernel has mediated devices (before 6.8: Debian 12, Ubuntu 22.04, RHEL 8 and 9), or attach these vGPUs to VMs "
-            "without Cloudpods (libvirt, nova, KubeVirt). Don't run Cloudpods' agent here: it would bind the VFs to vfio-pci.",
+            "the GPU's vGPUs are VFs in the vendor-specific VFIO framework, but Cloudpods' host agent supports only mediated devices",
+            device=gpu.address, expected="a GPU with mediated device types (mdev_supported_types)",
+            remedy="Use a host whose kernel supports mediated devices (a kernel before 6.8, as in Debian 12, Ubuntu 22.04, RHEL 8, and RHEL 9), "
+            "or attach these vGPUs to VMs with libvirt, nova, or KubeVirt instead of Cloudpods. "
+            "Do not run Cloudpods' host agent on this host, because the agent would bind the VFs to vfio-pci.",
             code="vendor_vfio")
     if not all(map(short, functions(gpu))):
         yield Refusal(
             "the GPU is in PCI domain %s" % gpu.address.split(":")[0],
-            device=gpu.address, expected="domain 0000: Cloudpods writes addresses without a domain, which means 0000",
-            remedy="Remove this GPU from 'gpus' (role variable vgpu_gpus), or move it to domain 0000 in the firmware "
-            "(check its settings of VMD and PCIe segments).",
+            device=gpu.address, expected="PCI domain 0000, because Cloudpods omits the domain from addresses and always uses 0000",
+            remedy="Remove this GPU from the gpus option (the vgpu_gpus variable), or move the GPU to domain 0000 in the firmware "
+            "(check the firmware settings for VMD and PCIe segments).",
             code="pci_domain")
     if not _has_vgpus(gpu):
         yield Refusal(
-            "the GPU has no VFs and no mediated device types", device=gpu.address, expected="vGPUs on the GPU",
-            remedy="Create vGPUs first (playbook vgpu.kvm.host, or the roles sriov and vgpus), or remove this GPU from 'gpus'.", code="no_vfs")
+            "the GPU has neither VFs nor mediated device types", device=gpu.address, expected="vGPUs on the GPU",
+            remedy="Create vGPUs first with the vgpu.kvm.host playbook, or with the sriov and vgpus roles. "
+            "Alternatively, remove this GPU from the gpus option (the vgpu_gpus variable).", code="no_vfs")
 
 
 def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refusal]:
@@ -148,14 +150,14 @@ def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refus
         missing = [one for one in expected if one.key not in there]
         if missing:
             errors.append(Refusal(
-                "%d of the %d vGPUs of its layout are missing (first: %s on %s)"
+                "%d of the %d vGPUs in the GPU's layout are missing (first missing vGPU: %s on %s)"
                 % (len(missing), len(expected), missing[0].type, missing[0].parent),
-                device=gpu.address, expected="all vGPUs, before Cloudpods' agent scans for them",
-                remedy="Restore the vGPUs ('vgpuctl restore', or the role vgpus), then run again.", code="vgpus_missing"))
+                device=gpu.address, expected="all vGPUs in the layout, before Cloudpods' host agent scans for vGPUs",
+                remedy="Restore the vGPUs with 'vgpuctl restore' or the vgpus role. Then rerun the playbook.", code="vgpus_missing"))
     if gpus and not errors and not any(gpu.vgpus for gpu in gpus):
         errors.append(Refusal(
-            "no vGPU exists yet on %s" % ", ".join(gpu.address for gpu in gpus), expected="vGPUs, before Cloudpods' agent scans for them",
-            remedy="Create vGPUs first (role vgpus), or set require_vgpus: false (vgpu_cloudpods_require_vgpus) to list VFs without vGPUs.",
+            "no vGPU exists on %s" % ", ".join(gpu.address for gpu in gpus), expected="vGPUs, before Cloudpods' host agent scans for vGPUs",
+            remedy="Create vGPUs first with the vgpus role. To list VFs without vGPUs, set require_vgpus: false (the vgpu_cloudpods_require_vgpus variable).",
             code="no_vgpus"))
     return errors
 
@@ -165,8 +167,8 @@ def _exposed(found: Inventory, removed: set[str]) -> Iterator[Refusal]:
     for gpu in found.gpus:
         holders = {str(holder): holder for vgpu in gpu.vgpus for holder in vgpu.holders}
         if holders and removed.intersection(map(short, functions(gpu))):
-            doing = "removing it from %s (the agent would bind its VFs to vfio-pci)" % KEY
-            instead = "keep this GPU in 'gpus' (role variable vgpu_gpus)"
+            doing = "removing the GPU from %s, after which Cloudpods' host agent would bind the VFs to vfio-pci" % KEY
+            instead = "keep this GPU in the gpus option (the vgpu_gpus variable)"
             yield refusals.in_use(gpu.address, [holders[name] for name in sorted(holders)], doing, instead=instead)
 
 
@@ -199,7 +201,8 @@ def plan(state: State, request: Request) -> Plan[Target]:
     restart = bool(edit) or (state.marked and not request.restarted)
     target = Target(state.path, state.text, edit, addresses=addresses, gpus=gpus, restart=restart)
     warnings = [
-        "%s: its VFs show no vGPU types (bound to %s). If Cloudpods' agent took the VFs, rebind them with the role sriov afterwards."
+        "%s: the GPU's VFs, which are bound to %s, offer no vGPU types. "
+        "If Cloudpods' host agent bound the VFs to this driver, rebind the VFs with the sriov role after this run."
         % (gpu.address, ", ".join(sorted({vf.driver or "no driver" for vf in gpu.vfs})))
         for gpu in gpus
         if gpu.vfs and gpu.framework == "none"
@@ -214,6 +217,6 @@ def _steps(state: State, request: Request, target: Target) -> Iterator[Step]:
         gpus = ", ".join(gpu.address for gpu in target.gpus)
         yield Step("write", None, target.path, "set %s to the %d addresses of %s" % (KEY, len(target.addresses), gpus))
     elif target.edit:
-        yield Step("write", None, target.path, "take %s out" % KEY)
+        yield Step("write", None, target.path, "remove the key %s" % KEY)
     elif state.marked and request.restarted:
         yield Step("forget", None, MARK, "record that Cloudpods' agent was restarted")

@@ -38,5 +38,5 @@ def render(offered: Sequence[Offered]) -> list[dict[str, Any]]:
 
 def warnings(gpus: Sequence[Gpu]) -> list[str]:
     """Returns a warning for each GPU whose address CloudStack and OpenNebula cannot represent."""
-    words = "CloudStack and OpenNebula: %s is in PCI domain %s, and both use domain 0000 only: its vGPUs and VFs are omitted."
+    words = "CloudStack and OpenNebula: %s is in PCI domain %s, but both platforms support only domain 0000. The GPU's vGPUs and VFs are omitted."
     return [words % (gpu.address, gpu.address.partition(":")[0]) for gpu in gpus if not in_reach(gpu.address)]

@@ -32,8 +32,8 @@ def too_long(data: dict[str, list[dict[str, Any]]]) -> list[Refusal]:
     names = [one["resourceName"] for one in data["pciHostDevices"] if not one.get("externalResourceProvider")]
     return [
         Refusal(
-            "the resource name %s is too long: KubeVirt uses it in a socket's path" % name, device="kubevirt_prefix",
-            expected="%d characters at most, prefix and slash included" % _MOST, remedy="Choose a shorter kubevirt_prefix.", code="long_resource",
+            "the resource name %s is too long, because KubeVirt uses the name in the path of a socket" % name, device="kubevirt_prefix",
+            expected="at most %d characters, including the prefix and the slash" % _MOST, remedy="Choose a shorter kubevirt_prefix.", code="long_resource",
         )
         for name in names if len(name) > _MOST
     ]
@@ -61,8 +61,9 @@ def render(offered: Sequence[Offered], prefix: str, external: bool) -> Rendered:
         pci.append(device("pciVendorSelector", selector, types[0] if len(types) == 1 else "%s vGPU" % ones[0].gpu.name))
         if len(types) > 1:
             warnings.append(
-                "KubeVirt: VFs with the id %s are vGPUs of several types (%s), which KubeVirt can't distinguish: a VM gets any of them. "
-                "Create vGPUs of one type only on the GPUs of one model." % (selector, ", ".join(types)))
+                "KubeVirt: VFs with the PCI ID %s are vGPUs of several types (%s). "
+                "KubeVirt cannot distinguish these types, so a VM may get any of these types. "
+                "Create vGPUs of only one type on all GPUs of the same model." % (selector, ", ".join(types)))
     data = {"mediatedDevices": [device("mdevNameSelector", name, name) for name in names], "pciHostDevices": pci}
     return Rendered(data, _patch(data), warnings)
 

@@ -37,9 +37,10 @@ def contradictions(offered: Sequence[Offered], with_classes: bool) -> list[Refus
     names = {one.gpu.address: [other.short for other in vfs if other.gpu is one.gpu] for one in vfs}
     return [
         Refusal(
-            "its VFs are vGPUs of several types (%s), but nova supports one resource class for all VFs of a GPU" % ", ".join(sorted(set(shorts))),
-            device=address, expected="vGPUs of one type on the GPU; otherwise nova-compute does not start (PlacementPciMixedResourceClassException)",
-            remedy="Create one type on this GPU (vgpu_layout), or set nova_resource_classes: false: flavors then can't distinguish the types.",
+            "the GPU's VFs are vGPUs of several types (%s), but nova supports only one resource class for all VFs of a GPU" % ", ".join(sorted(set(shorts))),
+            device=address, expected="vGPUs of only one type on the GPU, because nova-compute otherwise exits with PlacementPciMixedResourceClassException",
+            remedy="Create vGPUs of only one type on this GPU (the vgpu_layout variable), or set nova_resource_classes: false. "
+            "Without resource classes, flavors cannot distinguish the types.",
             code="nova_mixed_classes",
         )
         for address, shorts in names.items() if with_classes and len(set(shorts)) > 1
@@ -96,7 +97,9 @@ def _shared(mdevs: Sequence[dict[str, Any]]) -> list[str]:
     for address in sorted({address for one in mdevs for address in one["device_addresses"]}):
         names = sorted(one["type"] for one in mdevs if address in one["device_addresses"])
         if len(names) > 1:
-            words = "nova: %s has vGPUs of several types (%s); nova-compute refuses to start with one address in two of them, so nova_conf is empty."
+            words = (
+                "nova: %s has vGPUs of several types (%s), and nova-compute does not start if one address is configured for two types. "
+                "Therefore, nova_conf is empty.")
             found.append(words % (address, ", ".join(names)))
     return found
 
@@ -104,17 +107,19 @@ def _shared(mdevs: Sequence[dict[str, Any]]) -> list[str]:
 def _warnings(offered: Sequence[Offered], with_classes: bool, unlimited: set[str]) -> list[str]:
     found = []
     for address in dict.fromkeys(one.gpu.address for one in offered if one not in _spelled(offered)):
-        words = "nova: %s is in PCI domain %s, but nova only accepts domains of four digits: its vGPUs are not in nova_conf."
+        words = "nova: %s is in PCI domain %s, but nova accepts only domains with four digits. The GPU's vGPUs are omitted from nova_conf."
         found.append(words % (address, address.partition(":")[0]))
     offered = _spelled(offered)
     for address in dict.fromkeys(one.gpu.address for one in offered if one.mdev_type in unlimited):
-        words = "nova: %s has no SR-IOV: nova may create more vGPUs on it than the layout has. Fill the GPU in the layout (vgpu_layout) to prevent that."
+        words = (
+            "nova: %s has no SR-IOV, so nova may create more vGPUs on this GPU than the layout contains. "
+            "To prevent additional vGPUs, use the GPU's full capacity in the layout (the vgpu_layout variable).")
         found.append(words % address)
     shorts = sorted({one.short for one in offered})
     if len(shorts) > 1 and not with_classes:
-        advice = "set nova_resource_classes: true"
+        advice = "Set nova_resource_classes: true"
         if contradictions(offered, True):
-            advice = "create vGPUs of one type on each GPU, then set nova_resource_classes: true"
-        words = "nova: this host has vGPUs of several types (%s), which flavors can't distinguish: %s."
+            advice = "Create vGPUs of only one type on each GPU, then set nova_resource_classes: true"
+        words = "nova: this host has vGPUs of several types (%s), which flavors cannot distinguish. %s."
         found.append(words % (", ".join(shorts), advice))
     return found

@@ -27,8 +27,8 @@ _BREAKS = "\r\n\x85\u2028\u2029"  # YAML has fewer line break characters than st
 _EMPTY = re.compile(r"[ \t%s]*(#|$)" % _BREAKS)
 _COMMENT = re.compile(r"""(?:[^"']|"[^"]*"|'[^']*')*?([ \t]+#.*)$""")  # matches a comment after a value; quoted values may contain #
 _TAG = "tag:yaml.org,2002:"
-_NO_ANCHOR = "an alias of an anchor that does not exist"
-_ADVICE = "Nothing was written. Fix the file, then run again."
+_NO_ANCHOR = "an alias refers to an anchor that does not exist"
+_ADVICE = "Nothing was written. Fix the file. Then rerun the playbook."
 
 
 @dataclass(eq=False, repr=False)
@@ -89,7 +89,7 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
         if key is None:
             raise error(
                 "the key %s is not written as 'key: value' (line %d)" % (name, last), device,
-                "%s: at the beginning of a line" % name, "Nothing was written. Write the key in this form, then run again.", "yaml_form")
+                "'%s:' at the beginning of a line" % name, "Nothing was written. Write the key in this form. Then rerun the playbook.", "yaml_form")
         head = key.group()
         ending = lines[first][len(lines[first].rstrip(_BREAKS)):]
         within = re.compile(r" {%d}( |-\s)" % now.column)
@@ -133,11 +133,11 @@ def _verify(changed: str, name: str, desired: list[str] | None, others: str, dev
     except EngineError as exc:
         if _NO_ANCHOR in exc.errors[0].found:
             raise error(
-                "the value of %s has an anchor (&) that another key uses" % name, device, "a value of its own",
-                "Nothing was written. Replace the alias (*) with the value itself, then run again.", "yaml_anchor") from exc
+                "the value of %s has an anchor (&) that another key uses" % name, device, "a value without an anchor that other keys use",
+                "Nothing was written. Replace the alias (*) with the value itself. Then rerun the playbook.", "yaml_anchor") from exc
     raise error(
-        "%s can't be changed without changing another part of the file" % name, device,
-        "each key on lines of its own, and a line break at the end of the file",
+        "the key %s cannot be changed without a change to another part of the file" % name, device,
+        "each key on separate lines, and a line break at the end of the file",
         "Nothing was written. Check the lines around the key and at the end of the file, or set the key manually.", "yaml_edit")
 
 
@@ -145,8 +145,9 @@ def _read(text: str, name: str, device: str) -> _Content:
     """Returns the parsed content of a text. Raises EngineError for invalid YAML and for YAML that cannot be edited line by line."""
     if yaml is None:
         raise error(
-            "Python's YAML library (PyYAML) is missing for %s" % (sys.executable or "Python"), expected="PyYAML, which finds the key in the file",
-            remedy="Install the package python3-yaml (Debian, Ubuntu: apt) or python3-pyyaml (Red Hat family: dnf); the role cloudpods does this.",
+            "Python's YAML library (PyYAML) is not installed for %s" % (sys.executable or "Python"), expected="PyYAML, which is required to edit the file",
+            remedy="Install the python3-yaml package with apt (Debian and Ubuntu) or the python3-pyyaml package with dnf (Red Hat family). "
+            "The cloudpods role installs the package.",
             code="yaml_missing")
     loader: Any = None
     try:
@@ -161,15 +162,16 @@ def _read(text: str, name: str, device: str) -> _Content:
         line, column = (at.line + 1, at.column + 1) if at else (1, 1)
         if "single document" in (exc.context or ""):
             raise error(
-                "the file has more than one YAML document (the second begins at line %d)" % line,
-                device, "one document", _ADVICE, "yaml_documents") from exc
-        problem = _NO_ANCHOR if "undefined alias" in (exc.problem or "") else exc.problem or "it can't be parsed"
+                "the file contains more than one YAML document (the second document begins at line %d)" % line,
+                device, "one YAML document", _ADVICE, "yaml_documents") from exc
+        problem = _NO_ANCHOR if "undefined alias" in (exc.problem or "") else exc.problem or "the file cannot be parsed"
     except RecursionError as exc:
-        raise error("the file is nested too deeply to be checked", device, "less than 100 levels of nesting", _ADVICE, "yaml_form") from exc
+        raise error("the keys in the file are nested too deeply to be parsed", device, "fewer than 100 levels of nesting", _ADVICE, "yaml_form") from exc
     except (yaml.YAMLError, ValueError, OverflowError):
         problem, line, column = "a number or character is out of bounds", loader.line + 1, loader.column + 1
     raise error(
-        "it is not valid YAML: %s, at line %d, column %d" % (problem, line, column), device, "YAML, as Cloudpods reads it", _ADVICE, "yaml_invalid")
+        "the file is not valid YAML: %s, at line %d, column %d" % (problem, line, column),
+        device, "a YAML file that Cloudpods can read", _ADVICE, "yaml_invalid")
 
 
 def _content(root: Any, name: str, device: str) -> _Content:
@@ -178,8 +180,8 @@ def _content(root: Any, name: str, device: str) -> _Content:
         return _Content()
     if not isinstance(root, yaml.MappingNode) or root.flow_style:
         in_braces = isinstance(root, yaml.MappingNode)
-        found = "the settings are written in one pair of braces ({…})" if in_braces else "the file has no settings (keys with values)"
-        raise error(found, device, "a key and its value on lines of their own", _ADVICE, "yaml_form")
+        found = "the settings are enclosed in braces ({…})" if in_braces else "the file contains no settings (keys with values)"
+        raise error(found, device, "each setting as 'key: value' on separate lines", _ADVICE, "yaml_form")
     now = _Content(column=root.start_mark.column)
     seen: dict[Any, int] = {}
     for pair in root.value[:]:
@@ -189,7 +191,8 @@ def _content(root: Any, name: str, device: str) -> _Content:
         text = (_TAG + "str", name) if is_ours else text
         if text in seen and key.tag != _TAG + "merge":
             raise error(
-                "the file has a key twice: at line %d and at line %d" % (seen[text], line + 1), device, "each key once", _ADVICE, "yaml_duplicate")
+                "the file contains the same key twice: at line %d and at line %d" % (seen[text], line + 1),
+                device, "each key only once", _ADVICE, "yaml_duplicate")
         if text:
             seen[text] = line + 1
         if is_ours:

@@ -45,8 +45,8 @@ def fitting(host_branch: int) -> list[int]:
 
 
 def named(number: int) -> str:
-    """Returns a branch and its vGPU software release as message text, such as 550 (vGPU 17)."""
-    return "%d (vGPU %d)" % (number, RELEASES[number]) if number in RELEASES else str(number)
+    """Returns a branch and its vGPU software release as message text, such as 550 of vGPU 17."""
+    return "%d of vGPU %d" % (number, RELEASES[number]) if number in RELEASES else str(number)
 
 
 def error_of(host_version: str, guest_version: str) -> Refusal | None:
@@ -55,8 +55,8 @@ def error_of(host_version: str, guest_version: str) -> Refusal | None:
     if host is None or guest is None:
         what, version = ("host", host_version) if host is None else ("guest", guest_version)
         return Refusal(
-            "%s is not a driver version" % shown(version), device="the %s's driver" % what, expected="such as 550.163.01", code="bad_version")
-    return _differs(host, "is newer than the host's", host_version, guest_version) if guest > host else None
+            "%s is not a driver version" % shown(version), device="the %s driver" % what, expected="a version such as 550.163.01", code="bad_version")
+    return _differs(host, "is newer than the host driver", host_version, guest_version) if guest > host else None
 
 
 def warning_of(host_version: str, guest_version: str) -> Refusal | None:
@@ -67,12 +67,13 @@ def warning_of(host_version: str, guest_version: str) -> Refusal | None:
     host, guest = branch(host_version), branch(guest_version)
     if host is None or guest is None or host not in RELEASES or guest > host or guest in fitting(host):
         return None
-    return _differs(host, "is too old for the host's", host_version, guest_version)
+    return _differs(host, "is too old for the host driver", host_version, guest_version)
 
 
 def _differs(host: int, why: str, host_version: str, guest_version: str) -> Refusal:
     return Refusal(
         "the guest driver %s %s %s" % (guest_version, why, host_version),
-        device="driver", expected="a guest driver of branch %s" % " or ".join(named(one) for one in fitting(host)),
-        remedy="Use the guest driver of the host's own bundle, which is always compatible, or upgrade the host to the newer branch first.",
+        device="driver", expected="a guest driver from branch %s" % " or ".join(named(one) for one in fitting(host)),
+        remedy="Use the guest driver from the host driver's vGPU software package, which is always compatible. "
+        "Before using a newer branch in guests, upgrade the host driver to this branch.",
         code="branches_differ")

@@ -49,29 +49,31 @@ def _expiry(text: str) -> str | None:
 
 # The causes of a missing license, and the patterns that identify each cause in the nvidia-gridd journal.
 
-_TIME = "Set up time synchronization (chrony or systemd-timesyncd) and restart nvidia-gridd: licensing requires a correct clock."
+_TIME = "Set up time synchronization (chrony or systemd-timesyncd), then restart nvidia-gridd. Licensing requires a correct clock."
 # The patterns are ordered from most to least specific. If a line matches several patterns, the first match takes precedence.
 _SIGNS = (
     ("wrong_feature", r"invalid feature type", "FeatureType requests a feature that this vGPU does not support",
-     "Set vgpu_license_feature to the feature of the vGPU's type (vgpu for all types of vGPU), or remove the variable."),
+     "Set the vgpu_license_feature variable to the license feature of the vGPU type (vgpu is valid for all vGPU types), or remove the variable."),
     ("clock_skew", r"clock|system time|time (?:skew|difference|drift)|not yet valid|windback|allowed time to process",
-     "the clocks of guest and license server differ", _TIME),
+     "the clocks of the guest and the license server differ", _TIME),
     ("token_expired", r"token.*(?:expired|no longer valid)|expired.*token", "the client configuration token has expired",
-     "Generate a new one on the license server and set it as vgpu_license_token."),
+     "Generate a new token on the license server, and set the vgpu_license_token variable to the new token."),
     ("token_malformed", r"decode signature|read configurations from.*token|malformed.*token|token.*malformed",
-     "the client configuration token is malformed", "Generate a new one on the license server and set it as vgpu_license_token."),
+     "the client configuration token is malformed",
+     "Generate a new token on the license server, and set the vgpu_license_token variable to the new token."),
     ("token_missing", r"(?:unable|failed|cannot|could not|can't).*(?:find|fetch|open|read|load).*token|token.*(?:not found|missing)",
-     "nvidia-gridd finds no readable token", "Set the client configuration token as vgpu_license_token."),
-    ("trust_store_full", r"trusted store.*maximum buffer size exceeded", "the license server's answer is too large for this guest driver",
+     "nvidia-gridd found no readable token", "Set the vgpu_license_token variable to the client configuration token."),
+    ("trust_store_full", r"trusted store.*maximum buffer size exceeded", "the license server's response is too large for this guest driver",
      "Update the guest driver to the newest release of its branch, or shorten the server's certificate chain. Then restart nvidia-gridd."),
-    ("trust_store", r"trusted? store|certificate|\bssl\b|\btls\b", "the license server's answer is not trusted",
-     "Check that the token belongs to this server instance and that no proxy intercepts the connection. Generate and set a new token."),
+    ("trust_store", r"trusted? store|certificate|\bssl\b|\btls\b", "the license server's response is not trusted",
+     "Check that the token belongs to this license server instance and that no proxy intercepts the connection. "
+     "Then generate a new token, and set the vgpu_license_token variable to the new token."),
     ("server_unreachable",
      r"time[d ]?\s?out|could(?:n't| not) (?:resolve|connect)|connection (?:refused|reset)|no route|unreachable|did not respond|failed to connect"
      r"|name or service|network communication failure",
-     "the license server can't be reached", "Check name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort)."),
+     "the license server cannot be reached", "Check name resolution, routes, and firewalls from this VM to the license server (port 443, or ServerPort)."),
     ("refused", r"insufficient|not available|no licen[sc]es?\b|all licen[sc]es|denied|rejected|not (?:enough|entitled)|no (?:free )?pool",
-     "the license server has no license for this VM", "Check on the server whether the product has free licenses, and which clients use them."),
+     "the license server has no license for this VM", "Check on the license server whether the product has free licenses, and which clients hold licenses."),
 )
 _ACQUIRED = re.compile(r"licen[sc]e (?:acquired|renewed) successfully", re.IGNORECASE)
 # Some releases include the product name, as in "Failed to acquire NVIDIA GRID Virtual Workstation license".
@@ -111,9 +113,10 @@ def reason(lines: Sequence[str]) -> Refusal | None:
     for line in reversed(last):
         for code, pattern, found, remedy in _SIGNS:
             if re.search(pattern, _SERVER.sub("", line), re.IGNORECASE):
-                return Refusal("%s; its journal shows: %s" % (found, plain(line)), device=UNIT, expected="a license", remedy=remedy, code=code)
+                return Refusal(
+                    "%s, according to the nvidia-gridd journal: %s" % (found, plain(line)), device=UNIT, expected="a license", remedy=remedy, code=code)
     if not failed:
         return None
     return Refusal(
-        "no license was granted; its journal shows: %s" % plain(lines[failed[-1]]), device=UNIT, expected="a license",
-        remedy="Check 'journalctl -u nvidia-gridd', and the license server's own log.", code="not_acquired")
+        "no license was granted, according to the nvidia-gridd journal: %s" % plain(lines[failed[-1]]), device=UNIT, expected="a license",
+        remedy="Check 'journalctl -u nvidia-gridd' and the license server's log.", code="not_acquired")

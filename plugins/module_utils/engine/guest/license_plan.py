@@ -160,31 +160,33 @@ def _wrong(request: Request, now: float) -> Iterator[Refusal]:
     if request.present and bool(request.token) == bool(request.server):
         yield Refusal(
             "both a token and a server are set" if request.token else "neither a token nor a server is set", device="license",
-            expected="one of them: a client configuration token (NVIDIA License System), or the address of a legacy license server",
-            remedy="Set vgpu_license_token or vgpu_license_token_file. vgpu_license_server is only for the legacy license server.",
+            expected="either a client configuration token from NVIDIA License System, or the address of a legacy license server",
+            remedy="For NVIDIA License System, set only the vgpu_license_token variable or the vgpu_license_token_file variable. "
+            "For a legacy license server, set only the vgpu_license_server variable.",
             code="token_or_server")
     if request.present and request.token:
-        yield from token.errors(request.token, now, "the token")
+        yield from token.errors(request.token, now, "the token option")
     if not _NAME.match(request.name):
-        found = "%r is not a name that nvidia-gridd searches for" % request.name[:60]
+        found = "%r is not a file name that nvidia-gridd searches for" % request.name[:60]
         yield Refusal(found, device="token_name", expected="client_configuration_token_….tok", code="bad_name")
     if not is_path(request.directory):
-        expected = "a directory, such as %s" % gridd_conf.TOKENS
-        yield Refusal("%r is not an absolute path" % request.directory[:60], device="token_path", expected=expected, code="bad_path")
+        expected = "the path of a directory, such as %s" % gridd_conf.TOKENS
+        yield Refusal("%r is not a valid absolute path" % request.directory[:60], device="token_path", expected=expected, code="bad_path")
 
 
 def _wrong_server(request: Request) -> Iterator[Refusal]:
     """Yields errors in the options for legacy license servers and gridd.conf."""
     for name, value in (("server", request.server), ("backup_server", request.backup)):
         if value and not _HOST.match(value):
-            wrong = "%r is not a name or address of a server" % value[:60]
-            yield Refusal(wrong, device=name, expected="such as license.example.com", code="bad_server")
+            wrong = "%r is not a valid server name or address" % value[:60]
+            yield Refusal(wrong, device=name, expected="a server name or address, such as license.example.com", code="bad_server")
     if request.backup and not request.server:
-        yield Refusal("a backup server is set without a server", device="backup_server", expected="server, too", code="bad_server")
+        yield Refusal(
+            "a backup server is set without a primary server", device="backup_server", expected="a value for the server option, too", code="bad_server")
     numbers = (("server_port", request.port, 65535), ("backup_server_port", request.backup_port, 65535), ("interval", request.interval, 10080))
     for name, number, most in numbers:
         if number is not None and not 1 <= number <= most:
-            yield Refusal("it is %d" % number, device=name, expected="1 to %d" % most, code="bad_number")
+            yield Refusal("the value is %d" % number, device=name, expected="a number from 1 to %d" % most, code="bad_number")
 
 
 def plan(state: State, request: Request) -> Plan[Target]:
@@ -194,7 +196,7 @@ def plan(state: State, request: Request) -> Plan[Target]:
     former = [path for path in _former(request, state.conf) if path in state.existing]
     steps = [*_token_steps(state, request), *(Step("drop", None, path, "remove the token that an earlier run wrote") for path in former)]
     if after != before or (state.conf is None and request.present):
-        steps.append(Step("conf", None, gridd_conf.PATH, "write it" if state.conf is None else "change it", content=after))
+        steps.append(Step("conf", None, gridd_conf.PATH, "create the file" if state.conf is None else "change the file", content=after))
     expires = token.read(request.token).expires if request.present and request.token else None
     return Plan(Target(before, after, expires), steps)
 
@@ -234,7 +236,7 @@ def _token_steps(state: State, request: Request) -> Iterator[Step]:
     if directory.mode is None:
         yield Step("directory", None, request.directory, "create the directory, accessible only by root")
     elif directory.stranger is not None:
-        text = "change the owner to root, accessible only by root (the owner was user id %d)" % directory.stranger
+        text = "change the owner to root (was user ID %d), and restrict access to root" % directory.stranger
         yield Step("directory", None, request.directory, text)
     elif directory.mode != DIRECTORY_MODE:
         yield Step("directory", None, request.directory, "restrict access to root (mode %04o, was %04o)" % (DIRECTORY_MODE, directory.mode))
@@ -253,18 +255,18 @@ def _check_directory(directory: Directory, request: Request) -> None:
     """
     if directory.link is not None or (directory.mode is not None and not directory.is_directory):
         raise error(
-            "it is no directory" if directory.link is None else "it is a link (to %s)" % directory.link,
-            request.directory, "a directory only for tokens, which other users can't enter",
-            "Name the directory itself in token_path (vgpu_license_token_path), or remove this path.", "bad_directory")
+            "the path is not a directory" if directory.link is None else "the path is a link to %s" % directory.link,
+            request.directory, "a directory that contains only tokens and that other users cannot access",
+            "Set token_path (the vgpu_license_token_path variable) to the directory itself, or remove the file or link at this path.", "bad_directory")
     others = sorted(path for path in directory.names if is_token(path) and path not in (request.path, request.default_path))
     if others:
         raise error(
-            "the directory has another token: %s" % ", ".join(others), request.directory, "one token, because nvidia-gridd uses any of them",
-            "Remove this token, or name it in token_name (vgpu_license_token_name) to have it replaced.", "other_token")
+            "the directory contains other tokens: %s" % ", ".join(others), request.directory, "only one token, because nvidia-gridd may use any token",
+            "Remove the other tokens. To replace a token, set token_name (the vgpu_license_token_name variable) to the token's file name.", "other_token")
     strangers = [os.path.basename(path) for path in directory.names if not is_token(path)]
     changes = directory.mode not in (None, DIRECTORY_MODE) or directory.stranger is not None
     if changes and strangers and request.directory != gridd_conf.TOKENS:
         raise error(
-            "the directory has other files (%s)" % ", ".join(strangers[:5]), request.directory,
-            "a directory only for tokens, which other users can't enter",
-            "Name another directory in token_path (vgpu_license_token_path), or remove the setting.", "folder_shared")
+            "the directory contains other files (%s)" % ", ".join(strangers[:5]), request.directory,
+            "a directory that contains only tokens and that other users cannot access",
+            "Set token_path (the vgpu_license_token_path variable) to another directory, or remove the setting.", "folder_shared")

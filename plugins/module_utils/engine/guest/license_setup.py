@@ -103,4 +103,6 @@ def _write_token(ctx: Context, request: Request) -> None:
 
 
 def _not_kept(path: str) -> EngineError:
-    return error("the file does not have the text that was written", device=path, remedy="Stop the program that changes it.", code="not_kept")
+    return error(
+        "the file does not contain the text that was written", device=path,
+        remedy="Stop the program that changes the file. Then rerun the playbook.", code="not_kept")

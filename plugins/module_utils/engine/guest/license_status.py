@@ -155,23 +155,24 @@ def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -
     if not runs:
         found.append(_daemon_error(daemon))
     return found or [Refusal(
-        "nvidia-gridd runs, but its journal does not show why there is no license", device=licensing.UNIT, expected="a license",
-        remedy="Its request may still be in progress: wait longer (vgpu_license_timeout), or check 'journalctl -u nvidia-gridd'.", code="unknown")]
+        "nvidia-gridd is running, but the nvidia-gridd journal does not show why the license is missing", device=licensing.UNIT, expected="a license",
+        remedy="The license request may still be in progress. Increase the vgpu_license_timeout variable, or check 'journalctl -u nvidia-gridd'.",
+        code="unknown")]
 
 
 def _no_status(snapshot: Snapshot) -> Refusal | None:
     """Returns the reason why nvidia-smi reports no license status, or None if a license status is reported."""
     if snapshot.silence:
         return Refusal(
-            snapshot.silence, device="nvidia-smi", expected="the license's state",
+            snapshot.silence, device="nvidia-smi", expected="the license status",
             remedy="Check that the guest driver is installed and loaded ('lsmod'), and check dmesg for NVRM lines.", code="smi_silent")
     if not snapshot.gpus:
         remedy = "Check that this VM has a vGPU ('lspci -d 10de:')."
-        return Refusal("nvidia-smi shows no GPU", device="nvidia-smi", expected="a vGPU", remedy=remedy, code="no_vgpu")
+        return Refusal("nvidia-smi reports no GPU", device="nvidia-smi", expected="a vGPU", remedy=remedy, code="no_vgpu")
     if not snapshot.licensable:
         return Refusal(
             "nvidia-smi reports no licensed product",
-            device=snapshot.gpus[0].address, expected="the section 'vGPU Software Licensed Product' of the vGPU guest driver",
+            device=snapshot.gpus[0].address, expected="the 'vGPU Software Licensed Product' section, which the vGPU guest driver reports",
             remedy="Install NVIDIA's guest driver (…-grid.run) instead of the data center driver.", code="not_licensable")
     return None
 
@@ -180,29 +181,29 @@ def _file_errors(tokens: Tokens, now: float) -> Iterator[Refusal]:
     """Yields errors in the stored tokens and gridd.conf."""
     if not tokens.files and not tokens.conf.get("ServerAddress"):
         yield Refusal(
-            "there is no token (client_configuration_token*.tok)", device=tokens.directory, expected="a client configuration token",
-            remedy="Set vgpu_license_token or vgpu_license_token_file (role guest_license).", code="token_missing")
+            "the directory contains no token (client_configuration_token*.tok)", device=tokens.directory, expected="a client configuration token",
+            remedy="Set the vgpu_license_token variable or the vgpu_license_token_file variable of the guest_license role.", code="token_missing")
     for one in tokens.files:
         yield from token.errors(one.text, now, one.path)
         if one.mode != license_plan.TOKEN_MODE:
             yield Refusal(
-                "its mode is %04o" % one.mode, device=one.path, expected="%04o, as NVIDIA documents" % license_plan.TOKEN_MODE,
-                remedy="Run role guest_license, which sets the mode, or 'chmod %04o'." % license_plan.TOKEN_MODE, code="token_mode")
+                "the file mode is %04o" % one.mode, device=one.path, expected="mode %04o, as NVIDIA documents" % license_plan.TOKEN_MODE,
+                remedy="Run the guest_license role, which sets the mode, or run 'chmod %04o' for the file." % license_plan.TOKEN_MODE, code="token_mode")
     feature = tokens.conf.get("FeatureType")
     if feature and feature not in gridd_conf.FEATURES.values():
         yield Refusal(
-            "FeatureType is %s" % feature[:20], device=gridd_conf.PATH, expected="0, 1, 2 or 4",
-            remedy="Set vgpu_license_feature to vgpu, vws or compute, or remove the variable.", code="wrong_feature")
+            "FeatureType is %s" % feature[:20], device=gridd_conf.PATH, expected="0, 1, 2, or 4",
+            remedy="Set the vgpu_license_feature variable to vgpu, vws, or compute, or remove the variable.", code="wrong_feature")
 
 
 def _daemon_error(daemon: Daemon) -> Refusal:
     """Returns the error for an nvidia-gridd service that is missing or not running."""
     missing = daemon.loaded == "not-found"
     return Refusal(
-        "the service does not exist" if missing else "it is %s (%s)" % (daemon.state, daemon.result or "not reported"),
-        device=licensing.UNIT, expected="a running nvidia-gridd",
+        "the service does not exist" if missing else "the state of the service is %s (result: %s)" % (daemon.state, daemon.result or "not reported"),
+        device=licensing.UNIT, expected="a running nvidia-gridd service",
         remedy="Install NVIDIA's guest driver." if missing
-        else "Run 'systemctl start nvidia-gridd'. 'journalctl -u nvidia-gridd' shows why the service ended.",
+        else "Run 'systemctl start nvidia-gridd'. To find out why the service stopped, check 'journalctl -u nvidia-gridd'.",
         code="daemon_not_running")
 
 

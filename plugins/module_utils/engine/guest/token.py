@@ -19,7 +19,10 @@ from ..base.errors import Refusal
 
 MOST = 1 << 20  # the maximum token size in bytes; NVIDIA's tokens are a few kilobytes long
 _PART = re.compile(r"^[A-Za-z0-9_-]+={0,2}\Z")
-_REMEDY = "Generate a new one on the license server (NVIDIA License System, 'Generate client config token') and set it."
+_REMEDY = (
+    "Generate a new token on the license server (NVIDIA License System, 'Generate client config token'). "
+    "Then set the vgpu_license_token variable to the new token."
+)
 # A token counts as not yet valid only if the token's validity begins more than this number of seconds after the current system time.
 SLACK = 300
 
@@ -69,16 +72,16 @@ def read(text: str) -> Claims:
     """Returns the claims in a token. The function does not verify the signature, because only the license server can verify signatures."""
     parts = text.strip().split(".")
     if not text.strip():
-        return Claims(problem="it is empty")
+        return Claims(problem="the token is empty")
     if len(text) > MOST:
-        return Claims(problem="it has more than %d bytes" % MOST)
+        return Claims(problem="the token has more than %d bytes" % MOST)
     if len(parts) != 3:
-        return Claims(problem="it has %s separated by dots, instead of three" % ("one part" if len(parts) == 1 else "%d parts" % len(parts)))
+        return Claims(problem="the token has %s instead of three parts separated by dots" % ("one part" if len(parts) == 1 else "%d parts" % len(parts)))
     if not all(_PART.match(part) for part in parts):
-        return Claims(problem="it has characters that tokens do not have (it may be truncated, wrapped or still encrypted)")
+        return Claims(problem="the token contains invalid characters (the token may be truncated, wrapped, or still encrypted)")
     header, claims = _decoded(parts[0]), _decoded(parts[1])
     if header is None or claims is None:
-        return Claims(problem="its %s can't be decoded (the token may be truncated)" % ("header" if header is None else "claims"))
+        return Claims(problem="the token's %s cannot be decoded (the token may be truncated)" % ("header" if header is None else "claims"))
     return Claims(_time(claims, "iat"), _time(claims, "nbf"), _time(claims, "exp"))
 
 
@@ -91,14 +94,14 @@ def errors(text: str, now: float, device: str) -> list[Refusal]:
     """
     found = read(text)
     if found.problem:
-        return [Refusal(found.problem, device=device, expected="a client configuration token, unchanged", remedy=_REMEDY, code="token_malformed")]
+        return [Refusal(found.problem, device=device, expected="an unmodified client configuration token", remedy=_REMEDY, code="token_malformed")]
     if found.expires is not None and found.expires <= now:
         return [Refusal(
-            "it expired at %s, and this machine's clock shows %s" % (iso(found.expires), iso(now)),
-            device=device, expected="a token that is valid now", remedy=_REMEDY + " If the clock is wrong, correct it.", code="token_expired")]
+            "the token expired at %s, and the VM's clock shows %s" % (iso(found.expires), iso(now)),
+            device=device, expected="a token that is valid now", remedy=_REMEDY + " If the VM's clock is wrong, correct the clock.", code="token_expired")]
     begins = max([one for one in (found.not_before, found.issued) if one is not None], default=None)
     if begins is not None and begins > now + SLACK:
         return [Refusal(
-            "it is not valid before %s, and this machine's clock shows %s" % (iso(begins), iso(now)), device=device, expected="a correct clock",
-            remedy="Set up time synchronization (chrony or systemd-timesyncd): licensing requires it.", code="clock_skew")]
+            "the token is not valid before %s, but the VM's clock shows %s" % (iso(begins), iso(now)), device=device, expected="a correct clock",
+            remedy="Set up time synchronization (chrony or systemd-timesyncd), which licensing requires.", code="clock_skew")]
     return []

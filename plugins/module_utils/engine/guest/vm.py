@@ -22,9 +22,12 @@ from ..system.context import Context
 from ..system.nvidia_smi import GuestGpu
 from . import branches
 
-_NOUVEAU = "Run role guest: it blocks nouveau and reboots, unless vgpu_reboot is never. Or blacklist nouveau, rebuild the initramfs and reboot."
-_OTHER_VGPU = "The VM has another vGPU than expected: check the VM's definition on the host."
-_NVRM = "Check dmesg for NVRM lines: a guest driver of an incompatible branch does not start."
+_NOUVEAU = (
+    "Run the guest role, which blacklists nouveau and reboots the VM unless vgpu_reboot is never. "
+    "Alternatively, blacklist nouveau, rebuild the initramfs, and reboot."
+)
+_OTHER_VGPU = "Check the vGPU in the VM's definition on the host."
+_NVRM = "Check dmesg for NVRM lines. A guest driver from an incompatible branch does not start."
 
 
 @dataclass(eq=False, repr=False)
@@ -108,19 +111,20 @@ def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
     driver = vm.state.driver
     if vm.container:
         yield Refusal(
-            "this is a container (%s)" % vm.container, device="this machine", expected="a VM with a vGPU",
-            remedy="Use the VM itself in the inventory: its kernel has the driver, and its nvidia-gridd the license.", code="not_a_guest")
+            "the system is a container (%s)" % vm.container, device="this system", expected="a VM with a vGPU",
+            remedy="Use the VM itself in the inventory, because the VM's kernel loads the driver and the VM's nvidia-gridd service gets the license.",
+            code="not_a_guest")
         return  # inside a container, the kernel and sysfs expose the state of the container host
     if not vm.inventory.gpus:
         yield Refusal(
-            "this VM has no NVIDIA GPU and therefore no vGPU", device="PCI bus", expected="a vGPU (a display function of vendor 10de)",
-            remedy="Attach a vGPU to the VM on its host, then start the VM again. 'lspci -d 10de:' shows the vGPU.", code="no_vgpu")
+            "this VM has no NVIDIA GPU and therefore no vGPU", device="PCI bus", expected="a vGPU, which is a display device of PCI vendor 10de",
+            remedy="Attach a vGPU to the VM on the host, then start the VM again. To check for the vGPU, run 'lspci -d 10de:' in the VM.", code="no_vgpu")
     for gpu in vm.gpus:
         if gpu["passthrough"]:
             yield Refusal(
-                "this is a whole GPU (%s), passed through to the VM" % gpu["name"], device=gpu["address"],
+                "the device is a whole GPU (%s) that is passed through to the VM" % gpu["name"], device=gpu["address"],
                 expected=expected.vgpu_type or "a vGPU", code="passed_through",
-                remedy="For a vGPU, detach the GPU from the VM and attach a vGPU on the host. A VM with a whole GPU needs no role guest.")
+                remedy="To use a vGPU, detach the GPU from the VM and attach a vGPU on the host. A VM with a whole GPU does not need the guest role.")
     yield from driver_plan.not_a_guest(vm.inventory, driver)
     yield from _driver(vm, expected)
     differs = branches.error_of(*_versions(vm, expected)) if all(_versions(vm, expected)) else None
@@ -139,17 +143,19 @@ def _driver(vm: Found, expected: Expected) -> Iterator[Refusal]:
     state, driver = vm.state, vm.state.driver
     if expected.builds and not vm.headers:
         yield Refusal(
-            "the headers of the running kernel %s are missing" % state.kernel,
-            device="/lib/modules/%s/build" % state.kernel, expected="headers to build the module with",
-            remedy="Install linux-headers-%s (Debian, Ubuntu) or kernel-devel-%s (RHEL). "
+            "the headers for the running kernel %s are missing" % state.kernel,
+            device="/lib/modules/%s/build" % state.kernel, expected="the kernel headers, which are required to build the driver's module",
+            remedy="Install linux-headers-%s (Debian and Ubuntu) or kernel-devel-%s (RHEL). "
             "If this package is no longer available, update the kernel and reboot first." % (state.kernel, state.kernel), code="headers_missing")
     if state.secure_boot and not expected.signs:
-        yield Refusal("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=signing.STEPS, code="secure_boot")
+        yield Refusal(
+            "Secure Boot is enabled, so the kernel would not load the driver's unsigned module",
+            device="firmware", remedy=signing.STEPS, code="secure_boot")
     taken = [gpu.address for gpu in vm.inventory.gpus if gpu.driver == "nouveau"]
     for address in taken:
-        yield Refusal("nouveau is bound to it", device=address, expected="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
+        yield Refusal("the GPU is bound to nouveau", device=address, expected="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
     if driver.nouveau_loaded and not taken:
-        yield Refusal("the module nouveau is loaded", device="the kernel", expected="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
+        yield Refusal("the nouveau module is loaded", device="the kernel", expected="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
     wrong = refusals.driver_error(driver) if driver.unfinished else None
     if wrong:
         yield wrong
@@ -158,20 +164,21 @@ def _driver(vm: Found, expected: Expected) -> Iterator[Refusal]:
 def _reported(vm: Found, expected: Expected) -> Iterator[Refusal]:
     """Yields errors for vGPUs that nvidia-smi does not report, or reports with an unexpected type or framebuffer size."""
     if vm.silence:
-        yield Refusal(vm.silence, device="nvidia-smi", expected="an answer about the vGPU", remedy=_NVRM, code="smi_silent")
+        yield Refusal(vm.silence, device="nvidia-smi", expected="output that describes the vGPU", remedy=_NVRM, code="smi_silent")
         return
     for gpu in [gpu for gpu in vm.gpus if not gpu["passthrough"]]:
         if gpu["name"] is None:
             yield Refusal(
-                "the driver does not show it", device=gpu["address"], expected="the vGPU in 'nvidia-smi -q'", remedy=_NVRM, code="not_shown")
+                "nvidia-smi does not report the vGPU",
+                device=gpu["address"], expected="the vGPU in the output of 'nvidia-smi -q'", remedy=_NVRM, code="not_shown")
             continue
         if not _is_expected(gpu["type"], expected):
-            yield Refusal("the vGPU is a %s" % gpu["name"], gpu["address"], expected.vgpu_type, _OTHER_VGPU, "wrong_type")
+            yield Refusal("the type of the vGPU is %s" % gpu["name"], gpu["address"], expected.vgpu_type, _OTHER_VGPU, "wrong_type")
         mib = framebuffer_of(gpu["type"] or "")
         if mib and gpu["framebuffer_mib"] is not None and not 0.9 * mib <= gpu["framebuffer_mib"] <= mib:
             yield Refusal(
-                "it has %d MiB of framebuffer" % gpu["framebuffer_mib"],
-                device=gpu["address"], expected="about %d MiB, the size of %s" % (mib, gpu["type"]),
+                "the vGPU has %d MiB of framebuffer" % gpu["framebuffer_mib"],
+                device=gpu["address"], expected="about %d MiB, the framebuffer size of %s" % (mib, gpu["type"]),
                 remedy="Check dmesg for NVRM lines, then restart the VM.", code="wrong_framebuffer")
 
 
@@ -191,5 +198,5 @@ def _warnings(vm: Found, expected: Expected) -> Iterator[Refusal]:
         yield differs
     for gpu in vm.gpus:
         if not vm.container and gpu["name"] is None and gpu["type"] and not _is_expected(gpu["type"], expected):
-            found = "according to its PCI ids, the vGPU is a %s" % gpu["type"]
+            found = "according to the PCI IDs, the type of the vGPU is %s" % gpu["type"]
             yield Refusal(found, gpu["address"], expected.vgpu_type, _OTHER_VGPU, "wrong_type")

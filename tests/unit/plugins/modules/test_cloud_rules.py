@@ -118,7 +118,7 @@ def test_nova_gets_no_configuration_that_ends_it(make_host):
     host.add(OTHER, "T4-4Q", UUID % 2)
     host.sysfs.target = lambda path: "../nvidia-999" if path.endswith(UUID % 2 + "/mdev_type") else resolve(path)
     outcome = ask(host)
-    assert outcome["nova_conf"] == "" and any("one address in two of them" in one for one in outcome.warnings)
+    assert outcome["nova_conf"] == "" and any("one address is configured for two types" in one for one in outcome.warnings)
     assert outcome["kubevirt_yaml"], "that is nova's matter alone"
 
 
@@ -130,14 +130,14 @@ def test_nova_refuses_two_classes_on_one_gpu(make_host):
     parents = {VF: PF, NEXT: PF, "0000:3b:00.4": OTHER}
     outcome = ask(host, nova_resource_classes=True)
     nova_pci(outcome["nova_conf"], parents)
-    assert [one for one in ask(host).warnings if one.startswith("nova")][0].endswith("distinguish: set nova_resource_classes: true.")
+    assert [one for one in ask(host).warnings if one.startswith("nova")][0].endswith("distinguish. Set nova_resource_classes: true.")
     host.add(NEXT, "L40S-4Q", None)
     refused = call(nvidia_vgpu_cloud_info, host, nova_resource_classes=True)
     assert refused.codes == ["nova_mixed_classes"] and PF in refused.msg and "L40S-24Q, L40S-4Q" in refused.msg
     plain = ask(host)
     nova_pci(plain["nova_conf"], parents)
     (warning,) = [one for one in plain.warnings if one.startswith("nova")]
-    assert "create vGPUs of one type on each GPU" in warning, warning
+    assert "Create vGPUs of only one type on each GPU" in warning, warning
 
 
 def kubevirt_socket(resource, mediated):

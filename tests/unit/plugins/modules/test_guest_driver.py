@@ -63,7 +63,7 @@ def test_a_container_is_no_guest(guest):
     """A container shows the kernel of its VM or host, so the results would not be those of a guest."""
     guest.put("/run/.containerenv", "")
     (problem,) = call(nvidia_guest_info, guest, vgpu_type="A40-12Q").ok["problems"]
-    assert problem["code"] == "not_a_guest" and problem["found"] == "this is a container (podman)" and "Use the VM itself" in problem["remedy"]
+    assert problem["code"] == "not_a_guest" and problem["found"] == "the system is a container (podman)" and "Use the VM itself" in problem["remedy"]
 
 
 def test_what_the_driver_reports_against_what_was_expected(guest):
@@ -90,7 +90,7 @@ def test_the_type_by_its_pci_ids_before_the_driver(guest, expected, codes_of):
     (gpu,) = found["gpus"]
     assert (gpu["type"], gpu["name"], gpu["passthrough"]) == ("A40-24Q", None, None) and len(found.warnings) == len(codes_of)
     assert [(one["code"], one["severity"]) for one in found["problems"]] == [(code, "warning") for code in codes_of]
-    assert all("according to its PCI ids, the vGPU is a A40-24Q" in one["found"] for one in found["problems"])
+    assert all("according to the PCI IDs, the type of the vGPU is A40-24Q" in one["found"] for one in found["problems"])
 
 
 def test_a_type_whose_series_the_pci_ids_do_not_show(tmp_path):

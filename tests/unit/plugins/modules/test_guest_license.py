@@ -215,7 +215,7 @@ def test_tokens_are_found_where_the_daemon_finds_them(guest):
     assert [(os.path.basename(one["path"]), one["mode"]) for one in found["tokens"]] == [("client_configuration_token.tok", "0744")]
     os.unlink(guest.root + DIRECTORY + "/client_configuration_token.tok")
     found = call(nvidia_grid_license_info, guest).ok
-    assert found["tokens"] == [] and "there is no token (client_configuration_token*.tok)" in [one["found"] for one in found["reasons"]]
+    assert found["tokens"] == [] and "the directory contains no token (client_configuration_token*.tok)" in [one["found"] for one in found["reasons"]]
 
 
 def test_tokens_and_the_clock_are_returned(guest):

@@ -210,7 +210,7 @@ def test_vfs_that_the_agent_took_are_listed_with_a_warning(make_host):
     host.vfs_on()
     host.put(CONF, "")
     outcome = call(nvidia_cloudpods_config, host, require_vgpus=False).ok
-    assert len(outcome["addresses"]) == 7 and "vfio-pci" in outcome.warnings[0] and "role sriov" in outcome.warnings[0]
+    assert len(outcome["addresses"]) == 7 and "vfio-pci" in outcome.warnings[0] and "sriov role" in outcome.warnings[0]
 
 
 def test_a_gpu_in_use_stays_protected(make_host):

@@ -76,7 +76,7 @@ def test_classes_distinguish_types():
 
 def test_one_address_with_two_types_is_reported():
     made = nova.render([MANY[2], offered("0000:3b:00.0", "GRID T4-8Q", "nvidia-233", 7)], True)
-    assert len(made.warnings) == 1 and "0000:3b:00.0" in made.warnings[0] and "refuses to start" in made.warnings[0]
+    assert len(made.warnings) == 1 and "0000:3b:00.0" in made.warnings[0] and "nova-compute does not start" in made.warnings[0]
 
 
 def test_kubevirt_gets_names_and_ids():

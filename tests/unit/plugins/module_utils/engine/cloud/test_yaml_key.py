@@ -121,7 +121,7 @@ def test_a_diff_shows_the_keys_lines_alone():
         ("a: 1\r\nb: \x07\n", "yaml_invalid", "at line 2, column 4"),
         ('a: "\\UFFFFFFFF"\n', "yaml_invalid", "out of bounds"),
         ("%YAML " + "9" * 5000 + ".1\n---\na: 1\n", "yaml_invalid", "out of bounds"),
-        ("a: *hunter2\n", "yaml_invalid", "an alias of an anchor that does not exist, at line 1, column 4"),
+        ("a: *hunter2\n", "yaml_invalid", "an alias refers to an anchor that does not exist, at line 1, column 4"),
         ("a: 1\nb: 2\na: hunter2\n", "yaml_duplicate", "at line 1 and at line 3"),
         (KEY + ": [x]\n'" + KEY + "': [y]\n", "yaml_duplicate", "twice"),
         ("a: 1\n---\nb: hunter2\n", "yaml_documents", "begins at line 2"),

@@ -26,13 +26,13 @@ def test_fits(host, guest):
 
 
 NEWER = [
-    ("550.163.02", "570.86.01", ["is newer than the host's 550.163.02", "550 (vGPU 17) or 535 (vGPU 16)"]),
+    ("550.163.02", "570.86.01", ["is newer than the host driver 550.163.02", "550 of vGPU 17 or 535 of vGPU 16"]),
     ("610.10", "620.10", ["is newer", "branch 610"]),
 ]
 OLDER = [
-    ("570.86.01", "535.161.07", ["is too old", "570 (vGPU 18) or 550 (vGPU 17)"]),
-    ("580.65.05", "525.60", ["580 (vGPU 19) or 570 (vGPU 18) or 535 (vGPU 16)"]),
-    ("595.58.03", "535.161.07", ["595 (vGPU 20) or 580 (vGPU 19)"]),
+    ("570.86.01", "535.161.07", ["is too old", "570 of vGPU 18 or 550 of vGPU 17"]),
+    ("580.65.05", "525.60", ["580 of vGPU 19 or 570 of vGPU 18 or 535 of vGPU 16"]),
+    ("595.58.03", "535.161.07", ["595 of vGPU 20 or 580 of vGPU 19"]),
 ]
 
 

@@ -24,11 +24,11 @@ def test_a_good_one_has_no_error_and_has_its_end():
 @pytest.mark.parametrize(
     "text, code, words",
     [
-        ("", "token_malformed", "it is empty"),
+        ("", "token_malformed", "the token is empty"),
         ("hello", "token_malformed", "one part"),
         ("a.b", "token_malformed", "2 parts"),
         (made()[:-60], "token_malformed", "2 parts"),
-        (made()[4:], "token_malformed", "its header can't be decoded (the token may be truncated)"),
+        (made()[4:], "token_malformed", "the token's header cannot be decoded (the token may be truncated)"),
         (made().replace(".", ".\n ", 1), "token_malformed", "wrapped"),
         ("$ANSIBLE_VAULT;1.1;AES256\n6162.63", "token_malformed", "encrypted"),
         ("x" * (1 << 20) + "yy", "token_malformed", "bytes"),
