@@ -122,7 +122,7 @@ def test_what_is_missing_and_what_awx_refuses_is_told_in_words(tmp_path):
         long = SECRETS["key"] + "A" * 200  # Real keys are this long: AWX quotes the first 100 characters, which the module does not recognize as the secret
         for broken in (KEY[: KEY.index("END")] % long, "  " + long):
             run = apply(awx, tmp_path, {**SETTINGS, "awx_update_secrets": True, "awx_machine_inputs": {"username": "ansible", "ssh_key_data": broken}}, "-vvv")
-            assert run.rc and "- vGPU machines (from awx_machine_inputs): its answer quotes what was given" in run.out, run.out[-2000:]
+            assert run.rc and "- vGPU machines (from awx_machine_inputs): the response is not shown, because it quotes the input" in run.out, run.out[-2000:]
             assert "Check ssh_key_data" in run.out and SECRETS["key"] not in run.out and "BEGIN OPENSSH" not in run.out, run.out[-2000:]
         run = apply(awx, tmp_path, SETTINGS, token="wrong")
         assert run.rc and "Invalid authentication credentials" in run.out, run.out[-2000:]

@@ -120,7 +120,7 @@ def temporary() -> Path:
     folder = Path(tempfile.gettempdir()) / f"twin-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise DemoError(f"{folder} belongs to someone else: set TMPDIR to a folder of your own.")
+        raise DemoError(f"{folder} belongs to another user. Set TMPDIR to a directory that belongs to you.")
     return folder
 
 
@@ -133,7 +133,7 @@ def run(what: str, *command: str | Path, env: dict[str, str] | None = None) -> N
             end(process)
             raise
     if code:
-        raise DemoError(f"{what} failed (exit status {code}); the reason is printed above.")
+        raise DemoError(f"{what} failed (exit status {code}). The reason is printed above.")
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -152,7 +152,7 @@ def ask(what: str, *command: str | Path) -> str:
         [str(word) for word in command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode:
-        raise DemoError(f"{what} failed (exit status {done.returncode}); the reason is printed above.")
+        raise DemoError(f"{what} failed (exit status {done.returncode}). The reason is printed above.")
     return done.stdout
 
 
@@ -169,7 +169,7 @@ def ansible_playbook() -> Path:
     """The ansible-playbook beside this Python."""
     path = Path(sys.executable).parent / "ansible-playbook"
     if not path.exists():
-        raise DemoError(f"There is no {path}. Start the demo with 'make demo', which installs it.")
+        raise DemoError(f"{path} does not exist. Start the demo with 'make demo', which installs Ansible.")
     return path
 
 
@@ -177,8 +177,8 @@ def inventory() -> tuple[Path, Path]:
     """Write inventory and the bundle's variables for the machine that is up; return their paths."""
     WORK.mkdir(parents=True, exist_ok=True)
     hosts = WORK / "hosts.yml"
-    hosts.write_text(ask("Asking how the machine is reached", TWIN, "inventory", NAME), encoding="utf-8")
-    answer = ask("Asking for the driver's bundle", TWIN, "bundle").split("\n")
+    hosts.write_text(ask("Reading the connection settings of the machine", TWIN, "inventory", NAME), encoding="utf-8")
+    answer = ask("Finding the driver bundle", TWIN, "bundle").split("\n")
     bundle = Path([line for line in answer if line.strip()][-1])
     variables = WORK / "bundle.json"
     variables.write_text(
@@ -229,7 +229,7 @@ def alone() -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise DemoError(
-                f"another demo of this clone is running (process {lock.read().strip() or 'unknown'}). Wait until it has ended, or end it."
+                f"another demo of this clone is running (process {lock.read().strip() or 'unknown'}). Wait until the other demo has ended, or end the process."
             ) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
@@ -272,7 +272,7 @@ def bring_up() -> None:
     say("GPUs and vGPUs, read from sysfs")
     gpus = parse(ask("Reading the machine", TWIN, "ssh", NAME, f"python3 -c {shlex.quote(READER)}"))
     if not gpus:
-        raise DemoError("The machine shows no GPU.")
+        raise DemoError("No GPU was found on the machine.")
     print(table(gpus))
     say("Writing the report")
     page = WORK / "report.html"
@@ -288,7 +288,7 @@ def bring_up() -> None:
   {twin} power-cut {NAME}                       cut the power and boot again
   {twin} ssh {NAME} sudo systemctl start vgpu-restore
                                                    wait until the vGPUs are restored after the boot
-  make demo                                        run the playbook again: it changes nothing
+  make demo                                        run the playbook again, which changes nothing
   make demo-down                                   remove the machine
 """, end="")
 
@@ -296,10 +296,10 @@ def bring_up() -> None:
 def down() -> None:
     """Remove the demo's machine."""
     if not any(line.split("\t")[0] == NAME for line in ask("Listing the machines", TWIN, "list").splitlines()):
-        say(f"There is no machine '{NAME}': nothing to remove")
+        say(f"The machine '{NAME}' does not exist, so nothing was removed")
         return
     say(f"Removing the machine '{NAME}'")
-    run("Ending the machine", TWIN, "down", NAME)
+    run("Removing the machine", TWIN, "down", NAME)
 
 
 def main(arguments: list[str]) -> int:
@@ -316,7 +316,7 @@ def main(arguments: list[str]) -> int:
         print(f"\nThe demo stopped after {elapsed()}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\nStopped after {elapsed()}. 'make demo' continues, 'make demo-down' cleans up.", file=sys.stderr)
+        print(f"\nThe demo was interrupted after {elapsed()}. 'make demo' continues the demo, and 'make demo-down' removes the machine.", file=sys.stderr)
         return 130
     return 0
 

@@ -40,7 +40,7 @@ ROWS = [
         ("umount /usr/bin/nvidia-vgpu-mgr; systemctl reset-failed nvidia-vgpu-mgr; systemctl start nvidia-vgpu-mgr",),
         device="nvidia-vgpu-mgr.service",
         found=("nvidia-vgpu-mgr.service is failed",),
-        expected="not active",
+        expected="expected: active",
         remedy="journalctl -u nvidia-vgpu-mgr",
         unchanged=True,
         left=_SERVICES,

@@ -37,7 +37,7 @@ def test_a_dry_run_by_default_and_the_vgpu_back_if_it_may(fleet):
     lose(other)
     before = fleet.states()
     planned = react(fleet)
-    assert planned.rc == 0 and "a run would fix this (dry run)" in planned.out and fleet.states() == before, planned.out[-4000:]
+    assert planned.rc == 0 and "a run would fix this problem (dry run)" in planned.out and fleet.states() == before, planned.out[-4000:]
     done = react(fleet, vgpu_react_apply=True)
     assert done.rc == 0 and "gpu1: vgpus_missing: fixed." in done.out, done.out[-4000:]
     assert len(one.vgpus()) == 2 and len(other.vgpus()) == 1 and one.boots == before["gpu1"]["boots"]
@@ -51,7 +51,7 @@ def test_other_codes_need_a_person(fleet, code):
     lose(fleet.hosts["gpu1"])
     before = fleet.states()
     ended = react(fleet, code, vgpu_react_apply=True)
-    assert ended.rc == 0 and "requires an operator" in ended.out and fleet.states() == before, ended.out[-4000:]
+    assert ended.rc == 0 and "the host requires an operator" in ended.out and fleet.states() == before, ended.out[-4000:]
 
 
 def test_a_host_with_another_error_needs_a_person(fleet):
@@ -59,7 +59,7 @@ def test_a_host_with_another_error_needs_a_person(fleet):
     fleet.hosts["gpu1"].on_disk = "550.144.02"
     before = fleet.states()
     ended = react(fleet, vgpu_react_apply=True)
-    assert ended.rc == 0 and "requires an operator (driver_mismatch)" in ended.out and fleet.states() == before, ended.out[-4000:]
+    assert ended.rc == 0 and "the host requires an operator (driver_mismatch)" in ended.out and fleet.states() == before, ended.out[-4000:]
 
 
 @long
@@ -75,4 +75,4 @@ def test_a_host_is_known_by_its_address(fleet):
     fleet.variables["gpu2"]["ansible_host"] = "192.0.2.2"
     lose(fleet.hosts["gpu2"])
     ended = react(fleet, instance="192.0.2.2:9100")
-    assert ended.rc == 0 and "gpu2: vgpus_missing: a run would fix this" in ended.out, ended.out[-4000:]
+    assert ended.rc == 0 and "gpu2: vgpus_missing: a run would fix this problem" in ended.out, ended.out[-4000:]

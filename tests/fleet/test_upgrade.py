@@ -41,7 +41,7 @@ def test_no_batch_starts_after_a_bad_host(bed, bundles, strategy, kind):
     before = bed.states()
     bed.fault_at["bad"] = ("nvidia_gpu_info", kind)
     ended = bed.play("upgrade", strategy=strategy, **{**variables, "vgpu_serial": 2}, vgpu_driver_bundle=bundles[NEW])
-    assert ended.rc and ended.bad["done"] == 0 and "not changed, because other hosts failed: bad" in ended.out, ended.out[-3000:]
+    assert ended.rc and ended.bad["done"] == 0 and "the host was not changed, because other hosts failed: bad" in ended.out, ended.out[-3000:]
     assert bed.states()["next"] == before["next"] and bed.hosts["next"].drains == []
     assert bed.hosts["bad"].drains == (["drain", "undrain"] if kind == "error" else ["drain"])
 

@@ -69,7 +69,7 @@ def texts(tmp_path_factory):
 
 @pytest.mark.parametrize("name", sorted(NO_RIGHTS))
 def test_rights_that_are_missing_are_named(texts, name):
-    assert "can't run Ansible's modules as root (sudo)" in texts[name] and "sudoers" in texts[name], texts[name]
+    assert "cannot run Ansible's modules as root (sudo)" in texts[name] and "sudoers" in texts[name], texts[name]
 
 
 @pytest.mark.parametrize("name", sorted(OTHERS))

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "RmPVMRL=0x01"
-PENDING = "# The initramfs does not have it yet.\n"
+PENDING = "# The initramfs does not contain this setting yet.\n"
 MODULE = "nvidia_pci_driver"
 # A replacement for the module that rebuilds the initramfs.
 COUNTS = """

@@ -56,7 +56,7 @@ def refusal(stages, install=True, **changes):
 
 def test_a_newer_bundle_matters_only_to_runs_that_install_it():
     reasons, users = refusal(ALL)
-    assert reasons == ["the driver 570.86.01 replaces the loaded 550.163.02"] and users == [USER]
+    assert reasons == ["the driver 570.86.01 replaces the loaded driver 550.163.02"] and users == [USER]
     assert refusal(["vgpus"]) == ([], []), "nothing is installed and nothing reboots"
     assert refusal(["reboot", "vgpus"])[0] == [], "what no stage of this run brings is no reason to reboot"
     assert refusal(["driver"])[1] == [], "no reboot comes"

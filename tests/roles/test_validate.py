@@ -130,6 +130,6 @@ def test_the_report_is_written_whatever_a_host_does(fleet):
 def test_the_report_in_check_mode_says_what_it_would_write(fleet):
     fleet.add("well", reading()).run("vgpu.kvm.report", "--check")
     assert not (fleet.directory / "page.html").exists()
-    assert fleet.status == 0 and "would be written to" in fleet.out and "The report is " not in fleet.out, fleet.out
+    assert fleet.status == 0 and "would be written to" in fleet.out and "The report was written to " not in fleet.out, fleet.out
     fleet.run("vgpu.kvm.report")
-    assert "The report is " in fleet.out
+    assert "The report was written to " in fleet.out

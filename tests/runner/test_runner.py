@@ -116,7 +116,7 @@ def test_a_guests_job_with_the_token_that_is_refused(host, job):
     """The machine is no guest: the job checks the token, reports why the machine is not ready, and shows neither token nor link."""
     result, shown = host.run(job, "guest.yml", {"guest_license_timeout": 5}, "-vvv", group="vgpu_guests", vgpu_host_driver_version="550.163.02")
     assert (result.status, result.rc) == ("failed", 2), result.stdout[-4000:]
-    assert any(f"{host.name} is not ready; nothing was changed." in text for text in result.reasons), result.reasons
+    assert any(f"{host.name} is not ready, and nothing was changed." in text for text in result.reasons), result.reasons
     assert shown == []
 
 

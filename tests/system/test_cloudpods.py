@@ -219,7 +219,7 @@ def test_only_hosts_that_changed_take_part(pods: Pods) -> None:
     failed = pods.run(cloudpods_kubectl_host="localhost")
     assert failed.returncode and pods.asked == [RESTART], failed.stdout
     assert {name: tree.mark.exists() for name, tree in pods.trees.items()} == {"pod1": False, "pod2": True, "pod3": True}
-    assert "see the error of pod2" in failed.stdout
+    assert "Read the error of pod2" in failed.stdout
     (pods.bin / "fail-restart").unlink()
     assert pods.run(cloudpods_kubectl_host="localhost").returncode == 0 and pods.asked == [RESTART, STATUS]
     assert not any(tree.mark.exists() for tree in pods.trees.values())

@@ -217,7 +217,7 @@ def test_an_upgrade_is_finished_by_a_reboot_and_a_removal_leaves_nothing(guest):
     newer = guest.newer_package("550.200.01")
     boot = guest.twin.sh("cat /proc/sys/kernel/random/boot_id")
     stopped = guest.run(vgpu_driver_bundle=newer, vgpu_reboot="never")
-    assert stopped.rc == 0 and "reboot the machine" in stopped.out, stopped.out[-3000:]
+    assert stopped.rc == 0 and "Reboot the VM, then rerun the playbook to continue" in stopped.out, stopped.out[-3000:]
     assert guest.twin.sh("modinfo -F version nvidia; cat /sys/module/nvidia/version").split() == ["550.200.01", "550.163.01"]
     run = guest.run(vgpu_driver_bundle=newer)
     assert run.rc == 0, run.out[-3000:]
@@ -263,8 +263,8 @@ def test_missing_headers_are_named(guest):
         "mkdir /root/apt; mv /etc/apt/sources.list* /var/lib/apt/lists /root/apt; mkdir /var/lib/apt/lists"
     )
     run = guest.run(vgpu_guest_driver_dkms=True)
-    assert f"linux-headers-{kernel}" in run.failure and "update the kernel and reboot first" in run.failure, run.failure
-    assert "No driver was installed" in run.failure and guest.twin.sh("ls /usr/bin/nvidia-smi 2>/dev/null; true") == ""
+    assert f"linux-headers-{kernel}" in run.failure and "update the kernel and reboot. Then rerun the playbook" in run.failure, run.failure
+    assert "The driver was not installed" in run.failure and guest.twin.sh("ls /usr/bin/nvidia-smi 2>/dev/null; true") == ""
 
 
 def test_a_vm_without_a_vgpu_is_told_so():

@@ -125,7 +125,7 @@ def test_a_user_with_few_rights_is_told_what_sudo_refused(supply):
     )
     before = supply.twin.sh(STATE)
     run = supply.run("vgpu.kvm.site", ansible_user="limited")
-    assert run.rc and "The user limited can't run Ansible's modules as root (sudo)" in run.failure, run.out[-3000:]
+    assert run.rc and "The user limited cannot run Ansible's modules as root (sudo)" in run.failure, run.out[-3000:]
     assert "nothing was changed" in run.failure and "Missing sudo password" in run.failure, run.failure
     assert supply.twin.sh(STATE) == before
     supply.twin.sh("rm /etc/sudoers.d/limited && userdel -r limited 2>/dev/null; true")

@@ -95,7 +95,7 @@ def test_there_and_back(host, variables):
 
     boot = host.sh("cat /proc/sys/kernel/random/boot_id")
     left = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown_confirm=True, vgpu_reboot="never"))
-    assert left.rc == 0 and "reboot the host manually" in left.out and host.sh("cat /proc/sys/kernel/random/boot_id") == boot, left.out[-4000:]
+    assert left.rc == 0 and "Reboot the host manually" in left.out and host.sh("cat /proc/sys/kernel/random/boot_id") == boot, left.out[-4000:]
     # As after an interrupted run: this run has only the reboot left to do.
     run = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown_confirm=True))
     assert run.rc == 0 and len(run.changed) == 1 and host.sh("cat /proc/sys/kernel/random/boot_id") != boot, (run.changed, run.out[-4000:])

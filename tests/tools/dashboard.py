@@ -145,7 +145,7 @@ def dashboard() -> dict:
         variable("gpu", "GPU", f'label_values({N}gpu_info{{instance=~"$host"}}, gpu)'),
         variable("vgpu", "vGPU", f'label_values({N}info{{instance=~"$host", gpu=~"$gpu"}}, vgpu)'),
     ]
-    link = {"type": "link", "title": "Metrics, alerts and the report", "url": DOCS + "metrics.md", "targetBlank": True, "icon": "doc"}
+    link = {"type": "link", "title": "Metrics, alerts, and the report", "url": DOCS + "metrics.md", "targetBlank": True, "icon": "doc"}
     return {
         "uid": "vgpu-kvm", "title": "NVIDIA vGPUs", "tags": ["nvidia", "vgpu"], "schemaVersion": 39, "version": 1, "editable": True, "refresh": "1m",
         "time": {"from": "now-6h", "to": "now"}, "templating": {"list": variables}, "links": [link], "annotations": {"list": []}, "panels": panels,
@@ -158,7 +158,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check, text = parser.parse_args().check, json.dumps(dashboard(), indent=1) + "\n"
     if check and TARGET.read_text(encoding="utf-8") != text:
-        print(f"{TARGET.relative_to(ROOT)} is not what tests/tools/dashboard.py makes: run it")
+        print(f"{TARGET.relative_to(ROOT)} is out of date: run tests/tools/dashboard.py")
         return 1
     if not check:
         TARGET.write_text(text, encoding="utf-8")

@@ -79,9 +79,9 @@ def main(argv: list[str]) -> int:
     records = json.loads(source.read_text(encoding="utf-8"))
     missing = [row.key for rows in STAGES.values() for row in rows if row.key not in records]
     if missing:
-        print(f"{source}: no record of {', '.join(missing)}: 'make test-faults' makes one")
+        print(f"{source}: no record of {', '.join(missing)}. Run 'make test-faults' to create the record.")
     expected = page(records)
-    good = put(PAGE, expected, options.check, str(source), "is not what the matrix came to: tests/tools/fault_page.py --take .build/faults/results.json")
+    good = put(PAGE, expected, options.check, str(source), "differs from the results: run 'tests/tools/fault_page.py --take .build/faults/results.json'")
     return 1 if not good or options.check and missing else 0
 
 

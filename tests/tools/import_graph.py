@@ -149,11 +149,11 @@ def order(source: Source) -> list[tuple[int, str]]:
     ]
     place = ORDER.index(source.room) if source.room in ORDER else -1
     if source.room not in ORDER and source.room:
-        found.append((1, f"lies in {source.room}, which ORDER does not have"))
+        found.append((1, f"is in {source.room}, which ORDER does not list"))
     for line, name, _taken in source.imports:
         room = name[len(ENGINE):].partition("/")[0] if name.startswith(ENGINE) else ""
         if room not in ORDER or ORDER.index(room) > place:
-            found.append((line, f"imports {name.replace(ENGINE, '')}, which is above it"))
+            found.append((line, f"imports {name.replace(ENGINE, '')}, which is in a higher layer"))
     return found
 
 
@@ -164,7 +164,7 @@ def planners(source: Source, sources: dict[str, Source]) -> list[tuple[int, str]
     found = []
     for line, name, taken in source.imports:
         if name.endswith("/apply.py") or writes(sources[name], taken):
-            found.append((line, f"plans, and imports {name.replace(ENGINE, '')}{' ' + taken if taken else ''}, which writes"))
+            found.append((line, f"is a planner, but imports {name.replace(ENGINE, '')}{' ' + taken if taken else ''}, which writes"))
     return found
 
 
@@ -195,7 +195,7 @@ def at_the_top(source: Source) -> list[tuple[int, str]]:
         main = isinstance(node, ast.If) and isinstance(node.test, ast.Compare) and getattr(node.test.left, "id", "") == "__name__"
         does = isinstance(node, (ast.Try, ast.If, ast.For, ast.With)) and not (guarded or main)
         if does or isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
-            found.append((node.lineno, "does something when it is imported"))
+            found.append((node.lineno, "runs code when the file is imported"))
         body = body or isinstance(node, (ast.FunctionDef, ast.ClassDef))
     return sorted(set(found))
 
@@ -229,7 +229,7 @@ def breaches(folder: Path = PLUGINS, allowed: frozenset[tuple[str, str]] = ALLOW
             found.append((source.name, line, text))
     needed = {(name.replace(ENGINE, ""), text) for name, _line, text in found}
     lines = [f"plugins/{name}:{line}: {text}" for name, line, text in sorted(set(found)) if (name.replace(ENGINE, ""), text) not in allowed]
-    return lines + [f"{name}: {text}: nothing does any more: take it out of ALLOWED" for name, text in sorted(allowed - needed)]
+    return lines + [f"{name}: {text}: this exception is no longer needed. Remove the entry from ALLOWED." for name, text in sorted(allowed - needed)]
 
 
 def main() -> int:

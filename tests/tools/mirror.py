@@ -100,7 +100,7 @@ def make(base: Path, root: Path = ROOT) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     names = listed(root)
     if "galaxy.yml" not in names:
-        raise SystemExit(f"{root} is not the collection: git does not list galaxy.yml there")
+        raise SystemExit(f"{root} is not the collection: git does not list galaxy.yml in this directory")
     with open(base / "mirror.lock", "w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)  # sessions run in parallel
         sync(root, target, names)

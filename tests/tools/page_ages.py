@@ -52,9 +52,9 @@ def git(root: Path, *words: str) -> str:
 def no_history(root: Path) -> str:
     """Return why ages are unknown, or an empty text if the history exists."""
     if not git(root, "rev-parse", "HEAD"):
-        return "this is no clone of the repository, so the age of pages with numbers is not known"
+        return "this directory is not a clone of the repository, so the age of pages with numbers is unknown"
     if git(root, "rev-parse", "--is-shallow-repository") == "true":
-        return "this clone has no history ('git fetch --unshallow' brings it), so the age of pages with numbers is not known"
+        return "this clone has no history, so the age of pages with numbers is unknown. Run 'git fetch --unshallow' to fetch the history."
     return ""
 
 
@@ -71,15 +71,15 @@ def age(root: Path, page: Page) -> str:
     """Return a message if a page is older than its code, otherwise an empty text."""
     commit = measured(root, page)
     if not commit:
-        return f"{page.path}: the commit that {page.source} names is not in this history: '{page.command}' measures again"
+        return f"{page.path}: the commit that {page.source} names is not in this history. Run '{page.command}' to measure again."
     newer = git(root, "rev-list", "--no-merges", f"{commit}..HEAD", "--", *page.code).split()
     if not newer:
         return ""
     files = git(root, "diff", "--name-only", commit, "HEAD", "--", *page.code).splitlines()
     day = git(root, "show", "-s", "--format=%cs", commit)
     return (
-        f"{page.path}: its numbers are of {commit[:10]} ({day}); {len(newer)} commits since then changed {len(files)} files that they speak of:"
-        f" '{page.command}' measures again"
+        f"{page.path}: the numbers are from commit {commit[:10]} ({day}). Since then, {len(newer)} commits have changed {len(files)} files "
+        f"that the page describes. Run '{page.command}' to measure again."
     )
 
 
@@ -95,7 +95,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--strict", action="store_true")
     options = parser.parse_args(argv)
     found = ages()
-    print("\n".join(found) or "All pages with numbers are as new as the code that they speak of.")
+    print("\n".join(found) or "All pages with numbers are as new as the code that the pages describe.")
     return int(options.strict and bool(found))
 
 

@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
     if options.take:
         new = json.loads(options.take.read_text(encoding="utf-8"))
         save(RECORD, take(load(RECORD) if RECORD.exists() else [], new["conditions"], from_data(new["sections"])))
-    remedy = "is not what was measured: tests/tools/performance_page.py --take .build/bench/results.json"
+    remedy = "differs from the measurement: run 'tests/tools/performance_page.py --take .build/bench/results.json'"
     return 0 if put(PAGE, page(load(RECORD)), options.check, "tests/bench/results.json", remedy) else 1
 
 

@@ -206,7 +206,7 @@ def main() -> int:
         RECORD.write_text(take(options.take.read_text(encoding="utf-8")), encoding="utf-8")
     record = RECORD.read_text(encoding="utf-8")
     wrong = unknown_tasks(record)
-    print("".join(f"{RECORD.name}: no role has the task '{one}': record 'make demo' again (--take)\n" for one in wrong), end="")
+    print("".join(f"{RECORD.name}: no role has the task '{one}'. Record 'make demo' again (--take).\n" for one in wrong), end="")
     missing = panels_without_picture()
     print("".join(f"dashboard.svg does not show '{one}': run tests/watch/picture.py\n" for one in missing), end="")
     good = [

@@ -27,20 +27,20 @@ POLLING = "plugins/module_utils/engine/base/clock.py"
 # Each text rule has the paths to check, the forbidden pattern, and the message.
 MACHINE = re.compile(r"(?<![\w./~$}-])/wor" + r"k/|/root/\.py" + r"env|files\.python" + r"hosted\.org|\bpypi\." + r"org\b")
 TEXT_RULES = (
-    (SHIPPED, re.compile(r"\btwins?\b|twin[-_]", re.IGNORECASE), "names the twin; nothing that users get may know of it"),
-    (("",), re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b"), "to-do mark; finish it or describe the limit"),
-    (("",), MACHINE, "names a machine's path or a registry's host"),
+    (SHIPPED, re.compile(r"\btwins?\b|twin[-_]", re.IGNORECASE), "mentions the twin, which is not part of the collection for users"),
+    (("",), re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b"), "contains a to-do mark. Finish the work or describe the limit."),
+    (("",), MACHINE, "contains a path of a machine or the host name of a registry"),
 )
 YAML_RULES = (
-    (re.compile(r"^\s*(-\s+)?ansible\.builtin\.(shell|pause)\s*:"), "shell and pause are out: use a module, poll with a deadline"),
-    (re.compile(r"^\s*ignore_errors\s*:"), "ignore_errors hides failures: use failed_when"),
+    (re.compile(r"^\s*(-\s+)?ansible\.builtin\.(shell|pause)\s*:"), "uses shell or pause. Use a module, or poll with a deadline."),
+    (re.compile(r"^\s*ignore_errors\s*:"), "ignore_errors hides failures. Use failed_when."),
     (
         re.compile(r"^\s*path: .\{\{ (?!__|item)\w+_(cache|dir|directory|folder) \}\}.\s*$"),
-        "a directory that the operator named may hold files of others: create, change and remove a directory of our own below it",
+        "the operator's directory may contain files of other programs. Create, change, and remove only a subdirectory.",
     ),
     (
         re.compile(r"\bansible_(distribution|os_family|kernel|pkg_mgr|processor|architecture|hostname|fqdn|virtualization|system|python)\w*\b(?!\s*:)"),
-        "injected fact: write ansible_facts['x']",
+        "uses an injected fact. Write ansible_facts['x'].",
     ),
 )
 
@@ -59,19 +59,19 @@ def python_breaches(name: str, text: str) -> list[tuple[int, str]]:
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     code = [node for node in tree.body if not isinstance(node, ast.Expr)]
     if code and not any(alias.name == "annotations" for node in imports for alias in node.names):
-        found.append((1, "lacks: from __future__ import annotations"))
+        found.append((1, "does not contain: from __future__ import annotations"))
     for node in ast.walk(tree):
         if shipped and isinstance(node, ast.ExceptHandler):
             names = [None] if node.type is None else [item for item in ast.walk(node.type) if isinstance(item, ast.Name)]
             if any(item is None or item.id in ("Exception", "BaseException") for item in names):
-                found.append((node.lineno, "catches everything: name the errors that are expected"))
+                found.append((node.lineno, "catches all exceptions. Name the expected exceptions."))
         if shipped and isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called == "sleep" and name != POLLING:
-                found.append((node.lineno, "sleeps: poll with a deadline (engine/base/clock.py)"))
+                found.append((node.lineno, "calls sleep. Poll with a deadline (engine/base/clock.py)."))
             for keyword in node.keywords:
                 if keyword.arg in ("shell", "use_unsafe_shell") and getattr(keyword.value, "value", True) is not False:
-                    found.append((node.lineno, "runs a shell: pass a list of arguments"))
+                    found.append((node.lineno, "runs a shell. Pass a list of arguments."))
     return found
 
 

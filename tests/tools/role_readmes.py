@@ -74,7 +74,7 @@ class Role:
             if name.startswith(f"{self.name}_") and name not in self.defaults and not option.get("required"):
                 found.append(f"roles/{self.name}: {name} is described, but has no default in defaults/main.yml")
             if name not in self.defaults and not name.startswith("vgpu_"):
-                found.append(f"roles/{self.name}: {name} is neither the role's nor the collection's variable")
+                found.append(f"roles/{self.name}: {name} is a variable of neither the role nor the collection")
             if not option.get("description"):
                 found.append(f"roles/{self.name}: {name} has no description")
         return found
@@ -148,7 +148,7 @@ def expected(role: Role) -> str:
         return f"{HEADER}# vgpu.kvm.{role.name}\n\n{section(role)}\n"
     text = role.readme.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"roles/{role.name}/README.md: the two markers are not there once each and in order")
+        raise ValueError(f"roles/{role.name}/README.md: the begin and end markers are missing, repeated, or in the wrong order")
     return text[: text.index(BEGIN)] + section(role) + text[text.index(END) + len(END) :]
 
 
@@ -187,7 +187,7 @@ def variables_page(roles: list[Role]) -> str:
     """Return the expected docs/variables.md. Raises ValueError if the markers are broken."""
     text = VARIABLES.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError("docs/variables.md: the two markers are not there once each and in order")
+        raise ValueError("docs/variables.md: the begin and end markers are missing, repeated, or in the wrong order")
     head = ["| variable | in roles | type | default | meaning |", "|---|---|---|---|---|"]
     table = "\n".join([BEGIN, "", *head, *variable_rows(roles), "", END])
     return text[: text.index(BEGIN)] + table + text[text.index(END) + len(END) :]
@@ -203,14 +203,14 @@ def layouts_differ(roles: list[Role]) -> list[str]:
             if first is None:
                 first = (role.name, option["options"])
             elif option["options"] != first[1]:
-                found.append(f"roles/{role.name}: {name} is described otherwise than in roles/{first[0]}")
+                found.append(f"roles/{role.name}: {name} differs from the description in roles/{first[0]}")
     return found
 
 
 def main(arguments: list[str]) -> int:
     """Write or check all READMEs of roles and docs/variables.md."""
     parser = argparse.ArgumentParser(description="Write the roles' READMEs and docs/variables.md from their argument specs.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if a file is out of date or the sources disagree")
+    parser.add_argument("--check", action="store_true", help="write no files, and exit with status 1 if a file is out of date or the sources disagree")
     options = parser.parse_args(arguments)
     roles = read_roles()
     missing = sorted(

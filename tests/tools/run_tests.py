@@ -81,7 +81,7 @@ def collect(name: str, status: int, seconds: float, lines: list[str], said: Iter
             outcome.not_run.append(f"{step['step']}: not run: {step['not_run']}")
     if status and not outcome.failed:
         outcome.failed = 1
-        outcome.failures.append(f"{name}: ended with status {status} outside of its tests")
+        outcome.failures.append(f"{name}: the session ended with status {status} outside of the tests")
         unnamed = True
     if not status and not outcome.passed and not outcome.not_run:
         outcome.failed += 1

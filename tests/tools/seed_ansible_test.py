@@ -54,7 +54,7 @@ def pip_version(python: str) -> str:
     source = (Path(found) / "_internal" / "python_requirements.py").read_text(encoding="utf-8")
     match = re.search(r"default_packages = dict\(\s*pip='([^']+)'", source)
     if not match:
-        raise SystemExit(f"{found}: cannot tell which pip this ansible-test wants: its python_requirements.py has changed")
+        raise SystemExit(f"{found}: cannot determine which pip version this ansible-test requires, because python_requirements.py has changed")
     return match.group(1)
 
 

@@ -76,12 +76,12 @@ SESSIONS = (
         machines=DEBIAN12, importable=True,
     ),
     Session(
-        "twin_unit", "Test the launcher of the machines, their driver bundle, the tools, and what the bench reckons with; no machine is booted",
+        "twin_unit", "Test the launcher of the machines, the driver bundle, the tools, and the calculations of the bench, without booting a machine",
         tuple(tests(name, name, "-m", "not booted") for name in ("tests/twin/tests", "tests/twin/bundle/tests", "tests/tools/tests", "tests/bench/tests")),
         collection=False,
     ),
     Session(
-        "twin", "Test the twin itself: its kernel modules on booted machines, its bundle on the root tree",
+        "twin", "Test the twin itself: the kernel modules on booted machines, and the bundle on the root tree",
         (tests("the twin itself", "tests/twin/tests", "-m", "booted and not libvirt"),), machines=BOTH, collection=False,
     ),
     Session(
@@ -89,11 +89,11 @@ SESSIONS = (
         (tests("system", "tests/system", "-m", " and ".join(f"not {name}" for name in MARKED)),), machines=DEBIAN12,
     ),
     Session(
-        "system-long", "Test what the session system has no time for: sources of the driver, the secrets of a whole run, the Red Hat family's boot loader",
+        "system-long", "Run the slow tests of the modules: sources of the driver, the secrets of a whole run, and the boot loader of the Red Hat family",
         (tests("system, the long ones", "tests/system", "-m", "long"),), machines=DEBIAN12,
     ),
     Session(
-        "life", "Run the whole life of a host: molecule's scenario step by step, refusals, vGPUs in use, another layout",
+        "life", "Test the life cycle of a host: molecule's scenario step by step, refusals, vGPUs in use, and another layout",
         (tests("life", "tests/system", "-m", "life"),), machines=DEBIAN12,
     ),
     Session(
@@ -101,7 +101,7 @@ SESSIONS = (
         machines=DEBIAN12,
     ),
     Session(
-        "fleet", "Apply one layout to hosts of both frameworks, with and without MIG, and to one with mixed GPUs; power cut, other layout, empty layout",
+        "fleet", "Apply layouts to hosts of both frameworks, with and without MIG, and with mixed GPUs: the first, another, and an empty layout",
         (molecule("fleet"),), machines=BOTH,
     ),
     Session(
@@ -109,7 +109,7 @@ SESSIONS = (
         machines=BOTH,
     ),
     Session(
-        "guest", "Test a VM with a vGPU: refusals, the driver, each state of the license, a host and its guest in one run",
+        "guest", "Test a VM with a vGPU: refusals, the driver, each state of the license, and a host and its guest in one run",
         (tests("guest", "tests/system", "-m", "guest"),), machines=DEBIAN12,
     ),
     Session(
@@ -117,7 +117,7 @@ SESSIONS = (
         (tests("the twin itself", "tests/twin/tests", "-m", "libvirt"), tests("attach", "tests/system", "-m", "libvirt")),
     ),
     Session(
-        "report", "Test the report in a real browser, with a few hosts and with a thousand; check the metrics with Prometheus' own linter",
+        "report", "Test the report in a real browser, with a few and with a thousand hosts, and check the metrics with Prometheus' linter",
         (
             tests("report", "tests/report"), command("the dashboard", "python", "tests/tools/dashboard.py", "--check", where="mirror"),
             tests("metrics", "tests/metrics", where="mirror"),
@@ -125,19 +125,19 @@ SESSIONS = (
         importable=True,
     ),
     Session(
-        "clouds", "Run nova-compute's own code with the rendered nova.conf: what it offers to Placement, allocates and refuses",
+        "clouds", "Run nova-compute's own code with the rendered nova.conf, and check the resources that the code offers, allocates, and refuses",
         (tests("clouds", "tests/clouds", where="mirror"),), "clouds", importable=True,
     ),
     Session(
-        "watch", "Query the dashboard in a real Prometheus; let Alertmanager and ansible-rulebook repair a host. VGPU_WATCH_HOSTS=1000: a large fleet",
+        "watch", "Run the dashboard's queries in Prometheus, and repair a host with Alertmanager and ansible-rulebook (VGPU_WATCH_HOSTS=1000: a fleet)",
         (tests("watch", "tests/watch", "-m", "not booted", where="mirror"),), "watch", importable=True, java=True,
     ),
     Session(
-        "watch-machine", "Test the same chain with a booted host: it loses a vGPU, the alert starts a run, the vGPU is restored",
+        "watch-machine", "Test the same chain with a booted host: the host loses a vGPU, the alert starts a run, and the run restores the vGPU",
         (tests("watch", "tests/watch", "-m", "booted"),), "watch", machines=DEBIAN12, importable=True, java=True,
     ),
     Session(
-        "awx", "Apply awx/ to a small stand-in of AWX, twice, and as the tutorial prints it; surveys against the roles; the execution environment",
+        "awx", "Apply awx/ twice to a small fake AWX, follow the AWX tutorial, and test the surveys and the execution environment",
         (
             command("ansible-lint with awx.awx", "ansible-lint", "--offline", "--strict", "--profile", "production", "awx/apply.yml", where="mirror"),
             tests("awx", "tests/awx"), tests("the tutorial", "tests/tutorials/test_first_awx.py"),
@@ -146,11 +146,11 @@ SESSIONS = (
     ),
     Session("runner", "Run jobs with ansible-runner, the engine inside AWX, on a booted host", (tests("runner", "tests/runner"),), "awx", machines=DEBIAN12),
     Session(
-        "operations", "Upgrade a fleet of three, one of which fails; take a host from bare to vGPUs and back, file by file; migrate an earlier release",
+        "operations", "Upgrade three hosts, one of which fails, configure a bare host and remove everything again, and migrate an earlier release",
         (tests("operations", "tests/system", "-m", "operations"),), machines=DEBIAN12,
     ),
     Session(
-        "drivers", "Move one host from driver to driver: refusals, installers that fail, die or lose power, Debian's own packages",
+        "drivers", "Replace the driver of one host: refusals, installers that fail, are killed, or lose power, and Debian's own packages",
         (tests("drivers", "tests/system", "-m", "drivers"),), machines=DEBIAN12,
     ),
     Session(
@@ -158,23 +158,23 @@ SESSIONS = (
         (tests("boot loaders", "tests/system", "-m", "loaders"), tests("power cuts", "tests/crash", "-m", "loaders")), machines=DEBIAN12,
     ),
     Session(
-        "demo", "Build the demo as a newcomer does, and remove it",
+        "demo", "Build the demo as a new user does, and remove the demo",
         (command("demo up", "python", "tests/demo/demo.py", "up"), command("demo down", "python", "tests/demo/demo.py", "down")),
     ),
     Session(
-        "in_use", "Let VMs with a whole GPU and with a vGPU survive every playbook, on both frameworks",
+        "in_use", "Check that VMs with a whole GPU and with a vGPU survive every playbook, on both frameworks",
         (tests("in use", "tests/system", "-m", "in_use"),), machines=BOTH,
     ),
     Session(
-        "nvswitch", "Test a board with NVSwitches: Fabric Manager, the partitions of whole cards, and what keeps VMs from CUDA",
+        "nvswitch", "Test a board with NVSwitches: Fabric Manager, the partitions of whole cards, and the conditions that prevent CUDA in VMs",
         (tests("NVSwitch", "tests/system", "-m", "nvswitch"),), machines=("debian13",),
     ),
     Session(
-        "crash", "Kill modules before their writes and cut the power, as often as docs/crash-safety.md reports; takes hours without KVM",
+        "crash", "Kill modules before their writes and cut the power, as often as docs/crash-safety.md reports (takes hours without KVM)",
         (tests("crash", "tests/crash", "-m", "not loaders", "--kills", "240", "--cuts", "50", "--site-cuts", "10"),), machines=DEBIAN12,
     ),
     Session(
-        "crash-short", "Run a part of the session crash: some kills of two modules, one power cut, everything about the lock",
+        "crash-short", "Run a part of the crash session: some kills of two modules, one power cut, and all lock tests",
         (tests("crash, a slice", "tests/crash", "-m", "not long and not loaders"),), machines=DEBIAN12,
     ),
 )

@@ -151,8 +151,8 @@ def errors() -> list[str]:
     found = []
     for one in DATA["booted"]:
         text = (ROOT / one["test"]).read_text(encoding="utf-8") if (ROOT / one["test"]).is_file() else ""
-        found += [f"support.yml: {one['test']} does not have {word!r}" for word in one["words"] if word not in text]
-        found += [f"support.yml: {one['gpu']} on {one['system']} is in no table"] if one["gpu"] not in names or one["system"] not in systems else []
+        found += [f"support.yml: {one['test']} does not contain {word!r}" for word in one["words"] if word not in text]
+        found += [f"support.yml: {one['gpu']} on {one['system']} is not in any table"] if one["gpu"] not in names or one["system"] not in systems else []
     return found
 
 

@@ -258,7 +258,7 @@ def main(argv: list[str]) -> int:
     except PageError as exc:
         print(exc)
         return 1
-    return 0 if put(PAGE, expected, options.check, "the code's messages", "is not what the code says: run tests/tools/troubleshooting_page.py") else 1
+    return 0 if put(PAGE, expected, options.check, "the code's messages", "does not match the code: run tests/tools/troubleshooting_page.py") else 1
 
 
 if __name__ == "__main__":

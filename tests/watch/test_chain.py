@@ -91,7 +91,7 @@ def test_a_dry_run_by_default_and_nothing_for_others(bed, start):
     assert send(rulebook, "vgpus_missing", instance="{{ lookup('pipe', 'id') }}") == 200
     assert send(rulebook, "vgpus_missing", status="resolved") == 200
     assert send(rulebook, "gpu_off_bus") == 200
-    wait(lambda: "gpu1: gpu_off_bus: requires an operator" in rulebook.text, 300, "the other code was refused")
+    wait(lambda: "gpu1: gpu_off_bus: the host requires an operator" in rulebook.text, 300, "the other code was refused")
     assert send(rulebook, "vgpus_missing") == 200
-    wait(lambda: "a run would fix this (dry run)" in rulebook.text, 300, "the dry run ended")
+    wait(lambda: "a run would fix this problem (dry run)" in rulebook.text, 300, "the dry run ended")
     assert rulebook.text.count("PLAY [React to an alert") == 2 and "uid=" not in rulebook.text and bed.states() == before

@@ -68,8 +68,8 @@ def test_packages_that_cannot_be_installed_are_named(host, sudo, python):
     (host.bin / "ssh").unlink()
     host.programs(apt_get="exit 1", **({"sudo": sudo} if sudo else {}), **({"python3": python} if python else {}))
     code, out = host.run()
-    assert code == 1 and "cannot use sudo: python3 python3-venv openssh-client. As root: apt-get install python3 python3-venv" in out
-    assert "Then run this again" in out
+    assert code == 1 and "cannot use sudo: python3 python3-venv openssh-client. As root, run: apt-get install python3 python3-venv" in out
+    assert "Then rerun this command. Without Python" in out
 
 
 def test_what_the_machines_need_is_asked_for_with_what_is_missing(host):
@@ -82,7 +82,7 @@ def test_what_the_machines_need_is_asked_for_with_what_is_missing(host):
 def test_an_installation_that_was_interrupted_ends_the_script(host):
     host.programs(sudo='[ "$1" != -n ] || shift; exec "$@"', apt_get="exit 0", true="exit 0")
     code, out = host.run()
-    assert code == 1 and "still missing after apt-get install: python3 python3-venv. Run this again." in out
+    assert code == 1 and "still missing after apt-get install: python3 python3-venv. Rerun this command." in out
 
 
 def test_machines_are_checked_before_the_environment_where_python_was_installed_first(host):

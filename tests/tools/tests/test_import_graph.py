@@ -39,24 +39,24 @@ def test_order_has_each_directory_of_the_engine() -> None:
 @pytest.mark.parametrize(
     ("name", "line", "said"),
     [
-        ("hardware/catalog.py", "from ..system import sriov_manage", "imports system/sriov_manage.py, which is above it"),
-        ("vgpu/fit.py", "from ..checks.problems import find", "imports checks/problems.py, which is above it"),
-        ("base/numbers.py", "from ..system.python import SYSTEM", "imports system/python.py, which is above it"),
-        ("cli/main.py", "from ... import _module", "imports module_utils/_module.py, which is above it"),
+        ("hardware/catalog.py", "from ..system import sriov_manage", "imports system/sriov_manage.py, which is in a higher layer"),
+        ("vgpu/fit.py", "from ..checks.problems import find", "imports checks/problems.py, which is in a higher layer"),
+        ("base/numbers.py", "from ..system.python import SYSTEM", "imports system/python.py, which is in a higher layer"),
+        ("cli/main.py", "from ... import _module", "imports module_utils/_module.py, which is in a higher layer"),
         ("state/lock.py", "from ansible.module_utils.basic import AnsibleModule", "imports ansible.module_utils.basic"),
         ("read/host.py", "import requests", "imports requests"),
         ("base/errors.py", "from .steps import Step", "imports itself: "),
         ("mig/placement.py", "from .plan import given", "imports itself: "),
-        ("vgpu/plan.py", "from .apply import apply", "plans, and imports vgpu/apply.py apply, which writes"),
-        ("sriov/plan.py", "from ..system import files", "plans, and imports system/files.py, which writes"),
-        ("mig/plan.py", "from ..system.nvidia_smi import mode", "plans, and imports system/nvidia_smi.py mode, which writes"),
-        ("vgpu/gpu_plan.py", "from ..binding.rebuilds import mark", "plans, and imports binding/rebuilds.py mark, which writes"),
+        ("vgpu/plan.py", "from .apply import apply", "is a planner, but imports vgpu/apply.py apply, which writes"),
+        ("sriov/plan.py", "from ..system import files", "is a planner, but imports system/files.py, which writes"),
+        ("mig/plan.py", "from ..system.nvidia_smi import mode", "is a planner, but imports system/nvidia_smi.py mode, which writes"),
+        ("vgpu/gpu_plan.py", "from ..binding.rebuilds import mark", "is a planner, but imports binding/rebuilds.py mark, which writes"),
         ("vgpu/apply.py", "from ..frameworks.mdev import Mdev", "names the framework mdev"),
         ("sriov/apply.py", "NAME = 'vendor_vfio'", "names the framework vendor_vfio"),
         ("mig/apply.py", "def late():\n    import json\n    return json", "imports inside a function"),
-        ("boot/restore.py", "print('hello')", "does something when it is imported"),
+        ("boot/restore.py", "print('hello')", "runs code when the file is imported"),
         ("system/python.py", "def one():\n    return 1\n\n\nimport json", "imports after code"),
-        ("more/__init__.py", "", "lies in more, which ORDER does not have"),
+        ("more/__init__.py", "", "is in more, which ORDER does not list"),
     ],
 )
 def test_a_planted_breach_is_found(whole: Path, name: str, line: str, said: str) -> None:
@@ -82,7 +82,7 @@ def test_a_planted_breach_is_found(whole: Path, name: str, line: str, said: str)
 def test_an_exception_that_nothing_needs_is_a_breach(whole: Path) -> None:
     stale = ("sriov/plan.py", "names the framework mdev")
     found = import_graph.breaches(whole, frozenset({*import_graph.ALLOWED, stale}))
-    assert found == ["sriov/plan.py: names the framework mdev: nothing does any more: take it out of ALLOWED"]
+    assert found == ["sriov/plan.py: names the framework mdev: this exception is no longer needed. Remove the entry from ALLOWED."]
 
 
 @pytest.mark.parametrize("exception", sorted(import_graph.ALLOWED))

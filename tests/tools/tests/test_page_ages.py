@@ -55,7 +55,7 @@ def test_code_that_changed_since_makes_a_page_old_until_it_is_measured_again(roo
     last = commit(root, code__one_py="2", code__two_py="1")
     commit(root, page_md="It takes 3 s, says the text.")  # a changed text is not a new measurement
     (line,) = page_ages.ages(root, (PAGE,))
-    assert line.startswith("page.md: its numbers are of ") and "; 1 commits since then changed 2 files" in line and "'make measure'" in line
+    assert line.startswith("page.md: the numbers are from commit ") and ". Since then, 1 commits have changed 2 files" in line and "Run 'make measure'" in line
     commit(root, record_json='{"commit": "%s"}' % last)
     assert page_ages.ages(root, (PAGE,)) == []
 
@@ -81,7 +81,7 @@ def test_without_history_it_says_so(root: Path, tmp_path: Path) -> None:
     assert "has no history" in line
     (tmp_path / "none").mkdir()
     (line,) = page_ages.ages(tmp_path / "none", (PAGE,))
-    assert "is no clone" in line
+    assert "is not a clone" in line
     commit(root, record_json='{"commit": "0123456789"}')
     (line,) = page_ages.ages(root, (PAGE,))
     assert "is not in this history" in line

@@ -88,7 +88,7 @@ def test_the_support_matrix_is_checked_against_its_tests(monkeypatch):
     assert support_page.errors() == []
     wrong = {"gpu": "Ampere", "system": "Debian 12", "models": "A40", "test": "tests/system/test_life.py", "words": ["no such word"]}
     monkeypatch.setitem(support_page.DATA, "booted", [wrong])
-    assert support_page.errors() == ["support.yml: tests/system/test_life.py does not have 'no such word'"]
+    assert support_page.errors() == ["support.yml: tests/system/test_life.py does not contain 'no such word'"]
 
 
 def test_the_support_matrix_knows_which_branches_do_not_fit():

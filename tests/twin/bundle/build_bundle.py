@@ -222,9 +222,9 @@ def check(prebuilt: Prebuilt, source: Path) -> None:
         if not module.is_file() or module.suffix != ".ko":
             raise Problem(f"{module} is not a kernel module.")
     if not all("nvidia" in (m.stem for m in modules) for modules in prebuilt.values()):
-        raise Problem("There is no nvidia.ko among the modules.")
+        raise Problem("The modules do not include nvidia.ko.")
     if not (source / "Makefile").is_file():
-        raise Problem(f"{source} has no Makefile: it is not the modules' source folder.")
+        raise Problem(f"{source} has no Makefile (expected: the source directory of the modules).")
 
 
 def build(outdir: Path, prebuilt: Prebuilt, source: Path, guest: tuple[Prebuilt, Path] | None = None) -> Path:
@@ -251,22 +251,22 @@ def build(outdir: Path, prebuilt: Prebuilt, source: Path, guest: tuple[Prebuilt,
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Make the driver bundle that the twin serves.")
+    parser = argparse.ArgumentParser(description="Create the driver bundle for the twin.")
     parser.add_argument("outdir", type=Path)
-    parser.add_argument("--module", required=True, action="append", help="compiled modules, comma separated, in the order to load them")
-    parser.add_argument("--kernel-version", required=True, action="append", help="the kernel that the modules are for")
-    parser.add_argument("--source", required=True, type=Path, help="folder with the modules' source and Makefile")
+    parser.add_argument("--module", required=True, action="append", help="comma-separated compiled modules, in the order of loading")
+    parser.add_argument("--kernel-version", required=True, action="append", help="kernel for which the modules were compiled")
+    parser.add_argument("--source", required=True, type=Path, help="directory with the source and the Makefile of the modules")
     parser.add_argument("--guest-module", action="append", default=[], help="the guest driver's module, once for each --kernel-version")
-    parser.add_argument("--guest-source", type=Path, help="folder with its source and Makefile")
+    parser.add_argument("--guest-source", type=Path, help="directory with the source and the Makefile of the guest driver's module")
     args = parser.parse_args(argv)
     try:
         if len(args.module) != len(args.kernel_version):
-            raise Problem("Each --module needs its --kernel-version.")
+            raise Problem("Each --module option requires a --kernel-version option.")
         prebuilt = {kernel: [Path(m) for m in names.split(",")] for kernel, names in zip(args.kernel_version, args.module)}
         guest = None
         if args.guest_source:
             if len(args.guest_module) != len(args.kernel_version):
-                raise Problem("Each --guest-module needs its --kernel-version.")
+                raise Problem("Each --guest-module option requires a --kernel-version option.")
             guest = {kernel: [Path(module)] for kernel, module in zip(args.kernel_version, args.guest_module)}, args.guest_source
         print(build(args.outdir, prebuilt, args.source, guest))
     except Problem as problem:

@@ -31,14 +31,14 @@ def make(bundle: Path, kind: str, version: str, outdir: Path) -> Path:
     edition = EDITIONS[kind]
     old = edition.version
     if len(version) != len(old) or version == old:
-        raise Problem(f"{version} must be another version than {old}, and as long.")
+        raise Problem(f"{version} must differ from {old} and must have the same length.")
     target = outdir / f"{edition.run.replace(old, version)}.run"
     with tempfile.TemporaryDirectory(prefix="vgpu-bundle-") as name:
         work = Path(name)
         with zipfile.ZipFile(bundle) as archive:
             found = [one for one in archive.namelist() if one.endswith(f"/{edition.run}.run")]
             if len(found) != 1:
-                raise Problem(f"{bundle} has no {edition.run}.run.")
+                raise Problem(f"{bundle} does not contain {edition.run}.run.")
             archive.extract(found[0], work)
         tree = work / target.stem
         unpack = ["sh", str(work / found[0]), "--extract-only", "--target", str(tree)]

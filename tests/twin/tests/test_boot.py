@@ -117,7 +117,7 @@ def test_a_machine_that_does_not_come_up_on_kvm_comes_up_under_emulation(machine
     said = capsys.readouterr().err
     assert reason in said and "starting again under emulation" in said and "up after 60" in said
     remembered = accel._remembered()
-    assert remembered == accel.Choice("tcg", "a machine on KVM did not come up"), "and for the next machines"
+    assert remembered == accel.Choice("tcg", "a machine on KVM did not boot"), "and for the next machines"
 
 
 def test_a_machine_that_is_quick_on_kvm_stays_there(machine, clock, monkeypatch, capsys):
@@ -129,7 +129,7 @@ def test_a_machine_that_is_quick_on_kvm_stays_there(machine, clock, monkeypatch,
 
 def test_user_space_on_kvm_is_waited_for_as_under_emulation(machine, clock, monkeypatch):
     guest = Guest(machine, clock, monkeypatch, {"kvm": [(1, KERNEL), (2, USER_SPACE)]})
-    with pytest.raises(TwinError, match="did not come up within 600 s, stage: user space"):
+    with pytest.raises(TwinError, match="did not boot within 600 s, stage: user space"):
         boot.boot(machine)
     assert guest.started == ["kvm", "kvm"] and accel._remembered() is None
 
@@ -148,7 +148,7 @@ def test_a_machine_that_hangs_is_started_once_more(machine, clock, monkeypatch, 
     boot.boot(machine)
     said = capsys.readouterr().err
     assert guest.started == ["tcg", "tcg"] and [round(now) for now in ends] == [1250], "ten times the 25 s that it takes"
-    assert "did not come up within 250 s, stage: user space" in said and "starting again\n" in said and "up after 60" in said
+    assert "did not boot within 250 s, stage: user space" in said and "starting again\n" in said and "up after 60" in said
 
 
 def test_a_reboot_of_a_machine_on_kvm_is_not_given_up(machine, clock, monkeypatch):

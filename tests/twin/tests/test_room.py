@@ -77,8 +77,8 @@ def test_each_disk_is_looked_at(host, monkeypatch):
     with pytest.raises(TwinError) as caught:
         room.check()
     text = str(caught.value)
-    assert "expected: 3300 MiB for the first build). Free some, or set XDG_CACHE_HOME" in text
-    assert "expected: 600 MiB for the first build). Free some, or clone to a larger disk." in text
+    assert "expected: 3300 MiB for the first build). Free disk space, or set XDG_CACHE_HOME" in text
+    assert "expected: 600 MiB for the first build). Free disk space, or clone to a larger disk." in text
 
 
 def test_swap_counts_as_memory(host):
@@ -183,7 +183,7 @@ def test_nobody_can_be_root(host, monkeypatch):
 def test_packages_that_nobody_can_install(host, monkeypatch, sudo):
     programs(host, monkeypatch, apt_get="exit 1", **sudo)
     user(monkeypatch, 1000)
-    with pytest.raises(TwinError, match="not root and cannot use sudo: .*python3-venv.*qemu-system-x86.*uidmap.*As root: apt-get install"):
+    with pytest.raises(TwinError, match="not root and cannot use sudo: .*python3-venv.*qemu-system-x86.*uidmap.*As root, run: apt-get install"):
         host_packages.check(["python3-venv"])
     programs_gone = host / "bin" / "apt-get"
     programs_gone.unlink()

@@ -70,7 +70,10 @@ def requested() -> str:
     """The word in TWIN_ACCEL: auto, kvm or tcg."""
     word = os.environ.get(VARIABLE) or "auto"
     if word not in WORDS:
-        raise TwinError(f"{VARIABLE}={word}: unknown accelerator (expected: {', '.join(WORDS)}). Unset it, and the faster one is measured.")
+        raise TwinError(
+            f"{VARIABLE}={word}: unknown accelerator (expected: {', '.join(WORDS)}). Correct or unset the variable. "
+            "Without the variable, the faster accelerator is used."
+        )
     return word
 
 
@@ -79,7 +82,7 @@ def check() -> str:
     word = requested()
     denied = _denied()
     if word == "kvm" and denied:
-        raise TwinError(f"{VARIABLE}=kvm, but {denied}. Load KVM's module or get access to {DEVICE}, or unset {VARIABLE}.")
+        raise TwinError(f"{VARIABLE}=kvm, but {denied}. Load the KVM module, get access to {DEVICE}, or unset {VARIABLE}.")
     return word
 
 
@@ -104,7 +107,7 @@ def describe() -> str:
     """What `find` would return, without measuring."""
     word = requested()
     known = Choice(word, f"{VARIABLE}={word}") if word != "auto" else Choice("tcg", _denied()) if _denied() else _remembered()
-    return str(known or f"accelerator: not measured yet; 'twin up' does ({VARIABLE}: {', '.join(WORDS)})")
+    return str(known or f"accelerator: not measured yet. 'twin up' measures and selects the accelerator ({VARIABLE}: {', '.join(WORDS)})")
 
 
 def remember(choice: Choice) -> None:

@@ -39,10 +39,10 @@ def boot(machine: Machine) -> None:
     except GivenUp as error:
         say(f"{machine.name}: {error}")
         on_kvm = isinstance(error, KvmGivenUp)
-    say(f"{machine.name}: starting again{' under emulation, which is also the choice until this machine reboots' if on_kvm else ''}")
+    say(f"{machine.name}: starting again{' under emulation, which new machines also use until this machine reboots' if on_kvm else ''}")
     qemu.stop(machine)
     if on_kvm:
-        accel.remember(accel.Choice("tcg", "a machine on KVM did not come up"))
+        accel.remember(accel.Choice("tcg", "a machine on KVM did not boot"))
         machine.accel = "tcg"
         machine.save()
     qemu.start(machine)
@@ -79,9 +79,9 @@ def wait(machine: Machine, fresh: bool = False, since: int = 0) -> None:
             except ssh.CommandFailed as error:
                 last = f" ({error})"
             if taken > limit:
-                hangs = _failed(machine, f"did not come up within {limit:.0f} s, stage: {stage}{last}")
+                hangs = _failed(machine, f"did not boot within {limit:.0f} s, stage: {stage}{last}")
                 raise GivenUp(str(hangs)) if fresh else hangs
-            expected = f"usually {usual} s under emulation, longer beside other work" if machine.accel == "tcg" else f"usually less than {usual} s"
+            expected = f"usually {usual} s under emulation, or longer under load" if machine.accel == "tcg" else f"usually less than {usual} s"
             status.update(f"{machine.name}: booting, {taken:.0f} s, stage: {stage} ({expected})")
             time.sleep(0.3)
     finally:
@@ -101,26 +101,26 @@ def _check(machine: Machine, stage: str, taken: float, fresh: bool) -> None:
     if not machine.pid():
         if on_kvm and stage != "user space":
             raise KvmGivenUp("QEMU on KVM has ended.")
-        raise _failed(machine, "has ended: QEMU does not run any more")
+        raise _failed(machine, "has ended: QEMU is no longer running")
     tail = console(machine)[-400:]
     if "end Kernel panic" in tail:
         raise _failed(machine, "has stopped: its kernel panicked")
     if "(initramfs) " in tail:
-        raise _failed(machine, "has stopped: its initramfs did not get to the root file system")
+        raise _failed(machine, "has stopped: its initramfs did not mount the root file system")
     if not on_kvm:
         return
     for later in STAGES[STAGES.index(stage) + 1:-1]:
         limit = PATIENCE * EMULATED[machine.tier][later]
         if taken > limit:
-            raise KvmGivenUp(f"on KVM it has not reached the stage '{later}' after {limit} s (emulation needs {limit // PATIENCE} s).")
+            raise KvmGivenUp(f"on KVM, the machine has not reached the stage '{later}' after {limit} s (emulation needs {limit // PATIENCE} s).")
 
 
 def _failed(machine: Machine, what: str) -> TwinError:
     log = machine.serial_log
     return TwinError(
-        f"'{machine.name}' {what}.\nThe last lines of its console:\n{ssh.console_tail(machine)}\nThe whole console: {log}\n"
-        f"To try again: 'twin down {machine.name}', then 'twin up {machine.name}' (twin is {paths.HERE / 'twin'}). If the machine that "
-        f"runs it is busy, end other work first; {accel.VARIABLE}=tcg runs machines under emulation."
+        f"'{machine.name}' {what}.\nThe last lines of its console:\n{ssh.console_tail(machine)}\nThe complete console log: {log}\n"
+        f"To try again, run 'twin down {machine.name}', then 'twin up {machine.name}' (the path of twin: {paths.HERE / 'twin'}). If this "
+        f"machine is under load, end other work first. With {accel.VARIABLE}=tcg, machines run under emulation."
     )
 
 

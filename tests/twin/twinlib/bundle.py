@@ -25,7 +25,7 @@ def builds(built: Build) -> list[Build]:
 def path(built: Build) -> Path:
     """The zip; made if it is not there."""
     if not BUILDER.is_file():
-        raise TwinError(f"No driver bundle: {BUILDER.relative_to(paths.REPO)} is not there.")
+        raise TwinError(f"The driver bundle cannot be built: {BUILDER.relative_to(paths.REPO)} does not exist.")
 
     def make(folder: Path) -> None:
         prebuilt = [word for b in every for word in ("--module", str(b.modules / "nvidia.ko"), "--kernel-version", b.kernel_version)]
@@ -49,7 +49,7 @@ def path(built: Build) -> Path:
 def _only_zip(folder: Path) -> Path:
     found = sorted(folder.glob("*.zip"))
     if len(found) != 1:
-        raise TwinError(f"{BUILDER.name} should leave one zip, it left: {' '.join(p.name for p in found) or 'none'}")
+        raise TwinError(f"{BUILDER.name} must create one zip file, but created: {' '.join(p.name for p in found) or 'none'}")
     return found[0]
 
 

@@ -26,7 +26,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _build(args: argparse.Namespace) -> int:
     if args.quick and args.boot != "bios":
-        raise TwinError("--quick is for --boot bios alone: the quick tier has no boot loader.")
+        raise TwinError("--quick requires --boot bios, because the quick tier has no boot loader.")
     accel.check()
     room.check()
     host_packages.ensure(args.boot != "bios")
@@ -44,14 +44,14 @@ def _up(args: argparse.Namespace) -> int:
     name = state.check_name(args.name)
     known = {m.name: m for m in state.every()}
     if name in known and known[name].pid():
-        raise TwinError(f"'{name}' is up already. To begin anew: tests/twin/twin down {name}")
+        raise TwinError(f"'{name}' is already running. To start over, run 'tests/twin/twin down {name}' first.")
     room.check(args.memory)
     host_packages.ensure(args.boot != "bios")
     choice = accel.find()
     say(f"{name}: {choice}")
     if name in known:
         machine = known[name]
-        say(f"{name}: starting again, with its disk as it was left (twin down {name} first to begin anew)")
+        say(f"{name}: starting again with the existing disk (to start over, run 'twin down {name}' first)")
         if not snapshots.tags(machine):  # a snapshot is of one accelerator
             machine.accel = choice.accelerator
             machine.save()
@@ -69,7 +69,7 @@ def _create(args: argparse.Namespace, name: str, accelerator: str) -> state.Mach
     chosen = _models(args)
     _check_board(args, chosen)
     if args.boot != "bios" and (args.tier == "quick" or args.start == "ready" or args.iommu != "intel"):
-        raise TwinError(f"--boot {args.boot} needs the full tier, --iommu intel, and a --start of {' '.join(image.STARTS)}.")
+        raise TwinError(f"--boot {args.boot} requires the full tier, --iommu intel, and --start with one of: {' '.join(image.STARTS)}.")
     built = image.build(image.SYSTEMS[args.system], args.extras, args.boot)
     framework = [] if args.framework is None else [f"vendor_vfio={int(args.framework == 'vendor_vfio')}"]
     machine = state.Machine(
@@ -103,14 +103,14 @@ def _models(args: argparse.Namespace) -> list[str]:
     if args.model in models.names():
         return chosen * (args.gpus or GPUS)
     if args.gpus not in (None, len(chosen)):
-        raise TwinError(f"--model {args.model} are {len(chosen)} GPUs, --gpus says {args.gpus}: leave --gpus out.")
+        raise TwinError(f"--model {args.model} selects {len(chosen)} GPUs, but --gpus is {args.gpus}. Omit --gpus.")
     return chosen
 
 
 def _check_board(args: argparse.Namespace, chosen: list[str]) -> None:
     if args.board and (args.guest or len(set(chosen)) > 1 or not models.load(chosen[0]).board):
         known = ", ".join(name for name in models.names() if models.load(name).board)
-        raise TwinError(f"--board {args.board} is for a host whose GPUs are all of one model that has such a board: {known}.")
+        raise TwinError(f"--board {args.board} requires a host whose GPUs are all of one model with such a board (expected: {known}).")
 
 
 def _quick_initrd(built: image.Build, iommu: str):
@@ -172,7 +172,7 @@ def _down(args: argparse.Namespace) -> int:
     ssh.forget_connections(machine)
     if not args.keep:
         cache.remove(machine.folder)
-    say(f"{machine.name}: down" + (", its disk is kept" if args.keep else ", its disk is gone"))
+    say(f"{machine.name}: down" + (", and its disk is kept" if args.keep else ", and its disk is deleted"))
     return 0
 
 
@@ -214,7 +214,7 @@ def _tree(args: argparse.Namespace) -> int:
 
 def _gpus(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= GPUS:
-        raise argparse.ArgumentTypeError(f"1 to {GPUS}")
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {GPUS}")
     return int(text)
 
 
@@ -222,13 +222,13 @@ def _hardware(text: str) -> str:
     key, _unused, value = text.partition("=")
     number, dot, name = key.rpartition(".")
     if not name.isidentifier() or not value or (dot and not number.isdigit()):
-        raise argparse.ArgumentTypeError("KEY=NUMBER, see the table in tests/twin/README.md")
+        raise argparse.ArgumentTypeError("expected KEY=NUMBER, see the table in tests/twin/README.md")
     return text
 
 
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
-    top = argparse.ArgumentParser(prog="twin", description="Throw-away machines with emulated NVIDIA GPUs; see tests/twin/README.md")
+    top = argparse.ArgumentParser(prog="twin", description="Manage disposable machines with emulated NVIDIA GPUs. See tests/twin/README.md.")
     commands = top.add_subparsers(dest="command_name", required=True, metavar="COMMAND")
 
     def add(name, function, text, with_name=True):
@@ -242,60 +242,60 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--os", dest="system", choices=list(image.SYSTEMS), default="debian12")
 
     def extras(command):
-        command.add_argument("--with", dest="extras", action="append", default=[], choices=image.EXTRAS, help="more packages: libvirt and QEMU")
+        command.add_argument("--with", dest="extras", action="append", default=[], choices=image.EXTRAS, help="additional packages: libvirt and QEMU")
 
     def loader(command):
-        command.add_argument("--boot", choices=image.BOOTS, default="bios", help="bios: GRUB without UEFI; the others are boot loaders with UEFI (OVMF)")
+        command.add_argument("--boot", choices=image.BOOTS, default="bios", help="bios: GRUB without UEFI; other values: boot loaders with UEFI (OVMF)")
 
     def memory(command):
-        command.add_argument("--memory", type=int, default=MEMORY_MIB, help=f"MiB (default: {MEMORY_MIB})")
+        command.add_argument("--memory", type=int, default=MEMORY_MIB, help=f"memory in MiB (default: {MEMORY_MIB})")
 
-    command = add("check", _check, "check that this machine has packages, disk and memory for a build and a machine; change nothing", False)
-    command.add_argument("--packages", nargs="*", default=[], metavar="PACKAGE", help="packages that are missing, too")
+    command = add("check", _check, "check whether this machine has the packages, disk space, and memory for a build and a machine", False)
+    command.add_argument("--packages", nargs="*", default=[], metavar="PACKAGE", help="additional missing packages")
     memory(command)
-    command = add("build", _build, "build image, kernel modules and driver bundle, as far as they are not in the cache", False)
+    command = add("build", _build, "build the image, kernel modules, and driver bundle, unless they are in the cache", False)
     systems(command)
     extras(command)
     loader(command)
-    command.add_argument("--quick", action="store_true", help="the disk of the quick tier, in place of the full tier's")
-    command = add("up", _up, "create and start a machine, or start one that is down; wait for ssh")
+    command.add_argument("--quick", action="store_true", help="build the disk of the quick tier instead of the disk of the full tier")
+    command = add("up", _up, "create and start a machine, or start a stopped machine, and wait for ssh")
     systems(command)
     extras(command)
     loader(command)
-    command.add_argument("--tier", choices=("full", "quick"), default="full", help="quick: no GRUB, no systemd, driver installed, IOMMU on")
-    command.add_argument("--gpus", type=_gpus, help="1 to 8 (default: 8): the last ones of 67 68 6a 6b e5 e6 e7 e8")
-    command.add_argument("--model", default="a40", metavar="MODEL[*NUMBER][,…]", help="of all GPUs, or of each: t4,a40,a100 or a40*4,t4")
-    command.add_argument("--board", choices=("hgx",), help="the GPUs sit on a board with NVSwitches")
-    command.add_argument("--guest", metavar="TYPE", help="a VM with a vGPU of this type (A40-24Q), or none, in place of a host")
-    command.add_argument("--framework", choices=("mdev", "vendor_vfio"), help="of GPUs with SR-IOV vGPU (default: as the kernel has it)")
+    command.add_argument("--tier", choices=("full", "quick"), default="full", help="quick: no GRUB, no systemd, driver installed, IOMMU enabled")
+    command.add_argument("--gpus", type=_gpus, help="number of GPUs, 1 to 8 (default: 8); bus numbers: the last of 67 68 6a 6b e5 e6 e7 e8")
+    command.add_argument("--model", default="a40", metavar="MODEL[*NUMBER][,…]", help="model of all GPUs, or of each GPU: t4,a40,a100 or a40*4,t4")
+    command.add_argument("--board", choices=("hgx",), help="place the GPUs on a board with NVSwitches")
+    command.add_argument("--guest", metavar="TYPE", help="create a VM with a vGPU of this type (such as A40-24Q), or without a vGPU (none), instead of a host")
+    command.add_argument("--framework", choices=("mdev", "vendor_vfio"), help="vGPU framework of GPUs with SR-IOV (default: the framework of the kernel)")
     command.add_argument("--iommu", choices=image.IOMMUS, default="intel")
     command.add_argument(
         "--start", choices=(*image.STARTS, "ready"), default="vfio-pci",
-        help="what the host is set up for (full tier); ready: driver installed, IOMMU on",
+        help="start state of the host (full tier); ready: driver installed, IOMMU enabled",
     )
-    command.add_argument("--boot-iommu", choices=("on", "off"), default="off", help="whether the first boot has the IOMMU on (full tier)")
-    command.add_argument("--snapshot", metavar="TAG", help="take this snapshot once it is up")
-    for option, text in (("--hw", "a setting of the hardware, e.g. sriov=0; 2.sriov=0: of GPU 2"), ("--driver", "a setting of the driver: creatable_format=1")):
+    command.add_argument("--boot-iommu", choices=("on", "off"), default="off", help="whether the IOMMU is enabled at the first boot (full tier)")
+    command.add_argument("--snapshot", metavar="TAG", help="save a snapshot with this name after the boot")
+    for option, text in (("--hw", "hardware setting, such as sriov=0, or 2.sriov=0 for GPU 2"), ("--driver", "driver setting, such as creatable_format=1")):
         command.add_argument(option, action="append", default=[], type=_hardware, metavar="KEY=NUMBER", help=text)
     memory(command)
     command.add_argument("--cpus", type=int, default=2)
-    command = add("ssh", _ssh, "run a command in the machine, as user ansible (may sudo); without one, a shell")
+    command = add("ssh", _ssh, "run a command in the machine as the user ansible, who may use sudo; without a command, start a shell")
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
     add("inventory", _inventory, "print an Ansible inventory")
     for name, function, text in (
-        ("snapshot", _snapshot, "keep the machine's whole state"), ("restore", _restore, "go back to a snapshot"),
+        ("snapshot", _snapshot, "save the complete state of the machine"), ("restore", _restore, "restore a snapshot"),
     ):
         add(name, function, text).add_argument("tag", metavar="TAG")
-    command = add("fault", _fault, "set faults (KEY=NUMBER, KEY= resets); without one, list them")
+    command = add("fault", _fault, "set faults (KEY=NUMBER; KEY= resets a fault); without arguments, list the faults")
     command.add_argument("assignments", nargs="*", metavar="KEY=NUMBER")
-    add("power-cut", _power_cut, "cut the power, give it back, wait for ssh")
-    add("down", _down, "end a machine and delete its disk").add_argument("--keep", action="store_true", help="keep the disk")
+    add("power-cut", _power_cut, "cut the power, boot the machine again, and wait for ssh")
+    add("down", _down, "stop a machine and delete its disk").add_argument("--keep", action="store_true", help="keep the disk")
     add("list", _list, "list this checkout's machines", False)
-    systems(add("bundle", _bundle, "print the path of the driver bundle (debian13: with modules for Debian 12, too)", False))
-    command = add("fabric", _fabric, "print the path of a directory with Fabric Manager's packages, which apt can take them from", False)
+    systems(add("bundle", _bundle, "print the path of the driver bundle (debian13: also with modules for Debian 12)", False))
+    command = add("fabric", _fabric, "print the path of an apt repository with Fabric Manager's packages", False)
     systems(command)
-    command.add_argument("--version", default=fabric.VERSION, help=f"of the driver (default: the bundle's, {fabric.VERSION})")
-    command = add("tree", _tree, "print the path of a root tree with packages of a Debian, for programs that run in a chroot; built if it is not there", False)
+    command.add_argument("--version", default=fabric.VERSION, help=f"driver version (default: {fabric.VERSION}, the version in the bundle)")
+    command = add("tree", _tree, "print the path of a root tree with Debian packages for programs in a chroot; build the tree if necessary", False)
     systems(command)
     command.add_argument("packages", nargs="+", metavar="PACKAGE")
     return top

@@ -29,7 +29,7 @@ def compiler(branch: int) -> list[str]:
 def repository(system: System, version: str) -> Path:
     """A directory with the packages of that version and apt's index of them."""
     if not re.fullmatch(r"\d{3}(\.\d+){1,2}", version):
-        raise TwinError(f"'{version}' is no version of a driver, as in 550.163.02.")
+        raise TwinError(f"'{version}' is not a driver version (expected: a version such as 550.163.02).")
     tree = image.build_tree(image.SYSTEMS[system.name])
 
     def make(folder: Path) -> None:

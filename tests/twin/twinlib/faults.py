@@ -18,7 +18,7 @@ def parse(assignment: str) -> tuple[str, str]:
     """KEY=VALUE; an empty value means 0, the value without a fault."""
     match = re.fullmatch(r"([a-z][a-z0-9_]*)=(-?(?:0x)?[0-9a-fA-F]*)", assignment)
     if not match:
-        raise TwinError(f"'{assignment}' is no KEY=NUMBER, as in fault_create=5 (an empty number resets).")
+        raise TwinError(f"'{assignment}' is not a fault setting (expected: KEY=NUMBER, such as fault_create=5; an empty number resets the fault).")
     return match.group(1), match.group(2) or "0"
 
 
@@ -37,8 +37,8 @@ def write(machine: Machine, assignments: list[str]) -> str:
     pairs = [parse(a) for a in assignments]
     script = "".join(
         f"for m in {' '.join(MODULES)}; do f=/sys/module/$m/parameters/{key}; [ -w $f ] && break; done\n"
-        f'[ -w $f ] || {{ echo "no parameter {key} that can be written in {" or ".join(MODULES)}"'
-        " '(is the module loaded?)' >&2; exit 1; }\n"
+        f'[ -w $f ] || {{ echo "no writable parameter {key} in {" or ".join(MODULES)}"'
+        " '(check that the module is loaded)' >&2; exit 1; }\n"
         f"echo {value} > $f && echo $m {key}=$(cat $f) || exit 1\n"
         for key, value in pairs
     )

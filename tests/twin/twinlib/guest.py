@@ -15,9 +15,9 @@ NONE = "none"  # a VM without a vGPU
 def settle(args: argparse.Namespace) -> None:
     """The options of `up` that a guest stands for."""
     if args.tier != "full":
-        raise TwinError("A guest has the full tier: its driver is to be installed, and comes back after a reboot.")
+        raise TwinError("A guest requires the full tier, because a run installs the driver, which must be loaded again after a reboot.")
     if args.start == "ready":
-        raise TwinError("A guest starts without a driver: --start nouveau (default) or bare.")
+        raise TwinError("A guest starts without a driver. Use --start nouveau (default) or --start bare.")
     if args.start == "vfio-pci":
         args.start = "nouveau"
     args.iommu = "none"

@@ -67,14 +67,14 @@ def ensure(uefi: bool = False) -> None:
     run([*apt_get, "-y", "--no-install-recommends", "install", *packages])
     left = missing(uefi)
     if left:
-        raise TwinError(f"Still missing after apt-get install: {' '.join(left)}")
+        raise TwinError(f"These packages are still missing after apt-get install: {' '.join(left)}")
 
 
 def _apt_get(packages: list[str]) -> list[str]:
     """The command that may install packages."""
     names = " ".join(packages)
     if not shutil.which("apt-get"):
-        raise TwinError(f"These packages are missing, and this machine has no apt-get: {names}. Install what has their programs.")
+        raise TwinError(f"These packages are missing, and this machine has no apt-get: {names}. Install packages that provide the same programs.")
     if os.geteuid() != 0 and not can_sudo():
-        raise TwinError(f"These packages are missing, and this user is not root and cannot use sudo: {names}. As root: apt-get install {names}")
+        raise TwinError(f"These packages are missing, and this user is not root and cannot use sudo: {names}. As root, run: apt-get install {names}")
     return [*([] if os.geteuid() == 0 else ["sudo"]), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]

@@ -83,7 +83,10 @@ def apt_sources(system: System) -> list[Path]:
         return files
     found = [s.suite for s in SYSTEMS.values() if s.suite in text]
     if not found:
-        raise TwinError(f"The apt sources {' '.join(map(str, files))} name none of: {' '.join(s.suite for s in SYSTEMS.values())}")
+        raise TwinError(
+            f"The apt sources {' '.join(map(str, files))} name no supported release "
+            f"(expected one of: {' '.join(s.suite for s in SYSTEMS.values())})."
+        )
     folder = paths.cache() / f"sources-{system.suite}"
     folder.mkdir(parents=True, exist_ok=True)
     changed = [folder / f.name for f in files]
@@ -98,19 +101,19 @@ def _own_sources() -> list[Path]:
         files = [Path(p) for p in given.split(":")]
         absent = [str(f) for f in files if not f.is_file()]
         if absent:
-            raise TwinError(f"TWIN_APT_SOURCES names files that are not there: {' '.join(absent)}")
+            raise TwinError(f"TWIN_APT_SOURCES names files that do not exist: {' '.join(absent)}")
         return files
     release = platform.freedesktop_os_release()
     suite = release.get("VERSION_CODENAME", "")
     if suite not in {s.suite for s in SYSTEMS.values()}:
         raise TwinError(
-            f"The twin is a Debian machine and this one is {release.get('PRETTY_NAME')}: "
-            "set TWIN_APT_SOURCES to a sources.list of Debian 12."
+            f"The twin needs apt sources of Debian, but this machine runs {release.get('PRETTY_NAME')}. "
+            "Set TWIN_APT_SOURCES to a sources.list of Debian 12."
         )
     candidates = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
     files = [f for f in candidates if f.suffix in (".list", ".sources") and f.is_file() and _is_debian(f, suite)]
     if not files:
-        raise TwinError("No apt sources of Debian found in /etc/apt: set TWIN_APT_SOURCES to a sources.list of Debian 12.")
+        raise TwinError("No apt sources of Debian were found in /etc/apt. Set TWIN_APT_SOURCES to a sources.list of Debian 12.")
     return files
 
 
@@ -168,7 +171,7 @@ def kernel_version(tree: Path) -> str:
     """The one kernel in the tree."""
     found = [p.name for p in (tree / "lib" / "modules").iterdir() if (p / "kernel").is_dir()]
     if len(found) != 1:
-        raise TwinError(f"Expected one kernel in {tree}/lib/modules, found: {' '.join(found) or 'none'}")
+        raise TwinError(f"{tree}/lib/modules must contain one kernel, but contains: {' '.join(found) or 'none'}")
     return found[0]
 
 
@@ -261,7 +264,9 @@ def build(system: System, extras: Sequence[str] = (), boot: str = "bios") -> Bui
     modules = build_modules(tree)
     full = build_tree(system, extras, boot)
     if kernel_version(full) != kernel_version(tree):
-        raise TwinError(f"{full} has kernel {kernel_version(full)} and {tree} has {kernel_version(tree)}: delete the older one, it is built again.")
+        raise TwinError(
+            f"{full} has the kernel {kernel_version(full)}, but {tree} has {kernel_version(tree)}. Delete the older tree, which is then built again."
+        )
     return Build(system, tree, modules, build_image(full, modules, boot), kernel_version(tree), boot)
 
 

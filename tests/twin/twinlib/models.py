@@ -101,7 +101,7 @@ def load(key: str) -> Model:
     """The model of that name."""
     path = FOLDER / f"{key}.ini"
     if key not in names():
-        raise BadModel(f"There is no GPU model '{key}' (known: {', '.join(names())}).")
+        raise BadModel(f"'{key}' is not a known GPU model (expected one of: {', '.join(names())}).")
     parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
     parser.read(path, encoding="utf-8")
     gpu = dict(parser["gpu"])
@@ -128,11 +128,11 @@ def parse(text: str, most: int) -> list[str]:
     for item in text.split(","):
         match = re.fullmatch(r"([a-z0-9]+)(?:\*(\d+))?", item.strip())
         if not match:
-            raise BadModel(f"'{item}' is no MODEL or MODEL*NUMBER, as in a40*4,t4.")
+            raise BadModel(f"'{item}' is neither MODEL nor MODEL*NUMBER (expected: a list such as a40*4,t4).")
         load(match[1])
         chosen += [match[1]] * int(match[2] or 1)
     if not 1 <= len(chosen) <= most:
-        raise BadModel(f"A machine has 1 to {most} GPUs, '{text}' are {len(chosen)}.")
+        raise BadModel(f"A machine has 1 to {most} GPUs, but '{text}' selects {len(chosen)}.")
     return chosen
 
 
@@ -193,7 +193,7 @@ def find_type(name: str) -> tuple[Model, Type]:
         for one in model.types:
             if one.name.split()[-1] == name:
                 return model, one
-    raise BadModel(f"There is no vGPU type '{name}' (such as A40-24Q).")
+    raise BadModel(f"'{name}' is not a known vGPU type (expected: a type such as A40-24Q).")
 
 
 def guest_types() -> str:

@@ -25,7 +25,7 @@ def command(machine: Machine, line: str, timeout: float = 180) -> str:
             client.sendall(line.encode() + b"\n")
             answer = _until_prompt(client)
     except OSError as error:
-        raise TwinError(f"QEMU of '{machine.name}' does not answer ({error}). Is it up? tests/twin/twin list") from error
+        raise TwinError(f"QEMU of '{machine.name}' does not respond ({error}). Check with 'tests/twin/twin list' whether the machine is running.") from error
     finally:
         os.close(folder)
     return answer.split("\n", 1)[-1].strip()

@@ -79,7 +79,7 @@ def _board(machine: Machine) -> list[str]:
 def start(machine: Machine, load_tag: str = "") -> None:
     """Start QEMU; it goes on in the background."""
     if machine.pid():
-        raise TwinError(f"'{machine.name}' runs already.")
+        raise TwinError(f"'{machine.name}' is already running.")
     with cache.lock(paths.machines() / "start.lock"):
         run(command_line(machine, load_tag), cwd=machine.folder)
 
@@ -111,4 +111,4 @@ def stop(machine: Machine) -> None:
             time.sleep(0.1)
         if not machine.pid():
             return
-    raise TwinError(f"QEMU of '{machine.name}' (pid {pid}) does not end.")
+    raise TwinError(f"QEMU of '{machine.name}' (pid {pid}) did not end after SIGKILL.")

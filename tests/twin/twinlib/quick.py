@@ -68,7 +68,7 @@ def initramfs(root: Path, version: str) -> bytes:
     archive.character_device("dev/console", 5, 1)
     klibc = sorted((root / "usr/lib").glob("klibc-*.so"))
     if not klibc:
-        raise TwinError(f"No klibc in {root}/usr/lib: the image needs initramfs-tools.")
+        raise TwinError(f"{root}/usr/lib does not contain klibc (expected: the initramfs-tools package in the image).")
     for folder in ("lib", "usr/lib"):  # the programs of Debian 12 and of Debian 13 look for it there
         archive.file(f"{folder}/{klibc[0].name}", klibc[0].read_bytes(), 0o755)
     for program in PROGRAMS:

@@ -46,7 +46,7 @@ def _disk() -> list[str]:
         free = shutil.disk_usage(_existing(path)).free >> 20
         if free < need:
             first = "" if built else " for the first build"
-            errors.append(f"{path}: {free} MiB of disk are free (expected: {need} MiB{first}). Free some{advice.get(path, '')}.")
+            errors.append(f"{path}: {free} MiB of disk are free (expected: {need} MiB{first}). Free disk space{advice.get(path, '')}.")
     return errors
 
 

@@ -40,7 +40,7 @@ def can_sudo() -> bool:
         return True
     if not shutil.which("sudo") or not _has_terminal():
         return False
-    say("missing packages are installed, or images built, by sudo:")
+    say("sudo is required to install missing packages or to build images:")
     return subprocess.run(["sudo", "-v"], check=False).returncode == 0
 
 
@@ -67,8 +67,8 @@ def as_root(argv: Sequence[str]) -> list[str]:
     if can_sudo():
         return ["sudo", *argv]
     raise TwinError(
-        f"Building images needs root: this user is not root and cannot use sudo, and '{' '.join(NAMESPACE)} true' fails. Run this command as root, "
-        "or make user namespaces usable: package uidmap, a line for this user in /etc/subuid and /etc/subgid."
+        f"Building images requires root: this user is not root and cannot use sudo, and '{' '.join(NAMESPACE)} true' fails. Run this command as root, "
+        "or enable user namespaces: install the uidmap package, and add a line for this user to /etc/subuid and /etc/subgid."
     )
 
 

@@ -15,7 +15,7 @@ from .state import Machine
 def check_tag(tag: str) -> str:
     """Tags are words."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", tag):
-        raise TwinError(f"'{tag}' is no name for a snapshot: a letter, then letters, digits, '_', '.' or '-'.")
+        raise TwinError(f"'{tag}' is not a valid snapshot name (expected: a letter, followed by letters, digits, '_', '.', or '-').")
     return tag
 
 
@@ -31,7 +31,7 @@ def save(machine: Machine, tag: str) -> None:
     """Keep the running machine's whole state; one of the same name is replaced."""
     answer = monitor.command(machine, f"savevm {check_tag(tag)}")
     if answer:
-        raise TwinError(f"No snapshot of '{machine.name}': {answer}")
+        raise TwinError(f"The snapshot of '{machine.name}' failed: {answer}")
     say(f"{machine.name}: snapshot {tag}")
 
 
@@ -40,11 +40,11 @@ def restore(machine: Machine, tag: str) -> None:
     if machine.pid():
         answer = monitor.command(machine, f"loadvm {check_tag(tag)}")
         if answer:
-            raise TwinError(f"'{machine.name}' did not go back to {tag}: {answer}")
+            raise TwinError(f"'{machine.name}' was not restored to {tag}: {answer}")
         ssh.forget_connections(machine)
     else:
         have = tags(machine)
         if check_tag(tag) not in have:
-            raise TwinError(f"'{machine.name}' has no snapshot {tag} (it has: {', '.join(have) or 'none'}).")
+            raise TwinError(f"'{machine.name}' has no snapshot {tag} (existing snapshots: {', '.join(have) or 'none'}).")
         qemu.start(machine, tag)
     boot.wait(machine)

@@ -51,7 +51,7 @@ def output(machine: Machine, command: str, timeout: float = 120) -> str:
     except subprocess.TimeoutExpired as error:
         raise CommandFailed(f"'{command}' in '{machine.name}' took longer than {timeout:.0f} s.") from error
     if done.returncode:
-        raise CommandFailed(f"'{command}' in '{machine.name}' ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise CommandFailed(f"'{command}' in '{machine.name}' failed with exit status {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 

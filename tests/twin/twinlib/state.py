@@ -73,7 +73,7 @@ class Machine:
         folder = Path(tempfile.gettempdir()) / f"twin-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
-            raise TwinError(f"{folder} belongs to someone else: set TMPDIR to a folder of your own.")
+            raise TwinError(f"{folder} belongs to another user. Set TMPDIR to a directory that belongs to you.")
         return folder / f"{tag}-%C"
 
     def pid(self) -> int:
@@ -95,7 +95,7 @@ class Machine:
 def check_name(name: str) -> str:
     """Names become folders and host names."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
-        raise TwinError(f"'{name}' is no name for a twin: use up to 32 of a-z, 0-9 and -.")
+        raise TwinError(f"'{name}' is not a valid name for a twin (expected: up to 32 of the characters a-z, 0-9, and -).")
     return name
 
 
@@ -104,7 +104,7 @@ def load(name: str) -> Machine:
     path = paths.machines() / check_name(name) / "machine.json"
     if not path.exists():
         known = ", ".join(m.name for m in every()) or "none"
-        raise TwinError(f"There is no twin '{name}' (known: {known}). Start one: tests/twin/twin up {name}")
+        raise TwinError(f"The twin '{name}' does not exist (known: {known}). Start the twin with 'tests/twin/twin up {name}'.")
     data = json.loads(path.read_text(encoding="utf-8"))
     return Machine(**{f.name: data[f.name] for f in fields(Machine) if f.name in data})
 

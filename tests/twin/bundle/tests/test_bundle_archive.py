@@ -49,7 +49,7 @@ def test_other_module_other_bytes(tmp_path, bundle, inputs):
 
 @pytest.mark.parametrize("modules, source, words", [
     ("absent.ko", ".", "is not a kernel module"),
-    ("nvidia_vgpu_vfio.ko", ".", "no nvidia.ko"),
+    ("nvidia_vgpu_vfio.ko", ".", "do not include nvidia.ko"),
     ("nvidia.ko", "empty", "has no Makefile"),
 ])
 def test_missing_inputs_are_named(tmp_path, capsys, modules, source, words):
