@@ -129,9 +129,9 @@ errors:
   sample:
     - code: error
       device: /etc/yunion/host.conf
-      found: "the file can't be written: Input/output error"
+      found: "the file cannot be written: Input/output error"
       expected: to set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0
-      remedy: The old file is unchanged. Free disk space or repair the file system, then run again.
+      remedy: The old file is unchanged. Free disk space or repair the file system, then rerun.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.cloudpods_config import main

@@ -122,9 +122,9 @@ errors:
   sample:
     - code: error
       device: /etc/nvidia/gridd.conf
-      found: "the file can't be written: No space left on device"
-      expected: to change the file
-      remedy: The old file is unchanged. Free disk space or repair the file system, then run again.
+      found: "the file cannot be written: No space left on device"
+      expected: to write it
+      remedy: The old file is unchanged. Free disk space or repair the file system, then rerun.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.grid_license import main

@@ -139,7 +139,7 @@ errors:
   sample:
     - code: error
       device: /etc/nvidia/gridd.conf
-      found: "it can't be read: Is a directory"
+      found: "the file cannot be read: Is a directory"
       expected:
       remedy:
 """

@@ -358,7 +358,7 @@ errors:
   sample:
     - code: error
       device: /etc/modprobe.d/local.conf
-      found: "it can't be read: Is a directory"
+      found: "the file cannot be read: Is a directory"
       expected:
       remedy:
 """

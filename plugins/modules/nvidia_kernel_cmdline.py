@@ -109,9 +109,9 @@ errors:
   sample:
     - code: bootloader_rebuild_failed
       device: /boot/grub/grub.cfg
-      found: "update-grub failed, so the next boot uses the old configuration: grub-probe: error: cannot find a device for /"
+      found: "update-grub failed, so the next boot uses the old configuration (output: grub-probe: error: cannot find a device for /)"
       expected: a configuration with the new settings
-      remedy: "Fix the reported error (space on /boot, the root device), then run this again, which repeats the step."
+      remedy: "Fix the reported error (for example, a full /boot or an unknown root device), then rerun to repeat the step."
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.kernel_cmdline import main

@@ -144,8 +144,8 @@ errors:
     - code: bind_failed
       device: "0000:e8:00.0"
       found: >-
-        the driver nvidia did not bind to it (writing '0000:e8:00.0' to it failed with ENODEV:
-        the device is gone or is being removed); it is bound to no driver
+        the driver nvidia did not bind to it (writing '0000:e8:00.0' failed with ENODEV:
+        the device no longer exists or is being removed); it is bound to no driver
       expected: nvidia
       remedy: "Check dmesg for NVRM lines: wrong module flavor, GPU off the bus, IOMMU off."
 """

@@ -155,8 +155,8 @@ errors:
   sample:
     - code: unknown_gpu
       device:
-      found: "no GPU matches 'A16'; this host has 0000:e8:00.0 (A40)"
-      expected: all, an address such as 0000:e8:00.0, GPU-<uuid>, PCI ids such as 10de:20b5, a model or a product name
+      found: "no GPU matches 'A16': this host has 0000:e8:00.0 (A40)"
+      expected: all, an address such as 0000:e8:00.0, GPU-<uuid>, PCI IDs such as 10de:20b5, a model name, or a product name
       remedy:
 """
 

@@ -60,14 +60,14 @@ actions:
   returned: success, failure midway
   type: list
   elements: str
-  sample: ["/usr/local/sbin/vgpuctl: write it"]
+  sample: ["/usr/local/sbin/vgpuctl: write the file"]
 not_done:
   description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
   type: list
   elements: str
   sample:
-    - "/etc/systemd/system/vgpu-restore.service: write it"
+    - "/etc/systemd/system/vgpu-restore.service: write the file"
 errors:
   description:
     - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
@@ -79,9 +79,9 @@ errors:
   sample:
     - code: error
       device: /etc/systemd/system/vgpu-restore.service
-      found: "the file can't be written: No space left on device"
+      found: "the file cannot be written: No space left on device"
       expected:
-      remedy: The old file is unchanged. Free disk space or repair the file system, then run again.
+      remedy: The old file is unchanged. Free disk space or repair the file system, then rerun.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.vgpu_restore import main

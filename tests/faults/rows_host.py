@@ -111,7 +111,7 @@ ROWS = [
         Module("nvidia_mig", {"gpus": [GPU], "mode": "enabled", "timeout": 20}),
         _instead("/usr/bin/nvidia-smi", "exec sleep 1000"),
         ("umount /usr/bin/nvidia-smi",),
-        found=("nvidia-smi did not end within 60 s and was stopped",),
+        found=("nvidia-smi did not exit within 60 s and was stopped",),
         expected="an answer to 'nvidia-smi",
         remedy="Run this command manually",
     ),
@@ -150,7 +150,7 @@ ROWS = [
         device="/boot/grub/grub.cfg",
         found=("update-grub failed", "No space left on device"),
         expected="a configuration with the new settings",
-        remedy="run this again, which repeats the step",
+        remedy="then rerun to repeat the step",
         left=_GRUB,
     ),
     Fault(
@@ -163,7 +163,7 @@ ROWS = [
         device="/boot/grub/grub.cfg",
         found=("update-grub failed", "cannot find a device"),
         expected="a configuration with the new settings",
-        remedy="run this again, which repeats the step",
+        remedy="then rerun to repeat the step",
         left=_GRUB,
     ),
     Fault(

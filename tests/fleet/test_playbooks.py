@@ -331,6 +331,6 @@ def test_a_run_that_is_locked_out_leaves_the_key_of_the_one_that_installs(bed, b
     with open(machine.root + "/run/nvidia-vgpu.lock", "r+", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         second = bed.play("host", **variables)
-    assert second.rc == 2 and "has been changing this host" in second.out and machine.has_text(KEY), second.out[-3000:]
+    assert second.rc == 2 and "this host has been locked by" in second.out and machine.has_text(KEY), second.out[-3000:]
     first = bed.play("host", **variables)
     assert first.rc == 0 and not machine.has_text(KEY), first.out[-3000:]

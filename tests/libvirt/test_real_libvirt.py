@@ -115,9 +115,9 @@ def test_a_managed_save_is_a_user(machine):
     uuid = machine.domain("web1").uuid
     machine.define("web1", more="<uuid>%s</uuid>" % uuid)  # the new definition lacks the device, which the saved state has
     one = machine.domain("web1")
-    assert not one.running and one.defined == [] and one.fixed == [] and one.saved == {"0000:e7:00.4": "its managed save"}
+    assert not one.running and one.defined == [] and one.fixed == [] and one.saved == {"0000:e7:00.4": "in the managed save"}
     refused = attach(machine, web({"uuid": ONE}, name="web2"))
-    assert refused.codes == ["vgpu_taken"] and "web1 (its managed save)" in refused.msg
+    assert refused.codes == ["vgpu_taken"] and "web1 (in the managed save)" in refused.msg
     machine.virsh("managedsave-remove", "web1")
     attach(machine, web({"uuid": ONE}, name="web2")).ok
 
@@ -133,10 +133,10 @@ def test_a_snapshot_with_memory_is_a_user(machine):
     machine.virsh("snapshot-create-as", "web1", "warm")
     machine.virsh("destroy", "web1")
     one = machine.domain("web1")
-    assert one.saved == {"0000:e7:00.4": "its snapshot warm"}
+    assert one.saved == {"0000:e7:00.4": "in the snapshot warm"}
     machine.define("web1", drive, "<uuid>%s</uuid>" % one.uuid)
     refused = attach(machine, web({"uuid": ONE}, name="web2"))
-    assert refused.codes == ["vgpu_taken"] and "web1 (its snapshot warm)" in refused.msg
+    assert refused.codes == ["vgpu_taken"] and "web1 (in the snapshot warm)" in refused.msg
     machine.virsh("snapshot-delete", "web1", "warm", "--metadata")
     attach(machine, web({"uuid": ONE}, name="web2")).ok
 

@@ -157,9 +157,9 @@ def failing(number: int) -> dict:
             "changed": False,
             "failed": False,
             "failed_when_result": False,
-            "msg": "/etc/modprobe.d/local.conf: it can't be read: Is a directory.",
+            "msg": "/etc/modprobe.d/local.conf: the file cannot be read: Is a directory.",
             "errors": [
-                {"code": "error", "device": "/etc/modprobe.d/local.conf", "found": "it can't be read: Is a directory", "expected": None, "remedy": None}
+                {"code": "error", "device": "/etc/modprobe.d/local.conf", "found": "the file cannot be read: Is a directory", "expected": None, "remedy": None}
             ],
         },
         {

@@ -162,7 +162,7 @@ def test_a_run_renames_what_the_release_before_set_up(host, variables):
     check = host.playbook("vgpu.kvm.site", variables, "--check", "--diff")
     assert check.rc == 0 and check.changed == [RENAMING], (check.changed, check.out[-4000:])
     steps = check.actions("nvidia_vgpu_restore")
-    assert f"{ETC}: rename it to /etc/vgpuctl" in steps and f"{VAR}: rename it to /var/lib/vgpuctl" in steps, steps
+    assert f"{ETC}: rename the directory to /etc/vgpuctl" in steps and f"{VAR}: rename the directory to /var/lib/vgpuctl" in steps, steps
     assert host.sh(TREE) == before and host.mdevs() == vgpus
     host.sh("sync")
     host.power_cut("nvidia-vgpu-restore")

@@ -148,7 +148,7 @@ class Host:
                 try:
                     self._count(path, "file")
                 except OSError as exc:
-                    raise error("the file can't be written: %s" % exc.strerror, device=path) from exc
+                    raise error("the file cannot be written: %s" % exc.strerror, device=path) from exc
                 return real(root, path, *args, **options)
 
             return write

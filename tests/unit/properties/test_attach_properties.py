@@ -72,7 +72,7 @@ class Case:
             if runs and runs.running and chance.random() < 0.6:
                 runs.live.append(device)
             if chance.random() < 0.04:
-                made[chance.choice(VMS)].saved[vgpu.key] = "its managed save"
+                made[chance.choice(VMS)].saved[vgpu.key] = "in the managed save"
             if chance.random() < 0.03:
                 made[chance.choice(VMS)].fixed.append(vgpu.key if chance.random() < 0.5 else vgpu.parent)
         return list(made.values())

@@ -15,8 +15,8 @@ def taken(inventory: Inventory, gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
     there = next(vgpu for vgpu in inventory.mdevs if vgpu.uuid == one.uuid)
     if there in gpu.vgpus and there.type == one.type:
         return []
-    found, expected = "the UUID %s exists already, as %s on %s" % (one.uuid, there.type, there.parent), "%s with this UUID on this VF" % one.type
-    return [Refusal(found, one.parent, expected, "Run the playbook: it moves or recreates that vGPU.", "uuid_elsewhere")]
+    found, expected = "the UUID %s already belongs to the vGPU %s on %s" % (one.uuid, there.type, there.parent), "%s with this UUID on this VF" % one.type
+    return [Refusal(found, one.parent, expected, "Run the playbook, which moves or recreates the vGPU.", "uuid_elsewhere")]
 
 
 def blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
@@ -28,14 +28,14 @@ def blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
         return []
     other = next((vgpu for vgpu in gpu.vgpus if vgpu.index == one.index and (vgpu.uuid, vgpu.type) != (one.uuid, one.type)), None)
     if other:
-        found = "the VF already has the vGPU %s, which is not stored" % (" ".join(filter(None, (other.type, other.uuid))))
+        found = "the VF already has the vGPU %s, which is not in the stored layout" % (" ".join(filter(None, (other.type, other.uuid))))
         remedy = "Remove that vGPU, then run 'vgpuctl restore'."
         if other.uuid:
-            remedy += " If mdevctl starts this vGPU at each boot: 'mdevctl modify -u %s -p %s --manual'." % (other.uuid, one.parent)
+            remedy += " If mdevctl starts this vGPU at each boot, run 'mdevctl modify -u %s -p %s --manual'." % (other.uuid, one.parent)
         return [Refusal(found, one.parent, "a free VF for %s" % one.type, remedy, "vf_busy")]
     vf = next((vf for vf in gpu.vfs if vf.index == one.index), None)
     if vf is None or not vf.offers_types:
-        bound = ", which is bound to %s" % (vf.driver or "no driver") if vf else ""
+        bound = ": the VF is bound to %s" % (vf.driver or "no driver") if vf else ""
         bound += " and in use by %s" % ", ".join(map(str, vf.holders)) if vf and vf.holders else ""
         found = "VF %s is missing or not free for %s%s" % (one.index, one.type, bound)
         return [Refusal(found, gpu.address, remedy="Check 'vgpuctl status'.", code="no_slot")]

@@ -52,7 +52,7 @@ RemainAfterExit=yes
 # VMs wait for this unit while udev handles hundreds of new VFs.
 Nice=-10
 ExecStart=%(command)s restore --timeout %(timeout)d
-# Much longer than the timeout above: steps in progress can end, and the journal names missing vGPUs.
+# Much longer than the timeout above, because steps in progress must end and the journal must list missing vGPUs.
 TimeoutStartSec=%(limit)d
 
 [Install]
@@ -97,7 +97,7 @@ def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
 def expected_files(sources: Mapping[str, str], before: Sequence[str], interpreter: str, manual: str = "") -> Files:
     """Returns the content and mode of each file, keyed by path, in write order. *manual* is the man page text, or empty for no man page."""
     raise_if_any(
-        Refusal("%s is not a name of a systemd unit" % shown(unit), "before[%d]" % number, "a name such as my-agent.service", code="bad_unit")
+        Refusal("%s is not a valid name for a systemd unit" % shown(unit), "before[%d]" % number, "a name such as my-agent.service", code="bad_unit")
         for number, unit in enumerate(before)
         if not _UNIT.match(unit)
     )
@@ -124,10 +124,10 @@ def plan(root: str, expected: Files) -> list[Step]:
         for path, (content, mode) in expected.items()
         if files.read_bytes(root, path) != content or not _starts(root, path, mode)
     ]
-    steps = [Step("write", None, path, "write it", content=content, mode=mode) for path, content, mode in changed]
+    steps = [Step("write", None, path, "write the file", content=content, mode=mode) for path, content, mode in changed]
     # Another module owns the stored layout, and systemd owns the link that enables the unit. Only a complete removal deletes both paths.
     kept = [*expected, UNIT_LINK, migration.current(root, STORE)] if expected else []
-    steps += [Step("delete", None, path, "remove it") for path in present(root) if path not in kept]
+    steps += [Step("delete", None, path, "remove the file") for path in present(root) if path not in kept]
     return steps + migration.plan(root, present=bool(expected))
 
 

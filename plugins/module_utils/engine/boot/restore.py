@@ -182,7 +182,7 @@ class Restore:
             return
         self._ready = clock.now() if self._ready is None and gpu and gpu.driver == "nvidia" else self._ready
         if gpu and gpu.driver not in ("nvidia", *STRANDED) and not (one.stored.vgpus or one.stored.mig):
-            self.out("%s: the GPU is bound to %s and no vGPU is stored for it, so it is not changed" % (pf, gpu.driver))
+            self.out("%s: the GPU is bound to %s and has no stored vGPUs, so the restore does not change the GPU" % (pf, gpu.driver))
             self._pending.remove(one)
             return
         try:
@@ -301,8 +301,8 @@ class Restore:
         pf, now = one.stored.address, self.ctx.clock.now()
         gpu = self._inventory(pf).gpu(pf)
         if one.since is None:
-            remedy = "The errors above show the cause. Fix it, then run 'vgpuctl restore'."
-            return error("the restore's time limit (%d s) ended before this GPU's turn" % self.timeout, pf, "its VFs and vGPUs", remedy, "no_time")
+            remedy = "Fix the cause that the errors above show, then run 'vgpuctl restore'."
+            return error("the restore reached its time limit (%d s) before this GPU was restored" % self.timeout, pf, "its VFs and vGPUs", remedy, "no_time")
         if gpu and one.busy[0].code == "unbind_lock":
             return sriov_apply.lock_refused(self.ctx, gpu, now - one.since)
         return EngineError(one.busy)
@@ -333,7 +333,7 @@ def _present(inventory: reader.Inventory, pf: str) -> Gpu:
     """Returns the GPU at an address, or raises EngineError if the host has no such GPU."""
     gpu = inventory.gpu(pf)
     if gpu is None:
-        raise error("the host no longer has this GPU", pf, remedy="If the GPU was taken out, remove it from the layout.", code="gpu_gone")
+        raise error("the host no longer has this GPU", pf, remedy="If the GPU was removed from the host, remove the GPU from the layout.", code="gpu_gone")
     return gpu
 
 

@@ -31,7 +31,7 @@ class Profile:
     def __post_init__(self) -> None:
         match = re.match(_NAME, self.name)
         if match is None:
-            raise ValueError("%r is no profile" % self.name)
+            raise ValueError("%r is not a MIG profile name" % self.name)
         self.slices, self.gib, self.suffix = int(match.group(1)), int(match.group(2)), match.group(3)
 
 

@@ -122,8 +122,8 @@ def _ask(ctx: Context, fabric: Fabric, wait: float) -> None:
     manager = fabric.manager
     if not manager.installed or (manager.unit and not manager.running):
         code = "fabric_not_running" if manager.installed else "fabric_not_installed"
-        word = "does not run" if manager.installed else "is not installed"
-        unit, remedy = fabric_manager.UNIT + ".service", "Run role fabric, which installs and starts Fabric Manager."
+        word = "is not running" if manager.installed else "is not installed"
+        unit, remedy = fabric_manager.UNIT + ".service", "Run the fabric role, which installs and starts Fabric Manager."
         fabric.silence = Refusal("Fabric Manager %s" % word, unit, "a running Fabric Manager", remedy, code)
         return
     try:

@@ -22,7 +22,7 @@ from ..system.context import Context
 from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, Sysfs, SysfsError
 
-SELECTORS = "all, an address such as 0000:e8:00.0, GPU-<uuid>, PCI ids such as 10de:20b5, a model or a product name"
+SELECTORS = "all, an address such as 0000:e8:00.0, GPU-<uuid>, PCI IDs such as 10de:20b5, a model name, or a product name"
 _VIRTFN = re.compile(r"^virtfn([0-9]{1,5})$")
 
 
@@ -86,10 +86,10 @@ class Inventory:
     def _unknown(self, word: str) -> Refusal:
         have = ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in self.gpus)
         unread = address.is_gpu_uuid(word) and not any(gpu.uuid for gpu in self.gpus)
-        remedy = "UUIDs are only known while the driver is loaded: use the GPU's address." if unread else None
+        remedy = "Use the GPU's address: UUIDs are only known while the driver is loaded." if unread else None
         if re.match(r"[0-9]+(\.[0-9]*)?$", word):
-            remedy = 'Put an address in quotes, such as "0000:57:00.0": YAML reads an unquoted one as a number.'
-        found, expected = "no GPU matches %r; this host has %s", SELECTORS
+            remedy = 'Put an address in quotes, such as "0000:57:00.0": YAML reads an unquoted address as a number.'
+        found, expected = "no GPU matches %r: this host has %s", SELECTORS
         return Refusal(found % (word, have or "no NVIDIA GPU"), None, expected, remedy, "unknown_gpu")
 
 
@@ -137,7 +137,7 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: Ope
         listed = supported(ctx, wanting)
         for gpu in wanting:
             if gpu.claims_vfs and gpu.vgpus and not listed.get(gpu.address):
-                gpu.types_silence = nvidia_smi.silence(ctx) or "'nvidia-smi vgpu -s -v' lists no types for it"
+                gpu.types_silence = nvidia_smi.silence(ctx) or "'nvidia-smi vgpu -s -v' lists no types for the GPU"
                 # The types of existing vGPUs count as offered, even if no more vGPUs can currently be created.
                 gpu.types = merge(gpu.types, [VgpuType(one.type_id, one.type) for one in gpu.vgpus if gpu_word(one.type)])
             gpu.types = merge(gpu.types, listed.get(gpu.address, ()))

@@ -49,7 +49,7 @@ def read(ctx: Context, domains: Iterable[Domain] = (), vgpus: Collection[str] = 
     """
     found = Logs()
     units = [word for name in (*UNITS, *LIBVIRT) for word in ("_SYSTEMD_UNIT=%s.service" % name, "+")][:-1]
-    for log, matches in (("the journal", units), ("the kernel's log", ["_TRANSPORT=kernel"])):
+    for log, matches in (("the journal", units), ("the kernel log", ["_TRANSPORT=kernel"])):
         lines, why = journal.read(ctx, matches, _MOST, timeout)
         found.lines += lines
         if why:

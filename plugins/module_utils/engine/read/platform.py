@@ -58,7 +58,7 @@ def parse(text: str) -> dict[str, str]:
 
 def container(ctx: Context) -> str | None:
     """Returns the type of container in which the engine runs, or None outside a container."""
-    marks = [name or (read_text(ctx.root, path) or "").strip() or "of some kind" for path, name in _CONTAINER if os.path.exists(ctx.root + path)]
+    marks = [name or (read_text(ctx.root, path) or "").strip() or "unknown type" for path, name in _CONTAINER if os.path.exists(ctx.root + path)]
     return marks[0] if marks else None
 
 
@@ -67,14 +67,14 @@ def unsupported(ctx: Context) -> list[tuple[str, str]]:
     machine = os.uname().machine
     inside = container(ctx)
     reasons = (
-        (machine != "x86_64", "this machine is %s" % machine, "Only x86_64 is supported."),
-        (inside, "this is a container (%s)" % inside, "The host's kernel creates vGPUs: use the host itself in the inventory."),
+        (machine != "x86_64", "this host has the architecture %s" % machine, "Use an x86_64 host."),
+        (inside, "this host is a container (%s)" % inside, "Use the container's host in the inventory: the host's kernel creates vGPUs."),
         (
-            "control_d" in ctx.sysfs.read_or("/proc/xen/capabilities", ""), "this is the dom0 of Xen",
-            "This collection supports KVM only: boot the kernel without Xen, or use NVIDIA's vGPU for Xen.",
+            "control_d" in ctx.sysfs.read_or("/proc/xen/capabilities", ""), "this host is the dom0 of Xen",
+            "Boot the kernel without Xen, because this collection supports only KVM, or use NVIDIA's vGPU software for Xen.",
         ),
         (
-            os.path.exists(ctx.root + "/run/ostree-booted"), "this host is an ostree image, on which no driver can be installed",
+            os.path.exists(ctx.root + "/run/ostree-booted"), "this host runs an ostree image, on which no driver can be installed",
             "Use a host with a package manager, or build the driver into the image.",
         ),
     )

@@ -46,7 +46,7 @@ class Run:
         else:
             known = self.fabric.record.partitions if self.fabric else {}
             active = {one.id: known.get(one.id, []) for one in (self.fabric.partitions or () if self.fabric else ()) if one.active}
-        return "".join("fabric partition %d %s\n" % (number, " ".join(vfs) or "of others") for number, vfs in sorted(active.items()))
+        return "".join("fabric partition %d %s\n" % (number, " ".join(vfs) or "for another user") for number, vfs in sorted(active.items()))
 
 
 def cards_there(inventory: Inventory, stored: Mapping[str, StoredGpu], others: bool = False) -> list[Card]:
@@ -125,7 +125,7 @@ def _unusable(fabric: Fabric, requests: Sequence[Request], made: FabricPlan) -> 
         made.errors.append(silence)
     elif silence:
         cards = ", ".join(card.vf for one in requests for card in one.cards)
-        made.warnings.append("%s Until its partition is active, CUDA does not start in a VM with %s (cuInit: 802)." % (silence, cards))
+        made.warnings.append("%s CUDA cannot start in a VM with %s until the fabric partition is active (cuInit: 802)." % (silence, cards))
 
 
 def users(inventory: Inventory) -> dict[str, str]:

@@ -104,7 +104,7 @@ class StoredGpu:
 def _is(value: object, kind: type[_T]) -> _T:
     """Returns the value if its type is ``kind``. Raises TypeError for other types, including a boolean instead of a number."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError("%.40r is no %s" % (value, kind.__name__))
+        raise TypeError("%.40r is not of type %s" % (value, kind.__name__))
     return value
 
 
@@ -115,7 +115,7 @@ def _words(value: object) -> list[str]:
 def _number(value: object) -> int:
     found = _is(value, int)
     if not 0 <= found <= 0xFFFF:
-        raise ValueError("%.40r is not a number of VFs" % value)
+        raise ValueError("%.40r is not a valid VF count or VF number" % value)
     return found
 
 
@@ -147,8 +147,8 @@ def loads(text: str | None, path: str = PATH) -> dict[str, StoredGpu]:
             raise ValueError("version %r" % content["version"])
         return {gpu.address: gpu for gpu in map(_gpu, _is(content["gpus"], list))}
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        remedy = "Rename the file and run the playbook again. Existing vGPUs are kept."
-        found = "the file is not a layout of version %d: %s %s" % (VERSION, type(exc).__name__, exc)
+        remedy = "Rename the file, then rerun the playbook. Existing vGPUs are kept."
+        found = "the file is not a valid layout of version %d (%s: %s)" % (VERSION, type(exc).__name__, exc)
         raise error(found, path, remedy=remedy, code="bad_store") from exc
 
 

@@ -47,7 +47,7 @@ class HostLock:
         except PermissionError:
             raise
         except OSError as exc:
-            raise _no_lock("the lock file is a link" if exc.errno == errno.ELOOP else "the lock file can't be opened: %s" % exc.strerror) from exc
+            raise _no_lock("the lock file is a link" if exc.errno == errno.ELOOP else "the lock file cannot be opened: %s" % exc.strerror) from exc
         if not stat.S_ISREG(os.fstat(number).st_mode):
             os.close(number)
             raise _no_lock("the lock file is not a regular file")
@@ -81,15 +81,15 @@ class HostLock:
                     shown = command_line(words, 200) or sysfs.read_or("/proc/%s/comm" % pid, "") or "?"
                     found.append("pid %s (%s%s)" % (pid, "%s: " % name if name and pid == written else "", shown))
                     break
-        return ", ".join(found) or "a process that is not visible from here"
+        return ", ".join(found) or "an unknown process (not in /proc)"
 
     def __enter__(self) -> HostLock:
         self.handle = self._open()
         if not until(self.ctx.clock, self._take, self.timeout):
             holders = self._holders()
             self.handle.close()
-            found = "%s has been changing this host's vGPUs for more than %d s" % (holders, self.timeout)
-            raise error(found, PATH, remedy="Wait until this process ends, then run again.", code="locked")
+            found = "this host has been locked by %s for more than %d s" % (holders, self.timeout)
+            raise error(found, PATH, remedy="Wait until this process has finished changing the host, then rerun.", code="locked")
         with contextlib.suppress(OSError):  # on a full file system, messages identify the holder without a name
             os.ftruncate(self.handle.fileno(), 0)
             os.pwrite(self.handle.fileno(), ("%d %s" % (os.getpid(), self.name)).strip().encode() + b"\n", 0)
@@ -102,7 +102,7 @@ class HostLock:
 
 
 def _no_lock(found: str) -> EngineError:
-    return error(found, PATH, "a regular file, which the first writer creates", "Check who created the file, remove it, then run again.", "bad_lock")
+    return error(found, PATH, "a regular file that the first writer creates", "Check which program created the file, remove the file, then rerun.", "bad_lock")
 
 
 def clean_leftovers(root: str) -> None:

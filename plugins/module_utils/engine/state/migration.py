@@ -69,8 +69,9 @@ def plan(root: str, present: bool) -> list[Step]:
     """
     raise_if_any(
         Refusal(
-            "both this directory and %s exist" % new, old, "one of them: an earlier release of this collection ran on this host after a newer one",
-            "Compare both directories, remove the outdated one, and update the collection on each controller. Then run again.", "two_directories",
+            "both this directory and %s exist, because an earlier release of this collection ran on this host after a later release" % new, old,
+            "only one of the directories",
+            "Compare the directories, remove the outdated directory, and update the collection on each controller. Then rerun.", "two_directories",
         )
         for old, new in DIRECTORIES
         if _is_there(root, old, new) and files.names(root, new)
@@ -81,22 +82,22 @@ def plan(root: str, present: bool) -> list[Step]:
 def _steps(root: str, present: bool) -> Iterator[Step]:
     enabled = os.path.lexists(root + OLD_UNIT_LINK)
     if present and enabled and not os.path.lexists(root + UNIT_LINK):
-        yield Step("enable", None, UNIT, "enable it, as %s was" % os.path.basename(OLD_UNIT))
+        yield Step("enable", None, UNIT, "enable the unit, because %s was enabled" % os.path.basename(OLD_UNIT))
     if enabled or os.path.lexists(root + OLD_UNIT):
         yield Step("retire", None, OLD_UNIT, "disable and remove the old unit")
     if present and os.path.lexists(root + OLD_METRICS):
         if not os.path.islink(root + OLD_COMMAND):
-            text = "replace the old command with a link to %s until the role metrics replaces its old timer"
+            text = "replace the old command with a link to %s until the metrics role replaces the old timer"
             yield Step("link", None, OLD_COMMAND, text % os.path.basename(COMMAND))
     elif os.path.lexists(root + OLD_COMMAND):
-        yield Step("delete", None, OLD_COMMAND, "remove it")
+        yield Step("delete", None, OLD_COMMAND, "remove the old command")
     for old, new in DIRECTORIES:
         if _is_there(root, old, new):
-            yield Step("rename", None, old, "rename it to %s" % new, to=new)
+            yield Step("rename", None, old, "rename the directory to %s" % new, to=new)
     if present and os.path.basename(OLD_UNIT).encode() in (files.read_bytes(root, current(root, STORE)) or b""):
-        yield Step("reword", None, STORE, "update its comment, which names the unit %s" % os.path.basename(UNIT))
+        yield Step("reword", None, STORE, "update the unit name in the comment to %s" % os.path.basename(UNIT))
     if os.path.isdir(root + _OURS) or os.path.isdir(root + OLD_CACHE) and not files.names(root, OLD_CACHE):
-        yield Step("cache", None, OLD_CACHE, "remove it")
+        yield Step("cache", None, OLD_CACHE, "remove the old cache")
 
 
 def stop(ctx: Context, steps: list[Step]) -> None:

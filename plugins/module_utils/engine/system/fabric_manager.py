@@ -28,36 +28,36 @@ _FMPM = ("/usr/bin/fmpm", "/usr/local/bin/fmpm")
 _SETTING = r"^[ \t]*%s[ \t]*=[ \t]*(\S*)[ \t]*$"
 _MODE = "FABRIC_MODE"
 _CALL = 30.0  # the maximum duration of one session, in seconds
-_LOOK = "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show details."
-_VERSION = "Install Fabric Manager and its library (nvidia-fabricmanager-dev, nvidia-fabricmanager-devel) in exactly the driver's version."
+_LOOK = "Check 'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log for details."
+_VERSION = "Install Fabric Manager and its library (nvidia-fabricmanager-dev or nvidia-fabricmanager-devel) in exactly the driver's version."
 _ITSELF = "Fabric Manager"
 # The error for each status. The failed call's name is added to the text.
 _MEANING = {
     libnvfm.NO_CONNECTION: Refusal(
-        "Fabric Manager can't be reached", _ITSELF, "a running Fabric Manager", "Run 'systemctl start nvidia-fabricmanager'. " + _LOOK,
+        "Fabric Manager cannot be reached", _ITSELF, "a running Fabric Manager", "Run 'systemctl start nvidia-fabricmanager'. " + _LOOK,
         "fabric_not_running",
     ),
-    libnvfm.VERSION_MISMATCH: Refusal("Fabric Manager and its library differ in version", _ITSELF, "equal versions", _VERSION, "fabric_version"),
+    libnvfm.VERSION_MISMATCH: Refusal("Fabric Manager and its library have different versions", _ITSELF, "the same version", _VERSION, "fabric_version"),
     libnvfm.NOT_SUPPORTED: Refusal(
-        "Fabric Manager is not running in vGPU mode", _ITSELF, "FABRIC_MODE=2", "Run role fabric: it sets the mode and restarts Fabric Manager.",
+        "Fabric Manager is not running in vGPU mode", _ITSELF, "FABRIC_MODE=2", "Run the fabric role, which sets the mode and restarts Fabric Manager.",
         "fabric_mode",
     ),
     libnvfm.NOT_CONFIGURED: Refusal(
-        "Fabric Manager is still starting", _ITSELF, "an answer about its partitions", "Run again later. " + _LOOK, "fabric_starting",
+        "Fabric Manager is still starting", _ITSELF, "the list of partitions", "Wait until Fabric Manager has started, then rerun. " + _LOOK, "fabric_starting",
     ),
     libnvfm.IN_USE: Refusal(
-        "the partition, or one of its GPUs, is already active for another user", _ITSELF, "a partition whose GPUs are in no other active one",
-        "'vgpuctl status' lists the active partitions.", "fabric_in_use",
+        "the partition or one of its GPUs is already active for another user", _ITSELF, "a partition whose GPUs are not in another active partition",
+        "Run 'vgpuctl status' to list the active partitions.", "fabric_in_use",
     ),
     libnvfm.BAD_PARAMETER: Refusal(
-        "Fabric Manager refused the partition or its VFs", _ITSELF, "one VF for each GPU of the partition", _LOOK, "fabric_bad_parameter",
+        "Fabric Manager rejected the partition or its VFs", _ITSELF, "one VF for each GPU of the partition", _LOOK, "fabric_bad_parameter",
     ),
     libnvfm.UNINITIALIZED: Refusal(
-        "Fabric Manager's internal socket answered", _ITSELF, "its command interface",
-        "Set FM_CMD_UNIX_SOCKET_PATH, or make it empty, and restart Fabric Manager.", "fabric_wrong_socket",
+        "the connection reached Fabric Manager's internal socket", _ITSELF, "Fabric Manager's command interface",
+        "Set FM_CMD_UNIX_SOCKET_PATH to a socket path or to an empty value, then restart Fabric Manager.", "fabric_wrong_socket",
     ),
     libnvfm.NVLINK_ERROR: Refusal(
-        "NVLinks of the partition failed", _ITSELF, "working NVLinks", "Check 'nvidia-smi nvlink -s' and dmesg. " + _LOOK, "fabric_nvlink",
+        "one or more NVLinks of the partition failed", _ITSELF, "working NVLinks", "Check 'nvidia-smi nvlink -s' and dmesg. " + _LOOK, "fabric_nvlink",
     ),
 }
 _MEANING[libnvfm.NOT_READY] = _MEANING[libnvfm.NOT_CONFIGURED]
@@ -167,16 +167,16 @@ def _ask(ctx: Context, requests: Sequence[libnvfm.Request]) -> libnvfm.Answer:
 
 
 def _no_library(ctx: Context) -> EngineError:
-    there = "; fmpm is installed, but it can't activate a partition for VFs" if ctx.executable(*_FMPM) else ""
-    found = "the library of Fabric Manager is not installed" + there
-    return error(found, "libnvfm.so.1", "the library, which activates partitions", _VERSION, "fabric_library_missing")
+    there = ", and the installed fmpm program cannot activate a partition for VFs" if ctx.executable(*_FMPM) else ""
+    found = "the Fabric Manager library is not installed" + there
+    return error(found, "libnvfm.so.1", "the library that activates partitions", _VERSION, "fabric_library_missing")
 
 
 def _refusal(answer: libnvfm.Answer) -> Refusal:
     if not answer.ended:
         remedy = "Restart Fabric Manager while no VM uses a GPU. " + _LOOK
-        return Refusal("its library gave no answer within %d s" % _CALL, _ITSELF, "an answer", remedy, "fabric_silent")
+        return Refusal("the library did not respond within %d s" % _CALL, _ITSELF, "a response", remedy, "fabric_silent")
     if answer.unusable:
-        return Refusal("its library can't be used: %s" % answer.unusable, _ITSELF, "a library that can be loaded", _VERSION, "fabric_library_missing")
-    found = _MEANING.get(answer.status) or Refusal("Fabric Manager failed", _ITSELF, "success", _LOOK, "fabric_failed")
+        return Refusal("the library cannot be used: %s" % answer.unusable, _ITSELF, "a library that can be loaded", _VERSION, "fabric_library_missing")
+    found = _MEANING.get(answer.status) or Refusal("the call to Fabric Manager failed", _ITSELF, "success", _LOOK, "fabric_failed")
     return replace(found, found="%s (%s: %s)" % (found.found, answer.call, libnvfm.NAMES.get(answer.status, "status %d" % answer.status)))

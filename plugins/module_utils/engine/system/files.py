@@ -29,7 +29,7 @@ def read_text(root: str, path: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as exc:
-        raise error("it can't be read: %s" % exc.strerror, device=path) from exc
+        raise error("the file cannot be read: %s" % exc.strerror, device=path) from exc
 
 
 def read_bytes(root: str, path: str) -> bytes | None:
@@ -42,7 +42,7 @@ def read_bytes(root: str, path: str) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as exc:
-        raise error("it can't be read: %s" % exc.strerror, device=path) from exc
+        raise error("the file cannot be read: %s" % exc.strerror, device=path) from exc
 
 
 def names(root: str, directory: str, ending: str = "") -> list[str]:
@@ -54,7 +54,7 @@ def names(root: str, directory: str, ending: str = "") -> list[str]:
     except PermissionError:
         raise
     except OSError as exc:
-        raise error("the directory can't be listed: %s" % exc.strerror, device=directory) from exc
+        raise error("the directory cannot be listed: %s" % exc.strerror, device=directory) from exc
 
 
 def real_path(root: str, path: str) -> str:
@@ -74,7 +74,7 @@ def real_path(root: str, path: str) -> str:
             continue  # this path component is not a symbolic link
         hops += 1
         if hops > _HOPS:
-            raise error("the path is a link to itself", path, "a file", "Correct the link, then run again.", "bad_link")
+            raise error("the symbolic links in the path form a loop", path, "a file", "Correct the links, then rerun.", "bad_link")
         done = [] if target.startswith("/") else done[:-1]
         todo += target.split("/")[::-1]
     return "/" + "/".join(done)
@@ -120,8 +120,8 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
         finally:
             os.close(number)
     except OSError as exc:
-        remedy = "The old file is unchanged. Free disk space or repair the file system, then run again."
-        raise error("the file can't be written: %s" % exc.strerror, device=path, remedy=remedy) from exc
+        remedy = "The old file is unchanged. Free disk space or repair the file system, then rerun."
+        raise error("the file cannot be written: %s" % exc.strerror, device=path, remedy=remedy) from exc
     finally:
         if temporary:
             with contextlib.suppress(OSError):  # the next run removes the temporary file
@@ -143,8 +143,8 @@ def handed(texts: Iterable[str]) -> Iterator[list[str]]:
                 with open(paths[-1], "w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
                     handle.write(text)
         except OSError as exc:
-            found = "a file for a program can't be written: %s" % exc.strerror
-            raise error(found, "the directory for temporary files", remedy="Free space there, then run again.", code="no_space") from exc
+            found = "the temporary input file for a program cannot be written: %s" % exc.strerror
+            raise error(found, "the directory for temporary files", remedy="Free disk space in this directory, then rerun.", code="no_space") from exc
         yield paths
 
 
@@ -187,7 +187,7 @@ def sync_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout:
     answer = ctx.command(["sync", "-f"] + [ctx.root + directory for directory in directories], timeout)
     if answer.rc:
         found = "the written files could not be synced to disk: %s" % (answer.tail() or "rc %d" % answer.rc)
-        raise error(found, device, remedy="Check dmesg for errors of the disk, then run again.", code="not_synced")
+        raise error(found, device, remedy="Check dmesg for disk errors, then rerun.", code="not_synced")
 
 
 def _make_directories(directory: str, lasting: bool) -> None:
@@ -226,7 +226,7 @@ def link(root: str, path: str, target: str) -> None:
         os.symlink(target, root + path)
         _sync(os.path.dirname(root + path))
     except OSError as exc:
-        raise error("the link to %s can't be created: %s" % (target, exc.strerror), device=path) from exc
+        raise error("the link to %s cannot be created: %s" % (target, exc.strerror), device=path) from exc
 
 
 def rename(root: str, path: str, new: str) -> None:
@@ -236,8 +236,8 @@ def rename(root: str, path: str, new: str) -> None:
         for one in sorted({os.path.dirname(root + path), os.path.dirname(root + new)}):
             _sync(one)
     except OSError as exc:
-        remedy = "No data is lost. If the directory is a mount point, mount it at the new path, then run again."
-        raise error("the directory can't be renamed to %s: %s" % (new, exc.strerror), device=path, remedy=remedy) from exc
+        remedy = "No data was lost. If the directory is a mount point, mount the file system at the new path, then rerun."
+        raise error("the directory cannot be renamed to %s: %s" % (new, exc.strerror), device=path, remedy=remedy) from exc
 
 
 def remove_tree(root: str, path: str) -> None:
@@ -257,4 +257,4 @@ def _remove(root: str, path: str, how: Callable[[str], object], fine: Container[
         _sync(os.path.dirname(root + path))
     except OSError as exc:
         if exc.errno not in fine:
-            raise error("the path can't be removed: %s" % exc.strerror, device=path) from exc
+            raise error("the path cannot be removed: %s" % exc.strerror, device=path) from exc

@@ -32,13 +32,13 @@ def make(ctx: Context, argv: Sequence[str], config: str, timeout: float) -> None
         checked = ctx.command([check, ctx.root + config], 60) if check else None
         after = files.read_text(ctx.root, config) or ""
         if checked and checked.rc:
-            wrong, said = "grub-script-check rejects the file that %s wrote" % argv[0], checked.tail() or "rc %d" % checked.rc
+            wrong, said = "grub-script-check rejected the file that %s wrote" % argv[0], checked.tail() or "rc %d" % checked.rc
         elif "linux" not in after and "linux" in (before or ""):
             wrong = "%s wrote a configuration that starts no kernel" % argv[0]
     if wrong:
         if before is not None and files.read_text(ctx.root, config) != before:
             files.write_atomic(ctx.root, config, before)
-        found = "%s, so the next boot uses the old configuration: %s" % (wrong, said)
-        remedy = "Fix the reported error (space on /boot, the root device), then run this again, which repeats the step."
+        found = "%s, so the next boot uses the old configuration (output: %s)" % (wrong, said)
+        remedy = "Fix the reported error (for example, a full /boot or an unknown root device), then rerun to repeat the step."
         raise error(found, config, "a configuration with the new settings", remedy, "bootloader_rebuild_failed")
     files.sync_to_disk(ctx, [os.path.dirname(config)], config)

@@ -25,7 +25,7 @@ def update(ctx: Context, add: Sequence[str], remove: Sequence[str], timeout: flo
     words += ["--args=%s" % " ".join(add)] if add else []
     answer = ctx.command(["grubby", "--update-kernel=ALL", *words], timeout, keeps_lock=True)
     if answer.rc:
-        remedy = "Fix the reported error, then run this again, which repeats the step."
+        remedy = "Fix the reported error, then rerun to repeat the step."
         found = "grubby failed: %s" % (answer.tail() or "rc %d" % answer.rc)
-        raise error(found, "boot entries", "entries with the new settings", remedy, "bootloader_rebuild_failed")
+        raise error(found, "boot entries", "boot entries with the new settings", remedy, "bootloader_rebuild_failed")
     files.sync_to_disk(ctx, [path for path in DIRECTORIES if files.names(ctx.root, path)] or ["/boot"], "boot entries")

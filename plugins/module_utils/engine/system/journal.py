@@ -42,7 +42,7 @@ def read(ctx: Context, matches: Sequence[str], most: int, timeout: float = 30) -
     if answer.rc == 127:
         return [], None
     if answer.rc:
-        return [], "journalctl gave no answer within %d s" % timeout if answer.timed_out else answer.tail(1) or "rc %d" % answer.rc
+        return [], "journalctl did not respond within %d s" % timeout if answer.timed_out else answer.tail(1) or "rc %d" % answer.rc
     return [line for line in map(_line, answer.out.splitlines()) if line], None
 
 

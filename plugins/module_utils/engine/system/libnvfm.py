@@ -65,7 +65,7 @@ def ask(path: str, address: str, requests: Sequence[Request], timeout: float) ->
         else:
             answer.rows.append(row["row"])
     if ended and not found:
-        answer.unusable = "the process that called it ended without an answer"
+        answer.unusable = "the process that called the library exited without a result"
     return answer
 
 
@@ -73,7 +73,7 @@ def _session(path: str, address: str, requests: Sequence[Request], most: int) ->
     """Runs a session in a child process, which the kernel kills after ``most`` seconds."""
     signal.alarm(most)
     if ctypes is None:
-        yield {"unusable": "this Python has no module ctypes"}
+        yield {"unusable": "this Python installation has no ctypes module"}
         return
     try:
         library: Any = ctypes.CDLL(path)

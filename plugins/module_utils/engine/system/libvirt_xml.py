@@ -119,7 +119,7 @@ def parse(text: str) -> Definition:
         raise ValueError(str(exc)) from exc
     domain = root if root.tag == "domain" else root.find("domain")
     if domain is None:
-        raise ValueError("it has no <domain>")
+        raise ValueError("the file has no <domain> element")
     devices = []
     for one in domain.iterfind("devices/hostdev"):
         kind = one.get("type", "")
@@ -203,10 +203,10 @@ def _saved_xml(root: str, path: str) -> str:
     with open(root + path, "rb") as handle:
         header = handle.read(_SAVE_HEADER)
         if len(header) < _SAVE_HEADER or not header.startswith(_SAVE_MAGIC):
-            raise ValueError("it is no saved VM")
+            raise ValueError("the file is not a saved VM")
         version, length = struct.unpack_from("=II", header, 16)
         if version > 0xFFFF:
-            raise ValueError("the VM was saved on a host with another byte order")
+            raise ValueError("the VM was saved on a host with a different byte order")
         return handle.read(min(length, _MOST_XML)).split(b"\0")[0].decode("utf-8", "replace")
 
 
@@ -247,7 +247,7 @@ def _read(root: str) -> tuple[list[Domain], list[str]]:
         except FileNotFoundError:
             continue  # the saved VM has been started
         except (ValueError, EngineError, OSError) as exc:
-            warnings.append("%s: this file is not a VM's XML of libvirt (%s), so the devices of this VM are unknown" % (path, exc))
+            warnings.append("%s: the file cannot be read as the libvirt XML of a VM (%s), so the VM's devices are unknown" % (path, exc))
             continue
         name = made.name or os.path.splitext(os.path.basename(path))[0]
         _add(found.setdefault(name, Domain(name)), made, directory, path)
@@ -262,7 +262,7 @@ def _add(one: Domain, made: Definition, directory: str, path: str) -> None:
         one.defined, one.graphics, one.ramfb = made.devices, made.graphics, made.ramfb
     elif directory == SAVED or made.memory:
         one.suspended = one.suspended or directory == SAVED
-        state = "its managed save" if directory == SAVED else "its snapshot %s" % os.path.splitext(os.path.basename(path))[0]
+        state = "in the managed save" if directory == SAVED else "in the snapshot %s" % os.path.splitext(os.path.basename(path))[0]
         for key in [device.key for device in made.devices] + made.fixed:
             one.saved.setdefault(key, state)
     if directory in (RUNNING, DEFINED):

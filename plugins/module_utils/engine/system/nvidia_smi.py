@@ -101,7 +101,7 @@ def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
     if answer.timed_out:
         ctx.smi_hung.add(gpu)
         ctx.smi_stuck = answer.stuck or ctx.smi_stuck
-        ctx.smi_silent = "nvidia-smi did not end within %d s and was stopped" % left
+        ctx.smi_silent = "nvidia-smi did not exit within %d s and was stopped" % left
     return Result(0, answer.out) if answer.rc == _CORRUPTED else answer
 
 
@@ -221,10 +221,10 @@ def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], st
         return [], ctx.smi_silent
     if answer.rc:
         missing = None if binary(ctx) else silence(ctx)
-        return [], missing or "nvidia-smi ended with rc %d: %s" % (answer.rc, answer.tail(2) or "it printed nothing")
+        return [], missing or "nvidia-smi exited with rc %d: %s" % (answer.rc, answer.tail(2) or "no output")
     found, counted = _active(answer.out)
     if counted > len(found):
-        return [], "nvidia-smi counts %d active vGPUs, of which only %d can be read" % (counted, len(found))
+        return [], "nvidia-smi reports %d active vGPUs, but lists only %d" % (counted, len(found))
     return found, None
 
 
@@ -287,7 +287,7 @@ def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str |
     if answer.timed_out:
         return [], ctx.smi_silent
     if answer.rc:
-        return [], silence(ctx) or "nvidia-smi ended with rc %d: %s" % (answer.rc, answer.tail(2))
+        return [], silence(ctx) or "nvidia-smi exited with rc %d: %s" % (answer.rc, answer.tail(2))
     return _guest_gpus(answer.out), None
 
 

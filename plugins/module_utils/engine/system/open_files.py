@@ -32,9 +32,9 @@ _PATHLESS = re.compile(r"[a-z_]+:")
 _MACHINE = re.compile(r"anon_inode:(?:kvm-v(?:m|cpu)\b|\[vfio-device\])")
 # The host's PID namespace, which is PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h (0xEFFFFFFC since Linux 3.8).
 _HOST = "pid:[4026531836]"
-_INSIDE = "/proc shows only the processes of a container (%s)"
-_OUTSIDE = "run this on the host itself, or in a container with the host's PID namespace and its /proc (--pid=host, hostPID: true)"
-_UNREAD = "run this as root with all capabilities (CAP_SYS_PTRACE), and check dmesg for a security module"
+_INSIDE = "/proc shows only the processes of a container with the PID namespace %s"
+_OUTSIDE = "rerun on the host itself, or in a container with the host's PID namespace and /proc (--pid=host, hostPID: true)"
+_UNREAD = "rerun as root with all capabilities (including CAP_SYS_PTRACE), and check dmesg for messages from a security module"
 _COMM = 15  # the maximum number of characters in a process name
 _NO_NUMBER, _NODELESS = (-1, -1), (-1, 0)
 _END: list[Any] = [0, []]  # the last row from a walk of /proc; no process has PID 0
@@ -170,10 +170,10 @@ class OpenFiles:
         if not self._unread:
             return []
         if self._inside:
-            return [Holder(1, "%s; other users of devices can't be read" % self._inside, remedy=_OUTSIDE)]
+            return [Holder(1, "%s, so other users of devices are unknown" % self._inside, remedy=_OUTSIDE)]
         one, more = self._holder(self._unread[0]), len(self._unread) - 1
-        others = ", and neither can those of %d more processes" % more if more else ""
-        one.command, one.remedy = "%s; its open files can't be read%s" % (one.command, others), _UNREAD
+        others = ", like those of %d more processes" % more if more else ""
+        one.command, one.remedy = "%s, whose open files cannot be read%s" % (one.command, others), _UNREAD
         return [one]
 
     @property

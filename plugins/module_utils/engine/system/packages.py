@@ -108,7 +108,7 @@ def foreseen(ctx: Context, command: Sequence[str], timeout: float = 120) -> tupl
         answer = ctx.command(["dnf", "--assumeno", *command[1:]], timeout)
         found, refused = _OF_DNF.findall(answer.out), False  # dnf also exits with status 1 after the answer "no"
     if refused or not found:
-        return [], answer.tail() or "no answer"
+        return [], answer.tail() or "no output"
     return sorted(set(found)), ""
 
 

@@ -44,7 +44,7 @@ def refresh(ctx: Context, timeout: float) -> None:
     """Writes kernels and configuration to all boot partitions. proxmox-boot-tool unmounts the partitions, which syncs the files."""
     answer = ctx.command(["proxmox-boot-tool", "refresh"], timeout, keeps_lock=True)
     if answer.rc:
-        remedy = "Fix the reported error (space on the EFI partitions), then run this again, which repeats the step."
+        remedy = "Fix the reported error (for example, a full EFI partition), then rerun to repeat the step."
         found = "'proxmox-boot-tool refresh' failed: %s" % (answer.tail() or "rc %d" % answer.rc)
         raise error(found, PARTITIONS, "boot partitions with the new settings", remedy, _CODE)
 
@@ -66,7 +66,7 @@ def read(ctx: Context, timeout: float = 60) -> list[Partition]:
             answer = ctx.command(["mount", "-o", "ro", device, directory], timeout)
             if answer.rc:
                 remedy = "Check 'proxmox-boot-tool status'. Nothing was changed."
-                wrong = "the partition can't be mounted: %s" % answer.tail()
+                wrong = "the partition cannot be mounted: %s" % answer.tail()
                 raise error(wrong, "boot partition " + uuid, "a partition with GRUB or systemd-boot", remedy, _CODE)
             try:
                 found.append(_partition(uuid, directory))

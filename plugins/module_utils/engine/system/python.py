@@ -18,7 +18,7 @@ for python in %s %s /usr/bin/python3.[0-9] /usr/bin/python3.[0-9][0-9] /usr/libe
         exec "$python" -I "$0" "$@"
     fi
 done
-echo "$0: Python 3.8 or newer is required, but /usr/bin has none. Install python3, or run the playbook again." >&2
+echo "$0: Python 3.8 or later is required, but was not found. Install python3, or rerun the playbook." >&2
 exit 127
 """
 

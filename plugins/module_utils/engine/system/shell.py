@@ -34,7 +34,7 @@ def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout:
     """
     for text, path in zip(texts, paths):
         if "\0" in text:
-            raise _unreadable(path, "it has a NUL in it")
+            raise _unreadable(path, "the file contains a NUL byte")
     with files.handed(texts) as names:
         answer = ctx.command(["/usr/bin/env", "-i", "LC_ALL=C", _PATH, "sh", "-c", _SCRIPT, "sh", *names], timeout)
     found: List[Variables] = []
@@ -56,10 +56,10 @@ def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout:
     if answer.rc or len(found) != len(texts):
         number = min(len(found), len(paths) - 1)
         said = noise.replace(names[number], paths[number]).strip().replace("\n", " | ")
-        raise _unreadable(paths[number], said or "it ends with rc %d" % answer.rc)
+        raise _unreadable(paths[number], said or "sh exited with rc %d" % answer.rc)
     return found
 
 
 def _unreadable(path: str, found: str) -> Exception:
-    remedy = "Correct the file ('sh -e %s' shows the error), then run again. Nothing was changed." % path
-    return error("sh can't source the file: %s" % found, path, "shell assignments, as for GRUB's own tools", remedy, "grub_defaults_broken")
+    remedy = "Correct the file ('sh -e %s' shows the error), then rerun. Nothing was changed." % path
+    return error("sh cannot source the file: %s" % found, path, "shell assignments, as for GRUB's own tools", remedy, "grub_defaults_broken")

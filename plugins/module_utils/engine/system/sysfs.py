@@ -21,19 +21,19 @@ PCI_DRIVERS = "/sys/bus/pci/drivers"
 PATIENCE = 60
 # The meaning of each errno from the kernel's PCI, mdev, and VFIO files.
 _MEANING = {
-    errno.ENOENT: "the kernel has no such file, or its driver does not accept this request",
-    errno.ENODEV: "the device is gone or is being removed",
-    errno.ENOSPC: "this GPU has no capacity left for the type",
+    errno.ENOENT: "the file does not exist, or the device's driver does not accept the request",
+    errno.ENODEV: "the device no longer exists or is being removed",
+    errno.ENOSPC: "the GPU has no capacity left for the vGPU type",
     errno.EINVAL: "the driver does not accept this value",
     errno.EBUSY: "the device is in use",
-    errno.EEXIST: "it exists already",
-    errno.EIO: "the driver failed; see dmesg",
-    errno.ENOMEM: "the firmware reserved no memory or bus numbers for this: enable SR-IOV, ARI and above-4G decoding",
+    errno.EEXIST: "the device or ID already exists",
+    errno.EIO: "the driver failed, and dmesg may show the cause",
+    errno.ENOMEM: "the firmware reserved too little memory or too few bus numbers for the device: enable SR-IOV, ARI, and above-4G decoding",
     errno.ERANGE: "the number is larger than the GPU allows",
-    errno.EPERM: "the driver refuses: a VM uses the device, or the caller is not root",
+    errno.EPERM: "the driver refused the request: a VM uses the device, or the caller is not root",
     errno.EACCES: "the caller is not root",
     errno.ENXIO: "the GPU does not respond",
-    errno.ETIMEDOUT: "the kernel is still waiting: a process has the device open, or has ended without releasing it, which requires a reboot",
+    errno.ETIMEDOUT: "the kernel is still waiting: a process has the device open, or a process exited without releasing the device, which requires a reboot",
 }
 
 
@@ -43,7 +43,7 @@ class SysfsError(EngineError):
     def __init__(self, path: str, number: int, value: str | None = None) -> None:
         self.number = number
         name = errno.errorcode.get(number, str(number))
-        did = "reading it" if value is None else "writing %r to it" % value
+        did = "reading the file" if value is None else "writing %r" % value
         meaning = _MEANING.get(number, os.strerror(number))
         super().__init__(Refusal("%s failed with %s: %s" % (did, name, meaning), path, code="kernel_" + name.lower()))
 

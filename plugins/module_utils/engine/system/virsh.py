@@ -48,11 +48,11 @@ def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
     """Raises EngineError if libvirt does not respond."""
     answer = ctx.command(["virsh", "--connect", uri, "list", "--all", "--uuid"], timeout)
     if answer.rc == 127:
-        remedy = "Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL) and the libvirt daemon."
+        remedy = "Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL), and install the libvirt daemon."
         raise error("virsh is not installed", expected="libvirt on this host", remedy=remedy, code="virsh_missing")
     if answer.rc:
-        check = "Check 'systemctl status libvirtd virtqemud', and connect (vgpu_libvirt_uri)."
-        raise error("virsh did not answer: %s" % (answer.tail(2) or "rc %d" % answer.rc), uri, "a running libvirt", check, "libvirt_silent")
+        check = "Check 'systemctl status libvirtd virtqemud' and the URI in the connect option (the vgpu_libvirt_uri variable)."
+        raise error("libvirt did not respond: %s" % (answer.tail(2) or "rc %d" % answer.rc), uri, "a running libvirt daemon", check, "libvirt_silent")
 
 
 def change(ctx: Context, uri: str, verb: str, vm: Domain, hostdev: Hostdev, live: bool) -> None:
@@ -72,7 +72,7 @@ def redefine(ctx: Context, uri: str, vm: Domain, key: str, hostdev: Hostdev) -> 
     defined = files.read_text(ctx.root, "%s/%s.xml" % (libvirt_xml.DEFINED, vm.name))
     text = libvirt_xml.replaced(defined or "", key, hostdev_xml(hostdev))
     if text is None:
-        found, remedy = "its definition no longer has %s" % key, "Run again, which reads the definition again."
+        found, remedy = "the VM's definition no longer contains %s" % key, "Rerun to read the definition again."
         raise error(found, vm.name, "the device to change", remedy, "changed_meanwhile")
     with files.handed([text]) as paths:
         _run(ctx, uri, ["define", *paths], vm, hostdev)
@@ -81,6 +81,6 @@ def redefine(ctx: Context, uri: str, vm: Domain, key: str, hostdev: Hostdev) -> 
 def _run(ctx: Context, uri: str, words: Sequence[str], vm: Domain, hostdev: Hostdev, timeout: float = 120) -> None:
     answer = ctx.command(["virsh", "--connect", uri, *words], timeout, keeps_lock=True)
     if answer.rc:
-        found = "'virsh %s' of %s failed for %s: %s" % (words[0], vm.uuid, hostdev.key, answer.tail(3) or "rc %d" % answer.rc)
+        found = "'virsh %s' for VM %s and device %s failed: %s" % (words[0], vm.uuid, hostdev.key, answer.tail(3) or "rc %d" % answer.rc)
         remedy = "Check the journal of libvirtd (or virtqemud) and, for a running VM, /var/log/libvirt/qemu/%s.log." % vm.name
         raise error(found, vm.name, remedy=remedy, code="virsh_failed")

@@ -247,7 +247,7 @@ def test_nvidia_smi_without_an_answer_counts_as_a_user(make_host, answer, vendor
     host.ctx.command = lambda argv, timeout, **rest: answer if argv[1:3] == ["vgpu", "-q"] else real(argv, timeout, **rest)
     outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and outcome.writes == 0
-    for text in ("may be in use", "did not end within" if answer.timed_out else "rc 15", "run 'nvidia-smi vgpu -q -i %s' manually" % PF, "force_remove"):
+    for text in ("may be in use", "did not exit within" if answer.timed_out else "rc 15", "run 'nvidia-smi vgpu -q -i %s' manually" % PF, "force_remove"):
         assert text in outcome.msg
     key = (host.vgpus()[0][0] if not vendor else host.vgpus()[0][1])
     host.kernel.forced.add(key)
@@ -351,10 +351,13 @@ def test_what_cannot_be_read_counts_as_in_use(make_host, trouble, vendor):
     host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q" if vendor else "A40-24Q"}]}]).ok
     trouble(host)
-    who = "pid 1 (" if trouble in (hiding, inside) else "pid 90 (/usr/bin/secret --serve; "
-    found, way_on = "open files can't be read", "CAP_SYS_PTRACE"
+    who = "pid 1 (" if trouble in (hiding, inside) else "pid 90 (/usr/bin/secret --serve, "
+    found, way_on = "open files cannot be read", "CAP_SYS_PTRACE"
     if trouble is inside:
-        found, way_on = "/proc shows only the processes of a container (pid:[4026532178])", "run this on the host itself, or in a container with"
+        found, way_on = (
+            "/proc shows only the processes of a container with the PID namespace pid:[4026532178]",
+            "rerun on the host itself, or in a container with",
+        )
     for module, arguments in ((nvidia_vgpu, {"layout": EMPTY}), (nvidia_sriov, {"state": "disabled"}), (nvidia_driver, {"state": "absent"})):
         outcome = call(module, host, **arguments)
         assert set(outcome.codes) == {"in_use"} and outcome.writes == 0

@@ -250,7 +250,7 @@ def test_a_damaged_configuration_is_put_back(make_host, kind, program):
         assert run(host).codes == ["bootloader_rebuild_failed"] and host.get(config) == old
     host.put("/usr/bin/grub-script-check", "", 0o755)
     host.programs["grub-script-check"] = lambda argv, timeout: Result(1, "error: out of memory\n")
-    assert "grub-script-check rejects" in run(host).msg and host.get(config) == old
+    assert "grub-script-check rejected" in run(host).msg and host.get(config) == old
 
 
 def test_a_reboot_that_did_not_help_is_not_asked_for_again(make_host):

@@ -427,7 +427,7 @@ def test_saved_vms_keep_what_they_were_saved_with(mdevs, how):
         virsh.save("saved", MDEV % ONE)
     else:
         virsh.snapshot("saved", "before", MDEV % ONE, memory="external" if how == "external" else "internal")
-    what = "saved (its managed save)" if how == "save" else "saved (its snapshot before)"
+    what = "saved (in the managed save)" if how == "save" else "saved (in the snapshot before)"
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})])
     assert outcome.codes == ["vgpu_taken"] and what in outcome.msg, outcome.msg
     both(mdevs, domains=[web({"type": "A40-24Q"})])

@@ -65,11 +65,11 @@ def test_a_full_gpu_while_nvidia_smi_is_silent(host, hangs):
     """
     call(nvidia_vgpu, host, layout=TWO).ok
     host.kernel.faults.no_smi_types = True
-    host.ctx.smi_silent = "nvidia-smi did not end within 60 s and was stopped" if hangs else None
+    host.ctx.smi_silent = "nvidia-smi did not exit within 60 s and was stopped" if hangs else None
     assert not call(nvidia_vgpu, host, layout=TWO).ok["changed"]
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-12Q", "count": 4}]}])
     assert outcome.codes == ["types_unknown"] and outcome.writes == 0 and "nvidia-smi" in outcome.msg
-    assert ("did not end within" in outcome.msg) is hangs
+    assert ("did not exit within" in outcome.msg) is hangs
     host.kernel.faults.no_smi_types, host.ctx.smi_silent = False, None
     assert call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-12Q", "count": 4}]}]).ok["changed"]
 

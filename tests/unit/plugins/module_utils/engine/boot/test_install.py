@@ -45,7 +45,7 @@ def test_the_command_runs_without_ansible(make_host):
     check = call(nvidia_vgpu_restore, host, check=True, before=["my-agent.service"]).ok
     assert check.writes == 0
     real = call(nvidia_vgpu_restore, host, before=["my-agent.service"]).ok
-    assert real["actions"] == check["actions"] == [path + ": write it" for path in (install.COMMAND, install.UNIT, install.MANUAL)]
+    assert real["actions"] == check["actions"] == [path + ": write the file" for path in (install.COMMAND, install.UNIT, install.MANUAL)]
     assert not call(nvidia_vgpu_restore, host, before=["my-agent.service"]).ok["changed"]
     unit = host.get(install.UNIT)
     assert "my-agent.service" in unit and "Before=libvirtd.service" in unit and layout_file.PATH in unit
@@ -93,7 +93,7 @@ def test_it_reports_that_there_is_no_python(tmp_path, monkeypatch):
     monkeypatch.setattr(python, "SYSTEM", str(tmp_path / "python3"))
     files.write_atomic(str(tmp_path), "/vgpuctl", install.zipapp(SMALL, str(tmp_path / "python3.11")), 0o755)
     done = subprocess.run([str(tmp_path / "vgpuctl")], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 127 and "Python 3.8 or newer is required" in done.stderr
+    assert done.returncode == 127 and "Python 3.8 or later is required" in done.stderr
 
 
 def test_the_same_sources_make_the_same_file():
@@ -169,7 +169,7 @@ def test_a_restore_that_is_given_up_leaves_nothing_enabled_and_nothing_stored(ma
     check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
     real = call(nvidia_vgpu_restore, host, state="absent").ok
     assert real["actions"] == check["actions"]
-    assert real["actions"] == ["%s: remove it" % path for path in (install.UNIT_LINK, install.UNIT, install.COMMAND, install.MANUAL, layout_file.PATH)]
+    assert real["actions"] == ["%s: remove the file" % path for path in (install.UNIT_LINK, install.UNIT, install.COMMAND, install.MANUAL, layout_file.PATH)]
     assert not os.path.lexists(host.root + install.UNIT_LINK) and layout_file.read(host.root) == {} and len(host.vgpus()) == 1
     assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
     services = {name: {"load": "loaded", "active": "active", "result": "success", "enabled": "enabled"} for name in UNITS[:2]}
@@ -184,7 +184,7 @@ def test_it_goes_without_a_trace(make_host):
     os.symlink(install.UNIT, host.root + install.UNIT_LINK)
     check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
     real = call(nvidia_vgpu_restore, host, state="absent").ok
-    assert real["actions"] == check["actions"] == ["%s: remove it" % path for path in (install.UNIT_LINK, install.UNIT, install.COMMAND, install.MANUAL)]
+    assert real["actions"] == check["actions"] == ["%s: remove the file" % path for path in (install.UNIT_LINK, install.UNIT, install.COMMAND, install.MANUAL)]
     assert install.present(host.root) == [] and not os.path.lexists(host.root + install.UNIT_LINK), "nothing is left that systemd would warn of"
     assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
 
@@ -226,7 +226,7 @@ def test_a_cut_file_is_replaced(tmp_path):
     for size in range(len(whole)):
         with open(root + install.COMMAND, "wb") as handle:
             handle.write(whole[:size])
-        assert [str(step) for step in install.plan(root, expected)] == [install.COMMAND + ": write it"], size
+        assert [str(step) for step in install.plan(root, expected)] == [install.COMMAND + ": write the file"], size
     install.apply(root, install.plan(root, expected))
     assert files.read_bytes(root, install.COMMAND) == whole and install.plan(root, expected) == []
 

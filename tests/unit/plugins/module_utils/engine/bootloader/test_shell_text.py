@@ -90,7 +90,7 @@ def test_what_is_not_understood(text):
 
 
 def test_files_that_do_not_end_are_ended():
-    with pytest.raises(EngineError, match="can't source the file"):
+    with pytest.raises(EngineError, match="cannot source the file"):
         shell.variables(Context("/"), ["sleep 60\n"], ["/etc/default/grub"], timeout=0.5)
     for text, match in (("A=\0", "NUL"), ("A=" + "x" * 200000, "rc 126")):  # neither env nor GRUB's own tools accept such a variable
         with pytest.raises(EngineError, match=match):
@@ -134,5 +134,5 @@ def test_the_text_is_in_no_argument_and_no_file_stays(tmp_path, monkeypatch):
 
 def test_a_full_disk_is_no_traceback(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    with pytest.raises(EngineError, match="can't be written"):
+    with pytest.raises(EngineError, match="cannot be written"):
         shell.variables(Context("/"), ["A=1\n"], ["/etc/default/grub"])

@@ -132,7 +132,7 @@ def test_what_hangs_has_one_deadline_and_costs_nothing_else(made, command):
 def test_what_hangs_in_the_kernel_is_not_joined_by_another_each_minute(made, command):
     """SIGKILL does not end an nvidia-smi that hangs in the kernel. systemd's timer must not start another one every minute."""
     made.kernel.add_process(4242, "nvidia-smi", ["nvidia-smi", "-q"], [])
-    made.programs["nvidia-smi"] = lambda argv, timeout: Result(124, "nvidia-smi does not end, not even after SIGKILL", True, 4242)
+    made.programs["nvidia-smi"] = lambda argv, timeout: Result(124, "nvidia-smi did not exit, even after SIGKILL", True, 4242)
     shown(command, made)
     assert len(asked(made)) == 1
     made.ctx.smi_hung.clear()  # the next scrape runs in a new process

@@ -74,7 +74,7 @@ def test_a_standard_host_is_supported(make_host):
     "path, text, words",
     [
         ("/run/systemd/container", "lxc\n", "a container (lxc)"),
-        ("/run/systemd/container", "", "a container (of some kind)"),
+        ("/run/systemd/container", "", "a container (unknown type)"),
         ("/run/.containerenv", 'engine="podman-4"\n', "a container (podman)"),
         ("/.dockerenv", "", "a container (docker)"),
         ("/run/ostree-booted", "", "an ostree image"),
@@ -91,4 +91,4 @@ def test_xen_and_other_machines(make_host, monkeypatch):
     host = make_host()
     host.kernel.xen = "control_d\n"
     monkeypatch.setattr(os, "uname", lambda: namedtuple("uname", "machine")("aarch64"))
-    assert unsupported(host) == ["this machine is aarch64: unsupported", "this is the dom0 of Xen: unsupported"]
+    assert unsupported(host) == ["this host has the architecture aarch64: unsupported", "this host is the dom0 of Xen: unsupported"]

@@ -51,7 +51,7 @@ def test_programs_that_change_the_host_get_the_lock_and_no_others(tmp_path, keep
 
 
 @pytest.mark.parametrize(
-    ("make", "words"), [(lambda path: path.symlink_to("/etc/passwd"), "a link"), (os.mkfifo, "not a regular file"), (os.mkdir, "can't be opened")]
+    ("make", "words"), [(lambda path: path.symlink_to("/etc/passwd"), "a link"), (os.mkfifo, "not a regular file"), (os.mkdir, "cannot be opened")]
 )
 def test_what_is_at_the_path_of_the_lock_is_refused(tmp_path, make, words):
     make(tmp_path / "lock")

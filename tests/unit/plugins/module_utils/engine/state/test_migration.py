@@ -210,17 +210,17 @@ def test_the_module_renames_all_and_check_mode_lists_it(old):
     assert tree(old) == before and check.writes == 0
     real = call(nvidia_vgpu_restore, old).ok
     assert real["actions"] == check["actions"] == [
-        "/usr/local/sbin/vgpuctl: write it",
-        "/etc/systemd/system/vgpu-restore.service: write it",
-        "/usr/local/share/man/man8/vgpuctl.8: write it",
-        "/etc/systemd/system/vgpu-restore.service: enable it, as nvidia-vgpu-restore.service was",
+        "/usr/local/sbin/vgpuctl: write the file",
+        "/etc/systemd/system/vgpu-restore.service: write the file",
+        "/usr/local/share/man/man8/vgpuctl.8: write the file",
+        "/etc/systemd/system/vgpu-restore.service: enable the unit, because nvidia-vgpu-restore.service was enabled",
         "/etc/systemd/system/nvidia-vgpu-restore.service: disable and remove the old unit",
-        "/usr/local/sbin/nvidia-vgpu: remove it",
-        "/etc/systemd/system/nvidia-vgpu-restore.service.d: rename it to /etc/systemd/system/vgpu-restore.service.d",
-        "/etc/nvidia-vgpu: rename it to /etc/vgpuctl",
-        "/var/lib/nvidia-vgpu: rename it to /var/lib/vgpuctl",
-        "/etc/vgpuctl/layout.json: update its comment, which names the unit vgpu-restore.service",
-        "/var/cache/nvidia-vgpu: remove it",
+        "/usr/local/sbin/nvidia-vgpu: remove the old command",
+        "/etc/systemd/system/nvidia-vgpu-restore.service.d: rename the directory to /etc/systemd/system/vgpu-restore.service.d",
+        "/etc/nvidia-vgpu: rename the directory to /etc/vgpuctl",
+        "/var/lib/nvidia-vgpu: rename the directory to /var/lib/vgpuctl",
+        "/etc/vgpuctl/layout.json: update the unit name in the comment to vgpu-restore.service",
+        "/var/cache/nvidia-vgpu: remove the old cache",
     ]
     assert real["diff"] == check["diff"] and OLD_ETC in real["diff"]["before"] and "/etc/vgpuctl\n" in real["diff"]["after"]
     assert old_names(old) == [] and os.readlink(old.root + UNIT_LINK) == UNIT
@@ -316,7 +316,7 @@ def test_without_a_restore_at_boot_the_old_names_go_too(make_host, metrics):
     check = call(nvidia_vgpu_restore, old, check=True, state="absent").ok
     assert tree(old) == before
     real = call(nvidia_vgpu_restore, old, state="absent").ok
-    assert real["actions"] == check["actions"] and "/usr/local/sbin/nvidia-vgpu: remove it" in real["actions"]
+    assert real["actions"] == check["actions"] and "/usr/local/sbin/nvidia-vgpu: remove the old command" in real["actions"]
     assert old_names(old) == ([migration.OLD_METRICS] if metrics else []) and install.present(old.root) == []
     assert not os.path.lexists(old.root + UNIT_LINK) and not call(nvidia_vgpu_restore, old, state="absent").ok["changed"]
     assert old.get(STATE + "/originals.json") == ORIGINALS, "a teardown has it to put files back"
@@ -347,7 +347,7 @@ def test_the_old_timer_of_metrics_works_until_its_role_replaces_it(make_host):
     assert files.read_bytes(host.root, migration.OLD_COMMAND) == files.read_bytes(host.root, COMMAND)
     assert os.access(host.root + migration.OLD_COMMAND, os.X_OK) and not call(nvidia_vgpu_restore, host).ok["changed"]
     os.unlink(host.root + migration.OLD_METRICS)
-    assert call(nvidia_vgpu_restore, host).ok["actions"] == [migration.OLD_COMMAND + ": remove it"] and old_names(host) == []
+    assert call(nvidia_vgpu_restore, host).ok["actions"] == [migration.OLD_COMMAND + ": remove the old command"] and old_names(host) == []
 
 
 def test_files_of_others_in_the_cache_stay(old):
@@ -370,7 +370,7 @@ def test_an_earlier_release_after_a_newer_one_is_refused(old, there, new, state)
     old.put(new + "/file", "")
     before = tree(old)
     outcome = call(nvidia_vgpu_restore, old, state=state)
-    assert outcome.codes == ["two_directories"] and outcome.msg.startswith("%s: both this directory and %s exist (expected: one of them" % (there, new))
+    assert outcome.codes == ["two_directories"] and outcome.msg.startswith("%s: both this directory and %s exist, because an earlier release" % (there, new))
     assert tree(old) == before
     plan = call(nvidia_host_plan, old, layout=TWO, restore=state == "present").ok["plans"]["restore"]
     assert plan["failed"] and plan["msg"] == outcome.msg
@@ -395,7 +395,7 @@ def test_a_directory_that_can_not_be_renamed_is_reported_and_still_counts(old):
 
     with mock.patch.object(os, "rename", busy):
         outcome = call(nvidia_vgpu_restore, old)
-    assert outcome.msg.startswith("%s: the directory can't be renamed to /etc/vgpuctl: Device or resource busy" % OLD_ETC) and "mount point" in outcome.msg
+    assert outcome.msg.startswith("%s: the directory cannot be renamed to /etc/vgpuctl: Device or resource busy" % OLD_ETC) and "mount point" in outcome.msg
     assert boot(old, files.read_bytes(old.root, COMMAND))[0] and old.vgpus() == old.goal
     assert call(nvidia_vgpu_restore, old).ok["changed"] and old_names(old) == []
 

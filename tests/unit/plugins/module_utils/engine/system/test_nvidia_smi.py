@@ -214,12 +214,12 @@ def test_a_gpu_for_which_it_hangs_does_not_silence_the_others():
     ctx, first, second, third = Context(command=command), "0000:17:00.0", "0000:3b:00.0", "0000:65:00.0"
     hung = [first]
     for dummy in range(2):
-        assert nvidia_smi.active(ctx, first) == ([], "nvidia-smi did not end within 60 s and was stopped")
+        assert nvidia_smi.active(ctx, first) == ([], "nvidia-smi did not exit within 60 s and was stopped")
         assert len(nvidia_smi.active(ctx, second)[0]) == 2
     assert calls == [first, second, second], "it waits once for one that hangs"
     hung += [second, third]
     for gpu in (second, third, "0000:e8:00.0"):
-        assert nvidia_smi.active(ctx, gpu) == ([], "nvidia-smi did not end within 60 s and was stopped")
+        assert nvidia_smi.active(ctx, gpu) == ([], "nvidia-smi did not exit within 60 s and was stopped")
     assert calls[3:] == [second, third], "where it hangs for several, it is not called any more"
 
 

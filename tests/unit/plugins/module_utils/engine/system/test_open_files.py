@@ -44,7 +44,7 @@ def test_a_walk_that_does_not_end_reads_nobody_as_nobody(monkeypatch):
     monkeypatch.setattr(open_files, "_TIMEOUT", 0)
     files = OpenFiles(Sysfs())
     (unread,) = [one for one in files.of_gpu(200) if one.remedy]
-    assert files.vfio and "open files can't be read" in unread.command
+    assert files.vfio and "open files cannot be read" in unread.command
 
 
 ASK = """
@@ -63,7 +63,7 @@ def test_in_a_pid_namespace_of_its_own_nobody_is_no_answer():
     own = subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", ASK], env=settings, stdout=subprocess.PIPE, text=True, check=True
     )
-    assert "pid 1 (/proc shows only the processes of a container (pid:[" in own.stdout, own.stdout
+    assert "pid 1 (/proc shows only the processes of a container with the PID namespace pid:[" in own.stdout, own.stdout
     assert "it is unknown whether an installation is running: /proc shows only" in own.stdout
     hosts = subprocess.run(["unshare", "--pid", "--fork", sys.executable, "-c", ASK], env=settings, stdout=subprocess.PIPE, text=True, check=True)
     assert "container" not in hosts.stdout, "the host's /proc has all processes"

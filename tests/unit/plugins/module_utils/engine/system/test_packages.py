@@ -121,7 +121,7 @@ Operation aborted by the user.
         ("apt-get purge nvidia-driver", Result(0, NOISE + "Purg nvtop [3.0]\nPurg nvidia-driver [550.1-1]\nRemv libcuda1:i386 [550.1-1]\n"),
          (["libcuda1:i386", "nvidia-driver", "nvtop"], "")),
         ("apt-get purge nvidia-driver", Result(100, "E: held broken packages\n"), ([], "E: held broken packages")),
-        ("apt-get purge nvidia-driver", Result(127, ""), ([], "no answer")),
+        ("apt-get purge nvidia-driver", Result(127, ""), ([], "no output")),
     ],
 )
 def test_what_a_removal_removes(tmp_path, command, answer, expected):
