@@ -174,9 +174,11 @@ errors:
   sample:
     - code: install_failed
       device: /var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
-      found: "the installer ended with rc 1: ERROR: Installation has failed."
-      expected: driver 550.163.02 on disk
-      remedy: Fix the error that the log shows (compiler, headers of the running kernel, nouveau, disk space), then run again
+      found: "the installer exited with status 1: ERROR: Installation has failed."
+      expected: driver version 550.163.02 on disk
+      remedy: >-
+        Fix the error in the log, such as a missing compiler, missing headers for the running kernel, a loaded nouveau module, or a full disk. Then rerun the
+        playbook.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.driver import main

@@ -84,7 +84,7 @@ errors:
     - code: bundle_missing
       device: /srv/nvidia/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
       found: the vGPU software package does not exist
-      expected: NVIDIA's zip, or a package from it
+      expected: NVIDIA's zip file, or a driver package from the zip file
       remedy:
 """
 

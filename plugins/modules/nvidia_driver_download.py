@@ -73,9 +73,9 @@ errors:
     - code: link_expired
       device: NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
       found: the server downloads.example.com answered 403 (Forbidden)
-      expected: "the file behind the link (which is not shown: it may be signed)"
+      expected: the file from the link, which is not shown because the link may be signed
       remedy: >-
-        The signed link has expired or is incomplete: NVIDIA's links expire after some hours. Get a new link from the licensing portal.
+        Get a new link from the licensing portal. The signed link has expired or is incomplete: NVIDIA's links expire after a few hours.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.driver_download import main

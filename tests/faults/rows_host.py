@@ -34,7 +34,7 @@ _INSTALL = {"driver_bundle": str(BUNDLE), "driver_dkms": False, "driver_extra_ar
 
 def _installer(key: str, text: str, make: tuple[str, ...], lift: tuple[str, ...], found: tuple[str, ...], **more: object) -> Fault:
     """Return a fault of the host driver's installation."""
-    parts = {"device": "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "expected": "driver 550.163.02 on disk", "remedy": "then run again"}
+    parts = {"device": "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "expected": "driver version 550.163.02 on disk", "remedy": "Then rerun the playbook"}
     parts.update(more)
     return Fault(f"installer-{key}", text, "no-driver", Role("driver", _INSTALL), make, lift, found=found, left=_DRIVER, **parts)
 
@@ -225,7 +225,7 @@ ROWS = [
         ),
         ("umount /sys/firmware/acpi /sys/firmware",),
         device=NAME,
-        found=("Secure Boot is on",),
+        found=("Secure Boot is enabled",),
         expected="key",
         remedy="disable Secure Boot in the firmware",
         left=_DRIVER,
@@ -235,9 +235,9 @@ ROWS = [
         "the bundle on the controller is cut short",
         ("here: truncate -s 100000 %s" % BUNDLE,),
         ("here: " + PREPARE,),
-        ("the zip can't be read",),
+        ("the zip file cannot be read",),
         device=BUNDLE.name,
-        expected="the complete zip of NVIDIA's vGPU software package",
+        expected="the complete zip file of NVIDIA's vGPU software package",
         remedy="Download the bundle again",
     ),
     _installer(
@@ -245,14 +245,14 @@ ROWS = [
         "the .run in the bundle is cut short",
         ("here: " + PREPARE + " --cut-run",),
         ("here: " + PREPARE,),
-        ("ended with rc",),
+        ("exited with status",),
     ),
     _installer(
         "fails-halfway",
         "the .run fails halfway: no space for the module",
         (_FULL.format(_VIDEO, "1m"),),
         (f"umount {_VIDEO}",),
-        ("ended with rc", "No space left on device"),
+        ("exited with status", "No space left on device"),
     ),
     _installer(
         "killed",

@@ -187,16 +187,20 @@ def test_a_misspelled_link_is_refused_and_not_shown(plans, name):
     plan = plans["link-" + name]
     assert MARK not in json.dumps(plan) and plan["version"] == "550.163.02"
     (problem,) = plan["problems"]
-    words = {"no-scheme": "a link begins with https://", "user-and-no-scheme": "a link begins with https://", "escaped": "a link begins with https://"}
-    assert "(%s)" % NAME in problem or "bundle: %s is not" % NAME in problem, problem
-    assert words.get(name, "is a link without TLS" if name == "without-tls" else "is an incomplete link") in problem, problem
+    words = {
+        "no-scheme": "or a link that begins with https://",
+        "user-and-no-scheme": "or a link that begins with https://",
+        "escaped": "or a link that begins with https://",
+    }
+    assert "(%s)" % NAME in problem or "bundle: %s does not exist" % NAME in problem, problem
+    assert words.get(name, "is a link without TLS" if name == "without-tls" else "is an incomplete or invalid link") in problem, problem
 
 
 def test_packages_for_another_distribution_are_refused_beforehand(plans):
     (problem,) = plans["rpm-on-ubuntu"]["problems"]
-    assert "vgpu_driver_format is rpm, but this is Ubuntu 22.04.5 LTS" in problem and "vgpu_driver_format: run" in problem
+    assert "vgpu_driver_format is rpm, but the distribution is Ubuntu 22.04.5 LTS" in problem and "vgpu_driver_format: run" in problem
     (problem,) = plans["rhel-8-on-9"]["problems"]
-    assert "NVIDIA-vGPU-rhel-8.8-525.125.03.x86_64.rpm" in problem and "this is Rocky Linux 9.4" in problem
+    assert "NVIDIA-vGPU-rhel-8.8-525.125.03.x86_64.rpm" in problem and "the distribution is Rocky Linux 9.4" in problem
     assert plans["rhel-8-on-8"]["problems"] == []
     assert "Set vgpu_driver_format: deb" in plans["link-to-deb"]["problems"][0]
 
@@ -230,7 +234,7 @@ def test_the_operators_directory_is_neither_changed_nor_removed():
 
 
 def test_a_link_to_the_data_center_driver_is_refused(plans):
-    assert "is the package of NVIDIA's data center driver" in plans["plain"]["problems"][0]
+    assert "the package contains NVIDIA's data center driver" in plans["plain"]["problems"][0]
 
 
 def test_another_driver_is_refused_in_the_words_of_the_reading(plans):
@@ -240,14 +244,14 @@ def test_another_driver_is_refused_in_the_words_of_the_reading(plans):
 
 def test_a_bundle_without_the_package_is_refused_beforehand(plans):
     (problem,) = plans["other-format"]["problems"]
-    assert "the bundle has no run packages of the host driver" in problem and "Set format: deb (in roles vgpu_driver_format)." in problem
+    assert "the bundle contains no run packages of the host driver" in problem and "Set 'format: deb' (in roles, the vgpu_driver_format variable)." in problem
 
 
 def test_the_format_follows_the_bundle_and_the_distribution(plans):
     assert (plans["auto"]["problems"], plans["auto"]["format"], plans["auto"]["version"]) == ([], "deb", "525.85.07")
     assert (plans["auto-rpm"]["problems"], plans["auto-rpm"]["format"]) == ([], "rpm")
     (problem,) = plans["auto-none"]["problems"]
-    assert "the bundle has the host driver only as deb, but this is Rocky Linux 9.4" in problem
+    assert "the bundle contains the host driver only as deb packages, but the distribution is Rocky Linux 9.4" in problem
     assert plans["auto-link"]["format"] == "deb", "of a link its name is all that is known"
 
 
@@ -263,7 +267,10 @@ def test_the_checksum_is_compared_before_an_installation_alone(plans):
 
 def test_all_errors_are_reported_at_once(plans):
     text = "\n".join(plans["two-errors"]["problems"])
-    assert "missing.zip is not on the controller (searched in" in text and "only one of vgpu_driver_mok_key and vgpu_driver_mok_certificate is set" in text
+    assert (
+        "missing.zip does not exist on the controller in any of these directories: " in text
+        and "only one of vgpu_driver_mok_key and vgpu_driver_mok_certificate is set" in text
+    )
 
 
 def test_either_name_of_a_variable_has_the_same_effect(plans):

@@ -156,11 +156,11 @@ def test_an_idle_driver_is_replaced_beside_vgpus_with_the_flag(host):
 def test_an_installer_that_refuses_or_is_killed_at_its_beginning_leaves_the_driver(host):
     vgpus = host.mdevs()
     failed = host.run(MIDDLE, vgpu_driver_extra_arguments=["--kernel-name=9.9.9"])
-    assert failed.rc and "There is no kernel 9.9.9 here" in failed.failure and f"The driver {NEWEST} is undamaged" in failed.failure, failed.failure
+    assert failed.rc and "There is no kernel 9.9.9 here" in failed.failure and f"The previous driver {NEWEST} is undamaged" in failed.failure, failed.failure
     host.instead("/usr/bin/sha256sum", HANGS)
     host.sh(f"(until {RUNS}; do sleep 0.2; done; sleep 3; kill -9 $({RUNS})) >/dev/null 2>&1 </dev/null &")
     failed = host.run(MIDDLE)
-    assert failed.rc and f"The driver {NEWEST} is undamaged" in failed.failure, failed.failure
+    assert failed.rc and f"The previous driver {NEWEST} is undamaged" in failed.failure, failed.failure
     host.power_cut()
     assert (host.loaded(), host.on_disk(), host.mdevs()) == (NEWEST, NEWEST, vgpus)
 

@@ -92,7 +92,7 @@ def test_all_that_stands_against_it_is_told_at_once_and_nothing_is_changed(guest
     for words in ("550.163.01 is newer than the host driver 535.161.05", "535 of vGPU 16", "the token option: the token expired at", "nothing was changed"):
         assert words in run.failure, run.failure
     run = guest.run(vgpu_driver_bundle=guest.package("-vgpu-kvm.run"), vgpu_license_token=guest.secret[:200])
-    for words in ("is the package of the vGPU host driver", "Guest_Drivers", "the token option: the token has 2 parts"):
+    for words in ("the package contains the vGPU host driver", "Guest_Drivers", "the token option: the token has 2 parts"):
         assert words in run.failure, run.failure
     readable = guest.file("token.tok", guest.secret, 0o644)
     run = guest.run("--check", vgpu_license_token=None, vgpu_license_token_file=readable)

@@ -98,13 +98,13 @@ def test_what_stands_against_a_link_is_all_told_at_once_and_nothing_is_changed(s
     before = supply.twin.sh(STATE)
     changes = {"vgpu_driver_checksum": "", "vgpu_driver_mok_certificate": str(supply.other_certificate), "vgpu_driver_dkms": True}
     run = supply.run(str(supply.role), **changes)
-    for words in ("vgpu_driver_checksum is not set", "the machine does not trust this certificate", "mokutil --import", "DKMS signs"):
+    for words in ("vgpu_driver_checksum is not set", "this certificate is not enrolled", "mokutil --import", "DKMS signs"):
         assert words in run.failure, run.failure
     assert supply.server.requests == [], "a link without a checksum is not even asked for"
 
     changes = {"vgpu_driver_bundle": supply.link(f"{MARK}-expired", "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip")}
     run = supply.run(str(supply.role), "--check", vgpu_driver_mok_key="", vgpu_driver_mok_certificate="", **changes)
-    for words in ("answered 403 (Forbidden)", "signed link has expired", "Secure Boot is on", "openssl req"):
+    for words in ("answered 403 (Forbidden)", "signed link has expired", "Secure Boot is enabled", "openssl req"):
         assert words in run.failure, run.failure
     assert supply.twin.sh(STATE) == before
 

@@ -137,7 +137,7 @@ def test_a_release_that_does_not_install_beside_a_loaded_driver(fleet, tmp_path)
     oldest = other_version.make(bundle, "host", "535.161.05", tmp_path)
     one.sh("exec 9<>/dev/nvidiactl; (exec -a pretend-cuda sleep 900) >/dev/null 2>&1 </dev/null & echo $! > /run/cuda.pid")
     refused = fleet.run("host", "--limit", one.name, vgpu_driver_bundle=str(oldest))
-    for words in ("pretend-cuda", "can't install while a module is loaded", "modprobe.blacklist=nvidia"):
+    for words in ("pretend-cuda", "cannot install the driver while an nvidia module is loaded", "modprobe.blacklist=nvidia"):
         assert words in refused.failure, refused.failure
     assert one.mdevs() == vgpus
     one.sh("kill $(cat /run/cuda.pid)")

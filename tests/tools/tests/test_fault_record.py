@@ -21,8 +21,10 @@ _NOT_BACK = (
     "faults: the host is not back 5 s after the request to reboot (expected: an answer over ssh)."
     " Ansible said: {}. Check the host's console. Run this again."
 )
-_INSTALLER = "/var/{}/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: the installer ended with rc 137: Killed\nLast lines of /var/log/nvidia-installer.log:\n{}"
-_WANTED = " (expected: driver 550.163.02 on disk). Fix the error that the log shows, then run again."
+_INSTALLER = (
+    "/var/{}/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: the installer exited with status 137: Killed\nLast lines of /var/log/nvidia-installer.log:\n{}"
+)
+_WANTED = " (expected: driver version 550.163.02 on disk). Fix the error in the log. Then rerun the playbook."
 _TAKEN = "0000:e8:00.0: {} (expected: 32 VFs on nvidia). Check dmesg."
 _LOCK = "0000:e8:00.0: the GPU's unbindLock was not granted for 20 s; it is open in {} (pretend-dcgm 900) (expected: nobody). Stop it."
 
@@ -64,7 +66,7 @@ def test_two_runs_that_differ_in_timing_give_the_same_page(what):
         (_NOT_BACK.format("nothing"), _NOT_BACK.replace("5 s", "600 s").format("nothing")),
         (_LOCK.format("pid 812"), _LOCK.format("pid 812").replace("pretend-dcgm", "nvidia-smi")),
         (_TAKEN.format("3 of its VFs are not bound to nvidia: X on vfio-pci"), _TAKEN.format("only 30 of 32 VFs exist, and sriov_numvfs is 30")),
-        (_INSTALLER.format("a", "x") + _WANTED, _INSTALLER.replace("rc 137", "rc 1").format("a", "x") + _WANTED),
+        (_INSTALLER.format("a", "x") + _WANTED, _INSTALLER.replace("status 137", "status 1").format("a", "x") + _WANTED),
         ("0000:67:00.0: enable 32 VFs; 0000:68:00.0: enable 32 VFs", "0000:68:00.0: enable 32 VFs; 0000:67:00.0: enable 32 VFs"),
     ],
 )

@@ -166,7 +166,7 @@ def _make_way(ctx: Context, step: Step, timeout: float) -> None:
         names = [name for name in step.args["services"] if known.get(name, {}).get("load") != "not-found"]
         answer = ctx.command(["systemctl", "start", *names], timeout)
         if names and answer.rc:
-            found, check = "the service does not start: %s" % answer.tail(), "Check 'systemctl status %s'." % " ".join(names)
+            found, check = "'systemctl start' failed: %s" % answer.tail(), "Check 'systemctl status %s'." % " ".join(names)
             raise error(found, ", ".join(names), "active", check, "not_started")
 
 
@@ -183,23 +183,26 @@ def _install(ctx: Context, request: Request, step: Step, module_type: str | None
         return
     install_mark.drop_untouched(ctx.root)
     if answer.timed_out:
-        found = "the installer did not end within %d s and was stopped" % timeout
+        found = "the installer did not finish within %d seconds and was stopped" % timeout
     elif answer.rc:
-        found = "the installer ended with rc %d" % answer.rc
+        found = "the installer exited with status %d" % answer.rc
     else:
-        found = "the installer reported success, but the driver on disk is %s (%s)" % (driver.on_disk or "none", driver.flavour)
+        found = "the installer reported success, but the driver version on disk is %s (driver kind: %s)" % (driver.on_disk or "none", driver.flavour)
     log = [line for line in (files.read_text(ctx.root, LOG) or "").splitlines() if line.strip()]
     text = "%s: %s\nLast lines of %s:\n%s" % (found, answer.tail(8), LOG, "\n".join(log[-15:]))
-    remedy = "%sFix the error that the log shows (compiler, headers of the running kernel, nouveau, disk space), then run again" % _left(ctx, was)
-    raise error(text, request.src, "driver %s on disk" % version, remedy, "install_failed")
+    remedy = (
+        "%sFix the error in the log, such as a missing compiler, missing headers for the running kernel, a loaded nouveau module, or a full disk. "
+        "Then rerun the playbook." % _left(ctx, was)
+    )
+    raise error(text, request.src, "driver version %s on disk" % version, remedy, "install_failed")
 
 
 def _left(ctx: Context, was: str | None) -> str:
     """Returns a sentence about the previous driver's state after a failed installation, or an empty string without a previous driver."""
     if not was:
         return ""
-    state = "undamaged" if host.read_driver(ctx).on_disk == was else "damaged: the installer changed its files"
-    return "The driver %s is %s. " % (was, state)
+    state = "undamaged" if host.read_driver(ctx).on_disk == was else "damaged: the installer changed files of this driver"
+    return "The previous driver %s is %s. " % (was, state)
 
 
 def _uninstall(ctx: Context, timeout: float) -> None:
@@ -208,7 +211,7 @@ def _uninstall(ctx: Context, timeout: float) -> None:
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
         install_mark.drop_untouched(ctx.root)
-        found = "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8))
+        found = "the uninstaller exited with status %d, and the driver version on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8))
         raise error(found, remedy="Check %s." % UNINSTALL_LOG, code="uninstall_failed")
     install_mark.end(ctx, install_mark.DRIVER)
 
@@ -222,9 +225,11 @@ def _purge(ctx: Context, step: Step, timeout: float) -> None:
     if not left:
         removal_mark.end(ctx.root)
     if modinfo.exists(ctx, module) and not left:
-        found = "the packages are removed, but their module %s is still on disk: %s" % (module, answer.tail(8))
-        raise error(found, "driver", "no such module", "Check 'dkms status', remove the module, then run again.", "uninstall_failed")
+        found = "the driver packages are removed, but the %s module is still on disk: %s" % (module, answer.tail(8))
+        raise error(
+            found, "driver", "no module of the removed driver", "Check 'dkms status', and remove the module. Then rerun the playbook.", "uninstall_failed",
+        )
     if answer.rc or left:
-        left_over = "these packages are left: " + ", ".join(left) if left else "no package is left"
-        found = "'%s' ended with rc %d, and %s: %s" % (" ".join(command[:2]), answer.rc, left_over, answer.tail(8))
-        raise error(found, "driver", "the driver's packages removed", "Fix the reported error, then run again.", "uninstall_failed")
+        left_over = "these packages are still installed: " + ", ".join(left) if left else "all packages are removed"
+        found = "'%s' exited with status %d, and %s: %s" % (" ".join(command[:2]), answer.rc, left_over, answer.tail(8))
+        raise error(found, "driver", "the removal of the driver packages", "Fix the reported error. Then rerun the playbook.", "uninstall_failed")

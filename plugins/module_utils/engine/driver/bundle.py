@@ -106,20 +106,20 @@ def check_form(path: str, checksum: str) -> str:
     if not re.match(r"sha256:[0-9a-fA-F]{64}$", checksum):
         # A user may have set the checksum to a link to a checksum list or to the bundle itself.
         found = shown_link(checksum) if looks_signed(checksum) else shown(checksum, 100)
-        raise error("%s is not a checksum" % found, path, "sha256: and 64 hexadecimal digits", code="bad_checksum")
+        raise error("%s is not a checksum" % found, path, "sha256: followed by 64 hexadecimal digits", code="bad_checksum")
     return checksum.partition(":")[2].lower()
 
 
 def wrong_checksum(path: str, found: str, expected: str) -> EngineError:
     """Returns the error for a file with an unexpected checksum."""
-    remedy = "The file is damaged or not the expected one: download it again from NVIDIA's portal."
-    return error("its checksum is sha256:%s" % found, path, "sha256:%s" % expected, remedy, "wrong_checksum")
+    remedy = "Download the file again from NVIDIA's portal: the current file is damaged or is not the expected file."
+    return error("the file has the checksum sha256:%s" % found, path, "sha256:%s" % expected, remedy, "wrong_checksum")
 
 
 def check(path: str, checksum: str | None) -> None:
     """Raises EngineError unless the file exists and has the given checksum, in the form sha256:<digits>."""
     if not os.path.isfile(path):
-        raise error("the vGPU software package does not exist", path, "NVIDIA's zip, or a package from it", code="bundle_missing")
+        raise error("the vGPU software package does not exist", path, "NVIDIA's zip file, or a driver package from the zip file", code="bundle_missing")
     if checksum:
         expected, found = check_form(path, checksum), sha256(path)
         if found != expected:
@@ -137,14 +137,14 @@ def read(src: str, dest: str, kind: str) -> Contents:
         if fnmatch.fnmatch(name, _PATTERNS[(kind, form)]):
             return Contents(src, kind, [Package(src, version_in(name), form)], [name])
     if not name.endswith(".zip") and not zipfile.is_zipfile(src):
-        expected = "a .zip bundle or %s" % ", ".join(_PATTERNS[(kind, form)] for form in FORMATS)
-        raise error("this is not a package of the %s driver" % kind, src, expected, code="wrong_package")
+        expected = "a .zip bundle, or a file that matches one of these patterns: %s" % ", ".join(_PATTERNS[(kind, form)] for form in FORMATS)
+        raise error("the file is neither a .zip bundle nor a package of the %s driver" % kind, src, expected, code="wrong_package")
     try:
         with zipfile.ZipFile(src) as bundle:
             names = {info: os.path.basename(info.filename) for info in bundle.infolist() if not info.is_dir()}
     except ZIP_ERRORS as exc:
         remedy = "Download the bundle again."
-        raise error("the zip can't be read: %s" % exc, src, "the complete zip of NVIDIA's vGPU software package", remedy, "bad_zip") from exc
+        raise error("the zip file cannot be read: %s" % exc, src, "the complete zip file of NVIDIA's vGPU software package", remedy, "bad_zip") from exc
     packages = [
         Package(
             os.path.join(dest, one), version_in(one), form, info.filename, size=info.file_size, crc=info.CRC, wrong=_wrong_member(src, info, one),
@@ -165,17 +165,17 @@ def choose(contents: Contents, form: str, distribution: Distribution) -> Package
     suitable = [one for one in held if FAMILIES.get(one, distribution.family) == distribution.family]
     if form == AUTO and held and not suitable:
         raise error(
-            "the bundle has the %s driver only as %s, but this is %s" % (kind, " and ".join(held), distribution.name), contents.src,
-            "a package that this distribution can install (run%s)" % "".join(", " + one for one in FAMILIES if FAMILIES[one] == distribution.family),
-            "Download NVIDIA's vGPU software package for this distribution, or the one for Linux KVM.", "wrong_format",
+            "the bundle contains the %s driver only as %s packages, but the distribution is %s" % (kind, " and ".join(held), distribution.name), contents.src,
+            "a package in a format that this distribution supports: run%s" % "".join(", " + one for one in FAMILIES if FAMILIES[one] == distribution.family),
+            "Download NVIDIA's vGPU software package for this distribution or for Linux KVM.", "wrong_format",
         )
     form = (suitable or FORMATS)[0] if form == AUTO else form
     found = [package for package in contents.packages if package.form == form]
     if len(found) != 1:
         have = ", ".join(repr(name)[1:-1] for name in ([package.name for package in found] or contents.names)[:_MOST])
-        count = "the bundle has %s %s packages of the %s driver: %s" % (len(found) or "no", form, kind, have)
-        remedy = "Set format: %s (in roles %s_format)." % ((suitable or held)[0], VARIABLES[kind]) if held and not found else None
-        raise error(count, contents.src, "exactly one %s" % _PATTERNS[(kind, form)], remedy, "package_not_found")
+        count = "the bundle contains %s %s packages of the %s driver among these files: %s" % (len(found) or "no", form, kind, have)
+        remedy = "Set 'format: %s' (in roles, the %s_format variable)." % ((suitable or held)[0], VARIABLES[kind]) if held and not found else None
+        raise error(count, contents.src, "exactly one file that matches %s" % _PATTERNS[(kind, form)], remedy, "package_not_found")
     if found[0].wrong:
         raise EngineError(found[0].wrong)
     return found[0]
@@ -185,19 +185,19 @@ def _wrong_member(src: str, info: zipfile.ZipInfo, name: str) -> Refusal | None:
     """Returns the reason not to extract a zip entry, or None. NVIDIA's own zip files contain only extractable entries."""
     wrong, code = None, "unsafe_zip"
     if not _NAME.match(name):
-        wrong = "the name of a package has characters that file names can't have"
+        wrong = "the file name of the package contains invalid characters"
     elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-        wrong = "the package is not a file but a link or a device"
+        wrong = "the package is a link or a device instead of a regular file"
     elif info.flag_bits & 1:
         wrong = "the package is encrypted"
     elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        wrong, code = "the package is compressed by a method (%d) that NVIDIA does not use" % info.compress_type, "bad_zip"
+        wrong, code = "the package is compressed with a method (%d) that NVIDIA does not use" % info.compress_type, "bad_zip"
     elif info.file_size > max(_SMALL, info.compress_size * _RATIO):
-        wrong = "the package would grow from %d to %d MiB" % (info.compress_size >> 20, info.file_size >> 20)
+        wrong = "the package would expand from %d MiB to %d MiB" % (info.compress_size >> 20, info.file_size >> 20)
     if not wrong:
         return None
-    remedy = "The file is damaged or malicious: download it again from NVIDIA's portal."
-    return Refusal("%s (%r)" % (wrong, info.filename[:200]), src, "a plain zip, as NVIDIA publishes it", remedy, code)
+    remedy = "Download the file again from NVIDIA's portal: the current file is damaged or malicious."
+    return Refusal("%s (%r)" % (wrong, info.filename[:200]), src, "an unmodified zip file from NVIDIA", remedy, code)
 
 
 def extracted(package: Package) -> bool:
@@ -222,8 +222,8 @@ def extract(src: str, package: Package) -> None:
         os.unlink(left)
     free = shutil.disk_usage(directory).free
     if free < package.size + MARGIN:
-        found = "%d MiB are free, but the package takes %d MiB" % (free >> 20, package.size >> 20)
-        raise error(found, directory, remedy="Free space, or choose another directory.", code="no_space")
+        found = "%d MiB are free, but the package requires %d MiB plus a reserve of 64 MiB" % (free >> 20, package.size >> 20)
+        raise error(found, directory, remedy="Free disk space, or choose another directory.", code="no_space")
     # The temporary name is unpredictable. Otherwise, another user could create a link with the same name in the directory.
     number, temporary = tempfile.mkstemp(dir=directory, prefix=name + ".", suffix=".part")
     try:

@@ -79,7 +79,7 @@ _KERNEL_6_8 = "https://gitlab.com/polloloco/vgpu-proxmox/-/merge_requests/9"
 # Only the first matching row for each kernel or GPU causes a warning.
 TABLE: Sequence[Row] = (
     Row(
-        "releases of branch 535 before 16.8 (535.216.01) do not build on kernels 6.8 and later", "..535.183", "6.8..6.13",
+        "releases of branch 535 before 535.216.01 (vGPU 16.8) do not build on kernels 6.8 and later", "..535.183", "6.8..6.13",
         remedy="Install a later release.", source=_KERNEL_6_8,
     ),
     Row(
@@ -87,7 +87,7 @@ TABLE: Sequence[Row] = (
         remedy="Install a later release.", source=_KERNEL_6_8,
     ),
     Row(
-        "branch 535 and older ones do not build on kernels 6.14 and later", "..535", "6.14..",
+        "branch 535 and older branches do not build on kernels 6.14 and later", "..535", "6.14..",
         remedy="Boot an older kernel, or install a later branch.", source="https://github.com/anomixer/proxmox-vgpu-installer/issues/18",
     ),
     Row(
@@ -95,32 +95,32 @@ TABLE: Sequence[Row] = (
         remedy="Boot an older kernel, or install a later branch.", source="https://github.com/NVIDIA/open-gpu-kernel-modules/issues/1143",
     ),
     Row(
-        "only branch 595 (vGPU 20) and later ones are reported to build on kernels 7.0 and later", "..580", "7..",
+        "only branch 595 (vGPU 20) and later branches are reported to build on kernels 7.0 and later", "..580", "7..",
         remedy="Boot an older kernel, or install a later branch.", source="https://github.com/anomixer/proxmox-vgpu-installer/issues/27",
     ),
     Row(
-        "the last branch that offers vGPU types on GPUs of this generation is 535 (vGPU 16)", "536..", gpus=("Maxwell", "Pascal"),
+        "branch 535 (vGPU 16) is the last branch that offers vGPU types on GPUs of this generation", "536..", gpus=("Maxwell", "Pascal"),
         remedy="Install a release of branch 535.", source=_LAST_WITH_PASCAL,
     ),
     Row(
-        "the last branch that offers vGPU types on this GPU is 580 (vGPU 19)", "581..", gpus=("Volta", "RTX 6000", "RTX 8000"),
+        "branch 580 (vGPU 19) is the last branch that offers vGPU types on this GPU", "581..", gpus=("Volta", "RTX 6000", "RTX 8000"),
         remedy="Install a release of branch 580.", source=_LAST_WITH_PASCAL,
     ),
     Row(
-        "GPUs of this generation have vGPU types since branch 525 (vGPU 15)", "..524", gpus=("Hopper",),
-        remedy="Take a later branch.", source="https://docs.nvidia.com/ai-enterprise/3.0/release-notes/index.html",
+        "vGPU types on GPUs of this generation require branch 525 (vGPU 15) or later", "..524", gpus=("Hopper",),
+        remedy="Install a later branch.", source="https://docs.nvidia.com/ai-enterprise/3.0/release-notes/index.html",
     ),
     Row(
         "the GRID bundle of this branch enables VFs on GPUs of this generation, but offers no vGPU types", "525..550", gpus=("Hopper",), edition=GRID,
-        remedy="Install NVIDIA AI Enterprise's bundle (…-vgpu-kvm-aie.run).", source="https://github.com/harvester/harvester/issues/7111",
+        remedy="Install the driver from the NVIDIA AI Enterprise bundle (…-vgpu-kvm-aie.run).", source="https://github.com/harvester/harvester/issues/7111",
     ),
     Row(
-        "GPUs of this generation require branch 570 (vGPU 18) or a later one", "..569", gpus=("Blackwell",),
-        remedy="Take a later branch.", source="https://github.com/NVIDIA/cloud-native-docs/pull/184",
+        "GPUs of this generation require branch 570 (vGPU 18) or later", "..569", gpus=("Blackwell",),
+        remedy="Install a later branch.", source="https://github.com/NVIDIA/cloud-native-docs/pull/184",
     ),
     Row(
-        "NVIDIA's release notes list this GPU since branch 580 (vGPU 19)", "570..579", gpus=("RTX PRO 6000 Blackwell SE",),
-        remedy="Take a later branch.", source="https://docs.nvidia.com/vgpu/latest/grid-vgpu-release-notes-microsoft-azure-stack-hci/index.html",
+        "NVIDIA's release notes list this GPU only for branch 580 (vGPU 19) and later", "570..579", gpus=("RTX PRO 6000 Blackwell SE",),
+        remedy="Install a later branch.", source="https://docs.nvidia.com/vgpu/latest/grid-vgpu-release-notes-microsoft-azure-stack-hci/index.html",
     ),
 )
 
@@ -149,8 +149,8 @@ def parse(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
         found.append(Row(**given))
         errors += [
             Refusal(
-                "%s is not a range of versions" % shown(str(given[name])), "%s[%d]" % (VARIABLE, number), "such as 535, ..535, 6.14.. or 535..570",
-                "Correct the value of %s, and quote it: YAML reads an unquoted 6.10 as 6.1." % name, "bad_compatibility",
+                "%s is not a version range" % shown(str(given[name])), "%s[%d]" % (VARIABLE, number), "a version range such as 535, ..535, 6.14.., or 535..570",
+                "Correct and quote the value of %s: YAML reads an unquoted 6.10 as 6.1." % name, "bad_compatibility",
             )
             for name in _SPANS if given.get(name) and not _SPAN.match(str(given[name]))
         ]
@@ -202,6 +202,6 @@ def _text(row: Row, subject: Subject, kernel: str, gpu: Gpu | None) -> str:
         "the driver %s%s: %s." % (subject.driver, " with %s" % " and ".join(on) if on else "", row.note.rstrip(".")),
         row.remedy,
         "Source: %s." % row.source if row.source else "",
-        "This warning comes from a table (%s) and does not stop the run." % VARIABLE,
+        "This warning is based on a compatibility table and does not stop the run. To correct the table, set %s." % VARIABLE,
     ]
     return " ".join(filter(None, sentences))

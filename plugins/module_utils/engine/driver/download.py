@@ -91,7 +91,7 @@ class _Answer:
             match = re.match(r"bytes (\d+)-\d+/(\d+|\*)$", response.headers.get("Content-Range", ""))
             if not match or int(match.group(1)) != asked:
                 response.close()
-                raise LinkError("the server sent another part of the file than requested", misplaced=True)
+                raise LinkError("the server sent a different part of the file than requested", misplaced=True)
             self.start, length = asked, match.group(2)
         self.total = int(length) if length.isdigit() else None
 
@@ -192,8 +192,8 @@ def _attempt(opener: Opener, target: Target) -> None:
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             target.discard()  # remove the partial download, because a full file system affects the whole host
-        remedy = "Free disk space or repair the file system, then run again."
-        raise error("the file can't be written: %s" % exc.strerror, target.part, remedy=remedy) from exc
+        remedy = "Free disk space or repair the file system. Then rerun the playbook."
+        raise error("the file cannot be written: %s" % exc.strerror, target.part, remedy=remedy) from exc
     finally:
         answer.response.close()
     if answer.total is not None and target.kept < answer.total:
@@ -205,7 +205,7 @@ def _alone(number: int, target: Target) -> None:
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
-        remedy = "Wait for this download to end, then run again."
+        remedy = "Wait for the other download to finish. Then rerun the playbook."
         raise error("another program is downloading the file", target.dest, remedy=remedy, code="download_running") from exc
 
 
@@ -237,18 +237,18 @@ def _check_space(target: Target, answer: _Answer) -> None:
     free = shutil.disk_usage(directory).free
     needed = answer.total - answer.start + (answer.total if target.dest.endswith(".zip") else 0) + bundle.MARGIN
     if free < needed:
-        found = "%d MiB are free, but the download and the package in it take %d MiB" % (free >> 20, needed >> 20)
-        raise error(found, target.directory, remedy="Free space, or choose another directory.", code="no_space")
+        found = "%d MiB are free, but the download and the extraction require %d MiB" % (free >> 20, needed >> 20)
+        raise error(found, target.directory, remedy="Free disk space, or choose another directory.", code="no_space")
 
 
 def _refused(exc: LinkError, target: Target) -> EngineError:
     """Returns the error for a link that did not return the file."""
-    remedy = "Check the connection from this host to the server (name, proxy, firewall), or use a file on the controller."
+    remedy = "Check the connection from this host to the server (name resolution, proxy, and firewall), or use a file on the controller."
     if exc.status in _EXPIRED:
-        remedy = "The signed link has expired or is incomplete: NVIDIA's links expire after some hours. Get a new link from the licensing portal."
+        remedy = "Get a new link from the licensing portal. The signed link has expired or is incomplete: NVIDIA's links expire after a few hours."
     elif exc.status == 404:
         remedy = "Check the link's path, or get a new link from the licensing portal."
     if target.kept:
-        remedy += " The downloaded %d MiB are kept, and the next run continues from there." % (target.kept >> 20)
+        remedy += " The downloaded %d MiB are kept, and the next run resumes the download." % (target.kept >> 20)
     code = "link_expired" if exc.status in _EXPIRED else "download_failed"
-    return error(exc.reason, os.path.basename(target.dest), "the file behind the link (which is not shown: it may be signed)", remedy, code)
+    return error(exc.reason, os.path.basename(target.dest), "the file from the link, which is not shown because the link may be signed", remedy, code)

@@ -85,7 +85,7 @@ def refusals(inventory: Inventory, run: Run, machine: Machine) -> list[Refusal]:
     errors = []
     for word in run.extra:
         if not run.knows(word):
-            found, first = "the %s installer does not support %s" % (run.version, word), "release %d or later" % _SINCE[word.split("=")[0]]
+            found, first = "the %s installer does not support the argument %s" % (run.version, word), "release %d or later" % _SINCE[word.split("=")[0]]
             errors.append(Refusal(found, "extra_arguments", first, "Remove this argument.", "unknown_argument"))
     # Packages in *removes* are removed together with the distribution's driver. stays() reports a removal_error.
     goes = machine.alternate in machine.removes or machine.removal_error
@@ -97,17 +97,17 @@ def refusals(inventory: Inventory, run: Run, machine: Machine) -> list[Refusal]:
 
 
 def _alternate(package: str) -> Refusal:
-    found = "%s manages the driver, and NVIDIA's .run installer stops in this case" % ("the package %s" % package if package else "another installer")
+    found = "%s manages the driver, so NVIDIA's .run installer would stop" % ("the package %s" % package if package else "another installer")
     remove = "'apt-get purge %s' or 'dnf remove %s'" % (package, package)
     if not package:
-        remove = "'dpkg -S %s' or 'rpm -qf %s' names its package" % (ALTERNATE, ALTERNATE)
-    remedy = "Remove or update the driver with the tool that installed it (%s)." % remove
+        remove = "run 'dpkg -S %s' or 'rpm -qf %s' to find the package" % (ALTERNATE, ALTERNATE)
+    remedy = "Remove or update the driver with the tool that installed the driver (%s)." % remove
     return Refusal(found, ALTERNATE, "no driver from another installer", remedy, "alternate_install")
 
 
 def _x_server(pid: str, lock: str) -> Refusal:
-    found = "an X server is running (pid %s), and NVIDIA's installer stops in this case" % pid
-    remedy = "Stop the X server ('systemctl isolate multi-user.target') and run again, or install with load: false and reboot."
+    found = "an X server is running (pid %s), so NVIDIA's installer would stop" % pid
+    remedy = "Stop the X server ('systemctl isolate multi-user.target') and rerun the playbook, or install the driver with 'load: false' and reboot."
     return Refusal(found, lock, "no X server", remedy, "x_running")
 
 
@@ -119,13 +119,13 @@ def _nouveau(inventory: Inventory, run: Run) -> list[Refusal]:
     taken = [gpu.address for gpu in inventory.gpus if gpu.driver == "nouveau"]
     if not taken or (not run.load and run.knows(SKIP_LOAD)):
         return []
-    instead = " With load: false, the installer continues, and the reboot completes the change." if run.knows(SKIP_LOAD) else ""
+    instead = " With 'load: false', the installer continues, and the reboot completes the installation." if run.knows(SKIP_LOAD) else ""
     remedy = (
-        "Prevent nouveau from loading: role gpu_release, or 'printf \"blacklist nouveau\\noptions nouveau modeset=0\\n\" "
-        "> /etc/modprobe.d/nvidia-vgpu-nouveau.conf' and 'update-initramfs -u' or 'dracut --force'. Reboot, then run again.%s" % instead
+        "Prevent nouveau from loading: use the gpu_release role, or run 'printf \"blacklist nouveau\\noptions nouveau modeset=0\\n\" "
+        "> /etc/modprobe.d/nvidia-vgpu-nouveau.conf' and then 'update-initramfs -u' or 'dracut --force'. Reboot. Then rerun the playbook.%s" % instead
     )
-    found = "nouveau is bound to this GPU, and the %s installer stops in this case" % run.version
-    return [Refusal(found, taken[0], "no driver, or nvidia", remedy, "gpu_on_nouveau")]
+    found = "the GPU is bound to nouveau, so the %s installer would stop" % run.version
+    return [Refusal(found, taken[0], "a GPU that is bound to nvidia or to no driver", remedy, "gpu_on_nouveau")]
 
 
 def held(inventory: Inventory, driver: Driver, run: Run) -> list[Refusal]:
@@ -140,7 +140,7 @@ def held(inventory: Inventory, driver: Driver, run: Run) -> list[Refusal]:
     errors = [still_loaded(run, others)] if others else []
     if inventory.vgpus and run.load:
         found = "unloading the driver %s would remove the idle vGPUs (%d)" % (driver.loaded, len(inventory.vgpus))
-        remedy = "Install with load: false and reboot, which restores the vGPUs. Or remove them first (module nvidia_vgpu)."
+        remedy = "Install the driver with 'load: false' and reboot: the vGPUs are restored at boot. Or remove the vGPUs first with the nvidia_vgpu module."
         errors.append(Refusal(found, "driver", "no vGPUs", remedy, "vgpus_exist"))
     return errors
 
@@ -148,12 +148,12 @@ def held(inventory: Inventory, driver: Driver, run: Run) -> list[Refusal]:
 def no_uninstaller(driver: Driver) -> Refusal:
     """Returns the error for a driver that cannot be removed because NVIDIA's uninstaller does not exist."""
     if driver.unfinished:
-        missing = "%s does not exist: the installation was interrupted before it wrote this file" % UNINSTALL
+        missing = "%s does not exist, because the installation was interrupted before the installer wrote this file" % UNINSTALL
         return Refusal(missing, remedy="Complete the installation (state: present), then uninstall the driver.", code="no_uninstaller")
     found = "%s does not exist, so the driver was not installed by NVIDIA's .run installer" % UNINSTALL
-    remedy = "Remove its packages with apt or dnf, then run again."
+    remedy = "Remove the driver packages with apt or dnf. Then rerun the playbook."
     if driver.removal:
-        remedy = "Set replace_datacenter: true to have its packages removed, or remove them manually: '%s'." % " ".join(driver.removal)
+        remedy = "Set 'replace_datacenter: true' to remove the driver packages automatically, or remove the packages manually: '%s'." % " ".join(driver.removal)
     return Refusal(found, remedy=remedy, code="no_uninstaller")
 
 
@@ -163,13 +163,13 @@ def stays(driver: Driver, machine: Machine) -> list[Refusal]:
         return [] if machine.uninstaller else [no_uninstaller(driver)]
     if machine.removes:
         return []
-    found, remedy = "'%s' would fail: %s" % (" ".join(machine.command), machine.removal_error), "Fix the reported error, then run again."
-    return [Refusal(found, "driver", "the driver removed by its package manager", remedy, "packages_stay")]
+    found, remedy = "'%s' would fail: %s" % (" ".join(machine.command), machine.removal_error), "Fix the reported error. Then rerun the playbook."
+    return [Refusal(found, "driver", "a driver that the package manager can remove", remedy, "packages_stay")]
 
 
 def removal(machine: Machine, driver: str) -> Step:
     """Returns the step that removes the driver. If packages are removed, the text of the step lists all packages."""
-    what = "the rest of a driver whose removal was interrupted" if machine.begun else driver
+    what = "the remaining packages of a driver whose removal was interrupted" if machine.begun else driver
     if not machine.command:
         return Step("uninstall", None, None, "uninstall %s" % what)
     text = "remove %s (%s): %s" % (what, " ".join(machine.command[:2]), ", ".join(machine.removes))
@@ -183,14 +183,15 @@ def still_loaded(run: Run, holders: Sequence[Holder], said: str = "") -> Refusal
         holders: The processes that hold a driver device open.
         said: The output of rmmod.
     """
-    by = " by %s" % ", ".join(map(str, holders)) if holders else ": %s" % (said or "its use count is not 0 ('lsmod')")
-    remedy = "End these programs and run again, or install with load: false and reboot."
+    by = " by %s" % ", ".join(map(str, holders)) if holders else ": %s" % (said or "the use count of the module is not 0 (see 'lsmod')")
+    remedy = "Stop the programs that use the module and rerun the playbook, or install the driver with 'load: false' and reboot."
     if not run.knows(RUNNING):
         remedy = (
-            "The %s installer can't install while a module is loaded. End these programs and run again; or boot once with modprobe.blacklist=nvidia "
-            "on the kernel command line; or uninstall the driver first ('nvidia-uninstall', reboot)." % run.version
+            "The %s installer cannot install the driver while an nvidia module is loaded. Stop the programs that use the module and rerun the playbook, "
+            "boot once with modprobe.blacklist=nvidia on the kernel command line, or uninstall the driver first ('nvidia-uninstall') and reboot."
+            % run.version
         )
-    return Refusal("it is in use%s" % by, "the module nvidia", "a module that can be unloaded", remedy, "module_in_use")
+    return Refusal("the module is in use%s" % by, "the nvidia module", "a module that can be unloaded", remedy, "module_in_use")
 
 
 def around(inventory: Inventory, driver: Driver, run: Run, machine: Machine) -> tuple[list[Step], list[Step]]:

@@ -131,8 +131,8 @@ def module_type(inventory: Inventory, version: str) -> str | None:
             kinds.setdefault(gpu.model.module_type, []).append("%s (%s)" % (gpu.address, gpu.name))
     if len(kinds) > 1:
         both = (", ".join(kinds["open"]), ", ".join(kinds["proprietary"]))
-        found = "this host mixes GPUs that need the open kernel module (%s) with GPUs that need the proprietary one (%s)" % both
-        remedy = "One driver can't support both: remove one kind of GPU, or set module_type (in roles driver_module_type)."
+        found = "some GPUs require the open kernel module (%s), and other GPUs require the proprietary kernel module (%s)" % both
+        remedy = "Remove one kind of GPU from the host, or set module_type (in roles, driver_module_type): a driver installation supports only one module type."
         raise error(found, remedy=remedy, code="mixed_flavours")
     return next(iter(kinds), None)
 
@@ -141,13 +141,13 @@ def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -
     """Returns the file and firmware errors that prevent an installation."""
     errors = []
     if state.secure_boot and not request.signs:
-        errors.append(Refusal("Secure Boot is on: the kernel would not load the driver's modules", remedy=STEPS, code="secure_boot"))
+        errors.append(Refusal("Secure Boot is enabled, so the kernel would not load the driver's unsigned modules", remedy=STEPS, code="secure_boot"))
     # In check mode, key files on the host may be missing because an earlier step of the run copies the files. Files read at their source are final.
     if files.key and files.certificate and not (check_mode and not files.supplied and not (files.key.exists and files.certificate.exists)):
         errors += key_errors(state, files.key, files.certificate)
     if files.free < request.space:
-        found = "%d MiB are free, but the bundle and the driver in it take %d MiB" % (files.free, request.space)
-        errors.append(Refusal(found, request.tmpdir or "/tmp", remedy="Free space, or choose another directory.", code="no_space"))
+        found = "%d MiB are free, but the bundle and the extracted driver package require %d MiB" % (files.free, request.space)
+        errors.append(Refusal(found, request.tmpdir or "/tmp", remedy="Free disk space, or choose another directory.", code="no_space"))
     return errors
 
 
@@ -155,8 +155,8 @@ def _version(request: Request) -> str:
     """Returns the driver version to install. Raises EngineError if the version is missing or malformed."""
     version = request.version or version_in(request.src)
     if not version:
-        found = "no version is set, and the name %r does not include one" % (request.src or "")
-        raise error(found, expected="version, such as 550.163.02", code="no_version")
+        found = "no version is set, and the file name %r contains no version" % (request.src or "")
+        raise error(found, expected="a version, such as 550.163.02", code="no_version")
     if not re.match(r"^[0-9]{1,4}(\.[0-9]{1,4}){1,3}$", version):
         raise error("%s is not a driver version" % shown(version), "version", "numbers separated by dots, such as 550.163.02", code="bad_version")
     return version
@@ -181,7 +181,7 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     errors = refusals_of(inventory, state, request, files, check_mode)
     if not check_mode and not files.package:
         expected = "NVIDIA-Linux-x86_64-%s%s.run on the managed host" % (version, _MARKS[request.kind])
-        errors.append(Refusal("the driver's package does not exist", request.src or "src", expected, code="package_missing"))
+        errors.append(Refusal("the driver package does not exist", request.src or "src", expected, code="package_missing"))
     named = version_in(request.src)
     if named and named != version:
         errors.append(Refusal("the package has version %s" % named, request.src, version, code="wrong_version"))
@@ -222,9 +222,9 @@ def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> li
     errors = []
     wrong = mistaken(os.path.basename(request.src or ""), request.kind)
     if wrong:
-        expected = "that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (TITLES[request.kind], _MARKS[request.kind])
-        remedy = "NVIDIA's vGPU software package has both, in Host_Drivers and Guest_Drivers."
-        errors.append(Refusal("this is the package of %s" % wrong, request.src, expected, remedy, "wrong_kind"))
+        expected = "the package of %s, NVIDIA-Linux-x86_64-<version>%s.run" % (TITLES[request.kind], _MARKS[request.kind])
+        remedy = "Use the correct package from NVIDIA's vGPU software package: host drivers are in Host_Drivers, and guest drivers are in Guest_Drivers."
+        errors.append(Refusal("the package contains %s" % wrong, request.src, expected, remedy, "wrong_kind"))
     return errors + (not_a_guest(inventory, driver) if request.kind == "guest" else [])
 
 
@@ -233,8 +233,8 @@ def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
     hosts = [gpu.address for gpu in inventory.gpus if gpu.total_vfs or gpu.vgpus]
     if not hosts and not driver.has_manager:
         return []
-    found = "this is a host: %s" % ("%s can have VFs or has vGPUs" % hosts[0] if hosts else "NVIDIA's vGPU manager is installed")
-    remedy = "Install the guest driver in VMs only, and use role host for a host. In a VM, uninstall the host driver first (nvidia-uninstall)."
+    found = "the system is a host, not a VM: %s" % ("%s can have VFs or has vGPUs" % hosts[0] if hosts else "NVIDIA's vGPU manager is installed")
+    remedy = "Install the guest driver only in VMs, and use the host role for a host. In a VM, uninstall the host driver first ('nvidia-uninstall')."
     return [Refusal(found, hosts[0] if hosts else "driver", "a VM with a vGPU", remedy, "not_a_guest")]
 
 
@@ -249,14 +249,14 @@ def _wrong_step(driver: Driver, request: Request) -> list[Refusal]:
         if request.kind == "host":
             wrong = refusals.driver_error(driver)
             return [wrong] if wrong else []
-        found = "NVIDIA's data center driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded)
-        expected = "only the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run)"
-        replace = "Set vgpu_guest_driver_replace_datacenter: true to have it replaced, or uninstall it manually."
+        found = "NVIDIA's data center driver %s is installed, but this driver cannot be licensed for a vGPU" % (driver.on_disk or driver.loaded)
+        expected = "only the vGPU guest driver, NVIDIA-Linux-x86_64-<version>-grid.run"
+        replace = "Set vgpu_guest_driver_replace_datacenter: true to replace the data center driver, or uninstall the driver manually."
         return [Refusal(found, "driver", expected, refusals.packaged(driver, replace), "driver_datacenter")]
     version = request.version or version_in(request.src)
     older = version and driver.flavour == request.flavour and driver.on_disk and number(version) < number(driver.on_disk)
     if older and not request.allow_downgrade:
-        allow = "To install an older version, set allow_downgrade: true (in roles driver_allow_downgrade)."
+        allow = "To install an older version, set 'allow_downgrade: true' (in roles, driver_allow_downgrade)."
         return [Refusal("the driver %s is installed, which is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]
     return []
 

@@ -11,10 +11,10 @@ from ..base.errors import Refusal, error
 from ..read.host import HostState
 
 STEPS = (
-    "Sign the modules with your own key: create one ('openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=vgpu/ "
-    "-addext extendedKeyUsage=codeSigning -outform DER -keyout MOK.priv -out MOK.der'), enroll it "
-    "('mokutil --import MOK.der', reboot, confirm on the console), and set vgpu_driver_mok_key and vgpu_driver_mok_certificate "
-    "(in a guest vgpu_guest_driver_mok_…), with DKMS also vgpu_driver_mok_on_host: true. Or disable Secure Boot in the firmware."
+    "Sign the modules with your own key. Create a key and a certificate ('openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=vgpu/ "
+    "-addext extendedKeyUsage=codeSigning -outform DER -keyout MOK.priv -out MOK.der'). Enroll the certificate "
+    "('mokutil --import MOK.der'), reboot, and confirm on the console. Set vgpu_driver_mok_key and vgpu_driver_mok_certificate "
+    "(in a guest, vgpu_guest_driver_mok_…). With DKMS, also set vgpu_driver_mok_on_host: true. Or disable Secure Boot in the firmware."
 )
 
 
@@ -42,23 +42,26 @@ def key_errors(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Ref
     if errors:
         return errors
     if key.shared:
-        restrict = "'chmod 600 %s' on the %s." % (key.path, "controller, or encrypt it with ansible-vault" if key.searched else "host")
+        restrict = "Run 'chmod 600 %s' on the %s." % (key.path, "controller, or encrypt the key with ansible-vault" if key.searched else "host")
         errors.append(Refusal("the signing key is group- or world-readable", key.path, "mode 0600", restrict, "signing_key_open"))
     if state.secure_boot and certificate.fingerprint not in state.enrolled_certificates:
         enroll = (
-            "Enroll it: 'mokutil --import CERTIFICATE.der', reboot, confirm on the console. "
-            "A PEM file becomes DER by 'openssl x509 -in FILE.pem -outform DER -out FILE.der'."
+            "Enroll the certificate: run 'mokutil --import CERTIFICATE.der', reboot, and confirm on the console. "
+            "To convert a PEM file to DER, run 'openssl x509 -in FILE.pem -outform DER -out FILE.der'."
         )
-        found = "Secure Boot is on, but the machine does not trust this certificate"
-        errors.append(Refusal(found, certificate.path, "an enrolled certificate (DER)", enroll, "certificate_not_enrolled"))
+        found = "Secure Boot is enabled, but this certificate is not enrolled"
+        errors.append(Refusal(found, certificate.path, "an enrolled certificate in DER format", enroll, "certificate_not_enrolled"))
     return errors
 
 
 def _missing(one: KeyFile, what: str) -> Refusal:
     expected, remedy = "a file on the managed host", None
     if one.searched:
-        expected = "a file on the controller (searched in %s)" % ", ".join(one.searched)
-        remedy = "Set its absolute path, or set vgpu_driver_mok_on_host: true (in a guest vgpu_guest_driver_mok_on_host) if it is a file of the host."
+        expected = "a file on the controller in one of these directories: %s" % ", ".join(one.searched)
+        remedy = (
+            "Set the absolute path of the file. If the file is on the managed host, set vgpu_driver_mok_on_host: true "
+            "(in a guest, vgpu_guest_driver_mok_on_host)."
+        )
     return Refusal("the %s does not exist" % what, one.path, expected, remedy, "signing_key_missing")
 
 
@@ -74,10 +77,10 @@ def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> N
     expected = serial(der)
     signed_by = "".join(key_id.split()).replace(":", "").lstrip("0").upper()
     if not signed_by or expected not in (None, signed_by):
-        found = "the module nvidia is signed by %s" % (signer or "another key") if signed_by else "the module nvidia is not signed"
+        found = "the nvidia module is signed by %s" % (signer or "another key") if signed_by else "the nvidia module is not signed"
         remedy = (
-            "Check /var/log/nvidia-installer.log for messages about signing. DKMS 3.0 and later sign with mok_signing_key of "
-            "/etc/dkms/framework.conf.d/vgpu-kvm.conf; older releases use their own key."
+            "Check /var/log/nvidia-installer.log for messages about signing. DKMS 3.0 and later use the key that is set as mok_signing_key in "
+            "/etc/dkms/framework.conf.d/vgpu-kvm.conf. Older releases of DKMS use their own key."
         )
         raise error(found, certificate, "a signature by this certificate's key", remedy, "not_signed")
 

@@ -142,7 +142,7 @@ def refusals(request: Request, supply: Supply, chosen: Chosen, state: HostState,
     errors = _wrong_version(request, supply, chosen, variable)
     if supply.checksum and not _CHECKSUM.match(supply.checksum.strip()):
         found = "%s_checksum does not have the form sha256:<64 hexadecimal digits>" % variable
-        errors.append(Refusal(found, remedy="'sha256sum' prints the digits.", code="bad_checksum"))
+        errors.append(Refusal(found, remedy="Run 'sha256sum' on the bundle to get the digits.", code="bad_checksum"))
     if installs:
         errors += _wrong_format(request, supply, chosen, state.distribution) + _wrong_keys(request, supply, chosen, variable)
         errors += _missing(request, supply, variable)
@@ -154,14 +154,14 @@ def _wrong_version(request: Request, supply: Supply, chosen: Chosen, variable: s
     wrong = mistaken(supply.name, request.kind)
     if wrong:
         drivers = request.kind.capitalize() + "_Drivers"
-        remedy = "This is a %s: use NVIDIA's complete bundle, or the package from its directory %s." % (request.kind, drivers)
-        return [Refusal("this is the package of %s" % wrong, "%s_bundle (%s)" % (variable, supply.name), TITLES[request.kind], remedy, "wrong_kind")]
+        remedy = "On a %s, use NVIDIA's complete bundle, or the package from the bundle's %s directory." % (request.kind, drivers)
+        return [Refusal("the package contains %s" % wrong, "%s_bundle (%s)" % (variable, supply.name), TITLES[request.kind], remedy, "wrong_kind")]
     if supply.given and not (request.version or chosen.version) and not chosen.errors and (supply.scheme or supply.path):
-        found = "the name of %s_bundle (%s) has no version" % (variable, supply.name)
-        return [Refusal(found, remedy='Set %s_version, such as "550.163.02".' % variable, code="no_version")]
+        found = "the file name in %s_bundle (%s) contains no version" % (variable, supply.name)
+        return [Refusal(found, remedy='Set %s_version, for example to "550.163.02".' % variable, code="no_version")]
     if request.version and chosen.version and request.version != chosen.version:
-        found = "%s_version is %s, but %s_bundle (%s) has %s" % (variable, request.version, variable, supply.name, chosen.version)
-        return [Refusal(found, remedy="Correct one of them.", code="wrong_version")]
+        found = "%s_version is %s, but %s_bundle (%s) contains version %s" % (variable, request.version, variable, supply.name, chosen.version)
+        return [Refusal(found, remedy="Correct one of the two variables.", code="wrong_version")]
     return []
 
 
@@ -169,22 +169,22 @@ def _missing(request: Request, supply: Supply, variable: str) -> list[Refusal]:
     """Returns the errors for a bundle that is unset or missing, and for a link that must not be used."""
     if not supply.given:
         found = "%s %s is not installed, and %s_bundle is not set" % (TITLES[request.kind], request.version or "", variable)
-        remedy = "Set it to NVIDIA's bundle (NVIDIA-GRID-Linux-KVM-….zip, from the licensing portal): a file on the controller, or an https link."
+        remedy = "Set this variable to NVIDIA's bundle from the licensing portal (NVIDIA-GRID-Linux-KVM-….zip): a file on the controller or an https link."
         return [Refusal(" ".join(found.split()), remedy=remedy, code="bundle_missing")]
     if not supply.scheme:
-        found = "%s is not on the controller (searched in %s)" % (supply.given, ", ".join(supply.folders))
-        remedy = "Set its absolute path" + ("; a link begins with https://." if supply.cut else ".")
+        found = "%s does not exist on the controller in any of these directories: %s" % (supply.given, ", ".join(supply.folders))
+        remedy = "Set the absolute path of the file" + (", or a link that begins with https://." if supply.cut else ".")
         return [] if supply.path else [Refusal(found, "%s_bundle" % variable, remedy=remedy, code="bundle_missing")]
     errors = []
     if supply.scheme == BROKEN:
-        found = "%s_bundle (%s) is an incomplete link" % (variable, supply.name)
-        errors.append(Refusal(found, expected="https://…", remedy="Write the link on one line, without spaces or quotes in it.", code="bad_link"))
+        found = "%s_bundle (%s) is an incomplete or invalid link" % (variable, supply.name)
+        errors.append(Refusal(found, expected="https://…", remedy="Write the complete link on one line, without spaces or quotation marks.", code="bad_link"))
     elif supply.scheme != "https":
         found = "%s_bundle (%s) is a link without TLS" % (variable, supply.name)
-        errors.append(Refusal(found, expected="https://…", remedy="Use https, or a file on the controller.", code="no_tls"))
+        errors.append(Refusal(found, expected="https://…", remedy="Use an https link or a file on the controller.", code="no_tls"))
     if not supply.checksum:
         found = "%s_bundle (%s) is a link, and %s_checksum is not set" % (variable, supply.name, variable)
-        remedy = "Set the checksum to sha256:<digits>. Without it, a driver from the network is not installed."
+        remedy = "Set the checksum to sha256:<digits>. Without a checksum, a driver from a link is not installed."
         errors.append(Refusal(found, remedy=remedy, code="bad_checksum"))
     return errors
 
@@ -196,14 +196,14 @@ def _wrong_format(request: Request, supply: Supply, chosen: Chosen, distribution
     if request.form == AUTO and chosen.package is None and suffix not in FORMATS:
         return []  # the package format is only a guess, or chosen.errors contains the reason why no package was selected
     if FAMILIES.get(chosen.form, distribution.family) != distribution.family:
-        found = "%s_format is %s, but this is %s, which uses other packages" % (variable, chosen.form, distribution.name)
+        found = "%s_format is %s, but the distribution is %s, which uses another package format" % (variable, chosen.form, distribution.name)
         return [Refusal(found, remedy="Set %s_format: run%s." % (variable, _without_run(supply)), code="wrong_format")]
     release = _RELEASE.match(name)
     if chosen.form == "rpm" and release and release.group(1) != distribution.version.split(".")[0]:
-        found = "%s_bundle: %s is for release %s, but this is %s" % (variable, name, release.group(1), distribution.name)
-        return [Refusal(found, remedy="Use NVIDIA's bundle for this release, or set %s_format: run." % variable, code="wrong_format")]
+        found = "%s_bundle: the package %s is for release %s, but the distribution is %s" % (variable, name, release.group(1), distribution.name)
+        return [Refusal(found, remedy="Use NVIDIA's bundle for the release of this distribution, or set %s_format: run." % variable, code="wrong_format")]
     if supply.scheme and suffix in FORMATS and suffix != chosen.form and not mistaken(supply.name, request.kind):
-        found = "%s_format is %s, but %s_bundle (%s) is a %s" % (variable, chosen.form, variable, supply.name, suffix)
+        found = "%s_format is %s, but %s_bundle (%s) has the format %s" % (variable, chosen.form, variable, supply.name, suffix)
         return [Refusal(found, remedy="Set %s_format: %s." % (variable, suffix), code="wrong_format")]
     return []
 
@@ -212,7 +212,7 @@ def _without_run(supply: Supply) -> str:
     packages = supply.contents.packages if supply.contents else []
     if not packages or any(one.form == "run" for one in packages):
         return ""
-    return ", with a bundle that has this format (this one has %s)" % ", ".join(one.name for one in packages)
+    return ", and use a bundle that contains this format (the current bundle contains %s)" % ", ".join(one.name for one in packages)
 
 
 def _wrong_keys(request: Request, supply: Supply, chosen: Chosen, variable: str) -> list[Refusal]:
@@ -221,13 +221,13 @@ def _wrong_keys(request: Request, supply: Supply, chosen: Chosen, variable: str)
         return []
     if not supply.key or not supply.certificate:
         found = "only one of %s_mok_key and %s_mok_certificate is set" % (variable, variable)
-        return [Refusal(found, remedy="Set both: signing the driver's modules requires both.", code="signing_key_missing")]
+        return [Refusal(found, remedy="Set both variables: signing the driver's modules requires the key and the certificate.", code="signing_key_missing")]
     if supply.keys_on_host or not (request.dkms or chosen.form != "run"):
         return []
     found = "DKMS signs the driver's modules again at each kernel update, so the key must stay on the host"
     remedy = (
-        "Copy the key to the host (owner root, mode 0600), set its path in %s_mok_key and set %s_mok_on_host: true. "
-        "Or set %s_dkms: false and %s_format: run: then the key is on the host only during the installation." % ((variable,) * 4)
+        "Copy the key to the host (owner root, mode 0600), set %s_mok_key to the path of the key, and set %s_mok_on_host: true. "
+        "Or set %s_dkms: false and %s_format: run, which keeps the key on the host only during the installation." % ((variable,) * 4)
     )
     return [Refusal(found, remedy=remedy, code="signing_key_missing")]
 
@@ -261,7 +261,7 @@ def from_dict(found: Mapping[str, Any]) -> Supply:
     try:
         return _from_dict(dict(found))
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        expected = "the result of the lookup vgpu.kvm.driver_files"
+        expected = "the result of the vgpu.kvm.driver_files lookup"
         raise error("the supply has invalid values (%s)" % type(exc).__name__, "supply", expected, code="bad_supply") from exc
 
 

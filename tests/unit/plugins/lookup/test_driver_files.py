@@ -121,7 +121,7 @@ def test_a_reboot_that_follows_leaves_the_module_alone(case):
 def test_the_package_of_another_driver(case, name, words):
     for bundle in (case.put(name), "https://example.com/" + name):
         code, text = case.refusal(bundle, checksum=SUM)
-        assert code == "wrong_kind" and "this is the package of %s" % words in text and "Host_Drivers" in text, text
+        assert code == "wrong_kind" and "the package contains %s" % words in text and "Host_Drivers" in text, text
         assert "vgpu_driver_bundle (%s)" % name in text
 
 
@@ -132,24 +132,28 @@ def test_a_hosts_package_in_a_vm(case):
 
 def test_a_version_that_is_not_known(case):
     code, text = case.refusal("https://example.com/download.zip", checksum=SUM)
-    assert code == "no_version" and "the name of vgpu_driver_bundle (download.zip) has no version" in text and "vgpu_driver_version" in text
+    assert code == "no_version" and "the file name in vgpu_driver_bundle (download.zip) contains no version" in text and "vgpu_driver_version" in text
 
 
 def test_a_version_that_is_another_one(case):
     code, text = case.refusal(case.put(), version="535.161.05")
-    assert code == "wrong_version" and "vgpu_driver_version is 535.161.05" in text and "has 550.163.02" in text
+    assert code == "wrong_version" and "vgpu_driver_version is 535.161.05" in text and "contains version 550.163.02" in text
 
 
 def test_a_checksum_of_another_form(case):
     code, text = case.refusal(case.put(), checksum="md5:12")
-    assert code == "bad_checksum" and "sha256:<64 hexadecimal digits>" in text and "'sha256sum' prints the digits" in text
+    assert code == "bad_checksum" and "sha256:<64 hexadecimal digits>" in text and "Run 'sha256sum' on the bundle to get the digits" in text
 
 
 def test_a_bundle_that_is_not_set_or_not_there(case):
     code, text = case.refusal()
     assert code == "bundle_missing" and "the vGPU host driver is not installed, and vgpu_driver_bundle is not set" in text and "licensing portal" in text
     code, text = case.refusal("550.163.02.zip", version="550.163.02")
-    assert code == "bundle_missing" and "550.163.02.zip is not on the controller (searched in %s)" % case.directory in text and "absolute path" in text
+    assert (
+        code == "bundle_missing"
+        and "550.163.02.zip does not exist on the controller in any of these directories: %s" % case.directory in text
+        and "absolute path" in text
+    )
 
 
 def test_links(case):
@@ -165,16 +169,16 @@ def test_links(case):
     "release, members, options, words",
     [
         (UBUNTU, [RPM], {"format": "rpm"},
-         ["vgpu_driver_format is rpm, but this is Ubuntu", "vgpu_driver_format: run, with a bundle that has this format", "rhel-9.4"]),
-        (ROCKY, [DEB, MEMBERS[0]], {"format": "deb"}, ["vgpu_driver_format is deb, but this is Rocky Linux 9.4", "Set vgpu_driver_format: run."]),
-        (ROCKY.replace("9.4", "8.10"), [RPM], {"format": "rpm"}, ["NVIDIA-vGPU-rhel-9.4", "is for release 9, but this is Rocky Linux 8.10"]),
-        (ROCKY.replace("9.4", "8.10"), [RPM], {}, ["is for release 9, but this is Rocky Linux 8.10"]),
-        (ROCKY, [DEB], {}, ["the bundle has the host driver only as deb, but this is Rocky Linux 9.4", "Download NVIDIA's"]),
+         ["vgpu_driver_format is rpm, but the distribution is Ubuntu", "vgpu_driver_format: run, and use a bundle that contains this format", "rhel-9.4"]),
+        (ROCKY, [DEB, MEMBERS[0]], {"format": "deb"}, ["vgpu_driver_format is deb, but the distribution is Rocky Linux 9.4", "Set vgpu_driver_format: run."]),
+        (ROCKY.replace("9.4", "8.10"), [RPM], {"format": "rpm"}, ["NVIDIA-vGPU-rhel-9.4", "is for release 9, but the distribution is Rocky Linux 8.10"]),
+        (ROCKY.replace("9.4", "8.10"), [RPM], {}, ["is for release 9, but the distribution is Rocky Linux 8.10"]),
+        (ROCKY, [DEB], {}, ["the bundle contains the host driver only as deb packages, but the distribution is Rocky Linux 9.4", "Download NVIDIA's"]),
         (
             UBUNTU, [DEB], {"format": "run"},
-            ["the bundle has no run packages of the host driver", "nvidia-vgpu-ubuntu", "Set format: deb (in roles vgpu_driver_format)"],
+            ["the bundle contains no run packages of the host driver", "nvidia-vgpu-ubuntu", "Set 'format: deb' (in roles, the vgpu_driver_format variable)"],
         ),
-        (UBUNTU, [MEMBERS[0]], {"kind": "guest"}, ["the bundle has no run packages of the guest driver", "-vgpu-kvm.run"]),
+        (UBUNTU, [MEMBERS[0]], {"kind": "guest"}, ["the bundle contains no run packages of the guest driver", "-vgpu-kvm.run"]),
     ],
 )
 def test_formats(case, release, members, options, words):
@@ -216,7 +220,7 @@ def test_a_package_alone_in_a_bundle_of_any_name_is_planned_and_extracted(case, 
 
 def test_a_link_to_a_package(case):
     code, text = case.refusal("https://example.com/" + os.path.basename(DEB), format="run", checksum=SUM)
-    assert code == "wrong_format" and "is a deb" in text and "Set vgpu_driver_format: deb." in text
+    assert code == "wrong_format" and "has the format deb" in text and "Set vgpu_driver_format: deb." in text
     assert case.plan("https://example.com/" + os.path.basename(DEB), checksum=SUM)["format"] == "deb"
     case.host.put("/etc/os-release", ROCKY)
     assert case.refusal("https://example.com/" + os.path.basename(DEB), checksum=SUM)[0] == "wrong_format"
@@ -229,7 +233,7 @@ def test_a_bundle_that_can_not_be_read(case):
     with open(path, "r+b") as handle:
         handle.truncate(30)
     code, text = case.refusal(path)
-    assert code == "bad_zip" and "the zip can't be read" in text
+    assert code == "bad_zip" and "the zip file cannot be read" in text
     case.host.on_disk = "550.163.02"
     case.host.put("/usr/bin/nvidia-vgpu-mgr", "")
     assert "failed" not in case.plan(path), "the version of its name is installed"
@@ -306,7 +310,7 @@ def test_secure_boot(case, monkeypatch):
     code, text = case.refusal(case.put())
     assert code == "secure_boot" and "openssl req" in text and "mokutil --import" in text and "vgpu_driver_mok_key" in text and "disable Secure Boot" in text
     code, text = case.refusal(case.put(), **key_files(case))
-    assert code == "certificate_not_enrolled" and "MOK.der" in text and "the machine does not trust this certificate" in text and "-outform DER" in text
+    assert code == "certificate_not_enrolled" and "MOK.der" in text and "this certificate is not enrolled" in text and "-outform DER" in text
     from_firmware["trusted"] = [hashlib.sha256(b"MOK.der").hexdigest()]
     assert "failed" not in case.plan(case.put(), **key_files(case))
     assert "failed" not in case.plan(case.put(), extra_arguments=["--module-signing-secret-key=/root/x"])
@@ -327,7 +331,7 @@ def test_space_for_the_bundle_and_the_package(case):
     supply = case.supply(case.put())
     supply["size"] = 1 << 60
     plan = call(nvidia_host_plan, case.host, stages=["driver"], driver={"supply": supply}).ok["plans"]["driver"]
-    assert [one["code"] for one in plan["errors"]] == ["no_space"] and "the bundle and the driver in it take" in plan["msg"]
+    assert [one["code"] for one in plan["errors"]] == ["no_space"] and "the bundle and the extracted driver package require" in plan["msg"]
 
 
 def test_gpus_that_need_different_modules(make_host, tmp_path):

@@ -108,7 +108,7 @@ def test_the_data_center_drivers_package_is_refused_by_name(make_host, tmp_path,
     src = tmp_path / "NVIDIA-Linux-x86_64-550.163.01.run"
     src.write_text("")
     outcome = call(nvidia_driver, bare(make_host(driver=None)), check=True, src=str(src), kind=kind)
-    assert "wrong_kind" in outcome.codes and "this is the package of NVIDIA's data center driver" in outcome.msg
+    assert "wrong_kind" in outcome.codes and "the package contains NVIDIA's data center driver" in outcome.msg
 
 
 def test_a_driver_of_the_distribution_is_recognized(make_host, package):
@@ -172,7 +172,7 @@ def test_a_removal_of_packages_that_was_killed_is_continued(debians, package, op
     with pytest.raises(Died):
         call(nvidia_driver, debians, **options)
     del debians.programs["apt-get"]
-    first = "remove the rest of a driver whose removal was interrupted (apt-get purge): libnvidia-ml1:amd64, nvidia-installer-cleanup"
+    first = "remove the remaining packages of a driver whose removal was interrupted (apt-get purge): libnvidia-ml1:amd64, nvidia-installer-cleanup"
     check = call(nvidia_driver, debians, check=True, **options).ok
     assert check["actions"] == [first, "install the vGPU host driver 550.163.02"][:1 if "state" in options else 2]
     assert call(nvidia_driver, debians, **options).ok["actions"] == check["actions"] and debians.packages == []
@@ -240,14 +240,14 @@ def test_a_module_that_its_package_leaves_is_reported(debians, package):
 
     debians.programs["apt-get"] = leaves
     outcome = call(nvidia_driver, debians, src=package, replace_datacenter=True, load=False)
-    assert outcome.codes == ["uninstall_failed"] and "module nvidia-current is still on disk" in outcome.msg and "dkms status" in outcome.msg
+    assert outcome.codes == ["uninstall_failed"] and "the nvidia-current module is still on disk" in outcome.msg and "dkms status" in outcome.msg
 
 
 def test_packages_that_stay_are_named(debians, package):
     real = debians._apt_get
     debians.programs["apt-get"] = lambda argv, timeout: real(argv, timeout) if argv[0] == "--simulate" else Result(100, "E: Could not get lock\n")
     outcome = call(nvidia_driver, debians, src=package, replace_datacenter=True, load=False)
-    assert outcome.codes == ["uninstall_failed"] and "these packages are left: libnvidia-ml1:amd64, nvidia-driver" in outcome.msg
+    assert outcome.codes == ["uninstall_failed"] and "these packages are still installed: libnvidia-ml1:amd64, nvidia-driver" in outcome.msg
     assert "Could not get lock" in outcome.msg and "sh" not in [argv[0] for argv in debians.calls]
 
 
@@ -317,9 +317,9 @@ def test_uninstalled(make_host):
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (Result(1, "ERROR: Unable to build the kernel module\n"), ["rc 1", "Unable to build"]),
-        (Result(124, "building\n", True), ["did not end within 1800 s", "building"]),
-        (Result(0, "done\n"), ["reported success", "driver on disk is none"]),
+        (Result(1, "ERROR: Unable to build the kernel module\n"), ["exited with status 1", "Unable to build"]),
+        (Result(124, "building\n", True), ["did not finish within 1800 seconds", "building"]),
+        (Result(0, "done\n"), ["reported success", "driver version on disk is none"]),
     ],
 )
 def test_a_failed_installation_shows_the_log(make_host, package, answer, words):
@@ -421,7 +421,7 @@ def test_a_bundle_of_one_distribution_names_the_format_that_it_has(make_host, bu
     members = {"Host_Drivers/nvidia-vgpu-ubuntu-525_525.85.07_amd64.deb": "", "Guest_Drivers/NVIDIA-Linux-x86_64-525.85.05-grid.run": ""}
     src = bundle(members, "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip")
     outcome = call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"), format="run")
-    assert outcome.codes == ["package_not_found"] and "Set format: deb (in roles vgpu_driver_format)." in outcome.msg
+    assert outcome.codes == ["package_not_found"] and "Set 'format: deb' (in roles, the vgpu_driver_format variable)." in outcome.msg
     assert call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"), format="deb").ok["version"] == "525.85.07"
 
 
@@ -451,7 +451,10 @@ def test_the_format_follows_the_bundle_and_the_distribution(make_host, bundle, t
     if form:
         assert outcome.ok["format"] == form and outcome["path"].endswith("." + form)
     else:
-        assert outcome.codes == ["wrong_format"] and "the bundle has the host driver only as deb, but this is Rocky Linux 9.4" in outcome.msg
+        assert (
+            outcome.codes == ["wrong_format"]
+            and "the bundle contains the host driver only as deb packages, but the distribution is Rocky Linux 9.4" in outcome.msg
+        )
     explicit = call(nvidia_driver_bundle, host, src=src, dest=str(tmp_path / "out"), kind=kind, format=members[-1])
     assert explicit.ok["format"] == members[-1], "an explicit format wins"
 
@@ -554,7 +557,7 @@ def strange(name=HOST_MEMBER, content=b"x", mode=0o100644):
     [
         (strange(mode=0o120777, content=b"/etc/shadow"), "a link or a device"),
         (strange(mode=0o020644), "a link or a device"),
-        (strange(content=bytes(200 << 20)), "grow from 0 to 200 MiB"),
+        (strange(content=bytes(200 << 20)), "expand from 0 MiB to 200 MiB"),
         (strange(name="Host_Drivers/$(reboot)-vgpu-kvm.run"), "characters"),
         (strange(name="Host_Drivers/x\n-vgpu-kvm.run"), "characters"),
         (strange(name="Host_Drivers/-vgpu-kvm.run"), "characters"),

@@ -74,7 +74,7 @@ def test_a_release_is_given_what_it_knows(version):
 def test_arguments_of_the_user_are_asked_of_the_release_too(make_host, package):
     host = bare(make_host())
     outcome = call(nvidia_driver, host, src=package("535.309.01"), extra_arguments=[REBUILD])
-    assert outcome.codes == ["unknown_argument"] and "535.309.01 installer does not support %s" % REBUILD in outcome.msg and "545" in outcome.msg
+    assert outcome.codes == ["unknown_argument"] and "535.309.01 installer does not support the argument %s" % REBUILD in outcome.msg and "545" in outcome.msg
     call(nvidia_driver, host, src=package(), extra_arguments=[REBUILD]).ok
 
 
@@ -119,7 +119,7 @@ def test_fabric_manager_is_stopped_too_and_starts_in_the_new_version(running, pa
 def test_after_a_failure_the_old_driver_runs_again(running, package):
     running._installer = lambda argv, timeout: Result(1, "ERROR: no compiler\n")
     outcome = call(nvidia_driver, running, src=package())
-    assert outcome.codes == ["install_failed"] and "The driver 550.163.02 is undamaged" in outcome.msg
+    assert outcome.codes == ["install_failed"] and "The previous driver 550.163.02 is undamaged" in outcome.msg
     assert programs(running)[-2:] == ["modprobe --all nvidia", "systemctl start nvidia-vgpu-mgr nvidia-dcgm"]
     assert running.kernel.loaded == {"nvidia": "550.163.02"} and running.units["nvidia-vgpu-mgr"] == "active"
     assert outcome["not_done"] == ["install the vGPU host driver 550.200.01 in place of 550.163.02"]
@@ -136,7 +136,7 @@ def test_modules_that_the_installer_unloaded_are_loaded_again(running, package):
 
     running._installer = unloads
     outcome = call(nvidia_driver, running, src=package(), load=False)
-    assert outcome.codes == ["install_failed"] and "The driver 550.163.02 is undamaged." in outcome.msg
+    assert outcome.codes == ["install_failed"] and "The previous driver 550.163.02 is undamaged." in outcome.msg
     assert running.kernel.loaded == {"nvidia": "550.163.02"}
 
 
@@ -205,7 +205,7 @@ def test_nouveau_that_drives_a_gpu(make_host, package, version, load):
     if not load and not version.startswith("535"):
         assert outcome.ok["changed"]
         return
-    assert outcome.codes == ["gpu_on_nouveau"] and "0000:e8:00.0: nouveau is bound to this GPU" in outcome.msg
+    assert outcome.codes == ["gpu_on_nouveau"] and "0000:e8:00.0: the GPU is bound to nouveau" in outcome.msg
     assert "blacklist nouveau" in outcome.msg and "dracut --force" in outcome.msg
     assert ("load: false" in outcome.msg) == (not version.startswith("535"))
 
@@ -254,10 +254,10 @@ def test_what_is_left_of_the_old_driver_is_said(running, package):
 
     running._installer = lambda argv, timeout: Result(1, "ERROR: a module is loaded\n")
     outcome = call(nvidia_driver, running, src=package(), load=False)
-    assert "The driver 550.163.02 is undamaged. Fix the error" in outcome.msg
+    assert "The previous driver 550.163.02 is undamaged. Fix the error" in outcome.msg
     running._installer = half
     outcome = call(nvidia_driver, running, src=package(), load=False)
-    assert "The driver 550.163.02 is damaged" in outcome.msg and "Fix the error" in outcome.msg
+    assert "The previous driver 550.163.02 is damaged" in outcome.msg and "Fix the error" in outcome.msg
 
 
 def test_a_driver_that_was_uninstalled_before_is_not_called_damaged(make_host, package):
