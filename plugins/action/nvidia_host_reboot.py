@@ -24,7 +24,7 @@ SPEC = {
     "progress": {"type": "str", "default": ""},
 }
 _LATE = (
-    "Check the host's console. When the host is up, run this again to continue. For a slower host, raise vgpu_reboot_timeout (seconds)."
+    "Check the host's console. When the host is running, rerun the playbook to continue. For a slower host, increase vgpu_reboot_timeout (seconds)."
 )
 
 
@@ -35,9 +35,9 @@ def shown(user):
 
 def failure(done, given, host):
     """Returns the error message for a failed reboot, including a remedy."""
-    late = "the host is not back %d s after the request to reboot (expected: an answer over ssh, after a new boot)." % given["reboot_timeout"]
-    then = _LATE if done["rebooted"] else "Fix the reported error, then run this again to continue."
-    said = "Ansible said: %s." % str(done.get("msg") or "nothing").rstrip(".")
+    late = "the host did not respond within %d s of the reboot request (expected: a response over SSH after a new boot)." % given["reboot_timeout"]
+    then = _LATE if done["rebooted"] else "Fix the reported error, then rerun the playbook to continue."
+    said = "Ansible reported: %s." % str(done.get("msg") or "nothing").rstrip(".")
     return " ".join(["%s:" % host, late if done["rebooted"] else "the reboot was not started.", said, then, given["progress"]]).rstrip()
 
 
@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
                 return {**read, "failed": True}
             reasons = [shown(user) for user in read["in_the_way"]] + read["busy"]
             if reasons:
-                return {"failed": True, "msg": "The host is in use by now: %s (expected: a host that is not used or changed)." % "; ".join(reasons)}
+                return {"failed": True, "msg": "The host is now in use: %s (expected: a host that no VM or program uses or changes)." % "; ".join(reasons)}
         task = self._task.copy()
         task.args = {"reboot_timeout": given["reboot_timeout"], "msg": given["msg"]}
         reboot = self._shared_loader_obj.action_loader.get(

@@ -42,7 +42,7 @@ from ansible.errors import AnsibleFilterError
 def csp_hash(text):
     """Returns the Content Security Policy hash source for an inline script or style."""
     if not isinstance(text, str):
-        raise AnsibleFilterError("csp_hash was given a %s; expected: the text between the tags." % type(text).__name__)
+        raise AnsibleFilterError("csp_hash received a value of type %s (expected: the text between the tags)." % type(text).__name__)
     return "'sha256-%s'" % base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

@@ -68,7 +68,7 @@ def fleet_problems(reads, licenses=None, guests=()):
     """Returns the problems of a fleet in the format that the filter's documentation describes."""
     for value in (reads, licenses or {}):
         if not isinstance(value, Mapping):
-            raise AnsibleFilterError("fleet_problems was given a %s; expected: a dict by host's name." % type(value).__name__)
+            raise AnsibleFilterError("fleet_problems received a value of type %s (expected: a dictionary keyed by host name)." % type(value).__name__)
     return verdict.fleet(reads, licenses or {}, guests)
 
 

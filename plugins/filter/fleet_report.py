@@ -60,7 +60,7 @@ from ansible_collections.vgpu.kvm.plugins.plugin_utils import report
 def fleet_report(results):
     """Returns the rows and totals of a fleet in the format that the filter's documentation describes."""
     if not isinstance(results, Mapping):
-        raise AnsibleFilterError(f"fleet_report was given a {type(results).__name__}; expected: a dict of nvidia_gpu_info's results by host's name.")
+        raise AnsibleFilterError(f"fleet_report received a value of type {type(results).__name__} (expected: nvidia_gpu_info results keyed by host name).")
     return report.page(results)
 
 

@@ -49,7 +49,9 @@ def missing_kernel_flags(flags, cmdline):
     if cmdline is None or cmdline == "":  # Templates in ansible-core 2.18 convert null to an empty string.
         return []
     if not isinstance(flags, list) or not isinstance(cmdline, list):
-        raise AnsibleFilterError("missing_kernel_flags was given a %s and a %s; expected: two lists." % (type(flags).__name__, type(cmdline).__name__))
+        raise AnsibleFilterError(
+            "missing_kernel_flags received values of the types %s and %s (expected: two lists)." % (type(flags).__name__, type(cmdline).__name__)
+        )
     return kernel_flags.missing([str(flag) for flag in flags], [str(word) for word in cmdline])
 
 

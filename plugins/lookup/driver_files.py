@@ -110,7 +110,7 @@ def found(term: str, kind: str, folders: list[str]) -> supply.Supply:
     except EngineError as exc:
         one.error = exc.errors[0]
     except OSError as exc:
-        one.error = Refusal("it can't be read: %s" % exc.strerror, one.path, code="bundle_missing")
+        one.error = Refusal("the bundle cannot be read: %s" % exc.strerror, one.path, code="bundle_missing")
     return one
 
 

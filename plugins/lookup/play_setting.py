@@ -80,7 +80,7 @@ class LookupModule(LookupBase):
                 values[str(there[name])] = there[name]
         if len(found) > 1:
             shown = "; ".join(f"{value}: {', '.join(hosts[:3])}{', …' if len(hosts) > 3 else ''}" for value, hosts in sorted(found.items()))
-            raise AnsibleLookupError(f"{name}: hosts of one play have different values ({shown}). Set one value, for their group or with -e.")
+            raise AnsibleLookupError(f"{name}: the hosts of one play have different values ({shown}). Set a single value for the hosts' group or with -e.")
         return next(iter(values.values())) if values else self.get_option("default")
 
     def _hosts(self, variables: Mapping) -> list[str]:

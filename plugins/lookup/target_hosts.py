@@ -70,7 +70,8 @@ class LookupModule(LookupBase):
             return self._matching(str(target), terms, variables) or [NOBODY]
         if not known and not self.get_option("optional") and not context.CLIARGS.get("syntax"):
             raise AnsibleLookupError(
-                f"the inventory has no group {' or '.join(groups.values())}. Add the machines to it, or use '-e vgpu_target=<host or group>'."
+                f"the inventory does not contain the group {' or '.join(groups.values())}. "
+                "Add the group with its hosts, or use '-e vgpu_target=<host or group>'."
             )
         return known or [NOBODY]
 
@@ -79,7 +80,7 @@ class LookupModule(LookupBase):
         by_pattern = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
         names = by_pattern.run([target], variables=variables)
         if not names:
-            raise AnsibleLookupError(f"vgpu_target: '{target}' matches no host of the inventory (expected: hosts or groups, such as gpu1,gpu2).")
+            raise AnsibleLookupError(f"vgpu_target: '{target}' matches no host in the inventory (expected: hosts or groups, such as gpu1,gpu2).")
         guests = variables["groups"].get("vgpu_guests")
         if guests is None and "hosts" not in terms:  # A named machine is a guest, unless the site playbook includes hosts.
             return [] if self.get_option("optional") else names

@@ -87,7 +87,7 @@ def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only:
         if reads_only or module.check_mode:
             result = work(module, ctx)
         else:
-            with HostLock(ctx, module.params["lock_timeout"], name="module %s" % module._name):
+            with HostLock(ctx, module.params["lock_timeout"], name="%s module" % module._name):
                 clean_leftovers(ctx.root)
                 result = work(module, ctx)
     except ApplyError as exc:
@@ -95,7 +95,7 @@ def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only:
     except EngineError as exc:
         _fail(module, exc)
     except PermissionError as exc:
-        _fail(module, error(str(exc), remedy="This module must run as root: set become: true.", code="not_root"))
+        _fail(module, error(str(exc), remedy="The module must run as root. Set become: true.", code="not_root"))
     for text in result.pop("warnings", []):
         module.warn(printable(text))
     module.exit_json(**_printable(result))
@@ -130,11 +130,11 @@ def _build(spec: Spec, **kwargs: Any) -> Any:
     except OverflowError:
         # Ansible's type check raises OverflowError if an integer option is infinite (.inf in YAML).
         plain, given = _unchecked(spec, "int")
-        _fail(plain, error("a whole number is expected, but an infinite one was found (%s)" % given, expected="whole numbers", code="bad_number"))
+        _fail(plain, error("an integer option has an infinite value (%s)" % given, expected="finite whole numbers", code="bad_number"))
     except TypeError:
         # Ansible's type check raises TypeError if a dictionary option is a number.
         plain, given = _unchecked(spec, "dict")
-        _fail(plain, error("a dictionary is expected, but another value was found (%s)" % given, expected="dictionaries", code="bad_value"))
+        _fail(plain, error("a dictionary option has a value that is not a dictionary (%s)" % given, expected="dictionaries", code="bad_value"))
 
 
 def _unchecked(spec: Spec, kind: str) -> tuple[Any, str]:
@@ -148,7 +148,7 @@ def _unchecked(spec: Spec, kind: str) -> tuple[Any, str]:
 def _wrong_times(params: dict[str, Any]) -> list[Refusal]:
     """Returns an error for each timeout that is negative, longer than one day, or not a number (NaN)."""
     return [
-        Refusal("%s is %s" % (name, params[name]), device=name, expected="seconds, from 0 to %d" % DAY, code="bad_time")
+        Refusal("%s is %s" % (name, params[name]), device=name, expected="a number of seconds from 0 to %d" % DAY, code="bad_time")
         for name in ("timeout", "settle", "lock_timeout", "wait")
         if params.get(name) is not None and not 0 <= params[name] <= DAY
     ]
@@ -161,7 +161,7 @@ def _wrong_texts(value: Any, where: str = "") -> list[Refusal]:
     if isinstance(value, list):
         return [one for number, item in enumerate(value) for one in _wrong_texts(item, "%s[%d]" % (where, number))]
     wrong = isinstance(value, str) and "\0" in value
-    return [Refusal("it has a NUL in it", device=where, expected="text", code="bad_text")] if wrong else []
+    return [Refusal("the value contains a NUL character", device=where, expected="text", code="bad_text")] if wrong else []
 
 
 def result_of(steps: Sequence[object], **more: Any) -> Result:
@@ -189,5 +189,5 @@ def wants_mdevctl(module: Task, binary: str | None) -> bool:
     """Returns whether the module manages mdevctl definitions. With "auto", the module manages definitions only if mdevctl is installed."""
     word = module.params["mdevctl"]
     if word == "true" and not binary:
-        raise error("mdevctl is not installed", remedy="Install it, or set mdevctl: auto.", code="mdevctl_missing")
+        raise error("mdevctl is not installed", remedy="Install mdevctl, or set mdevctl: auto.", code="mdevctl_missing")
     return binary is not None and word != "false"

@@ -55,7 +55,7 @@ actions:
   returned: success
   type: list
   elements: str
-  sample: ["/var/cache/vgpuctl/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip: download it, 1200 MiB"]
+  sample: ["/var/cache/vgpuctl/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip: download the file, 1200 MiB"]
 path:
   description: The path of the downloaded file on the managed host.
   returned: success
@@ -72,7 +72,7 @@ errors:
   sample:
     - code: link_expired
       device: NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
-      found: the server downloads.example.com answered 403 (Forbidden)
+      found: the server downloads.example.com returned the status 403 (Forbidden)
       expected: the file from the link, which is not shown because the link may be signed
       remedy: >-
         Get a new link from the licensing portal. The signed link has expired or is incomplete: NVIDIA's links expire after a few hours.

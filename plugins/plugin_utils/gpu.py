@@ -59,14 +59,14 @@ def _framebuffer(gpu, model):
 def _why_blocked(gpu, model):
     """Returns why the driver cannot currently create a vGPU on the GPU, or an empty string if the driver can."""
     if gpu.get("alive") is False:
-        return "it does not answer"
+        return "the GPU does not respond"
     if gpu.get("supported") is False:
         return "no vGPU support"
     driver = reading.text(gpu.get("driver"))
     if driver != "nvidia":
         return "bound to %s" % (driver or "no driver")
     if _has_vfs(gpu, model) and not _vfs_there(gpu)[0]:
-        return "its VFs are off" if reading.number(gpu.get("sriov_totalvfs")) else "no SR-IOV"
+        return "the VFs are disabled" if reading.number(gpu.get("sriov_totalvfs")) else "no SR-IOV"
     if gpu.get("framework") == "none" or gpu.get("types_ready") is False:
         return "the driver lists no vGPU types"
     return ""
@@ -87,10 +87,10 @@ def _vfs(gpu, model, blocked):
     there, used = _vfs_there(gpu)
     free = 0 if blocked else there - used
     total = max(reading.number(gpu.get("sriov_totalvfs")), there)
-    text = "all %d off" % total if total else "none: no SR-IOV"
+    text = "all %d disabled" % total if total else "none: no SR-IOV"
     if there:
         text = "%d of %d used, %s" % (used, there, "rest not usable" if blocked else "%d free" % free)
-        text += ", %d off" % (total - there) if there < total else ""
+        text += ", %d disabled" % (total - there) if there < total else ""
     return {"total": total, "on": there, "used": used, "free": free, "text": text}
 
 
@@ -110,9 +110,9 @@ def _kind(gpu):
 
 
 def _notes(divided, blocked):
-    notes = ["Not drawn, because their size is unknown: %s." % ", ".join(divided.unsized)] if divided.unsized else []
+    notes = ["Not shown in the bar, because the size is unknown: %s." % ", ".join(divided.unsized)] if divided.unsized else []
     if not divided.total:
-        notes.append("Its framebuffer is unknown%s." % (": " + blocked if blocked else ""))
+        notes.append("The framebuffer size of the GPU is unknown%s." % (": " + blocked if blocked else ""))
     return notes
 
 

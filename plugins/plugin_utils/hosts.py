@@ -23,8 +23,8 @@ def judge(result, gpus, problems_read):
         problems = rows(problems_read)
         return min((one["severity"] for one in problems), default="ok"), problems  # min() selects "error" before "warning".
     if result.get("unreachable") is True:
-        found = words.shortened(reading.text(result.get("msg"))) or "Ansible could not connect"
-        remedy = "Check that the host is up, and run 'ansible -m ping' for it."
+        found = words.shortened(reading.text(result.get("msg"))) or "Ansible could not connect to the host"
+        remedy = "Check that the host is running, and run 'ansible -m ping' for the host."
         return "unreachable", rows([Refusal(found, remedy=remedy, code="unreachable").as_dict()])
     return "unread", rows(result.get("errors")) or rows([_unread(result).as_dict()])
 
@@ -72,7 +72,7 @@ def _unread(result):
         names = ("msg", "exception", "module_stdout", "module_stderr")
         texts = [reading.text(result.get(name)) for name in (names if result.get("rc") is None else reversed(names))]
         text = next(filter(None, texts), "")
-        remedy = "Run the playbook with -vvv for this host; the module needs root (become) and Python 3.8 or newer there."
-        return Refusal(words.shortened(text) or "the module gave no answer", remedy=remedy, code="not_read")
-    found = "the host was not read in this run, because Ansible had excluded it after an earlier error"
-    return Refusal(found, remedy="Check the run's output above, and run only the report.", code="not_read")
+        remedy = "Run the playbook with -vvv for this host. On the host, the module requires root privileges (become) and Python 3.8 or newer."
+        return Refusal(words.shortened(text) or "the module returned no result", remedy=remedy, code="not_read")
+    found = "the run did not read the host, because Ansible excluded the host after an earlier error"
+    return Refusal(found, remedy="Fix the error in the run's output above. Then run only the vgpu.kvm.report or vgpu.kvm.validate playbook.", code="not_read")

@@ -12,7 +12,7 @@ _STEPS = 5  # The maximum number of steps in a problem's text.
 _DEVICES = 3  # The maximum number of devices per line.
 _LINES = 3  # The maximum number of lines for problems with the same code.
 _HEAD = ("HOST", "STATE", "GPUS", "VGPUS", "IN USE")
-_STATES = {"error": "it has errors", "unread": "it was not read", "unreachable": "it is unreachable", "warning": "it has warnings"}
+_STATES = {"error": "errors were found", "unread": "the state was not read", "unreachable": "the connection failed", "warning": "warnings were found"}
 _WORDS = {"error": "with errors", "unread": "not read", "unreachable": "unreachable", "warning": "with warnings", "ok": "well"}
 
 
@@ -73,16 +73,18 @@ def _drift(plan):
     if plan.get("failed") is True:
         rows = [{**row, "severity": "error"} for row in reading.mappings(plan.get("errors"))]
         more = reading.number(plan.get("errors_left_out"))
-        text = words.shortened(reading.text(plan.get("msg"))) or "the module gave no answer"
+        text = words.shortened(reading.text(plan.get("msg"))) or "the module returned no result"
         if more:
-            rows.append(Refusal("%d more of its problems" % more, code="layout_refused").as_dict())
-        return rows or [Refusal(text, expected="vgpu_layout", remedy="Run vgpu.kvm.host with --check.", code="layout_refused").as_dict()]
+            rows.append(Refusal("%d more of the layout's problems" % more, code="layout_refused").as_dict())
+        return rows or [Refusal(text, expected="vgpu_layout", remedy="Run the vgpu.kvm.host playbook with --check.", code="layout_refused").as_dict()]
     actions = reading.texts(plan.get("actions"))
     if not actions:
         return []
     more = max(len(actions) - _STEPS, 0) + reading.number(plan.get("actions_left_out"))
     shown = "; ".join(actions[:_STEPS]) + (" and %d more" % more if more else "")
-    drift = Refusal("a run would change it: %s" % shown, expected="the vGPUs of vgpu_layout", remedy="Run vgpu.kvm.host.", code="layout_drift")
+    drift = Refusal(
+        "a run would change the host: %s" % shown, expected="the vGPUs in vgpu_layout", remedy="Run the vgpu.kvm.host playbook.", code="layout_drift",
+    )
     return [{**drift.as_dict(), "severity": "warning"}]
 
 
@@ -91,7 +93,7 @@ def _license(result):
     if not result or result.get("skipped") is True:
         return []
     if result.get("failed") is True:
-        text = words.shortened(reading.text(result.get("msg"))) or "the module gave no answer"
+        text = words.shortened(reading.text(result.get("msg"))) or "the module returned no result"
         remedy = "Run the playbook with -vvv for this guest."
         return [Refusal(text, expected="the state of the license", remedy=remedy, code="license_unread").as_dict()]
     return [] if result.get("licensed") is True else [{**row, "severity": "error"} for row in reading.mappings(result.get("reasons"))]
@@ -119,7 +121,7 @@ def _problems(problems):
     for code, group in groups.items():
         lines += [_problem(one) for one in group[:_LINES]]
         if len(group) > _LINES:
-            lines.append("    %s %s: and %d more like these" % (group[0]["severity"], code, sum(map(_amount, group[_LINES:]))))
+            lines.append("    %s %s: and %d more of this kind" % (group[0]["severity"], code, sum(map(_amount, group[_LINES:]))))
         follow = {}
         for one in [one for one in problems if one["follows"] == code]:
             follow[one["code"]] = follow.get(one["code"], 0) + _amount(one)

@@ -23,7 +23,7 @@ _STAND_INS = (
         r"\b\d+ of its VFs are not bound to nvidia: .*?(?= \(expected: )",
         "<n> of its VFs are not bound to nvidia: <VF> on vfio-pci, …",
     ),
-    ("Ansible reports the last of several attempts to connect", r"(?<=Ansible said: ).*?(?=\. Check the host's console)", "…"),
+    ("Ansible reports the last of several attempts to connect", r"(?<=Ansible reported: ).*?(?=\. Check the host's console)", "…"),
 )
 
 

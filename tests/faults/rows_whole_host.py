@@ -68,9 +68,9 @@ ROWS = [
         (f"rm -r {_SLOW}; systemctl daemon-reload",),
         settled="grep -q pcie_aspm=off /proc/cmdline",
         device=NAME,
-        found=("is not back 5 s after the request to reboot",),
-        expected="an answer over ssh",
-        remedy="run this again to continue",
+        found=("did not respond within 5 s of the reboot request",),
+        expected="a response over SSH",
+        remedy="rerun the playbook to continue",
         left="grep -o pcie_aspm=off /proc/cmdline; ls /sys/bus/mdev/devices 2>/dev/null | wc -l | sed 's/$/ vGPUs/'",
     ),
 ]

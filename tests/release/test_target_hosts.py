@@ -75,7 +75,7 @@ def test_without_group_and_target_it_is_an_error(listed, playbook):
     group = "vgpu_guests" if playbook == "guest" else "vgpu_hosts"
     status, text, found = listed(LOOSE, (playbook,), "--limit", "gpu1")
     assert status != 0 and found.get(playbook, []) == []
-    assert f"the inventory has no group {group}" in text and "'-e vgpu_target=<host or group>'" in text, text
+    assert f"the inventory does not contain the group {group}" in text and "'-e vgpu_target=<host or group>'" in text, text
 
 
 def test_a_target_is_enough(listed):

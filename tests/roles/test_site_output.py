@@ -107,7 +107,7 @@ def test_two_values_are_refused(folder):
     hosts["vgpu_hosts"]["hosts"]["gpu01"]["vgpu_serial"] = 1
     hosts["vgpu_hosts"]["hosts"]["gpu02"]["vgpu_serial"] = 2
     done = fleet_runs.play(folder, "-i", str(fleet_runs.put(folder, "two.yml", hosts)), "vgpu.kvm.host")
-    assert done.returncode and "vgpu_serial: hosts of one play have different values (1: gpu01; 2: gpu02)" in done.stdout, done.stdout
+    assert done.returncode and "vgpu_serial: the hosts of one play have different values (1: gpu01; 2: gpu02)" in done.stdout, done.stdout
     done = fleet_runs.play(folder, "-i", str(folder / "two.yml"), "vgpu.kvm.host", "--limit", "gpu02,gpu03")
     assert done.returncode == 0, done.stdout
     done = fleet_runs.play(folder, "-i", str(folder / "two.yml"), "vgpu.kvm.host", "--syntax-check")

@@ -92,7 +92,7 @@ def test_each_bad_host_fails_itself_and_the_recap_is_true(fleet):
     }
     assert "no_such_variable" in json.dumps(fleet.verdict["f-undefined"]) and TIMED_OUT.search(json.dumps(fleet.verdict["e-slow"])), fleet.verdict
     assert "7 hosts: 1 with errors, 3 not read, 1 unreachable, 1 with warnings, 1 well." in fleet.out
-    assert re.search(r"fatal: \[c-broken\]: FAILED! => [^\n]*c-broken: it has errors \(vfs_missing\)", fleet.out), fleet.out
+    assert re.search(r"fatal: \[c-broken\]: FAILED! => [^\n]*c-broken: errors were found \(vfs_missing\)", fleet.out), fleet.out
 
 
 def test_a_fleet_that_is_well_and_one_that_nobody_reaches(fleet):

@@ -58,7 +58,7 @@ def test_a_host_that_is_not_there_is_a_job_that_failed_with_the_reason(job, some
     made.inventory({"vgpu_hosts": ["gone"]}, {"gone": {"ansible_host": "127.0.0.1", "ansible_port": 1}})
     result = made.run("validate.yml", {"validate_fail_on": "error", "validate_timeout": 30})
     assert (result.status, result.rc) == ("failed", 2), result.stdout[-3000:]
-    assert result.reasons == ["gone: it is unreachable (unreachable). The table above shows what was found and what to do."]
+    assert result.reasons == ["gone: the connection failed (unreachable). The table above shows what was found and what to do."]
     assert "gone" in result.stdout and result.stats["failures"] == {"gone": 1}
     assert result.files_with(marks) == []
 

@@ -40,26 +40,26 @@ def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
         tunnel = re.match(r"Tunnel connection failed: (\d{3})", str(reason))
         if tunnel:
             number = int(tunnel.group(1))
-            why = "the proxy answered %d (%s)" % (number, http.client.responses.get(number, "unknown"))
+            why = "the proxy returned the status %d (%s)" % (number, http.client.responses.get(number, "unknown"))
             return LinkError(why, again=number in _PASSING)
         why = getattr(reason, "strerror", None) or type(reason).__name__
-        return LinkError("%s can't be reached: %s" % (server, why), again=True)
+        return LinkError("%s cannot be reached: %s" % (server, why), again=True)
 
     def ask(headers: dict[str, str]) -> Any:
         if not host:
-            raise LinkError("the link names no server")
+            raise LinkError("the link does not contain a server name")
         try:
             return _follow(url, headers, ca_path, min(timeout, 60))
         except urllib.error.HTTPError as exc:
             exc.close()
-            why = "%s answered %d (%s)" % (server, exc.code, http.client.responses.get(exc.code, "unknown"))
+            why = "%s returned the status %d (%s)" % (server, exc.code, http.client.responses.get(exc.code, "unknown"))
             raise LinkError(why, exc.code, exc.code in _PASSING) from None
         except ssl.SSLError:
-            raise LinkError("the certificates in ca_path can't be read") from None
+            raise LinkError("the certificates in ca_path cannot be read") from None
         except OSError as exc:
             reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
             if isinstance(reason, ssl.SSLError):
-                why = getattr(reason, "verify_message", None) or getattr(reason, "reason", None) or "TLS failed"
+                why = getattr(reason, "verify_message", None) or getattr(reason, "reason", None) or "the TLS handshake failed"
                 raise LinkError("the certificate of %s is not accepted: %s" % (server, why)) from None
             raise unreachable(reason) from None
         except (http.client.HTTPException, UrlsConnectionError, ValueError) as exc:
@@ -92,7 +92,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     if not url.lower().startswith("https://"):
         raise error("the link does not use TLS", device=os.path.basename(target.dest), expected="https://…", code="no_tls")
     if ca_path and not os.path.isfile(ca_path):
-        raise error("ca_path does not exist", device=ca_path, expected="certificates (PEM) on the managed host", code="ca_missing")
+        raise error("the ca_path file does not exist", device=ca_path, expected="a PEM file with certificates on the managed host", code="ca_missing")
     steps = []
     if not target.there():
         ask = opener(url, ca_path, timeout)
@@ -102,7 +102,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
             download.get(ctx.clock, ask, target, timeout)
             size = os.path.getsize(target.dest)
         known = "" if size is None else ", %d MiB" % (size >> 20)
-        steps.append(Step("download", None, target.dest, "download it" + known))
+        steps.append(Step("download", None, target.dest, "download the file" + known))
     return _module.result_of(steps, diff={"before": "", "after": target.dest + "\n" if steps else ""}, path=target.dest)
 
 

@@ -13,21 +13,21 @@ from ..engine.system.nvidia_smi import GuestGpu
 
 MOST = 3600
 UNSYNCHRONIZED = (
-    "The clock of this VM is not synchronized (timedatectl): licenses and tokens have validity periods, and a wrong clock makes them invalid. "
-    "Set up chrony or systemd-timesyncd."
+    "timedatectl reports that the clock of this VM is not synchronized. A wrong clock can make licenses and tokens invalid, because both have "
+    "validity periods. Set up chrony or systemd-timesyncd."
 )
 
 
 def _other_product(gpu: GuestGpu, expected: str) -> Refusal:
-    remedy = "Set vgpu_license_feature to this product, and check that the server has licenses for it."
-    return Refusal("it is licensed as %s" % (gpu.product or "a product without a name"), gpu.address, expected, remedy, code="wrong_product")
+    remedy = "Set vgpu_license_feature to the expected product, and check that the license server has licenses for this product."
+    return Refusal("the vGPU is licensed as %s" % (gpu.product or "a product without a name"), gpu.address, expected, remedy, code="wrong_product")
 
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     product, timeout = params["product"], params["timeout"]
     if params["wait"] > MOST:
-        raise error("wait is %d" % params["wait"], device="wait", expected="seconds, from 0 to %d" % MOST, code="bad_time")
+        raise error("wait is %d" % params["wait"], device="wait", expected="a number of seconds from 0 to %d" % MOST, code="bad_time")
     snapshot = license_status.await_license(ctx, params["wait"], timeout)
     found = [] if snapshot.licensed else license_status.reasons(ctx, snapshot, time.time(), timeout)
     if snapshot.licensed and product:

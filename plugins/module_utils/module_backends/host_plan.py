@@ -29,7 +29,7 @@ def _refusal(errors: Sequence[Refusal], most: int | None) -> _module.Result:
     found: _module.Result = {"failed": True, "msg": str(EngineError(first)), "errors": [one.as_dict() for one in first]}
     if len(errors) > len(first):
         found["errors_left_out"] = len(errors) - len(first)
-        found["msg"] += "\nand %d more problems of this kind." % found["errors_left_out"]
+        found["msg"] += "\nFurther problems that are not listed: %d." % found["errors_left_out"]
     return found
 
 
@@ -58,7 +58,7 @@ def _after_drain(plan: _module.Result) -> _module.Result:
     if left or not errors:
         return {**plan, **({"errors": left} if left else {})}
     kept = {key: value for key, value in plan.items() if key not in ("failed", "msg", "errors", "errors_left_out")}
-    return {**kept, "actions": ["%s, once it is not in use" % one["device"] for one in errors]}
+    return {**kept, "actions": ["%s, after the device is no longer in use" % one["device"] for one in errors]}
 
 
 def _ahead(params: dict[str, Any], info: _module.Result) -> dict[str, list[str]]:

@@ -31,7 +31,7 @@ def _plan(request: _module.Task, ctx: _module.Context, found: inventory.Inventor
     params, boot = request.params, boot_files.read(ctx.root)
     if params["driver"] == "original":
         if not params["boot"]:
-            expected = "boot: true, because original only concerns boot files"
+            expected = "boot: true, because driver: original affects only boot files"
             raise error("driver is original, and boot is false", device="boot", expected=expected, code="bad_boot")
         return binding_plan.plan_back(boot, *backups.back(ctx.root))
     options = binding_plan.Options(params["driver"], params["boot"], _module.assumed(request), params["unresponsive_gpus"])

@@ -102,8 +102,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     connect = params["connect"]
     requests = parse(params["domains"])
     if connect.partition("?")[0] != "qemu:///system":
-        expected = "qemu:///system: session VMs have their files elsewhere, and their user can't use vGPUs"
-        raise error("%r is not the system libvirt of this host" % connect[:80], device="connect", expected=expected, code="bad_connect")
+        expected = "qemu:///system, because session VMs have their files elsewhere and run as a user that cannot use vGPUs"
+        raise error("%r is not the system instance of libvirt on this host" % connect[:80], device="connect", expected=expected, code="bad_connect")
     if requests:
         virsh.require_answer(ctx, connect)
     domains, unreadable = libvirt_xml.all_domains(ctx)

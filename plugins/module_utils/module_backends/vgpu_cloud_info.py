@@ -20,7 +20,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     gpus, errors = inventory.read(ctx, with_mig=False).select(params["gpus"])
     prefix = params["kubevirt_prefix"]
     if not _PREFIX.match(prefix) or len(prefix) > 253:
-        found = "%s is not a valid prefix of a Kubernetes resource" % shown(prefix)
+        found = "%s is not a valid prefix for the name of a Kubernetes resource" % shown(prefix)
         errors.append(Refusal(found, device="kubevirt_prefix", expected="a DNS name such as nvidia.com", code="bad_prefix"))
     raise_if_any(errors)
     vgpus = offered.read(ctx, gpus)
@@ -28,7 +28,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     for_nova = nova.render(vgpus, params["nova_resource_classes"])
     for_kubevirt = kubevirt.render(vgpus, prefix, params["kubevirt_external"])
     raise_if_any(kubevirt.too_long(for_kubevirt.data))
-    none = [] if vgpus else ["There are no vGPUs on %s: nova and KubeVirt need no configuration." % ", ".join(gpu.address for gpu in gpus)]
+    none = [] if vgpus else ["No vGPUs exist on %s. Nova and KubeVirt require no configuration." % ", ".join(gpu.address for gpu in gpus)]
     return {
         "changed": False,
         "vgpus": [

@@ -18,8 +18,8 @@ import table  # noqa: E402  (fault_page extends sys.path)
 from recorded import recorded  # noqa: E402
 
 _NOT_BACK = (
-    "faults: the host is not back 5 s after the request to reboot (expected: an answer over ssh)."
-    " Ansible said: {}. Check the host's console. Run this again."
+    "faults: the host did not respond within 5 s of the reboot request (expected: a response over SSH after a new boot)."
+    " Ansible reported: {}. Check the host's console. When the host is running, rerun the playbook to continue."
 )
 _INSTALLER = (
     "/var/{}/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: the installer exited with status 137: Killed\nLast lines of /var/log/nvidia-installer.log:\n{}"

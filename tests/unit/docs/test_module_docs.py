@@ -428,7 +428,7 @@ def test_missing_permissions_are_reported_like_any_other_error(host):
 
     with mock.patch.object(_module.HostLock, "__enter__", lambda self: refused()):
         outcome = call(module("nvidia_sriov"), host)
-    assert outcome.codes == ["not_root"] and "set become: true." in outcome.msg
+    assert outcome.codes == ["not_root"] and "Set become: true." in outcome.msg
     agrees(yaml.safe_load(module("nvidia_sriov").RETURN), outcome.result, "failure")
 
 

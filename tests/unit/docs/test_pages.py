@@ -335,7 +335,7 @@ def test_errors_are_read_from_code(tool):
 
 def test_a_code_without_a_stage_and_an_unreadable_code_are_errors(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "PLUGINS", tmp_path)
-    for text, message in (('error("x", code="new_one")', "x.py: new_one"), ('error("x", code=made())', "can't be read")):
+    for text, message in (('error("x", code="new_one")', "x.py: new_one"), ('error("x", code=made())', "cannot be determined")):
         (tmp_path / "x.py").write_text(text, encoding="utf-8")
         with pytest.raises(tool.PageError, match=message):
             tool.collect(tmp_path)

@@ -25,7 +25,7 @@ from .screen import Screen
 
 OPTIONS = (
     Option("--output", metavar="FILE", text="path of the archive (default: vgpuctl-report-<time>.tar.gz in the current directory)"),
-    Option("--list", action="store_true", text="only list what the archive would contain"),
+    Option("--list", action="store_true", text="list the contents of the archive without writing the archive"),
 )
 # Limits for each archive file: _MOST characters, _LINES journal lines, and _PATIENCE seconds for a program.
 # A file is shortened only after masking, because a mask must match the whole secret.
@@ -79,7 +79,7 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
         report = {"archive": written, "files": {name: len(text) for name, text in masked.items()}, "masked": masks.counts}
         screen.json(dict(report, not_read=list(map(masks.mask, unread))))
     elif written:
-        screen("Written: %s. Check its contents before you share it: secrets that match no rule are not masked." % path, "good")
+        screen("Written: %s. Check the contents of the archive before you share the archive. Secrets that match no rule are not masked." % path, "good")
     return 0
 
 
@@ -97,8 +97,8 @@ def _write(path: str, content: dict[str, str], when: int) -> None:
                 archive.addfile(entry, io.BytesIO(data))
         whole = True
     except OSError as exc:
-        found = "the archive can't be written: %s" % exc.strerror
-        raise error(found, path, "a new file", "Name another path with --output.", "archive_not_written") from exc
+        found = "the archive cannot be written: %s" % exc.strerror
+        raise error(found, path, "a path at which vgpuctl can create a file", "Specify another path with --output.", "archive_not_written") from exc
     finally:
         if begun and not whole:
             with contextlib.suppress(OSError):  # an incomplete archive is useless and uses disk space

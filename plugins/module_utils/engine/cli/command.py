@@ -62,7 +62,7 @@ def seconds(text: str) -> float:
     except ValueError:
         found = -1
     if not 0 <= found <= _DAY:  # also false for nan
-        raise argparse.ArgumentTypeError("the value is %s (expected: seconds, from 0 to %d)" % (shown(text), _DAY))
+        raise argparse.ArgumentTypeError("the value is %s (expected: a number of seconds from 0 to %d)" % (shown(text), _DAY))
     return found
 
 
@@ -71,7 +71,7 @@ def whole_seconds(text: str) -> int:
     return int(seconds(text))
 
 
-JSON = Option("--json", text="print JSON, for machines", action="store_true")
+JSON = Option("--json", text="print the output as JSON", action="store_true")
 
 
 def parser(name: str, description: str, commands: Sequence[Command]) -> argparse.ArgumentParser:

@@ -41,7 +41,7 @@ def _show(finding: Finding, out: Screen) -> None:
         for one in errors[:MOST]:
             out.labeled("found", "%s: %s" % (one.device or "this host", one.found))
         if len(errors) > MOST:
-            out.labeled("found", "the same on %s" % more(errors[MOST:]))
+            out.labeled("found", "the same problem on %s" % more(errors[MOST:]))
     for text in dict.fromkeys(one.expected for one in errors if one.expected):
         out.labeled("expected", text)
     out.labeled("do", finding.first.remedy or "")

@@ -15,7 +15,7 @@ from .command import Option
 from .messages import UNKNOWN, Message, MessageError, Reader, Source
 from .screen import Screen
 
-OPTIONS = (Option("code", metavar="CODE", text="such as iommu_off, as doctor shows it in brackets"),)
+OPTIONS = (Option("code", metavar="CODE", text="an error code, such as iommu_off, that 'vgpuctl doctor' shows in brackets"),)
 PREFIX = __name__[: -len(".cli.explain")]
 # Maps each error code to its messages.
 Messages = Dict[str, List[Message]]
@@ -27,9 +27,9 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
     if args.code not in known:
         near = difflib.get_close_matches(args.code, known, 3)
         raise error(
-            "no message of this host's vgpuctl has the code %s" % shown(args.code),
-            expected="one of: %s" % ", ".join(near) if near else "a code that doctor shows in brackets",
-            remedy="All codes, also those of modules that run elsewhere, are in docs/troubleshooting.md of the collection.", code="unknown_code",
+            "no message of vgpuctl on this host has the code %s" % shown(args.code),
+            expected="one of: %s" % ", ".join(near) if near else "a code that 'vgpuctl doctor' shows in brackets",
+            remedy="See docs/troubleshooting.md of the collection, which also lists the codes of modules outside vgpuctl.", code="unknown_code",
         )
     found = known[args.code]
     if args.json:

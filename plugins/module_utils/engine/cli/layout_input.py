@@ -25,8 +25,8 @@ VGPU = ("type", "count", "uuid", "vf", "vgpu_params", "fabric")
 # The inventory variable that contains the layout. Files from group_vars or host_vars can be used unchanged.
 VARIABLE = "vgpu_layout"
 _MOST = 1024 * 1024
-_EXPECTED = "a list of entries, each with gpu and vgpus, or a file of variables with %s" % VARIABLE
-_INSTALL = "Write the layout as JSON, or install the package python3-yaml (Debian, Ubuntu: apt) or python3-pyyaml (Red Hat family: dnf)."
+_EXPECTED = "a list of entries, each with gpu and vgpus, or a variables file that contains %s" % VARIABLE
+_INSTALL = "Write the layout as JSON, or install PyYAML: the python3-yaml package (Debian, Ubuntu: apt) or the python3-pyyaml package (Red Hat family: dnf)."
 
 
 def read(path: str) -> list[dict[str, Any]]:
@@ -38,16 +38,16 @@ def read(path: str) -> list[dict[str, Any]]:
             with open(path, encoding="utf-8") as handle:
                 text = handle.read(_MOST + 1)
     except OSError as exc:
-        raise error("it can't be read: %s" % exc.strerror, path, "a layout", "Check the path.", "layout_unreadable") from exc
+        raise error("the layout cannot be read: %s" % exc.strerror, path, "a readable file", "Check the path.", "layout_unreadable") from exc
     except UnicodeDecodeError as exc:
-        raise error("it is no UTF-8 text", path, "JSON or YAML", code="layout_unreadable") from exc
+        raise error("the layout is not UTF-8 text", path, "JSON or YAML in UTF-8", code="layout_unreadable") from exc
     if len(text) > _MOST:
-        raise error("the layout is larger than %d bytes" % _MOST, path, "a layout", code="layout_unreadable")
+        raise error("the layout is larger than the limit of %d characters" % _MOST, path, "a smaller layout", code="layout_unreadable")
     layout = _parsed(text, path)
     if isinstance(layout, dict) and VARIABLE in layout:
         layout = layout[VARIABLE]
     if not isinstance(layout, list):
-        raise error("it holds %s" % shown(layout), path, _EXPECTED, code="wrong_shape")
+        raise error("the layout is %s" % shown(layout), path, _EXPECTED, code="wrong_shape")
     raise_if_any(_wrong(layout))
     return layout
 
@@ -60,8 +60,8 @@ def _parsed(text: str, path: str) -> Any:
         raise error("the layout is nested too deeply", path, _EXPECTED, code="layout_unreadable") from exc
     except ValueError as exc:
         if yaml is None:
-            no_json = "the layout is not JSON (%s), and Python's YAML library (PyYAML) is not installed" % exc
-            raise error(no_json, path, "JSON, or YAML and PyYAML", _INSTALL, "yaml_missing") from exc
+            no_json = "the layout is not valid JSON (%s), and Python's YAML library (PyYAML) is not installed" % exc
+            raise error(no_json, path, "JSON, or YAML if PyYAML is installed", _INSTALL, "yaml_missing") from exc
     try:
         return _yaml(text, path)
     except RecursionError as exc:
@@ -69,7 +69,7 @@ def _parsed(text: str, path: str) -> Any:
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         where = " at line %d, column %d" % (mark.line + 1, mark.column + 1) if mark else ""
-        found = "the layout is neither JSON nor YAML: %s%s" % (getattr(exc, "problem", None) or "it can't be parsed", where)
+        found = "the layout is neither valid JSON nor valid YAML: %s%s" % (getattr(exc, "problem", None) or "the text cannot be parsed", where)
         raise error(found, path, _EXPECTED, code="layout_unreadable") from exc
 
 
@@ -78,7 +78,7 @@ def _unique(pairs: list[tuple[Any, Any]], path: str) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise error("one entry has the key %s twice" % shown(key), path, "each key once", code="duplicate_key")
+            raise error("an entry contains the key %s more than once" % shown(key), path, "each key at most once", code="duplicate_key")
         found[key] = value
     return found
 
@@ -93,7 +93,7 @@ def _yaml(text: str, path: str) -> Any:
                 _unique([((key.tag, key.value) if isinstance(key.value, Hashable) else id(key), 0) for key, dummy in node.value], path)
         return loader.construct_document(root) if root else None
     except (ValueError, OverflowError, LookupError, AttributeError) as exc:  # the last two exceptions result from invalid tag values (!!int)
-        raise error("a number or date in the layout is out of bounds: %s" % exc, path, _EXPECTED, code="layout_unreadable") from exc
+        raise error("a value in the layout is invalid or out of range: %s" % exc, path, _EXPECTED, code="layout_unreadable") from exc
     finally:
         loader.dispose()
 
@@ -128,17 +128,20 @@ def _wrong(layout: list[Any]) -> Iterator[Refusal]:
         selectors = entry.get("gpu")
         for word in selectors if isinstance(selectors, list) else [selectors]:
             if isinstance(word, (int, float)):
-                remedy = 'Put the address in quotes, such as "0000:57:00.0": YAML reads an unquoted one as a number.'
+                remedy = 'Put the address in quotes, such as "0000:57:00.0". YAML can read an unquoted address as a number.'
                 yield Refusal("gpu is the number %s" % word, where, "text", remedy, "wrong_shape")
         vgpus = entry.get("vgpus")
         for position, vgpu in enumerate(vgpus if isinstance(vgpus, list) else []):
             if isinstance(vgpu, dict):
                 yield from _unknown(vgpu, VGPU, "%s.vgpus[%d]" % (where, position))
         if "{{" in str(entry):
-            yield Refusal("the value has a template ({{ … }})", where, "plain values: only Ansible fills in templates", code="layout_template")
+            yield Refusal(
+                "the entry contains a template ({{ … }})", where, "values without templates, because only Ansible evaluates templates",
+                code="layout_template",
+            )
 
 
 def _unknown(entry: dict[Any, Any], known: tuple[str, ...], where: str) -> Iterator[Refusal]:
     for key in entry:
         if key not in known:
-            yield Refusal("there is no option %s" % shown(key), where, "one of %s" % ", ".join(known), code="unknown_key")
+            yield Refusal("the option %s does not exist" % shown(key), where, "one of %s" % ", ".join(known), code="unknown_key")

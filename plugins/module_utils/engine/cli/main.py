@@ -21,31 +21,34 @@ from .screen import Screen
 
 NAME = "vgpuctl"
 _INTERRUPTED = 128 + signal.SIGINT  # the exit status that shells use for an interrupted program
-DESCRIPTION = "shows, checks and changes this host's vGPUs, and restores the stored ones"
+DESCRIPTION = "shows, checks, and changes this host's vGPUs, and restores stored vGPUs"
 
-_PARTIAL = "vgpuctl: without root, logs are left out, and vGPUs may count as in use. Run 'sudo vgpuctl %s'.\n"
+_PARTIAL = "vgpuctl: without root privileges, the output omits logs, and idle vGPUs may appear to be in use. Run 'sudo vgpuctl %s'.\n"
 COMMANDS = (
     Command(
-        "status", status.run, "GPUs, VFs, vGPUs, who uses them, and whether all is well",
-        "The first line is a summary. Exit status 0: all is well; 1: warnings only; 2: something does not work.", failed=2, partial=True,
+        "status", status.run, "show the GPUs, VFs, vGPUs, vGPU users, and problems of this host",
+        "The first line is a summary. The exit status is 0 without problems, 1 with only warnings, and 2 with errors.", failed=2, partial=True,
     ),
-    Command("doctor", doctor.run, "the problems of this host, what was expected, and what to do", "Exit status 1 if there are errors.", partial=True),
-    Command("plan", apply.plan, "what 'apply' would do with a layout; changes nothing", options=apply.PLAN_OPTIONS, root=True),
     Command(
-        "apply", apply.apply, "create and remove vGPUs to match a layout, as the module nvidia_vgpu does",
-        "A vGPU in use is never removed, unless --force-remove names it. The layout is stored for the boot.", options=apply.APPLY_OPTIONS, root=True,
+        "doctor", doctor.run, "show the problems of this host, what was expected, and what to do", "The exit status is 1 if the host has errors.",
+        partial=True,
     ),
-    Command("restore", restore.run, "restore VFs and vGPUs as stored in %s" % layout_file.PATH, options=(
-        Option("--timeout", metavar="SECONDS", type=whole_seconds, default=120, text="seconds for the restore; a GPU in use is retried until then"),
+    Command("plan", apply.plan, "show the steps that 'apply' would perform, without changing the host", options=apply.PLAN_OPTIONS, root=True),
+    Command(
+        "apply", apply.apply, "create and remove vGPUs to match a layout, like the nvidia_vgpu module",
+        "A vGPU in use is removed only if --force-remove names the vGPU. The layout is stored for the restore at boot.", options=apply.APPLY_OPTIONS, root=True,
+    ),
+    Command("restore", restore.run, "restore the VFs and vGPUs that are stored in %s" % layout_file.PATH, options=(
+        Option("--timeout", metavar="SECONDS", type=whole_seconds, default=120, text="time limit in seconds for the restore, with retries for GPUs in use"),
         Option("--settle", metavar="SECONDS", type=seconds, default=2, text="seconds for which new vGPUs are monitored"),
     )),
-    Command("explain", explain.run, "what a code of doctor, validate or the metrics means, and what to do", options=explain.OPTIONS),
-    Command("metrics", metrics.run, "numbers for Prometheus, as text", options=(
-        Option("--output", metavar="FILE", text="a file *.prom of node_exporter's textfile collector; without this option they are printed"),
-        Option("--timeout", metavar="SECONDS", type=seconds, default=metrics.TIMEOUT, text="seconds for all runs of nvidia-smi together"),
+    Command("explain", explain.run, "explain an error code of doctor, validate, or the metrics, and show what to do", options=explain.OPTIONS),
+    Command("metrics", metrics.run, "print or write metrics in the Prometheus text format", options=(
+        Option("--output", metavar="FILE", text="a *.prom file for node_exporter's textfile collector (default: print the metrics)"),
+        Option("--timeout", metavar="SECONDS", type=seconds, default=metrics.TIMEOUT, text="total time limit in seconds for all nvidia-smi runs"),
     )),
     Command(
-        "collect", collect.run, "an archive for a bug report, without names, UUIDs, serial numbers, network addresses and secrets",
+        "collect", collect.run, "create an archive for a bug report, without names, UUIDs, serial numbers, network addresses, and secrets",
         "The contents are listed before the archive is written. Check the archive before you share it.", options=collect.OPTIONS, root=True,
     ),
 )
@@ -70,10 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PermissionError:
         _report(screen, _not_root(args.command), args.json)
     except OSError as exc:  # for example, standard output is a file on a full disk
-        remedy = "Fix this, then run the command again."
+        remedy = "Fix the cause, then rerun the command."
         _report(screen, error("the command failed with '%s'" % exc.strerror, exc.filename, remedy=remedy, code="io_error"), False)
     except KeyboardInterrupt:
-        remedy = "Completed steps stay in place. Run the command again to continue."
+        remedy = "Rerun the command to continue. Completed steps remain in place."
         _report(screen, error("the command was interrupted", remedy=remedy, code="interrupted"), False)
         return _INTERRUPTED
     return command.failed
@@ -85,7 +88,7 @@ def manual() -> str:
 
 
 def _not_root(command: str) -> EngineError:
-    return error("vgpuctl runs as the user with the id %d" % os.geteuid(), expected="root", remedy="Run 'sudo vgpuctl %s'." % command, code="not_root")
+    return error("vgpuctl runs as the user with the ID %d" % os.geteuid(), expected="root", remedy="Run 'sudo vgpuctl %s'." % command, code="not_root")
 
 
 def _report(screen: Screen, exc: EngineError, as_json: bool) -> None:

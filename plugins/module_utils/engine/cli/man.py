@@ -37,7 +37,7 @@ found errors.
 .TP
 .B 2
 .B status
-found errors, or could not read the host. For all commands: the options are wrong.
+found errors or could not read the host. For any command, the options are invalid.
 .SH ENVIRONMENT
 .TP
 .B NO_COLOR
@@ -45,10 +45,10 @@ If this variable is set, nothing is printed in color.
 .SH FILES
 .TP
 .I %s
-The layout that the boot restores.
+The stored layout, which is restored at each boot.
 .TP
 .I %s
-This command: one file, which requires Python 3.8 or newer and no other package. Layouts in YAML require PyYAML.
+The vgpuctl command, a single file that requires Python 3.8 or newer and no other package. Layouts in YAML require PyYAML.
 """
 
 

@@ -133,7 +133,7 @@ class Reader:
 
         codes = text("code") or ("error",)
         if UNKNOWN in codes:
-            raise MessageError(f"{source.name}:{call.lineno}: the code of this error can't be read: write the code as a constant")
+            raise MessageError(f"{source.name}:{call.lineno}: the code of this error cannot be determined. Write the code as a constant.")
         return [(code, Message(text("found"), text("expected"), text("remedy"))) for code in codes]
 
     def texts(self, source: Source, scope: Scope, node: ast.expr, environment: Environment) -> list[str]:

@@ -74,11 +74,13 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
 def _check(ctx: Context, output: str) -> None:
     if not os.path.isdir(ctx.root + os.path.dirname(output)):
         raise error(
-            "its directory does not exist", output, "the directory of node_exporter's textfile collector (--collector.textfile.directory)",
-            "Install node_exporter, or name its directory (vgpu_metrics_directory).", "no_directory",
+            "the directory of this file does not exist", output, "the directory of node_exporter's textfile collector (--collector.textfile.directory)",
+            "Install node_exporter, or specify the directory of the textfile collector (vgpu_metrics_directory).", "no_directory",
         )
     if not output.endswith(".prom"):
-        raise error("node_exporter reads only *.prom", output, "a name such as nvidia_vgpu.prom", code="bad_name")
+        raise error(
+            "the file name does not end in .prom", output, "a name such as nvidia_vgpu.prom, because node_exporter reads only *.prom files", code="bad_name",
+        )
 
 
 def scrape(ctx: Context, timeout: float = TIMEOUT) -> Scrape:
@@ -101,7 +103,7 @@ def _is_stuck(ctx: Context) -> bool:
     pid, dummy, began = (files.read_text(ctx.root, _STUCK) or "").strip().partition(" ")
     if not pid.isdigit() or not began or _began(ctx, int(pid)) != began:
         return False
-    ctx.smi_silent = "the nvidia-smi of an earlier run (pid %s) hangs in the kernel" % pid
+    ctx.smi_silent = "the nvidia-smi process of an earlier run (pid %s) hangs in the kernel" % pid
     return True
 
 

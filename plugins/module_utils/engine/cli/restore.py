@@ -33,6 +33,6 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
         stored = report.vgpus + len(report.missing)
         out("vgpuctl: %d of the %d stored vGPUs exist, %.1f s after the driver was ready" % (report.vgpus, stored, report.after))
         for one in report.missing:
-            out("vgpuctl: missing: %s on %s%s" % (one.type, one.parent, " (%s)" % one.uuid if one.uuid else ""))
+            out("vgpuctl: a stored vGPU is missing: %s on %s%s" % (one.type, one.parent, " (%s)" % one.uuid if one.uuid else ""))
         out("vgpuctl: %d steps done, %d failed, in %.1f s" % (done, failed, took))
     return 1 if failed or report.missing else 0

@@ -133,7 +133,7 @@ def test_one_failed_restore_is_one_problem_and_numbers():
     ]
     page = (Path(__file__).resolve().parents[4] / "docs/validate.md").read_text(encoding="utf-8")
     assert "```text\n%s\n```" % "\n".join(found["table"]) in page, "the page shows what is printed"
-    assert found["bad"] == {"gpu-7": {"state": "error", "text": "gpu-7: it has errors (restore_failed)."}}
+    assert found["bad"] == {"gpu-7": {"state": "error", "text": "gpu-7: errors were found (restore_failed)."}}
     codes = {one["code"] for one in found["hosts"][0]["problems"]}
     assert codes == {"restore_failed", "vfs_missing", "vgpus_missing", "vm_without_vgpu"}, "for machines nothing is left out"
 
@@ -141,7 +141,7 @@ def test_one_failed_restore_is_one_problem_and_numbers():
 def test_problems_of_one_code_have_their_remedy_once():
     rows = [dict(BAD, device="0000:%02x:00.0" % number, found="it has %d VFs" % number) for number in range(8)]
     table = fleet_problems({"a": read(*rows)})["table"]
-    assert len([line for line in table if "do:" in line]) == 1 and "    error vfs_missing: and 5 more like these" in table and len(table) == 8
+    assert len([line for line in table if "do:" in line]) == 1 and "    error vfs_missing: and 5 more of this kind" in table and len(table) == 8
     lost = dict(BAD, follows="a code that is not there")
     assert any("vfs_missing" in line for line in fleet_problems({"a": read(lost)})["table"])
 
@@ -163,7 +163,7 @@ def test_guests():
 
 @pytest.mark.parametrize("value", [None, [], "x", 7])
 def test_what_is_no_dict(value):
-    with pytest.raises(AnsibleFilterError, match="expected: a dict"):
+    with pytest.raises(AnsibleFilterError, match="expected: a dictionary keyed by host name"):
         fleet_problems(value)
 
 

@@ -91,11 +91,11 @@ def test_what_can_not_be_used_is_not_free(make_host):
     assert found["gpus"][0]["segments"][0]["details"] == "bound to vfio-pci" and found["gpus"][0]["level"] == "error"
     (problem,) = found["problems"]
     assert problem["devices"] == [PF, "0000:e9:00.0"] and problem["code"] == "gpu_on_vfio" and problem["remedy"]
-    assert found["state_text"] == "1 error" and found["gpus"][0]["vfs"]["text"] == "all 32 off"
+    assert found["state_text"] == "1 error" and found["gpus"][0]["vfs"]["text"] == "all 32 disabled"
     off = make_host()
-    assert read(off)["gpus"][0]["segments"][0]["details"] == "its VFs are off"
+    assert read(off)["gpus"][0]["segments"][0]["details"] == "the VFs are disabled"
     off.pf().off_bus = True
-    assert read(off)["gpus"][0]["segments"][0]["details"] == "it does not answer"
+    assert read(off)["gpus"][0]["segments"][0]["details"] == "the GPU does not respond"
 
 
 def test_gpus_without_vfs_and_without_vgpus(make_host):
@@ -117,7 +117,7 @@ def test_hosts_that_were_not_read_show_why():
     sudo = row({"failed": False, "msg": "MODULE FAILURE", "module_stderr": "sudo: a password is required\n", "rc": 1})
     assert sudo["state"] == "unread" and sudo["problems"][0]["found"] == "sudo: a password is required"
     for nothing in ({}, None, "text", []):
-        assert row(nothing)["state"] == "unread" and "excluded it" in row(nothing)["problems"][0]["found"]
+        assert row(nothing)["state"] == "unread" and "excluded the host" in row(nothing)["problems"][0]["found"]
 
 
 def test_the_gravest_come_first_and_names_count_as_people_do(make_host):
@@ -176,7 +176,7 @@ def test_anything_makes_a_row(gpu, anything, host):
 
 
 def test_a_result_that_is_no_dict_is_refused():
-    with pytest.raises(AnsibleFilterError, match="by host's name"):
+    with pytest.raises(AnsibleFilterError, match="keyed by host name"):
         fleet_report([])
 
 

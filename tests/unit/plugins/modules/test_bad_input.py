@@ -42,7 +42,7 @@ ONE = [{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]
         (nvidia_vgpu, {"layout": ONE, "timeout": -5}, "bad_time", "timeout is -5"),
         (nvidia_vgpu, {"layout": ONE, "lock_timeout": 10**9}, "bad_time", "from 0 to 86400"),
         (nvidia_vgpu, {"layout": ONE, "timeout": "inf"}, "bad_number", "timeout: 'inf'"),
-        (nvidia_vgpu, {"layout": [{"gpu": "a\0b", "vgpus": []}]}, "bad_text", "layout[0].gpu[0]: it has a NUL in it"),
+        (nvidia_vgpu, {"layout": [{"gpu": "a\0b", "vgpus": []}]}, "bad_text", "layout[0].gpu[0]: the value contains a NUL character"),
         (nvidia_vgpu, {"layout": [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "vgpu_params": "a=1\nb"}]}]}, "bad_params", "layout[0].vgpus[0]"),
         (nvidia_driver, {"version": "latest"}, "bad_version", "'latest' is not a driver version"),
         (nvidia_vgpu_restore, {"before": ["ok.service", "a.service\nExecStart=/bin/x"]}, "bad_unit", "before[1]"),

@@ -121,7 +121,7 @@ def test_downloaded_once_for_its_owner_alone(fetch, tmp_path):
     check = fetch(server, check=True).ok
     assert lies(tmp_path) == {}
     real = fetch(server).ok
-    assert real["actions"] == check["actions"] == [real["path"] + ": download it, 5 MiB"] and real["diff"] == check["diff"]
+    assert real["actions"] == check["actions"] == [real["path"] + ": download the file, 5 MiB"] and real["diff"] == check["diff"]
     assert open(real["path"], "rb").read() == CONTENT and lies(tmp_path) == {NAME: len(CONTENT)}
     assert stat.S_IMODE(os.stat(real["path"]).st_mode) == 0o600 and stat.S_IMODE(os.stat(str(tmp_path / "cache")).st_mode) == 0o700
     asked = len(server.ranges)
@@ -186,14 +186,14 @@ def test_a_body_of_unknown_length_that_breaks_is_resumed(fetch, tmp_path):
 def test_a_proxy_that_refuses_is_named_at_once(fetch):
     server = Server(script=[urllib.error.URLError(OSError("Tunnel connection failed: 407 Proxy Authentication Required"))] * 900)
     outcome = fetch(server)
-    assert outcome.codes == ["download_failed"] and "the proxy answered 407 (Proxy Authentication Required)" in outcome.msg
+    assert outcome.codes == ["download_failed"] and "the proxy returned the status 407 (Proxy Authentication Required)" in outcome.msg
     assert len(server.ranges) == 1
 
 
 @pytest.mark.parametrize("check", [True, False])
 def test_a_link_that_is_none_is_reported(fetch, check):
     outcome = fetch(Server(), check=check, url="https://[::1/%s" % MARK)
-    assert outcome.codes == ["download_failed"] and "the link names no server" in outcome.msg
+    assert outcome.codes == ["download_failed"] and "the link does not contain a server name" in outcome.msg
 
 
 def test_another_files_part_is_removed(fetch, tmp_path):
@@ -207,7 +207,7 @@ def test_another_files_part_is_removed(fetch, tmp_path):
 @pytest.mark.parametrize(
     "step, code, words",
     [
-        (status(403), "link_expired", ["files.example.com answered 403 (Forbidden)", "signed link has expired", "Get a new link"]),
+        (status(403), "link_expired", ["files.example.com returned the status 403 (Forbidden)", "signed link has expired", "Get a new link"]),
         (status(410), "link_expired", ["410 (Gone)", "signed link has expired"]),
         (status(404), "download_failed", ["404 (Not Found)"]),
         (urllib.error.URLError(ssl.SSLCertVerificationError(1, "self-signed %s" % MARK)), "download_failed", ["certificate of the server files.example.com"]),

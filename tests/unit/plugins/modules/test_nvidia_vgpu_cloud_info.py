@@ -83,7 +83,7 @@ def test_nova_gets_no_pci_domain_of_five_digits(make_host, classes):
 
 def test_a_host_without_vgpus(host):
     outcome = ask(host)
-    assert outcome["vgpus"] == [] and outcome["nova_conf"] == outcome["kubevirt_yaml"] == "" and "no vGPUs on 0000:e8:00.0" in outcome.warnings[0]
+    assert outcome["vgpus"] == [] and outcome["nova_conf"] == outcome["kubevirt_yaml"] == "" and "No vGPUs exist on 0000:e8:00.0" in outcome.warnings[0]
 
 
 def test_all_errors_are_reported_at_once(host):

@@ -137,7 +137,7 @@ def test_a_refusal_counts_what_it_leaves_out(make_host):
     host = make_host(gpus=[(pf, A40) for pf in ADDRESSES]).vfs_on()
     whole, short = [call(nvidia_host_plan, host, layout=expected, detail=detail).ok["plans"]["vgpus"] for detail in ("all", "counts")]
     assert len(whole["errors"]) > 20 == len(short["errors"]) and short["errors_left_out"] == len(whole["errors"]) - 20
-    assert short["msg"].endswith("and %d more problems of this kind." % short["errors_left_out"]) and "errors_left_out" not in whole
+    assert short["msg"].endswith("\nFurther problems that are not listed: %d." % short["errors_left_out"]) and "errors_left_out" not in whole
 
 
 @pytest.mark.parametrize("detail", ["all", "vgpus", "counts"])

@@ -96,7 +96,7 @@ def refused(host, command, *words, code, uid=0):
 def test_refused_without_root(host, write, command):
     for word in ("plan", "apply"):
         assert refused(host, command, word, write(LAYOUTS[0]), uid=1000, code="not_root") == (
-            "vgpuctl: vgpuctl runs as the user with the id 1000 (expected: root). Run 'sudo vgpuctl %s'.\n" % word
+            "vgpuctl: vgpuctl runs as the user with the ID 1000 (expected: root). Run 'sudo vgpuctl %s'.\n" % word
         )
 
 
@@ -133,21 +133,21 @@ def test_refused_while_somebody_else_changes_the_host(host, write, command):
         ("[{", "layout_unreadable", "at line 1"),
         ("a: b: c", "layout_unreadable", "at line 1"),
         ("gpu: all\n", "wrong_shape", "a list of entries"),
-        ('[{"gpu": "all", "vgpu": []}]', "unknown_key", "there is no option 'vgpu'"),
+        ('[{"gpu": "all", "vgpu": []}]', "unknown_key", "the option 'vgpu' does not exist"),
         ('[{"gpu": "all", "vgpus": [{"typ": "A40-24Q", "type": "A40-24Q"}]}]', "unknown_key", "layout[0].vgpus[0]"),
-        ('[{"gpu": "all", "gpu": "A40"}]', "duplicate_key", "the key 'gpu' twice"),
-        ("- {gpu: all, mig: [a], mig: [b]}", "duplicate_key", "'mig') twice"),
+        ('[{"gpu": "all", "gpu": "A40"}]', "duplicate_key", "the key 'gpu' more than once"),
+        ("- {gpu: all, mig: [a], mig: [b]}", "duplicate_key", "'mig') more than once"),
         ('[{"gpu": "all", "mixed_sizes": "false"}]', "wrong_shape", "mixed_sizes is 'false'"),
         ("- gpu: 57:00.0\n  vgpus: []\n", "wrong_shape", "in quotes"),
         ('- gpu: all\n  vgpus: [{type: "{{ kind }}"}]\n', "layout_template", "only Ansible"),
         ('[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": "2"}]}]', "error", "count is '2'"),
         ('[{"gpu": "all", "vgpus": [{"type": "A41-24Q"}]}]', "unknown_type", "A41-24Q"),
         ("- !!python/object/apply:os.system [id]", "layout_unreadable", "could not determine a constructor"),
-        ("- 2001-99-99", "layout_unreadable", "out of bounds"),
+        ("- 2001-99-99", "layout_unreadable", "invalid or out of range"),
         ("[" * 99999, "layout_unreadable", "nested"),
-        ('- gpu: !!int ""', "layout_unreadable", "out of bounds"),
-        ("- gpu: !!bool maybe", "layout_unreadable", "out of bounds"),
-        ("- gpu: !!timestamp soon", "layout_unreadable", "out of bounds"),
+        ('- gpu: !!int ""', "layout_unreadable", "invalid or out of range"),
+        ("- gpu: !!bool maybe", "layout_unreadable", "invalid or out of range"),
+        ("- gpu: !!timestamp soon", "layout_unreadable", "invalid or out of range"),
     ],
 )
 def test_refused_with_bad_input(host, write, command, text, code, words):
@@ -163,7 +163,7 @@ def test_times_that_no_wait_could_have(host, write, command, capsys, option):
     writes = len(host.writes)
     with pytest.raises(SystemExit) as ended:
         command(host, "apply", write(LAYOUTS[0]), option)
-    assert ended.value.code == 2 and "seconds, from 0 to 86400" in capsys.readouterr().err and len(host.writes) == writes
+    assert ended.value.code == 2 and "a number of seconds from 0 to 86400" in capsys.readouterr().err and len(host.writes) == writes
 
 
 def test_a_file_that_is_not_there_is_binary_or_huge(host, tmp_path, command):
