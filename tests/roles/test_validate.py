@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PF = "0000:e8:00.0"
-BAD = {"code": "vfs_missing", "device": PF, "gpu": PF, "found": "its VFs are off", "expected": "32 VFs", "remedy": "Enable them.", "severity": "error"}
+BAD = {"code": "vfs_missing", "device": PF, "gpu": PF, "found": "the VFs are disabled", "expected": "32 VFs", "remedy": "Enable them.", "severity": "error"}
 MILD = {**BAD, "code": "boot_cause", "severity": "warning"}
 WHY = {"code": "refused", "device": "nvidia-gridd.service", "found": "the server refuses", "expected": "a license", "remedy": "Ask for more."}
 TIMED_OUT = re.compile(r"Timed out after 15 second|time frame \(15\)")  # the text since ansible-core 2.19, and the text of earlier releases

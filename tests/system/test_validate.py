@@ -49,7 +49,7 @@ def test_a_healthy_host_a_lost_layout_and_one_that_is_not_there(host):
     assert run.rc != 0 and "2 hosts: 1 with errors, 1 unreachable." in run.out, run.out[-3000:]
     states = {one["name"]: (one["state"], [problem["code"] for problem in of_state(one["problems"])]) for one in verdict["hosts"]}
     assert states == {host.name: ("error", ["vgpus_missing"]), "gone": ("unreachable", ["unreachable"])}, pretty(verdict)
-    assert "2 of its 2 vGPUs are missing (A40-24Q on 0000:e8:00.4" in run.out and "do: Run 'vgpuctl restore' or the playbook" in run.out
+    assert "2 of the 2 stored vGPUs are missing (A40-24Q on 0000:e8:00.4" in run.out and "do: Run 'vgpuctl restore' or the playbook" in run.out
 
 
 @pytest.mark.long

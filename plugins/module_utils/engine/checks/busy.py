@@ -34,7 +34,7 @@ _HELD = re.compile(r"^[0-9]+: \S+ +\S+ +WRITE +(-?[0-9]+) ([0-9a-f]+):([0-9a-f]+
 def find(ctx: Context) -> list[str]:
     """Returns clauses that describe the work in progress, or an empty list if the host may be rebooted."""
     locks = ctx.sysfs.read_or("/proc/locks")
-    unknown = "/proc/locks can't be read" if locks is None else open_files.inside(ctx.sysfs)
+    unknown = "/proc/locks cannot be read" if locks is None else open_files.inside(ctx.sysfs)
     if unknown is None and "1" not in ctx.sysfs.list("/proc"):
         unknown = "/proc hides the processes of other users (hidepid)"
     held = {(int(major, 16), int(minor, 16), int(inode)): int(pid) for pid, major, minor, inode in _HELD.findall(locks or "")}

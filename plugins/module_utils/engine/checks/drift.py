@@ -21,7 +21,7 @@ from .problems import rated
 # The codes of errors about differences from the stored layout. Other error codes in this file concern services and VMs.
 CODES = ("gpu_gone", "mig_lost", "mig_instances_missing", "vfs_missing", "vgpus_missing", "vgpu_wrong_type")
 _MOST = 5  # the maximum number of devices that a message names
-_AGAIN = "Run 'vgpuctl restore' or the playbook. 'journalctl -u vgpu-restore' shows why the boot did not restore this."
+_AGAIN = "Run 'vgpuctl restore' or the playbook. 'journalctl -u vgpu-restore' shows the cause of a failed restore at boot."
 
 
 def find(
@@ -48,33 +48,33 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
     gpu, pf = inventory.gpu(stored.address), stored.address
     if gpu is None:
         yield Refusal(
-            "the host no longer has this GPU, but vGPUs are stored for it", pf, "the GPU",
-            "If the GPU was taken out, remove it from the layout. Otherwise check 'lspci -d 10de:' and dmesg.", "gpu_gone",
+            "the host no longer has this GPU, but the stored layout contains vGPUs for this GPU", pf, "a GPU at this address",
+            "If the GPU was removed from the host, remove the GPU from the layout. Otherwise, check 'lspci -d 10de:' and dmesg.", "gpu_gone",
         )
     if gpu is None or not gpu.alive:
         return  # another check reports that the GPU fell off the bus, which causes all other drift on the GPU
     if stored.mig and gpu.mig and gpu.mig.current is False:
-        yield Refusal("MIG is off", pf, "MIG on, as stored", _AGAIN, "mig_lost")
+        yield Refusal("MIG mode is disabled", pf, "enabled MIG mode, as in the stored layout", _AGAIN, "mig_lost")
     elif stored.mig and gpu.mig and gpu.mig.current:
         have = [one.profile for one in gpu.mig.instances]
         if any(have.count(profile) < stored.mig.count(profile) for profile in stored.mig):
-            instances = "it has GPU instances %s" % _listed(sorted(have)) if have else "it has no GPU instances"
-            yield Refusal(instances, pf, "%s, as stored" % ", ".join(sorted(stored.mig)), _AGAIN, "mig_instances_missing")
+            instances = "the GPU has the GPU instances %s" % _listed(sorted(have)) if have else "the GPU has no GPU instances"
+            yield Refusal(instances, pf, "%s, as in the stored layout" % ", ".join(sorted(stored.mig)), _AGAIN, "mig_instances_missing")
     if gpu.num_vfs < stored.vfs:
         holders = [str(holder) for holder in inventory.open_files.of_gpu(gpu.minor)]
-        held = " VFs can't be enabled while the GPU's device node is open: %s." % _listed(holders) if holders and not gpu.num_vfs else ""
-        vfs = "it has %d VFs" % gpu.num_vfs if gpu.num_vfs else "its VFs are off"
-        yield Refusal(vfs, pf, "%d VFs, as stored" % stored.vfs, _AGAIN + held, "vfs_missing")
+        held = " VFs cannot be enabled while a process has the GPU's device node open: %s." % _listed(holders) if holders and not gpu.num_vfs else ""
+        vfs = "the GPU has %d VFs" % gpu.num_vfs if gpu.num_vfs else "the VFs are disabled"
+        yield Refusal(vfs, pf, "%d VFs, as in the stored layout" % stored.vfs, _AGAIN + held, "vfs_missing")
     there = {vgpu.key: vgpu for vgpu in gpu.vgpus}
     missing = ["%s on %s" % (one.type, one.parent) for one in stored.vgpus if one.key not in there]
     if missing:
-        vgpus = "%d of its %d vGPUs are missing (%s)" % (len(missing), len(stored.vgpus), _listed(missing))
-        yield Refusal(vgpus, pf, "all vGPUs of the layout", _AGAIN, "vgpus_missing")
+        vgpus = "%d of the %d stored vGPUs are missing (%s)" % (len(missing), len(stored.vgpus), _listed(missing))
+        yield Refusal(vgpus, pf, "all vGPUs of the stored layout", _AGAIN, "vgpus_missing")
     for one in stored.vgpus:
         vgpu = there.get(one.key)
         if vgpu and vgpu.type and vgpu.type != one.type:
-            remedy = "The playbook recreates this vGPU, unless a VM uses it."
-            yield Refusal("the vGPU is a %s" % vgpu.type, one.key, "%s, as stored" % one.type, remedy, "vgpu_wrong_type")
+            remedy = "Stop any VM that uses the vGPU, then rerun the playbook to recreate the vGPU."
+            yield Refusal("the vGPU has the type %s" % vgpu.type, one.key, "%s, as in the stored layout" % one.type, remedy, "vgpu_wrong_type")
 
 
 def _autostarted(inventory: Inventory, stored: StoredGpu, definitions: Mapping[str, Definition]) -> list[Refusal]:
@@ -88,23 +88,23 @@ def _services(services: Units, has_stored: bool) -> Iterator[Refusal]:
     setup, manager, restorer = (services.get(name, {}) for name in UNITS)
     if manager.get("load") != "not-found" and manager.get("active") != "active":
         yield Refusal(
-            "it is %s" % (manager.get("active") or "not reported"), "nvidia-vgpu-mgr.service",
-            "active: without this service, no VM with a vGPU starts",
+            "the state of the service is %s" % (manager.get("active") or "not reported"), "nvidia-vgpu-mgr.service",
+            "active, because VMs with vGPUs require this service to start",
             "Run 'systemctl start nvidia-vgpu-mgr'. 'journalctl -u nvidia-vgpu-mgr' shows why the service ended.", "manager_not_running",
         )
     if setup.get("active") == "failed" or setup.get("result") not in (None, "", "success"):
-        failed = "it failed (%s)" % setup.get("result")
+        failed = "the service failed (%s)" % setup.get("result")
         yield Refusal(failed, "nvidia-vgpud.service", "success", "Check 'journalctl -u nvidia-vgpud'.", "vgpud_failed")
     for name, unit in (("nvidia-vgpud", setup), ("nvidia-vgpu-mgr", manager)):
         if unit.get("load") not in (None, "not-found") and unit.get("enabled") not in ("enabled", "static", "generated"):
-            enabled = "it is %s" % (unit.get("enabled") or "not set to start")
-            yield Refusal(enabled, name + ".service", "enabled", "Run 'systemctl enable %s' or role services." % name, "service_not_enabled")
+            enabled = "the service is %s" % (unit.get("enabled") or "not set to start at boot")
+            yield Refusal(enabled, name + ".service", "enabled", "Run 'systemctl enable %s' or the services role." % name, "service_not_enabled")
     if has_stored and restorer.get("enabled") != "enabled":
-        absent, expected = "it is %s" % (restorer.get("enabled") or "missing"), "enabled: without this unit, the vGPUs are gone after a reboot"
-        yield Refusal(absent, "vgpu-restore.service", expected, "Role vgpus installs and enables it.", "restore_not_enabled")
+        absent, expected = "the unit is %s" % (restorer.get("enabled") or "missing"), "enabled, because this unit restores the vGPUs after a reboot"
+        yield Refusal(absent, "vgpu-restore.service", expected, "Run the vgpus role, which installs and enables the unit.", "restore_not_enabled")
     elif has_stored and restorer.get("active") == "failed":
         yield Refusal(
-            "it failed at this boot (%s)" % restorer.get("result"), "vgpu-restore.service", "success",
+            "the restore failed at the last boot (%s)" % restorer.get("result"), "vgpu-restore.service", "success",
             "Check 'journalctl -u vgpu-restore', then run 'systemctl restart vgpu-restore'.", "restore_failed",
         )
 
@@ -119,12 +119,12 @@ def _vms(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
             users.setdefault(device.key, []).append(domain.name)
             if device.key in bare or (device.mediated and device.key not in vgpus):
                 yield Refusal(
-                    "its definition has %s, which is not a vGPU of this host now" % device.key, "VM %s" % domain.name,
-                    "an existing vGPU: otherwise the VM does not start",
-                    "Create the vGPU (vgpu_layout), or attach another one to the VM (vgpu_domains).", "vm_without_vgpu",
+                    "the VM's definition contains %s, which is not an existing vGPU on this host" % device.key, "VM %s" % domain.name,
+                    "an existing vGPU, because the VM does not start without this vGPU",
+                    "Create the vGPU (vgpu_layout variable), or attach another vGPU to the VM (vgpu_domains variable).", "vm_without_vgpu",
                 )
     for key, names in sorted(users.items()):
         if len(names) > 1 and key in vgpus:
-            found = "it is attached to several VMs: %s" % ", ".join(names)
-            remedy = "Detach the vGPU from all but one VM (vgpu_domains, or 'virsh edit')."
-            yield Refusal(found, key, "one VM: only one of them can run", remedy, "vgpu_in_two_vms")
+            found = "the vGPU is attached to several VMs: %s" % ", ".join(names)
+            remedy = "Detach the vGPU from all but one VM (vgpu_domains variable, or 'virsh edit')."
+            yield Refusal(found, key, "one VM, because only one of the VMs can run at a time", remedy, "vgpu_in_two_vms")

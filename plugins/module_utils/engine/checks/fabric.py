@@ -16,8 +16,8 @@ from ..read.fabric import Fabric
 from ..read.inventory import Inventory
 from ..system.fabric_manager import CONFIG, MODES, UNIT, VGPU_MODE
 
-_NO_CUDA = "without it, cuInit fails with error 802 (system not yet initialized) in a VM with a whole-card vGPU"
-_MIG = "MIG-backed vGPUs need no fabric."
+_NO_CUDA = "otherwise, cuInit fails with error 802, 'system not yet initialized', in a VM with a whole-card vGPU"
+_MIG = "MIG-backed vGPUs do not require Fabric Manager."
 
 
 def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Iterator[Refusal]:
@@ -32,27 +32,29 @@ def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Ite
         yield Refusal(
             "this host has NVSwitches, but Fabric Manager is not installed", unit,
             "Fabric Manager %s: %s" % (driver or "of the driver's version", _NO_CUDA),
-            "Role fabric installs it. " + _MIG, "fabric_not_installed",
+            "Run the fabric role, which installs Fabric Manager. " + _MIG, "fabric_not_installed",
         )
     else:
         if manager.version and driver and manager.version != driver:
-            versions = "Fabric Manager has version %s, the driver has version %s" % (manager.version, driver)
-            remedy = "Role fabric installs the driver's version."
-            yield Refusal(versions, unit, "equal versions: otherwise Fabric Manager does not start", remedy, "fabric_version")
+            versions = "Fabric Manager has version %s, but the driver has version %s" % (manager.version, driver)
+            remedy = "Run the fabric role, which installs the driver's version of Fabric Manager."
+            yield Refusal(versions, unit, "equal versions, because Fabric Manager does not start otherwise", remedy, "fabric_version")
         if manager.mode != VGPU_MODE:
             mode = manager.mode
-            shown = "FABRIC_MODE is %s%s" % (mode, " (%s)" % MODES[mode] if mode in MODES else "") if mode else "it is missing or has no FABRIC_MODE"
-            remedy = "Role fabric sets the mode, and restarts Fabric Manager while no VM uses a GPU. " + _MIG
+            shown = "FABRIC_MODE is %s%s" % (mode, " (%s)" % MODES[mode] if mode in MODES else "") if mode else "the file is missing or sets no FABRIC_MODE"
+            remedy = "While no VM uses a GPU, run the fabric role, which sets the mode and restarts Fabric Manager. " + _MIG
             yield Refusal(shown, CONFIG, "FABRIC_MODE=2: " + _NO_CUDA, remedy, "fabric_mode")
         if manager.unit and not manager.running:
             start = ("Run 'systemctl start nvidia-fabricmanager'. "
                      "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show why the service ended.")
-            yield Refusal("it is %s" % (manager.unit.get("active") or "not reported"), unit, "active: " + _NO_CUDA, start, "fabric_not_running")
+            yield Refusal(
+                "the state of the service is %s" % (manager.unit.get("active") or "not reported"), unit, "active: " + _NO_CUDA, start, "fabric_not_running",
+            )
         elif fabric.silence and fabric.silence.code not in ("fabric_not_running", "fabric_mode", "fabric_version"):
             yield fabric.silence
     for one in fabric.failed:
         ports = "%d NVLinks failed (ports %s)" % (len(one.ports), ", ".join(map(str, one.ports)))
-        remedy = "Restart Fabric Manager while no VM uses a GPU. If the links fail again, the board needs service."
+        remedy = "Restart Fabric Manager while no VM uses a GPU. If the links fail again, have the board serviced."
         yield Refusal(ports, one.device, "working NVLinks", remedy, "fabric_links_failed")
     yield from _partitions(fabric, inventory)
 
@@ -75,8 +77,8 @@ def _partitions(fabric: Fabric, inventory: Inventory) -> Iterator[Refusal]:
         for vf in fabric.record.partitions.get(one.id, ()):
             if vf not in vgpus:
                 yield Refusal(
-                    "it is active for %s, which has no vGPU" % vf, "fabric partition %d" % one.id, "active partitions for existing vGPUs only",
-                    "Run 'vgpuctl restore' or the playbook: they deactivate the partition, or activate it for the existing vGPU.",
+                    "the partition is active for %s, which has no vGPU" % vf, "fabric partition %d" % one.id, "active partitions only for existing vGPUs",
+                    "Run 'vgpuctl restore' or the playbook to deactivate the partition, or to activate the partition for the existing vGPU.",
                     "fabric_partition_stale",
                 )
 
@@ -87,10 +89,10 @@ def _without(fabric: Fabric, gpu: Gpu, vgpu: Vgpu, served: Mapping[int, int]) ->
         recorded = fabric.record.partitions.get(served[module])
         if not recorded or vgpu.parent in recorded:
             return
-        found = "the fabric partition of its GPU is active for another VF (%s)" % ", ".join(recorded)
+        found = "the fabric partition of the vGPU's GPU is active for another VF (%s)" % ", ".join(recorded)
     elif fabric.partitions is None and fabric.silence and fabric.silence.code != "fabric_not_installed" and fabric.manager.running:
-        found = "it is unknown whether the fabric partition of its GPU is active"
+        found = "it is unknown whether the fabric partition of the vGPU's GPU is active"
     else:
-        found = "the fabric partition of its GPU is not active"
-    remedy = "Run 'vgpuctl restore' or the playbook: they activate the partition."
+        found = "the fabric partition of the vGPU's GPU is not active"
+    remedy = "Run 'vgpuctl restore' or the playbook to activate the partition."
     yield Refusal(found, vgpu.parent, "an active partition with this VF: " + _NO_CUDA, remedy, "fabric_partition_inactive")

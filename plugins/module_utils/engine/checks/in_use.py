@@ -28,8 +28,8 @@ Made = TypeVar("Made")
 
 _ASK = "nvidia-smi vgpu -q"
 _NO_ANSWER = "run 'nvidia-smi vgpu -q -i %s' manually and check dmesg (NVRM, Xid)"
-_OTHER_DRIVER = "nvidia-smi does not work, because the driver on disk is not the loaded one. Reboot the host, then run this again"
-_UNCLEAR = "stop that VM, or attach its vGPU through libvirt, which identifies the vGPU"
+_OTHER_DRIVER = "reboot the host, because nvidia-smi fails while the driver on disk is not the loaded driver. Then rerun the playbook"
+_UNCLEAR = "stop the VM, or attach the VM's vGPU through libvirt, which identifies the vGPU"
 
 
 def settled(ctx: Context, inventory: Inventory, make: Callable[[], Made], keys: Callable[[Made], Collection[str]]) -> Made:
@@ -83,7 +83,7 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
         return {}  # an interrupted installation removed nvidia-smi and stopped the service that VMs require to start
     if silent:
         remedy = _OTHER_DRIVER if "version mismatch" in silent else _NO_ANSWER % gpu.address
-        answer = Holder(None, "a VM: '%s -i %s' gave no answer (%s)" % (_ASK, gpu.address, silent), remedy=remedy)
+        answer = Holder(None, "a VM, because '%s -i %s' returned no answer (%s)" % (_ASK, gpu.address, silent), remedy=remedy)
         return {vgpu.key: answer for vgpu in idle}
     found = {vgpu.key: Holder(None, _ASK, one.vm) for one in active for vgpu in idle if one.uuid and one.uuid == vgpu.uuid}
     certain = set(found)
@@ -93,7 +93,7 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
         if len(candidates) == 1:
             certain.add(candidates[0].key)
         else:
-            some = "%s, which uses one of the %d vGPUs %s of this GPU that seem idle" % (user, len(candidates), one.type or "")
+            some = "%s: the VM uses one of the %d %s vGPUs on this GPU that seem idle" % (user, len(candidates), one.type or "")
             user = Holder(None, some, one.vm, _UNCLEAR)
         found.update((vgpu.key, user) for vgpu in candidates)
     return found
@@ -163,7 +163,7 @@ def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str
     if not keys:
         return []
     domains, unreadable = libvirt_xml.domains(ctx)
-    text = "%s: %s, but the device is attached to the stopped VM %s of libvirt: this VM will not start until its definition is changed"
+    text = "%s: %s, but the device is attached to the stopped libvirt VM %s. Remove the device from the VM's definition. Otherwise, the VM will not start."
     names = {key: ", ".join(one.name for one in domains if key in one.devices and not one.running) for key in keys}
     return [text % (key, doing, names[key]) for key in keys if names[key]] + unreadable
 

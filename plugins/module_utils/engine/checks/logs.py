@@ -117,9 +117,9 @@ def _quoted(line: Line) -> str:
 def _evidence(one: _Found) -> str:
     """Returns a clause with the last log line, its time, and the number of lines."""
     last = one.lines[-1]
-    log = "the kernel's log" if last.log == KERNEL else last.log + "'s log"
-    often = "" if len(one.lines) == 1 else " %d times, at last" % len(one.lines)
-    return "%s shows%s%s: %s" % (log, often, _time(last), _quoted(last))
+    log = "the kernel log" if last.log == KERNEL else last.log + "'s log"
+    often = "" if len(one.lines) == 1 else " %d times, most recently" % len(one.lines)
+    return "%s shows this message%s%s: %s" % (log, often, _time(last), _quoted(last))
 
 
 def _time(line: Line) -> str:
@@ -134,15 +134,17 @@ def _unknown(found: dict[str, _Found]) -> Iterator[Refusal]:
         texts = list(dict.fromkeys(map(_quoted, one.lines)))[-_SHOWN:]
         lines = "%d lines report errors" % len(one.lines) if len(one.lines) > 1 else "a line reports an error"
         yield Refusal(
-            "%s that the collection can't explain: %s" % (lines, " | ".join(texts)), log if log == KERNEL or log.startswith(VM) else log + ".service",
-            remedy="Read them with the lines around them: %s." % _command(log), code="log_unknown",
+            "%s without a known cause: %s" % (lines, " | ".join(texts)), log if log == KERNEL or log.startswith(VM) else log + ".service",
+            remedy="Check the surrounding lines in the log: %s." % _command(log), code="log_unknown",
         )
 
 
 def _unread(logs: Logs) -> Iterator[Refusal]:
     for log, why in logs.unread:
-        found = "the log can't be read, so its errors are unknown: %s" % why
-        yield Refusal(found, log, "the lines of the last %d hours" % HOURS, "Run this as root, and check 'journalctl -n 10'.", "log_unread")
+        found = "the log cannot be read, so errors in the log are unknown: %s" % why
+        yield Refusal(
+            found, log, "the log lines of the last %d hours" % HOURS, "Run the command or playbook as root, and check 'journalctl -n 10'.", "log_unread",
+        )
 
 
 def _command(log: str) -> str:

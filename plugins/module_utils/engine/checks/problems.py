@@ -23,7 +23,7 @@ WARNINGS = (
     *("mdevctl_autostart", "vgpu_mode", "fabric_not_installed", "fabric_version", "fabric_not_running", "fabric_starting", "fabric_partition_stale"),
     *("fabric_links_failed", "fabric_library_missing", "fabric_silent", "fabric_wrong_socket", "fabric_failed"),
 )
-_MISMATCH = "the driver %s is loaded, but %s is on disk"
+_MISMATCH = "driver %s is loaded, but driver %s is on disk"
 _FLAGS_MISSING = "the kernel runs without %s"
 _ON_OTHER_DRIVER = {"vfio-pci": "gpu_on_vfio", "nouveau": "gpu_on_nouveau", "pci-pf-stub": "gpu_on_stub"}
 
@@ -34,11 +34,16 @@ def find(
     """Returns all problems of a host, with host-wide problems before GPU problems."""
     found = [Refusal("%s: unsupported" % what, remedy=remedy, code="host_unsupported") for what, remedy in state.unsupported]
     if not inventory.gpus:
-        found.append(Refusal("there is no NVIDIA GPU on this host", remedy="Check 'lspci -d 10de:'.", code="no_gpu"))
+        found.append(Refusal("this host has no NVIDIA GPU", remedy="Check 'lspci -d 10de:'.", code="no_gpu"))
     found += _host(state, flags)
     for gpu in inventory.gpus:
         found += _gpu(gpu, state)
-    found += [Refusal("'%s': %s" % (one.line, one.what), one.path, remedy="Role gpu_release removes it.", code="boot_cause") for one in causes]
+    found += [
+        Refusal(
+            "'%s': %s" % (one.line, one.what), one.path,
+            remedy="Run the gpu_release role, which removes the setting unless a package owns the file.", code="boot_cause",
+        ) for one in causes
+    ]
     return rated([*found, *_managed(inventory, domains)])
 
 
@@ -56,7 +61,7 @@ def _managed(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusa
     for domain in domains:
         for key in sorted(domain.devices):
             if key in ours and domain.devices[key]:
-                found = "libvirt's VM %s has this VF with managed='yes', which would bind it to vfio-pci"
+                found = "the libvirt VM %s uses this VF with managed='yes', so libvirt would bind the VF to vfio-pci"
                 remedy = "Set managed='no' ('virsh edit %s')."
                 yield Refusal(found % domain.name, key, "managed='no'", remedy % domain.name, "libvirt_managed")
 
@@ -69,20 +74,20 @@ def _host(state: host.HostState, flags: Iterable[str]) -> Iterator[Refusal]:
     elif driver.loaded != driver.on_disk:
         yield Refusal(_MISMATCH % (driver.loaded, driver.on_disk), remedy="Reboot.", code="driver_mismatch")
     if driver.on_disk and coming.release not in (None, state.kernel) and coming.driver != driver.on_disk:
-        lacks = "whose module nvidia is %s" % coming.driver if coming.driver else "for which there is no module nvidia"
+        lacks = "whose nvidia module has version %s" % coming.driver if coming.driver else "for which no nvidia module exists"
         dkms = ("Install the kernel's headers and run 'dkms autoinstall -k %s'. "
-                "Without DKMS, install the driver for this kernel, or boot the running kernel by default.")
+                "Without DKMS, install the driver for this kernel, or make the running kernel the default boot entry.")
         yield Refusal(
-            "the next boot starts this kernel, %s" % lacks, "kernel %s" % coming.release, "the module nvidia %s for it, too" % driver.on_disk,
+            "the next boot starts this kernel, %s" % lacks, "kernel %s" % coming.release, "the nvidia module %s for this kernel" % driver.on_disk,
             dkms % coming.release, "next_kernel_without_driver",
         )
     if driver.nouveau_loaded:
-        yield Refusal("nouveau is loaded", remedy="Run role gpu_release, which blocks nouveau, then reboot.", code="nouveau_loaded")
+        yield Refusal("the nouveau module is loaded", remedy="Run the gpu_release role, which blocks nouveau, then reboot the host.", code="nouveau_loaded")
     missing = host.missing_flags(state, flags)
     if missing:
-        yield Refusal(_FLAGS_MISSING % " ".join(missing), remedy="Run role iommu, which sets the flags, then reboot.", code="iommu_flags_missing")
+        yield Refusal(_FLAGS_MISSING % " ".join(missing), remedy="Run the iommu role, which sets the flags, then reboot the host.", code="iommu_flags_missing")
     if state.secure_boot:
-        yield Refusal("Secure Boot is on: the kernel loads only signed modules", remedy=signing.STEPS, code="secure_boot")
+        yield Refusal("Secure Boot is enabled, so the kernel loads only signed modules", remedy=signing.STEPS, code="secure_boot")
     if state.bootloader in boot_loader.UNSUPPORTED:
         remedy = "Set the kernel flags with the boot loader's own tool."
         yield Refusal("this host boots with %s" % state.bootloader, None, "GRUB or systemd-boot", remedy, "bootloader")
@@ -98,14 +103,14 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
     if not gpu.model and not gpu.offers:
         yield refusals.unlisted(gpu)
     elif not gpu.model:
-        yield Refusal("the GPU is not in this collection's table, but it offers vGPU types, so it is used", gpu.address, code="gpu_unknown")
+        yield Refusal("the GPU is not in the collection's table, but is used because the GPU offers vGPU types", gpu.address, code="gpu_unknown")
     if not gpu.iommu_group and gpu.sriov:
         yield refusals.iommu_error(gpu, state)
     if gpu.driver == "vfio-pci" and gpu.holders:
         return  # the whole GPU is passed through to a VM, which controls the GPU's state
     if gpu.driver != "nvidia":
         bound, code = "the GPU is bound to %s" % (gpu.driver or "no driver"), _ON_OTHER_DRIVER.get(gpu.driver or "", "gpu_unbound")
-        yield Refusal(bound, gpu.address, "nvidia", "Role gpu_release and module nvidia_pci_driver bind it to nvidia.", code)
+        yield Refusal(bound, gpu.address, "nvidia", "Run the gpu_release role or the nvidia_pci_driver module to bind the GPU to nvidia.", code)
     if gpu.model and gpu.model.sriov and not gpu.total_vfs:
         yield refusals.sriov_off(gpu)
     if gpu.host_mode and (gpu.host_mode == nvidia_smi.SRIOV) != gpu.sriov:
@@ -115,12 +120,12 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
         yield Refusal(fewer, gpu.address, remedy="Check dmesg.", code="vfs_fewer")
     unusable = [vf for vf in gpu.vfs if not vf.usable]
     if unusable:
-        unbound = "%d VFs are not bound to nvidia (%s on %s …)" % (len(unusable), unusable[0].address, unusable[0].driver or "no driver")
-        remedy = "Find what takes the VFs (cloud agent, driverctl, vfio-pci ids). Module nvidia_sriov rebinds free VFs."
+        unbound = "%d VFs are not bound to nvidia (for example, %s is bound to %s)" % (len(unusable), unusable[0].address, unusable[0].driver or "no driver")
+        remedy = "Find the program or setting that unbinds the VFs (cloud agent, driverctl, vfio-pci ids). Then run the nvidia_sriov module to rebind free VFs."
         yield Refusal(unbound, gpu.address, remedy=remedy, code="vfs_unbound")
     if gpu.mig and gpu.mig.current != gpu.mig.pending:
         mode = "MIG mode is %s, and a change to %s is pending" % tuple("on" if word else "off" for word in (gpu.mig.current, gpu.mig.pending))
-        yield Refusal(mode, gpu.address, remedy="Stop what uses the GPU and run role mig again, or reboot.", code="mig_pending")
+        yield Refusal(mode, gpu.address, remedy="Stop all programs that use the GPU and rerun the mig role, or reboot the host.", code="mig_pending")
     if gpu.vfs and gpu.driver == "nvidia" and not unusable and gpu.framework == "none":
         yield refusals.no_types(gpu, state)[0]
 
@@ -128,11 +133,11 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
 def _mode_differs(gpu: Gpu) -> Refusal:
     """Returns the error for a GPU on which nvidia-smi and sysfs disagree about SR-IOV. The collection relies on sysfs when it creates vGPUs."""
     shown = "%d VFs for vGPUs" % gpu.total_vfs if gpu.sriov else "no VFs for vGPUs"
-    remedy = "Check SR-IOV, ARI and above-4G decoding in the firmware, and dmesg." if gpu.host_mode == nvidia_smi.SRIOV else (
-        "If no types appear on its VFs, check 'journalctl -u nvidia-vgpud', and report the GPU's ids ('lspci -nn') to this project."
+    remedy = "Check the SR-IOV, ARI, and above-4G decoding settings in the firmware, and check dmesg." if gpu.host_mode == nvidia_smi.SRIOV else (
+        "If the GPU's VFs list no vGPU types, check 'journalctl -u nvidia-vgpud', and report the GPU's PCI IDs ('lspci -nn') to the vgpu.kvm project."
     )
     found = "nvidia-smi reports 'Host VGPU Mode : %s', but sysfs shows %s" % (gpu.host_mode, shown)
-    return Refusal(found, gpu.address, "the same of both", remedy, "vgpu_mode")
+    return Refusal(found, gpu.address, "the same mode in nvidia-smi and sysfs", remedy, "vgpu_mode")
 
 
 def reboot_reasons(inventory: Inventory, state: host.HostState, flags: Iterable[str] = ()) -> list[str]:
@@ -146,5 +151,5 @@ def reboot_reasons(inventory: Inventory, state: host.HostState, flags: Iterable[
         reasons.append(_MISMATCH % (driver.loaded, driver.on_disk))
     on_nouveau = [gpu.address for gpu in inventory.gpus if gpu.driver == "nouveau" and gpu.supported]
     if on_nouveau:
-        reasons.append("%s on nouveau" % ", ".join(on_nouveau))
+        reasons.append("%s: the bound driver is nouveau" % ", ".join(on_nouveau))
     return reasons

@@ -14,7 +14,7 @@ from hypothesis import given, strategies
 from ansible_collections.vgpu.kvm.plugins.filter.fleet_problems import fleet_problems
 
 PF = "0000:e8:00.0"
-BAD = {"code": "vfs_missing", "device": PF, "found": "its VFs are off", "expected": "32 VFs", "remedy": "Turn them on.", "severity": "error"}
+BAD = {"code": "vfs_missing", "device": PF, "found": "the VFs are disabled", "expected": "32 VFs", "remedy": "Turn them on.", "severity": "error"}
 MILD = dict(BAD, code="boot_cause", severity="warning")
 
 
@@ -55,7 +55,7 @@ def test_the_table():
     table = fleet_problems({"bad": read(BAD), "well": read(), "gone": {"unreachable": True, "msg": "no route\nto host"}})["table"]
     assert table[0].split() == ["HOST", "STATE", "GPUS", "VGPUS", "IN", "USE"]
     assert table[1].split() == ["bad", "error", "1", "2", "1"]
-    assert table[2:4] == ["    error vfs_missing: %s: its VFs are off (expected: 32 VFs)" % PF, "      do: Turn them on."]
+    assert table[2:4] == ["    error vfs_missing: %s: the VFs are disabled (expected: 32 VFs)" % PF, "      do: Turn them on."]
     assert table[4].split() == ["gone", "unreachable", "-", "-", "-"] and "no route to host" in table[5]
     assert table[-1] == "3 hosts: 1 with errors, 1 unreachable, 1 well." and not any("\n" in line for line in table)
     assert fleet_problems({})["table"] == ["HOST  STATE  GPUS  VGPUS  IN USE", "0 hosts: none."]
@@ -112,11 +112,13 @@ def failed_restore():
 
     The result has 1 + 8 + 8 + 16 problems and lists at most eight problems of each code.
     """
-    root = {"code": "restore_failed", "device": "vgpu-restore.service", "found": "it failed at this boot", "expected": "success", "severity": "error"}
+    root = {
+        "code": "restore_failed", "device": "vgpu-restore.service", "found": "the restore failed at the last boot", "expected": "success", "severity": "error",
+    }
     rows = [{**root, "remedy": "Check 'journalctl -u vgpu-restore'."}]
     for code, device in (("vfs_missing", "0000:%02x:00.0"), ("vgpus_missing", "0000:%02x:00.0"), ("vm_without_vgpu", "VM web%d")):
         for number in range(8):
-            found = "it lacks %d" % number if code != "vfs_missing" else "its VFs are off"
+            found = "it lacks %d" % number if code != "vfs_missing" else "the VFs are disabled"
             rows.append({**BAD, "code": code, "device": device % number, "found": found, "follows": "restore_failed"})
     return dict(read(*rows), problems_left_out={"vm_without_vgpu": 8})
 
@@ -126,7 +128,7 @@ def test_one_failed_restore_is_one_problem_and_numbers():
     assert found["table"] == [
         "HOST   STATE  GPUS  VGPUS  IN USE",
         "gpu-7  error     1      2       1",
-        "    error restore_failed: vgpu-restore.service: it failed at this boot (expected: success)",
+        "    error restore_failed: vgpu-restore.service: the restore failed at the last boot (expected: success)",
         "      consequences: 8 vfs_missing, 8 vgpus_missing, 16 vm_without_vgpu",
         "      do: Check 'journalctl -u vgpu-restore'.",
         "1 host: 1 with errors.",
@@ -139,7 +141,7 @@ def test_one_failed_restore_is_one_problem_and_numbers():
 
 
 def test_problems_of_one_code_have_their_remedy_once():
-    rows = [dict(BAD, device="0000:%02x:00.0" % number, found="it has %d VFs" % number) for number in range(8)]
+    rows = [dict(BAD, device="0000:%02x:00.0" % number, found="the GPU has %d VFs" % number) for number in range(8)]
     table = fleet_problems({"a": read(*rows)})["table"]
     assert len([line for line in table if "do:" in line]) == 1 and "    error vfs_missing: and 5 more of this kind" in table and len(table) == 8
     lost = dict(BAD, follows="a code that is not there")

@@ -93,7 +93,7 @@ def test_locks_that_cannot_be_read_count(make_host):
     host = make_host()
     real = host.sysfs.read_or
     host.sysfs.read_or = lambda path, default=None: None if path == "/proc/locks" else real(path, default)
-    assert found(host) == ["it is unknown whether an installation is running: /proc/locks can't be read"]
+    assert found(host) == ["it is unknown whether an installation is running: /proc/locks cannot be read"]
 
 
 def test_a_lock_of_the_real_kernel(tmp_path):

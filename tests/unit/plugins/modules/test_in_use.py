@@ -170,7 +170,7 @@ def test_nvidia_smi_that_names_no_vf_makes_all_of_its_type_count(make_host, numb
     hidden(host, vgpus[number]["vf"])
     begin = host.clock.now()
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q"}]}])
-    assert outcome.codes == ["in_use"] and "may be in use" in outcome.msg and "VM web1" in outcome.msg and "one of the 2 vGPUs L40S-24Q" in outcome.msg
+    assert outcome.codes == ["in_use"] and "may be in use" in outcome.msg and "VM web1" in outcome.msg and "one of the 2 L40S-24Q vGPUs" in outcome.msg
     assert outcome.writes == 0 and host.clock.now() - begin < 15
 
 
@@ -221,7 +221,7 @@ def test_a_lower_count_keeps_what_a_vm_that_is_off_is_defined_with(make_host, ve
     last = call(nvidia_vgpu, host, layout=counted(kind, 1 if params else 2, **({"vgpu_params": params} if params else {}))).ok
     assert keys[2] in keys_of(host) and keys[3] not in keys_of(host)
     (warning,) = last.warnings
-    assert warning.startswith(keys[3]) and "attached to the stopped VM web3 of libvirt: this VM will not start" in warning
+    assert warning.startswith(keys[3]) and "attached to the stopped libvirt VM web3. Remove the device from the VM's definition." in warning
     assert not call(nvidia_vgpu, host, layout=counted(kind, 1 if params else 2, **({"vgpu_params": params} if params else {}))).ok["changed"]
 
 
@@ -262,7 +262,7 @@ def test_an_nvidia_smi_of_another_driver_than_the_loaded_one_asks_for_a_reboot(m
     host.ctx.command = lambda argv, timeout, **rest: Result(18, words) if argv[1:3] == ["vgpu", "-q"] else real(argv, timeout, **rest)
     outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and outcome.writes == 0
-    assert "the driver on disk is not the loaded one. Reboot the host" in outcome.msg and "manually" not in outcome.msg
+    assert "reboot the host, because nvidia-smi fails while the driver on disk is not the loaded driver" in outcome.msg and "manually" not in outcome.msg
 
 
 def test_a_gpu_off_the_bus_does_not_silence_nvidia_smi_for_the_others(make_host):
@@ -273,7 +273,7 @@ def test_a_gpu_off_the_bus_does_not_silence_nvidia_smi_for_the_others(make_host)
     real = host.kernel.used
     hidden(host, key)
     outcome = call(nvidia_vgpu, host, layout=EMPTY, unresponsive_gpus="warn")
-    assert outcome.codes == ["in_use"] and "VM web1" in outcome.msg and "gave no answer" not in outcome.msg
+    assert outcome.codes == ["in_use"] and "VM web1" in outcome.msg and "returned no answer" not in outcome.msg
     host.kernel.used = real
     call(nvidia_vgpu, host, layout=EMPTY, unresponsive_gpus="warn").ok
     assert [parent[:10] for dummy, parent, dummy2 in host.vgpus()] == ["0000:e7:00"]
@@ -497,7 +497,7 @@ def test_vms_that_do_not_run_are_warned_of(host):
     host.put("/etc/libvirt/qemu/broken.xml", "<domain")
     outcome = call(nvidia_vgpu, host, check=True, layout=EMPTY).ok
     expected, broken = outcome.warnings
-    assert expected.startswith(UUID) and "VM idle" in expected and "busy" not in expected and "the stopped VM" in expected
+    assert expected.startswith(UUID) and "VM idle" in expected and "busy" not in expected and "the stopped libvirt VM" in expected
     assert broken.startswith("/etc/libvirt/qemu/broken.xml")
     assert call(nvidia_mdev, host, check=True, uuid=UUID, state="absent").warnings == outcome.warnings
     assert call(nvidia_vgpu, host, check=True, layout=layout).warnings == []

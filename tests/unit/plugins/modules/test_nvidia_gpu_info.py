@@ -75,8 +75,8 @@ def test_the_iommu_is_off(make_host):
 def test_the_driver_is_wrong_in_each_way(make_host):
     host = make_host()
     host.on_disk = "570.1.02"
-    assert "550.163.02 is loaded, but 570.1.02 is on disk" in problems(host)["driver_mismatch"]["found"]
-    assert call(nvidia_gpu_info, host).ok["reboot_reasons"] == ["the driver 550.163.02 is loaded, but 570.1.02 is on disk"]
+    assert "driver 550.163.02 is loaded, but driver 570.1.02 is on disk" in problems(host)["driver_mismatch"]["found"]
+    assert call(nvidia_gpu_info, host).ok["reboot_reasons"] == ["driver 550.163.02 is loaded, but driver 570.1.02 is on disk"]
     host.on_disk = None
     assert "DKMS" in problems(host)["driver_module_missing"]["remedy"]
     host.on_disk = "550.163.02"
@@ -96,7 +96,7 @@ def test_a_gpu_on_each_wrong_driver(make_host):
     host = make_host(driver="nouveau")
     host.kernel.loaded["nouveau"] = ""
     assert "nouveau_loaded" in problems(host)
-    assert call(nvidia_gpu_info, host).ok["reboot_reasons"] == [PF + " on nouveau"]
+    assert call(nvidia_gpu_info, host).ok["reboot_reasons"] == [PF + ": the bound driver is nouveau"]
 
 
 def test_vfs_that_are_not_usable(make_host):
@@ -104,7 +104,7 @@ def test_vfs_that_are_not_usable(make_host):
     host.faults.vf_driver = "vfio-pci"
     host.vfs_on()
     found = problems(host)["vfs_unbound"]
-    assert "32 VFs" in found["found"] and "0000:e8:00.4 on vfio-pci" in found["found"]
+    assert "32 VFs" in found["found"] and "0000:e8:00.4 is bound to vfio-pci" in found["found"]
     host = make_host()
     host.faults.types_delay = 100
     host.vfs_on()

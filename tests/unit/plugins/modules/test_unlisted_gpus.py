@@ -101,7 +101,7 @@ def test_what_is_reported_of_it(make_host):
     assert {one["code"]: one["severity"] for one in found["problems"]} == {"gpu_unknown": "warning"} and found["gpus"][0]["supported"]
     assert "not in the table" in found["problems"][0]["found"]
     call(nvidia_sriov, host).ok
-    assert "it is used" in call(nvidia_gpu_info, host).ok["problems"][0]["found"]
+    assert "is used because the GPU offers vGPU types" in call(nvidia_gpu_info, host).ok["problems"][0]["found"]
 
 
 def test_a_gpu_without_vgpus_is_refused_by_what_its_driver_shows(make_host):

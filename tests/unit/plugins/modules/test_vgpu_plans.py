@@ -489,7 +489,7 @@ def test_mig_that_was_turned_off_is_not_lost(make_host, monkeypatch, capsys):
     call(nvidia_mig, host, mode="disabled", cycle_vfs=True).ok
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
     cli.main(["doctor"])
-    assert "MIG is off" not in capsys.readouterr().out
+    assert "MIG mode is disabled" not in capsys.readouterr().out
     call(nvidia_sriov, host).ok
     call(nvidia_vgpu, host, layout=EMPTY).ok
     assert "mig" not in stored(host)[SECOND]

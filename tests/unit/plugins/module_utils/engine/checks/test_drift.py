@@ -57,7 +57,7 @@ def test_after_a_reboot_without_a_restore(made):
     codes, seen = found(made)
     assert codes == ["vfs_missing", "vgpus_missing"]
     text = " ".join(str(one.error) for one in seen)
-    for words in ("its VFs are off (expected: 32 VFs", "nv-hostengine", "2 of its 2 vGPUs are missing (A40-24Q on 0000:e8:00.4", "vgpuctl restore"):
+    for words in ("the VFs are disabled (expected: 32 VFs", "nv-hostengine", "2 of the 2 stored vGPUs are missing (A40-24Q on 0000:e8:00.4", "vgpuctl restore"):
         assert words in text, text
     problems = call(nvidia_gpu_info, made, health=True).ok["problems"]
     assert {"vfs_missing", "vgpus_missing"} <= {one["code"] for one in problems}
@@ -70,7 +70,7 @@ def test_one_vgpu_is_gone_and_another_has_changed(made):
         made.kernel.remove(made.kernel.mdevs[uuid])
     made.add(second[1], "A40-8Q", second[0])
     codes, seen = found(made)
-    assert codes == ["vgpus_missing", "vgpu_wrong_type"] and "1 of its 2" in str(seen[0].error) and "A40-8Q" in str(seen[1].error)
+    assert codes == ["vgpus_missing", "vgpu_wrong_type"] and "1 of the 2" in str(seen[0].error) and "A40-8Q" in str(seen[1].error)
 
 
 def test_a_gpu_that_was_removed(made, make_host):

@@ -29,7 +29,7 @@ UUID = "4bca2ed2-bf47-4a06-af38-103c5c22d1c6"
 
 # (log, line, code, device, text in the remedy). The addresses are examples. The wording is that of the threads that the table names.
 LINES = [
-    ("kernel", "NVRM: Aborting probe for VF 0000:e8:00.4 since IOMMU is not present on the system.", "log_iommu_off", "0000:e8:00.4", "role iommu"),
+    ("kernel", "NVRM: Aborting probe for VF 0000:e8:00.4 since IOMMU is not present on the system.", "log_iommu_off", "0000:e8:00.4", "the iommu role"),
     ("kernel", "NVRM: Aborting probe for VF 0000:e8:00.4 since PF is not bound to nvidia driver.", "log_pf_unbound", "0000:e8:00.4", "nvidia_sriov"),
     ("kernel", "pci-pf-stub 0000:e8:00.0: not enough MMIO resources for SR-IOV", "log_no_room_for_vfs", "0000:e8:00.0", "above-4G"),
     ("kernel", "nvidia 0000:e8:00.0: SR-IOV: bus number out of range", "log_no_room_for_vfs", "0000:e8:00.0", "ARI"),
@@ -67,7 +67,7 @@ LINES = [
           " Disabling vGPU.", "log_guest_driver", MGR + ".service", "vgpu.kvm.guest"),
     (MGR, "error: vmiop_log: (0x0): vGPU is supported only on VGX capable boards", "log_not_a_vgpu_board", MGR + ".service", "list of supported vGPU hardware"),
     (MGR, "error: vmiop_log: (0x0): init_device_instance failed for inst 0 with error 1 (error setting vGPU configuration)", "log_vgpu_init",
-     MGR + ".service", "text in brackets"),
+     MGR + ".service", "text in parentheses"),
     (MGR, "notice: vmiop_log: (0x0): vGPU license state: Unlicensed (Restricted)", "log_unlicensed", MGR + ".service", "guest_license"),
     (VGPUD, "GPU not supported by vGPU at PCI Id: 0:82:0:0 DevID: 0x10de / 0x2330 / 0x10de / 0x16c1", "log_no_types", VGPUD + ".service", "AI Enterprise"),
     (VGPUD, "error: failed to send vGPU configuration info to RM: 6", "log_vgpud", VGPUD + ".service", "restart nvidia-vgpud"),
@@ -85,7 +85,7 @@ LINES = [
      "log_vfio_gone", VM, "managed='no'"),
     (VM, "qemu-kvm: -device vfio-pci,host=0000:e8:00.4: vfio 0000:e8:00.4: no such host device: No such file or directory", "log_vfio_gone", VM, "restore"),
     (VM, "qemu-system-x86_64: VFIO_MAP_DMA failed: Cannot allocate memory", "log_dma_map", VM, "hard_limit"),
-    (VM, "qemu-system-x86_64: VFIO device doesn't support migration", "log_migration", VM, "post-copy must be off"),
+    (VM, "qemu-system-x86_64: VFIO device doesn't support migration", "log_migration", VM, "Disable post-copy"),
     (VM, "qemu-system-x86_64: vfio_dma_map(0x55a28c7659d0, 0xc0000, 0xb000, 0x7f1b11a00000) = -14 (Bad address)", "log_migration", VM, "same type"),
     (LIBVIRT, "Cannot find 'mdevctl' in path: No such file or directory", "log_no_mdevctl", LIBVIRT + ".service", "container"),
     (LIBVIRT, "internal error: cannot migrate a domain with <hostdev mode='subsystem' type='mdev'>", "log_migration", LIBVIRT + ".service", "post-copy"),

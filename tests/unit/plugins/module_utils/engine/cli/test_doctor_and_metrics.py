@@ -38,7 +38,7 @@ def test_doctor_prints_what_to_do(made, command):
     made.pf().driver = "nvidia"
     status, out, dummy = command(made, "doctor")
     assert status == 1
-    lines = ("ERROR  0000:e8:00.0  [vfs_missing]", "  found     its VFs are off", "  expected  32 VFs", "  do        Run 'vgpuctl restore'")
+    lines = ("ERROR  0000:e8:00.0  [vfs_missing]", "  found     the VFs are disabled", "  expected  32 VFs", "  do        Run 'vgpuctl restore'")
     for words in (*lines, "2 stored for the next boot"):
         assert words in out, out
     assert all(len(line) <= 110 for line in out.splitlines())

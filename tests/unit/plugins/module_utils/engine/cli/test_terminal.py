@@ -57,7 +57,7 @@ def test_a_reboot_that_restored_nothing_is_one_finding(rebooted, command, gpus):
     host = rebooted(gpus)
     out = command(host, "doctor")[1]
     assert out.count("  do  ") == 1 and len(out.splitlines()) < 20, out
-    assert out.splitlines()[0] == "ERROR  [vfs_missing]  %d GPUs" % gpus and "0000:10:00.0: its VFs are off" in out
+    assert out.splitlines()[0] == "ERROR  [vfs_missing]  %d GPUs" % gpus and "0000:10:00.0: the VFs are disabled" in out
     assert "  effects   %d vgpus_missing, %d vm_without_vgpu\n" % (gpus, 2 * gpus) in out
     assert out.splitlines()[-1] == "%d GPUs, 0 vGPUs, %d stored for the next boot: %d errors, %d warnings." % (gpus, *3 * [2 * gpus])
     shown = command(host, "status")[1]

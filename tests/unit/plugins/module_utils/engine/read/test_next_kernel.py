@@ -53,9 +53,9 @@ def test_a_kernel_update_with_and_without_the_driver(host, modules):
     assert facts(host) == {"release": "6.1.0-51-amd64", "driver": None, "cmdline": None}
     (problem,) = call(nvidia_gpu_info, host).ok["problems"]
     assert (problem["code"], problem["severity"]) == ("next_kernel_without_driver", "warning")
-    assert "dkms autoinstall -k 6.1.0-51-amd64" in problem["remedy"] and "no module nvidia" in problem["found"]
+    assert "dkms autoinstall -k 6.1.0-51-amd64" in problem["remedy"] and "no nvidia module" in problem["found"]
     modules["6.1.0-51-amd64"] = "550.144.02"
-    assert "is 550.144.02" in call(nvidia_gpu_info, host).ok["problems"][0]["found"]
+    assert "nvidia module has version 550.144.02" in call(nvidia_gpu_info, host).ok["problems"][0]["found"]
     modules["6.1.0-51-amd64"] = "550.163.02"
     assert call(nvidia_gpu_info, host).ok["problems"] == []
 
