@@ -37,13 +37,13 @@ def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Ite
     else:
         if manager.version and driver and manager.version != driver:
             versions = "Fabric Manager has version %s, but the driver has version %s" % (manager.version, driver)
-            remedy = "Run the fabric role, which installs the driver's version of Fabric Manager."
-            yield Refusal(versions, unit, "equal versions, because Fabric Manager does not start otherwise", remedy, "fabric_version")
+            install = "Run the fabric role, which installs the driver's version of Fabric Manager."
+            yield Refusal(versions, unit, "equal versions, because Fabric Manager does not start otherwise", install, "fabric_version")
         if manager.mode != VGPU_MODE:
             mode = manager.mode
             shown = "FABRIC_MODE is %s%s" % (mode, " (%s)" % MODES[mode] if mode in MODES else "") if mode else "the file is missing or sets no FABRIC_MODE"
-            remedy = "While no VM uses a GPU, run the fabric role, which sets the mode and restarts Fabric Manager. " + _MIG
-            yield Refusal(shown, CONFIG, "FABRIC_MODE=2: " + _NO_CUDA, remedy, "fabric_mode")
+            set_mode = "While no VM uses a GPU, run the fabric role, which sets the mode and restarts Fabric Manager. " + _MIG
+            yield Refusal(shown, CONFIG, "FABRIC_MODE=2: " + _NO_CUDA, set_mode, "fabric_mode")
         if manager.unit and not manager.running:
             start = ("Run 'systemctl start nvidia-fabricmanager'. "
                      "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show why the service ended.")

@@ -78,7 +78,8 @@ def _unique(pairs: list[tuple[Any, Any]], path: str) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise error("an entry contains the key %s more than once" % shown(key), path, "each key at most once", code="duplicate_key")
+            name = key[1] if isinstance(key, tuple) else key  # _yaml() also compares the tags of keys
+            raise error("an entry contains the key %s more than once" % shown(name), path, "each key at most once", code="duplicate_key")
         found[key] = value
     return found
 

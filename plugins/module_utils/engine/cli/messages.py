@@ -153,6 +153,8 @@ class Reader:
         if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):
             return [text for one in node.values for text in inner(one)]
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            if isinstance(node.right, ast.Constant) and isinstance(node.right.value, int):
+                return [UNKNOWN]
             return [left + right for left in inner(node.left) or [""] for right in inner(node.right) or [""]]
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
             values = node.right.elts if isinstance(node.right, ast.Tuple) else [node.right]
@@ -230,6 +232,9 @@ def filled(text: str, values: list[list[str]]) -> str:
         if match.group() == "%%":
             return "%"
         known = next(waiting, [])
-        return known[0] if len(known) == 1 else UNKNOWN
+        if len(known) != 1:
+            return UNKNOWN
+        # An octal or hexadecimal conversion needs the number, which is decimal in the known text.
+        return match.group() % int(known[0]) if known[0].isdigit() and match.group()[-1] in "doxX" else known[0]
 
     return re.sub(r"%[-+ 0#]*\d*(?:\.\d+)?[a-zA-Z%]", value, text)

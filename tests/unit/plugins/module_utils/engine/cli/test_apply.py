@@ -136,7 +136,7 @@ def test_refused_while_somebody_else_changes_the_host(host, write, command):
         ('[{"gpu": "all", "vgpu": []}]', "unknown_key", "the option 'vgpu' does not exist"),
         ('[{"gpu": "all", "vgpus": [{"typ": "A40-24Q", "type": "A40-24Q"}]}]', "unknown_key", "layout[0].vgpus[0]"),
         ('[{"gpu": "all", "gpu": "A40"}]', "duplicate_key", "the key 'gpu' more than once"),
-        ("- {gpu: all, mig: [a], mig: [b]}", "duplicate_key", "'mig') more than once"),
+        ("- {gpu: all, mig: [a], mig: [b]}", "duplicate_key", "the key 'mig' more than once"),
         ('[{"gpu": "all", "mixed_sizes": "false"}]', "wrong_shape", "mixed_sizes is 'false'"),
         ("- gpu: 57:00.0\n  vgpus: []\n", "wrong_shape", "in quotes"),
         ('- gpu: all\n  vgpus: [{type: "{{ kind }}"}]\n', "layout_template", "only Ansible"),
