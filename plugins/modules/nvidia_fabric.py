@@ -64,7 +64,7 @@ actions:
   type: list
   elements: str
   sample:
-    - "/usr/share/nvidia/nvswitch/fabricmanager.cfg: set FABRIC_MODE=2 (0 until now)"
+    - "/usr/share/nvidia/nvswitch/fabricmanager.cfg: set FABRIC_MODE=2 (previously 0)"
     - "nvidia-fabricmanager.service: restart the service"
 fabric:
   description:
@@ -109,9 +109,9 @@ errors:
   sample:
     - code: fabric_service_failed
       device: nvidia-fabricmanager.service
-      found: "systemctl ended with 1: Job for nvidia-fabricmanager.service failed."
+      found: "systemctl exited with status 1: Job for nvidia-fabricmanager.service failed."
       expected: to restart the service
-      remedy: "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show why."
+      remedy: "Check 'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log for the cause."
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.fabric import main

@@ -294,9 +294,9 @@ problems:
   sample:
     - code: vfs_off
       device: "0000:e8:00.0"
-      found: its VFs are off (sriov_numvfs is 0)
+      found: the VFs of the GPU are disabled (sriov_numvfs is 0)
       expected: 32 VFs
-      remedy: Enable them (role sriov or module nvidia_sriov).
+      remedy: Enable the VFs with the sriov role or the nvidia_sriov module.
       severity: error
       gpu: "0000:e8:00.0"
 problems_left_out:

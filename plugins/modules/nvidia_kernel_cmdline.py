@@ -67,7 +67,7 @@ actions:
   returned: success, failure midway
   type: list
   elements: str
-  sample: ["/etc/default/grub.d/90-vgpu-iommu.cfg: set iommu=pt", run update-grub, verify that the next boot has iommu=pt in force]
+  sample: ["/etc/default/grub.d/90-vgpu-iommu.cfg: set iommu=pt", run update-grub, verify that the next boot applies iommu=pt]
 bootloader:
   description: The boot loader and its configuration tool, or null if the boot loader is unsupported and no change is needed.
   returned: success
@@ -97,7 +97,7 @@ not_done:
   returned: failure midway
   type: list
   elements: str
-  sample: [run update-grub, verify that the next boot has iommu=pt in force]
+  sample: [run update-grub, verify that the next boot applies iommu=pt]
 errors:
   description:
     - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)

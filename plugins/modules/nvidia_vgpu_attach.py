@@ -116,7 +116,7 @@ errors:
   sample:
     - code: not_kept
       device: web1
-      found: "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 is not attached as requested 30 s after virsh reported it"
+      found: "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 is not attached as requested 30 s after virsh reported success"
       expected: to attach 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 (A40-8Q)
       remedy: Check 'virsh dumpxml web1'.
 """

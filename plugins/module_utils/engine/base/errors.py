@@ -68,7 +68,7 @@ class Problem:
 
 def estimate(problem: Refusal) -> str:
     """Returns a warning in place of a refusal that is based only on the collection's tables and is not confirmed by the driver."""
-    return "%s This is an estimate: the driver decides." % problem
+    return "%s This warning is based on an estimate. Only the driver can confirm the problem." % problem
 
 
 class EngineError(Exception):

@@ -72,8 +72,8 @@ class GpuFacts(Protocol):
 
 
 _HOST_DRIVER = "only the vGPU host driver (NVIDIA-Linux-x86_64-<version>-vgpu-kvm.run)"
-_REPLACE = "Set vgpu_driver_replace_datacenter: true to have it replaced, or uninstall it manually."
-_MODULE = "the module nvidia"
+_REPLACE = "Set vgpu_driver_replace_datacenter: true to replace the installed driver, or uninstall that driver manually."
+_MODULE = "the nvidia module"
 NO_NVIDIA_SMI = "nvidia-smi is not installed"  # the start of a GPU's mig_silence in this case
 
 
@@ -81,30 +81,30 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
     """Returns the error for a missing or unusable host driver, or None if the driver is usable."""
     version = driver.on_disk or driver.loaded
     if driver.unfinished:
-        unfinished = "an installation of NVIDIA's driver was interrupted, so any of its files may be damaged"
-        install = "Run the playbook again: role driver (module nvidia_driver) installs it again."
+        unfinished = "an installation of NVIDIA's driver was interrupted, and any file of the driver may be damaged"
+        install = "Rerun the playbook: the driver role (the nvidia_driver module) reinstalls the driver."
         return Refusal(unfinished, remedy=install, code="driver_unfinished")
     if driver.flavour == "datacenter":
-        found = "NVIDIA's data center driver %s is installed; it has no vGPU manager" % version
+        found = "NVIDIA's data center driver %s is installed, which does not include the vGPU manager" % version
         return Refusal(found, expected=_HOST_DRIVER, remedy=packaged(driver, _REPLACE), code="driver_datacenter")
     if driver.flavour == "guest":
-        of_guest = "the vGPU guest driver %s is installed; it is made for VMs and has no vGPU manager" % version
+        of_guest = "the vGPU guest driver %s is installed, which is intended for VMs and does not include the vGPU manager" % version
         return Refusal(of_guest, expected=_HOST_DRIVER, remedy=_REPLACE, code="driver_of_guest")
     if driver.flavour == "none" and driver.has_manager:
-        left = "the running kernel has no module nvidia, although the vGPU manager is installed (as after a kernel update)"
-        again = "Install the driver again (role driver does this). With DKMS, the module is rebuilt at each kernel update."
+        left = "the running kernel has no nvidia module, although the vGPU manager is installed (for example, after a kernel update)"
+        again = "Reinstall the driver with the driver role. With DKMS, the module is rebuilt at each kernel update."
         return Refusal(left, _MODULE, "the vGPU host driver for this kernel", again, "driver_missing")
     if driver.flavour == "none":
-        loaded = " (the module nvidia %s is loaded, but its driver is not on disk)" % version if version else ""
-        remedy = "Install it (role driver, variable vgpu_driver_bundle)."
+        loaded = " (version %s of the nvidia module is loaded, but the files of this driver are not on disk)" % version if version else ""
+        remedy = "Install the host driver with the driver role (the vgpu_driver_bundle variable)."
         return Refusal("NVIDIA's vGPU host driver is not installed" + loaded, remedy=remedy, code="driver_missing")
     if driver.on_disk is None:
         gone = "the host driver %s is loaded, but no nvidia module for this kernel is on disk" % driver.loaded
-        build = "Install the driver for the running kernel. DKMS does this at each kernel update."
+        build = "Install the driver for the running kernel. With DKMS, the module is rebuilt at each kernel update."
         return Refusal(gone, _MODULE, "a module for the running kernel", build, "driver_module_missing")
     if driver.loaded is None:
-        load = "Load the module ('modprobe nvidia') or reboot. If it does not load, dmesg shows why."
-        return Refusal("the host driver %s is installed but not loaded" % driver.on_disk, _MODULE, "the loaded module", load, "driver_not_loaded")
+        load = "Load the module ('modprobe nvidia') or reboot the host. If the module does not load, check dmesg for the cause."
+        return Refusal("the host driver %s is installed but not loaded" % driver.on_disk, _MODULE, "a loaded module", load, "driver_not_loaded")
     return None
 
 
@@ -115,20 +115,20 @@ def packaged(driver: DriverFacts, remedy: str) -> str:
     """
     if not driver.removal:
         return remedy
-    return "%s, or remove the distribution's packages ('%s') and reboot." % (remedy.split(", or ", maxsplit=1)[0], " ".join(driver.removal))
+    return "%s, or remove the distribution's packages ('%s') and reboot the host." % (remedy.split(", or ", maxsplit=1)[0], " ".join(driver.removal))
 
 
 def unsupported(gpu: GpuFacts) -> Refusal:
     """Returns the error for a GPU without vGPU support, for which no driver offers vGPU types and the kernel lists no VFs."""
     remedy = "Remove this GPU from 'gpus' and from the layout."
-    found, expected = "this GPU (%s) does not support vGPU", "vGPU types on the GPU, or SR-IOV"
+    found, expected = "this GPU (%s) does not support vGPU", "a GPU that offers vGPU types or supports SR-IOV"
     return Refusal(found % gpu.name, gpu.address, expected, remedy, "gpu_unsupported")
 
 
 def unlisted(gpu: GpuFacts) -> Refusal:
     """Returns the warning for a GPU that is not in the model table and offers no vGPU types yet."""
-    found = "this GPU (%s) is not in the table of GPUs that support vGPU; its support is only known once the host driver is loaded" % gpu.name
-    remedy = "Do nothing if this GPU was selected on purpose; otherwise remove it from 'gpus' and from the layout."
+    found = "this GPU (%s) is not in the table of vGPU-capable GPUs, and vGPU support is unknown until the host driver is loaded" % gpu.name
+    remedy = "If this GPU was selected on purpose, do nothing. Otherwise, remove the GPU from 'gpus' and from the layout."
     return Refusal(found, gpu.address, "a GPU that NVIDIA supports for vGPU", remedy, "gpu_unknown")
 
 
@@ -139,8 +139,8 @@ def unlisted_warnings(gpus: Iterable[GpuFacts]) -> list[str]:
 
 def off_bus(gpu: GpuFacts) -> Refusal:
     """Returns the error for a GPU that fell off the bus, so its PCI configuration space reads as all ones."""
-    remedy = "Power-cycle the host (a warm reboot may not be enough). If the GPU comes back, check power, risers and dmesg (Xid 79)."
-    found = "the GPU no longer responds: it fell off the bus"
+    remedy = "Power-cycle the host (a warm reboot may not be enough). If the GPU responds again, check the power supply, the risers, and dmesg (Xid 79)."
+    found = "the GPU fell off the bus and no longer responds"
     return Refusal(found, gpu.address, "a readable configuration space", remedy, "gpu_off_bus")
 
 
@@ -157,7 +157,7 @@ def no_vfs_yet(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
     if gpu.holders:
         errors.append(passed_through(gpu))
     elif gpu.driver not in (None, "nvidia", "pci-pf-stub"):
-        remedy = "Release it (role gpu_release or module nvidia_pci_driver)."
+        remedy = "Release the GPU with the gpu_release role or the nvidia_pci_driver module."
         errors.append(Refusal("the GPU is bound to %s" % gpu.driver, gpu.address, "nvidia", remedy, "gpu_on_other_driver"))
     return errors
 
@@ -166,14 +166,14 @@ def iommu_error(gpu: GpuFacts, state: HostFacts) -> Refusal:
     """Returns the error for a GPU without an IOMMU group: kernel flags are missing, or the firmware disables the IOMMU."""
     flags = " ".join(word for word in state.cmdline if "iommu" in word)
     if state.iommu_active:
-        found = "the IOMMU is on, but this GPU has no IOMMU group"
+        found = "the IOMMU is enabled, but this GPU has no IOMMU group"
         remedy = "Check the firmware's IOMMU settings (DMAR/IVRS) and dmesg."
     elif any(word.startswith(("intel_iommu=on", "amd_iommu=on", "iommu=pt", "iommu.passthrough=1")) for word in state.cmdline):
-        found = "the kernel flags enable the IOMMU (%s), but the kernel has none" % flags
-        remedy = "Enable VT-d or AMD-Vi in the firmware; a later flag iommu=off overrides an earlier one."
+        found = "the kernel flags enable the IOMMU (%s), but the kernel has no active IOMMU" % flags
+        remedy = "Enable VT-d or AMD-Vi in the firmware. Remove any later iommu=off flag, which overrides the earlier flags."
     else:
-        found = "the IOMMU is off (/sys/class/iommu is empty)"
-        remedy = "Enable it: role iommu, then reboot (Intel: intel_iommu=on iommu=pt; AMD: iommu=pt)."
+        found = "the IOMMU is disabled (/sys/class/iommu is empty)"
+        remedy = "Enable the IOMMU with the iommu role (Intel: intel_iommu=on iommu=pt; AMD: iommu=pt), then reboot the host."
     return Refusal(found, gpu.address, "an IOMMU group for the GPU", remedy, "iommu_off")
 
 
@@ -183,21 +183,21 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
     if errors:
         return errors
     if gpu.sriov and not gpu.vfs:
-        enable = "Enable them (role sriov or module nvidia_sriov)."
-        return [Refusal("its VFs are off (sriov_numvfs is 0)", gpu.address, "%d VFs" % gpu.total_vfs, enable, "vfs_off")]
+        enable = "Enable the VFs with the sriov role or the nvidia_sriov module."
+        return [Refusal("the VFs of the GPU are disabled (sriov_numvfs is 0)", gpu.address, "%d VFs" % gpu.total_vfs, enable, "vfs_off")]
     if not gpu.total_vfs and gpu.model and gpu.model.sriov:
         return [sriov_off(gpu)]
     if gpu.framework != "none":
-        types = "types in nvidia/creatable_vgpu_types of a VF, or in 'nvidia-smi vgpu -s -v'"
+        types = "vGPU types in nvidia/creatable_vgpu_types of a VF or in the output of 'nvidia-smi vgpu -s -v'"
         services = "Check 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg."
-        found = "its VFs list no vGPU types now, and %s" % (gpu.types_silence or "nvidia-smi reports none")
+        found = "the VFs of the GPU currently list no vGPU types, and %s" % (gpu.types_silence or "nvidia-smi reports no vGPU types")
         return [Refusal(found, gpu.address, types, services, "no_types")]
     if any(vf.driver == "vfio-pci" for vf in gpu.vfs):
-        remedy = ("Stop the program or setting that took the VFs (a cloud agent, driverctl, an id of vfio-pci), "
-                  "then rebind them to nvidia (role sriov or module nvidia_sriov).")
+        remedy = ("Stop the program or remove the setting that bound the VFs to vfio-pci (such as a cloud agent, driverctl, or a vfio-pci ID), "
+                  "then rebind the VFs to nvidia with the sriov role or the nvidia_sriov module.")
     else:
-        remedy = ("Check 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg; "
-                  "a GPU with a display must be switched with NVIDIA's displaymodeselector first.")
+        remedy = ("Check 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg. "
+                  "If the GPU has display outputs, first disable the outputs with NVIDIA's displaymodeselector.")
     drivers = sorted({one.driver or "no driver" for one in gpu.vfs or [gpu]})
     found = "sysfs has neither mdev_supported_types nor nvidia/current_vgpu_type (bound to %s)" % ", ".join(drivers)
     expected = "vGPU types on %s" % ("each VF" if gpu.vfs else "the GPU")
@@ -206,15 +206,15 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
 
 def sriov_off(gpu: GpuFacts) -> Refusal:
     """Returns the error for a GPU that exposes no SR-IOV capability although its model supports SR-IOV."""
-    remedy = ("Enable SR-IOV, ARI and above-4G decoding in the firmware. "
-              "If this machine is itself a VM with a passed-through GPU: vGPUs are created on the bare host, not here.")
-    return Refusal("the GPU (%s) shows no SR-IOV capability" % gpu.name, gpu.address, "sriov_totalvfs in sysfs", remedy, "sriov_off")
+    remedy = ("Enable SR-IOV, ARI, and above-4G decoding in the firmware. "
+              "If this host is itself a VM with a passed-through GPU, create the vGPUs on the physical host instead.")
+    return Refusal("the GPU (%s) exposes no SR-IOV capability" % gpu.name, gpu.address, "sriov_totalvfs in sysfs", remedy, "sriov_off")
 
 
 def vendor_vfio(gpu: GpuFacts) -> Refusal:
     """Returns the error for a mediated device that was requested on a GPU without mediated device support."""
-    found = "this host has no mediated devices: the GPU is on the vendor-specific VFIO framework, where a VF itself becomes a vGPU"
-    return Refusal(found, gpu.address, "mdev_supported_types", "Use the module nvidia_vgpu, which creates vGPUs on either framework.", "vendor_vfio")
+    found = "this host has no mediated devices, because the GPU uses the vendor-specific VFIO framework, in which a VF becomes a vGPU"
+    return Refusal(found, gpu.address, "mdev_supported_types", "Use the nvidia_vgpu module, which creates vGPUs in either framework.", "vendor_vfio")
 
 
 def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Refusal:
@@ -222,9 +222,9 @@ def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Refusal:
 
     The *others* argument lists the addresses of the host's MIG-capable GPUs.
     """
-    expected = "a GPU with MIG; on this host: %s" % (", ".join(others) or "none")
-    remedy = "Use time-sliced types on this GPU (without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40")
-    return Refusal("%s, but the GPU (%s) has no MIG" % (asked, gpu.name), gpu.address, expected, remedy, "mig_unsupported")
+    expected = "a GPU that supports MIG; such GPUs on this host: %s" % (", ".join(others) or "none")
+    remedy = "Use time-sliced vGPU types on this GPU (types without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40")
+    return Refusal("%s, but the GPU (%s) does not support MIG" % (asked, gpu.name), gpu.address, expected, remedy, "mig_unsupported")
 
 
 def mig_unknown(gpu: GpuFacts) -> Refusal:
@@ -232,18 +232,19 @@ def mig_unknown(gpu: GpuFacts) -> Refusal:
 
     nvidia-smi is the only source of the MIG mode.
     """
-    remedy = "Run this command manually, and check dmesg (NVRM, Xid)."
+    remedy = "Run this command manually, and check dmesg for NVRM and Xid messages."
     if (gpu.mig_silence or "").startswith(NO_NVIDIA_SMI):
-        remedy = "nvidia-smi is part of the host driver: install the driver again (role driver)."
-    found = "its MIG mode is not known: %s" % (gpu.mig_silence or "nvidia-smi does not report it (driver of the GPU: %s)" % (gpu.driver or "none"))
-    answer = "an answer to 'nvidia-smi --query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending --format=csv'"
+        remedy = "Reinstall the host driver, which includes nvidia-smi, with the driver role."
+    found = "the MIG mode of the GPU is unknown: %s" % (
+        gpu.mig_silence or "nvidia-smi does not report the MIG mode (driver of the GPU: %s)" % (gpu.driver or "none"))
+    answer = "a MIG mode in the output of 'nvidia-smi --query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending --format=csv'"
     return Refusal(found, gpu.address, answer, remedy, "mig_unknown")
 
 
 def passed_through(gpu: GpuFacts) -> Refusal:
     """Returns the error for a GPU that is passed through to a VM."""
-    instead = "remove this GPU from 'gpus' (role variable vgpu_gpus) and from the layout"
-    return in_use(gpu.address, gpu.holders, "releasing the GPU from %s" % (gpu.driver or "its VM"), instead=instead)
+    instead = "remove this GPU from 'gpus' (the vgpu_gpus role variable) and from the layout"
+    return in_use(gpu.address, gpu.holders, "releasing the GPU from %s" % (gpu.driver or "the VM"), instead=instead)
 
 
 def in_use(device: str, holders: Sequence[Any], doing: str, override: str | None = None, instead: str | None = None) -> Refusal:
@@ -253,10 +254,10 @@ def in_use(device: str, holders: Sequence[Any], doing: str, override: str | None
     """
     who, unsure = ", ".join(map(str, holders)), [one for one in holders if one.remedy]  # unidentified users also count as users
     known = len(unsure) < len(holders)
-    remedy = "Stop this user first" if known else "Find out what uses the device: %s" % unsure[0].remedy
+    remedy = "Stop the VM or process that uses the device" if known else "Find out what uses the device: %s" % unsure[0].remedy
     if override:
-        remedy += ", or name the device in %s" % override
+        remedy += ", or add the device to %s" % override
     if instead:
         remedy += ", or %s" % instead
-    found = "it is in use by %s" % who if known else "it may be in use by %s" % who
-    return Refusal(found, device, "a device that is not in use, for %s" % doing, remedy + ".", "in_use")
+    found = "the device is in use by %s" % who if known else "the device may be in use by %s" % who
+    return Refusal(found, device, "a device that is not in use, as required for %s" % doing, remedy + ".", "in_use")

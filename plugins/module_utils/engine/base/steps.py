@@ -67,7 +67,7 @@ class ApplyError(EngineError):
     def __str__(self) -> str:
         done = "; ".join(map(str, self.done)) or "nothing"
         left = "; ".join(map(str, self.left))
-        return "%s\nDone: %s.\nNot done: %s.\nFix the cause, then run again. Completed steps stay in place." % (super().__str__(), done, left)
+        return "%s\nDone: %s.\nNot done: %s.\nFix the cause, then rerun. Completed steps stay in place." % (super().__str__(), done, left)
 
 
 @dataclass(eq=False, repr=False)
@@ -138,15 +138,15 @@ def _whole(step: Step, error: Refusal) -> Refusal:
     """Returns the error with all four parts. Missing parts are taken from the step."""
     error.device = error.device or step.device or "this host"
     error.expected = error.expected or "to %s" % step.text
-    error.remedy = error.remedy or "Fix this (dmesg may show more), then run again."
+    error.remedy = error.remedy or "Check dmesg for details, fix the cause, then rerun."
     error.position = step.position
     return error
 
 
 def _system_error(exc: OSError) -> Refusal:
     """Returns the error for a step that failed with an OSError. A bare OSError would not report the completed steps."""
-    remedy = "Free disk space, processes or memory, as the error shows, then run again."
+    remedy = "Free disk space, processes, or memory, depending on the error, then rerun."
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        remedy = "Run this as root (become: true). If it did run as root, check for a read-only file system and for a security module (dmesg)."
+        remedy = "Rerun as root (become: true). If the failed run already ran as root, check for a read-only file system and for a security module (dmesg)."
     where = " (%s)" % exc.filename if exc.filename else ""
-    return Refusal("the system refused it: %s%s" % (exc.strerror or exc, where), remedy=remedy, code="system_refused")
+    return Refusal("the operating system reported an error: %s%s" % (exc.strerror or exc, where), remedy=remedy, code="system_refused")

@@ -24,10 +24,10 @@ from .proxmox import ProxmoxGrub, ProxmoxSystemdBoot
 from .systemd_boot import SystemdBoot
 
 _BY_HAND = {
-    boot_loader.REFIND: "Add %s to the options of /boot/refind_linux.conf or of the stanza in refind.conf",
-    boot_loader.ZFSBOOTMENU: "Append %s to the property org.zfsbootmenu:commandline of the boot environment ('zfs set')",
+    boot_loader.REFIND: "Add %s to the options in /boot/refind_linux.conf or in the stanza of refind.conf",
+    boot_loader.ZFSBOOTMENU: "Append %s to the org.zfsbootmenu:commandline property of the boot environment ('zfs set')",
     boot_loader.OSTREE: "Run 'rpm-ostree kargs' to append %s",
-    boot_loader.SYSTEMD_BOOT: "Add %s to /etc/kernel/cmdline, from which the kernel images are built, and build the images again",
+    boot_loader.SYSTEMD_BOOT: "Add %s to /etc/kernel/cmdline, rebuild the unified kernel images with the new command line",
 }
 _UNKNOWN = "Add %s to the kernel command line with the boot loader's own tools"
 UKI = ("/efi/EFI/Linux", "/boot/EFI/Linux", "/boot/efi/EFI/Linux")
@@ -58,7 +58,7 @@ def _grub(ctx: Context, proxmox: bool) -> Loader | str:
         return Debian(ctx)
     if _is_suse(ctx) and grub.has(ctx, "grub2-mkconfig") and not any(files.names(ctx.root, one + "/entries", ".conf") for one in LOADERS):
         return Suse(ctx)
-    return "GRUB without any of: update-grub, grubby with boot entries, SUSE's grub2-mkconfig, proxmox-boot-tool"
+    return "GRUB, but without update-grub, grubby with boot entries, SUSE's grub2-mkconfig, or proxmox-boot-tool"
 
 
 def _is_suse(ctx: Context) -> bool:
@@ -70,8 +70,8 @@ def _is_suse(ctx: Context) -> bool:
 def unsupported(ctx: Context, found: str, flags: Sequence[str]) -> EngineError:
     """Returns the error for an unsupported boot loader, with manual instructions."""
     started = boot_loader.read(ctx)
-    remedy = (_BY_HAND.get(started, _UNKNOWN) % (" ".join(flags) or "the flags")) + ", reboot and run again. Nothing was changed."
+    remedy = (_BY_HAND.get(started, _UNKNOWN) % (" ".join(flags) or "the flags")) + ", reboot the host, and rerun. Nothing was changed."
     if found == boot_loader.UNKNOWN and not os.path.exists(ctx.root + GRUB):
-        found = "unknown: neither the firmware nor %s identifies it" % GRUB
-    expected = "GRUB, systemd-boot or proxmox-boot-tool"
+        found = "unknown, because neither the firmware nor %s identifies the boot loader" % GRUB
+    expected = "GRUB, systemd-boot, or proxmox-boot-tool"
     return error("the boot loader (%s) is unsupported" % found, "boot loader", expected, remedy, "bootloader_unsupported")

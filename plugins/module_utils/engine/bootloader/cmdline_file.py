@@ -51,7 +51,7 @@ def _words(text: str, flags: Sequence[str]) -> list[str]:
     if wrong is not None:
         raise refused("%s:%d" % (KERNEL_CMDLINE, wrong), "the file has a comment, which some tools read as arguments", flags)
     if len(lines) != 1:
-        raise refused("%s:%d" % (KERNEL_CMDLINE, (lines or [1])[-1]), "the file has %d lines with text instead of one" % len(lines), flags)
+        raise refused("%s:%d" % (KERNEL_CMDLINE, (lines or [1])[-1]), "the file has %d lines of text instead of one line" % len(lines), flags)
     if text.count('"') % 2:
         raise refused("%s:%d" % (KERNEL_CMDLINE, lines[0]), "a quote is not closed", flags)
     return kernel_flags.words(text)
@@ -59,5 +59,5 @@ def _words(text: str, flags: Sequence[str]) -> list[str]:
 
 def refused(where: str, found: str, flags: Sequence[str]) -> EngineError:
     """Returns the error for a line that the collection cannot edit."""
-    remedy = "Add %s to this file manually, then run again. Nothing was changed." % " ".join(flags)
+    remedy = "Add %s to this file manually, then rerun. Nothing was changed." % " ".join(flags)
     return error(found, where, "one line of kernel arguments, to which flags can be appended", remedy, "bootloader_file_unclear")

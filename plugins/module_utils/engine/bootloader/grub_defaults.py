@@ -52,7 +52,7 @@ def require(ctx: Context, before: Sources, after: Sources, flags: Sequence[str])
     others = sorted(name for name in {*base, *new[-1]} if name != LINUX and base.get(name) != new[-1].get(name))
     lines = [[word for word in kernel_flags.words(one.get(LINUX, "")) if word not in flags] for one in (base, new[-1])]
     if others or lines[0] != lines[1]:
-        found = "an edit would change more than the flags (%s)" % (", ".join(others) or LINUX)
+        found = "an edit would also change other settings (%s)" % (", ".join(others) or LINUX)
         edited = next((path for path, text in after if (path, text) not in before), GRUB)
         raise refused(edited, 1, found, flags)
     if kernel_flags.missing(flags, line_of(new[-1])):
@@ -67,15 +67,15 @@ def in_the_way(given: Sources, after: Sequence[shell.Variables], flags: Sequence
     had = [not kernel_flags.missing(missing, kernel_flags.words(one.get(LINUX, ""))) for one in after]
     if word is not None:
         path, line = _line_with(given, word)
-        found = "%s is set on this line, which overrides %s" % (word, lacks)
-        remedy = "Remove %s from this line, then run again. Nothing was changed." % word
+        found = "%s is set on this line and overrides %s" % (word, lacks)
+        remedy = "Remove %s from this line, then rerun. Nothing was changed." % word
     else:
         first = next((number for number in range(len(had) - 1, 0, -1) if had[number - 1] and not had[number]), len(had) - 1)
         path = given[first][0]
         line = _last_assignment(given[first][1], LINUX)
-        found = "%s is set again on this line, so the next boot would not have %s" % (LINUX, lacks)
-        remedy = "Write %s=\"$%s …\" on this line, or add the flags to it, then run again. Nothing was changed." % (LINUX, LINUX)
-    return error(found, "%s:%d" % (path, line), "%s in force at the next boot" % " ".join(flags), remedy, "cmdline_overridden")
+        found = "this line sets %s again, which removes %s from the command line of the next boot" % (LINUX, lacks)
+        remedy = "Write %s=\"$%s …\" on this line, or add the flags to this line, then rerun. Nothing was changed." % (LINUX, LINUX)
+    return error(found, "%s:%d" % (path, line), "%s in effect at the next boot" % " ".join(flags), remedy, "cmdline_overridden")
 
 
 def _line_with(given: Sources, word: str) -> tuple[str, int]:
@@ -140,6 +140,6 @@ def taken(ctx: Context, flags: Sequence[str]) -> FileEdit | None:
     new = states(ctx, [(GRUB, after)])[-1]
     same = {name: value for name, value in new.items() if name != LINUX} == {name: value for name, value in base.items() if name != LINUX}
     if not same or kernel_flags.words(new.get(LINUX, "")) != [word for word in old if word not in flags]:
-        found = "%s can't be removed from %s without changing something else" % (" ".join(flags), LINUX)
+        found = "%s cannot be removed from %s without other changes" % (" ".join(flags), LINUX)
         raise refused(GRUB, _last_assignment(text, LINUX), found, flags)
     return FileEdit(GRUB, text, after, ["remove %s from %s" % (" ".join(flags), LINUX)])

@@ -79,28 +79,28 @@ class Loader(ABC):
         missing = kernel_flags.missing(flags, entry.cmdline or ())
         lacks = " ".join(missing)
         if entry.cmdline is None:
-            unknown = "the command line of this entry can't be read: it uses an unknown variable of GRUB"
-            return Refusal(unknown, entry.where, lacks, "Add the flags to this entry manually, then run again.", "cmdline_unknown")
+            unknown = "the command line of this boot entry cannot be read, because the entry uses an unknown GRUB variable"
+            return Refusal(unknown, entry.where, lacks, "Add the flags to this entry manually, then rerun.", "cmdline_unknown")
         word = kernel_flags.against(missing, entry.cmdline)
         source = self.source_of(word) if word else None
-        found = "the next boot would not have %s in force%s" % (lacks, "; %s conflicts with them" % word if word else "")
-        remedy = "Remove %s from %s, then run again. Do not reboot before that." % (word, source or "the source of this entry")
+        found = "the next boot would not apply %s%s" % (lacks, ", because %s takes precedence" % word if word else "")
+        remedy = "Remove %s from %s, then rerun. Do not reboot the host before the rerun." % (word, source or "the source of this boot entry")
         if not word:
-            remedy = "Find the source of this entry (a fixed entry, another configuration), add the flags there, then run again."
+            remedy = "Find the source of this boot entry (a fixed entry or another configuration), add the flags to this source, then rerun."
         return Refusal(found, entry.where, lacks, remedy, "cmdline_overridden")
 
 
 def no_entries(name: str) -> Refusal:
     """Returns the error for a boot loader that has no boot entry for the system."""
-    found = "no boot entry of this system was found (%s)" % name
-    return Refusal(found, "boot loader", "an entry with the running system's root file system", _BY_HAND, "bootloader_unknown")
+    found = "no boot entry for this system was found (%s)" % name
+    return Refusal(found, "boot loader", "a boot entry with the root file system of the running system", _BY_HAND, "bootloader_unknown")
 
 
-_BY_HAND = "Add the flags to the kernel command line with the boot loader's own tools, reboot and run again."
+_BY_HAND = "Add the flags to the kernel command line with the boot loader's own tools, reboot the host, and rerun."
 
 
 def refused(path: str, line: int, found: str, flags: Sequence[str]) -> EngineError:
     """Returns the error for a file that the collection cannot edit."""
     where = "%s:%d" % (path, line)
-    remedy = "Add the flags manually, or write this line as a single statement NAME=\"value\", then run again. Nothing was changed."
+    remedy = "Add the flags manually, or write this line as a single statement NAME=\"value\", then rerun. Nothing was changed."
     return error(found, where, "a plain assignment, to which %s can be added" % " ".join(flags), remedy, "bootloader_file_unclear")

@@ -52,13 +52,13 @@ def wrong_flags(flags: Sequence[str]) -> list[Refusal]:
     errors = []
     for flag in flags:
         if not _PLAIN.match(flag) or flag.startswith(("=", "-")):
-            plain = "letters, digits and any of . , : = / @ % + - _"
+            plain = "letters, digits, and any of . , : = / @ % + - _"
             remedy = "Add such a flag to the boot loader's files manually."
-            errors.append(Refusal("%r can't be written to the files of all boot loaders" % flag, "flags", plain, remedy, "bad_flag"))
+            errors.append(Refusal("%r cannot be written to the files of all boot loaders" % flag, "flags", plain, remedy, "bad_flag"))
     against = [] if errors else kernel_flags.missing(flags, flags)
     if against:
-        both = "%s and %s exclude each other" % (" ".join(against), kernel_flags.against(against, flags))
-        errors.append(Refusal(both, "flags", "flags that can all be in force", "Remove one of them.", "bad_flag"))
+        both = "%s and %s conflict with each other" % (" ".join(against), kernel_flags.against(against, flags))
+        errors.append(Refusal(both, "flags", "flags that can all be in effect", "Remove one of the conflicting flags.", "bad_flag"))
     return errors
 
 
@@ -71,7 +71,7 @@ def plan_present(loader: Loader, flags: Sequence[str], rebuild: bool, facts: Fac
     _steps(result)
     lacks = kernel_flags.missing(flags, facts.running)
     if result.steps and flags:
-        result.steps.append(Step("verify", None, None, "verify that the next boot has %s in force" % " ".join(flags)))
+        result.steps.append(Step("verify", None, None, "verify that the next boot applies %s" % " ".join(flags)))
     elif lacks:
         result.errors += loader.wrong(flags, target.next_boot) or _in_vain(lacks, target.next_boot, facts)
     result.refuse()
@@ -83,12 +83,12 @@ def _in_vain(lacks: Sequence[str], entries: Sequence[Entry], facts: Facts) -> li
     record = facts.record
     if record.boot in (None, facts.boot) or record.line != line_of(entries):
         return []
-    found = "this host was rebooted since the flags were written, and its kernel still runs without %s" % " ".join(lacks)
+    found = "this host was rebooted after the flags were written, but the kernel still runs without %s" % " ".join(lacks)
     remedy = (
-        "Another reboot would not help. Check which entry boots ('cat /proc/cmdline', the firmware's boot order, a pinned entry), "
-        "boot this entry manually, then run again."
+        "Another reboot would not help. Check which entry is used ('cat /proc/cmdline', the firmware's boot order, a pinned entry), "
+        "boot the expected entry manually, then rerun."
     )
-    return [Refusal(found, "boot loader", "a boot of the entry %s" % entries[0].where, remedy, "cmdline_not_in_force")]
+    return [Refusal(found, "boot loader", "a boot with the entry %s" % entries[0].where, remedy, "cmdline_not_in_force")]
 
 
 def line_of(entries: Sequence[Entry]) -> str:

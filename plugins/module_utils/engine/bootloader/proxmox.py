@@ -65,7 +65,7 @@ class ProxmoxSystemdBoot(Loader):
             return changes
         text = files.read_text(self.ctx.root, KERNEL_CMDLINE)
         if text is None:
-            remedy = "Write the whole command line to this file ('cat /proc/cmdline', without initrd=), then run again. Nothing was changed."
+            remedy = "Write the complete kernel command line to this file ('cat /proc/cmdline', without initrd=), then rerun. Nothing was changed."
             raise error("this file is missing", KERNEL_CMDLINE, "the kernel command line for proxmox-boot-tool", remedy, "bootloader_unknown")
         edit = cmdline_file.added(text, flags)
         if edit:

@@ -150,7 +150,7 @@ def assignments(text: str, name: str) -> list[Assignment]:
     for match in re.finditer(r"(?<![\w$])%s\+?=" % re.escape(name), text):
         known = any(match.end() == one.start for one in found)
         if not known and not any(start <= match.start() < end for start, end in reader.comments):
-            raise NotUnderstood(reader.line(match.start()), "%s is set on this line in a form that can't be edited" % name)
+            raise NotUnderstood(reader.line(match.start()), "%s is set on this line in a form that cannot be edited" % name)
     return found
 
 

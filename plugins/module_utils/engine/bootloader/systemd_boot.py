@@ -62,7 +62,7 @@ class SystemdBoot(Loader):
         lines = text.splitlines(True)
         line = lines[entry.line - 1] if entry.line <= len(lines) else ""
         if not re.match(r"\s*options\s", line):
-            raise cmdline_file.refused(entry.where, "this entry has no line with options", flags)
+            raise cmdline_file.refused(entry.where, "this boot entry has no options line", flags)
         ending = line[len(line.rstrip()):] or "\n"
         lines[entry.line - 1] = "%s %s%s" % (line.rstrip(), " ".join(flags), ending)
         after = "".join(lines)
@@ -71,8 +71,8 @@ class SystemdBoot(Loader):
         if again is None or again.cmdline != expected or kernel_flags.missing(flags, expected):
             word = kernel_flags.against(kernel_flags.missing(flags, expected), expected)
             raise error(
-                "%s conflicts with %s" % (word or "the text of this entry", " ".join(flags)), entry.where, "%s in force" % " ".join(flags),
-                "Remove the conflicting option from the entry, then run again. Nothing was changed.", "cmdline_overridden",
+                "%s conflicts with %s" % (word or "the text of this entry", " ".join(flags)), entry.where, "%s in effect" % " ".join(flags),
+                "Remove the conflicting option from the entry, then rerun. Nothing was changed.", "cmdline_overridden",
             )
         return FileEdit(entry.path, text, after, ["add %s" % " ".join(flags)])
 

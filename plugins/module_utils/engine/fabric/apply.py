@@ -68,8 +68,8 @@ def _set_up(ctx: Context, step: Step, timeout: float) -> None:
     word = {service.ENABLE: "enable", service.DISABLE: "disable", service.START: "start", service.STOP: "stop", service.RESTART: "restart"}[step.kind]
     answer = ctx.command(["systemctl", word, fabric_manager.UNIT + ".service"], timeout, keeps_lock=True)
     if answer.rc:
-        remedy = "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show why."
-        ended = "systemctl did not end within %d s" % timeout if answer.timed_out else "systemctl ended with %d: %s" % (answer.rc, answer.tail(2))
+        remedy = "Check 'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log for the cause."
+        ended = "systemctl did not finish within %d s" % timeout if answer.timed_out else "systemctl exited with status %d: %s" % (answer.rc, answer.tail(2))
         raise error(ended, step.device, "to %s" % step.text, remedy, "fabric_service_failed")
     if step.kind in (service.RESTART, service.STOP):
         record = fabric_record.read(ctx)
@@ -84,7 +84,7 @@ def _set_mode(ctx: Context, step: Step) -> None:
     """
     record, text = fabric_record.read(ctx), files.read_text(ctx.root, fabric_manager.CONFIG)
     if text is None:
-        expected, remedy = "Fabric Manager's configuration file", "Install Fabric Manager's package again."
+        expected, remedy = "Fabric Manager's configuration file", "Reinstall the Fabric Manager package."
         raise error("the file does not exist", fabric_manager.CONFIG, expected, remedy, "fabric_no_config")
     before, mode = fabric_manager.mode(ctx.root), step.args["mode"]
     if mode == fabric_manager.VGPU_MODE and record.mode_before is None:
@@ -103,7 +103,7 @@ def _check_idle(ctx: Context, step: Step) -> None:
     parents = {*gpus, *(ctx.sysfs.link("%s/%s/%s" % (PCI, pf, name)) for pf, name in vfs)}
     holders = [holder for vgpu in frameworks.instances(ctx, OpenFiles(ctx.sysfs)) if vgpu.parent in parents for holder in vgpu.holders]
     if holders:
-        raise EngineError(refusals.in_use(str(step.device), holders, "deactivating it"))
+        raise EngineError(refusals.in_use(str(step.device), holders, "deactivating the partition"))
 
 
 def _check_vgpus(ctx: Context, step: Step) -> None:
@@ -111,7 +111,7 @@ def _check_vgpus(ctx: Context, step: Step) -> None:
     parents = {vgpu.parent for vgpu in frameworks.instances(ctx)}
     for vf in step.args["vfs"]:
         if vf not in parents:
-            raise error("there is no vGPU on %s" % vf, step.device, "the vGPU of the partition", "Create this vGPU first.", "vgpus_missing")
+            raise error("no vGPU exists on %s" % vf, step.device, "a vGPU on each VF of the partition", "Create this vGPU first.", "vgpus_missing")
 
 
 def _note(ctx: Context, number: int, vfs: list[str] | None) -> None:

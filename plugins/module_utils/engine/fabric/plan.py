@@ -98,7 +98,7 @@ def requests(cards: Sequence[Card], machines: Mapping[str, Iterable[str]], stric
     left = list(cards)
     for name in dict.fromkeys(card.group for card in cards if card.group):
         mine = [card for card in left if card.group == name]
-        found.append(Request(mine, "fabric: %s of the layout" % name, True))
+        found.append(Request(mine, "fabric: %s in the layout" % name, True))
         left = [card for card in left if card not in mine]
     for vm, keys in sorted(machines.items()):
         taken = set(keys)
@@ -136,7 +136,7 @@ def foreseen(wanted: Sequence[Request]) -> FabricPlan:
     """Returns the plan for check mode if Fabric Manager is not installed and the partitions are therefore unknown."""
     made: FabricPlan = Plan(Target())
     for one in wanted:
-        text = "activate the fabric partition of %s" % ("this card" if len(one.cards) == 1 else ", ".join(card.pf for card in one.cards))
+        text = "activate the fabric partition for %s" % ("this card" if len(one.cards) == 1 else ", ".join(card.pf for card in one.cards))
         made.steps.append(Step(ASSUME, None, one.cards[0].vf, text))
     return made
 
@@ -174,8 +174,8 @@ class _Planner:
         unknown = [card.pf for card in request.cards if card.pf not in self.fabric.modules]
         if unknown:
             self._report(request, Refusal(
-                "its module id is unknown", unknown[0], "'Module Id' in 'nvidia-smi -q', by which Fabric Manager names GPUs",
-                "Check nvidia-smi and dmesg.", "fabric_module_unknown",
+                "the module ID of the GPU is unknown", unknown[0], "a 'Module Id' in the output of 'nvidia-smi -q', by which Fabric Manager identifies GPUs",
+                "Check the output of nvidia-smi and dmesg.", "fabric_module_unknown",
             ))
             return
         match = next((one for one in self.partitions if set(one.gpus) == set(modules) and len(request.cards) == len(one.gpus)), None)
@@ -239,9 +239,9 @@ class _Planner:
     def _in_use(self, one: Partition, request: Request) -> Refusal:
         cards = ", ".join(card.pf for card in request.cards)
         return Refusal(
-            "it is active for %s, and in use by %s" % (", ".join(self._gpus(one)), self._user(one)), "fabric partition %d" % one.id,
-            "the partition of %s%s" % (cards, " (%s)" % request.where if request.where else ""),
-            "Shut down that VM, then run again.", "in_use",
+            "the partition is active for %s and is in use by %s" % (", ".join(self._gpus(one)), self._user(one)), "fabric partition %d" % one.id,
+            "a partition that is not in use, as required for the partition of %s%s" % (cards, " (%s)" % request.where if request.where else ""),
+            "Stop the VM or process that uses the partition, then rerun.", "in_use",
         )
 
     def _no_partition(self, request: Request) -> None:
@@ -249,11 +249,11 @@ class _Planner:
         sizes = sorted({len(one.gpus) for one in self.partitions if len(one.gpus) > 1}, reverse=True)
         sets = "; ".join("%d: %s" % (size, " or ".join(
             "{%s}" % ", ".join(sorted(self._gpus(one))) for one in self.partitions if len(one.gpus) == size)) for size in sizes)
-        found = "no fabric partition has exactly %s%s" % (", ".join(cards), " (%s)" % request.where if request.where else "")
-        expected, remedy = "one of the board's sets: %s" % (sets or "none"), "Choose one of these sets."
+        found = "no fabric partition contains exactly %s%s" % (", ".join(cards), " (%s)" % request.where if request.where else "")
+        expected, remedy = "one of the board's GPU sets: %s" % (sets or "none"), "Choose one of these sets."
         if not several:
-            expected = "a partition with only this card"
-            remedy = "A GPU that was in MIG mode when Fabric Manager started has no partition: reboot the host. Check /var/log/fabricmanager.log."
+            expected = "a partition that contains only this GPU"
+            remedy = "If the GPU was in MIG mode when Fabric Manager started, reboot the host to create the partition. Check /var/log/fabricmanager.log."
         self._report(request, Refusal(found, cards[0] if not several else None, expected, remedy, "no_fabric_partition"))
         if several and not request.strict:
             for card in request.cards:  # CUDA starts if each card has its own active partition

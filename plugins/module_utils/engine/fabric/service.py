@@ -42,24 +42,24 @@ def plan(fabric: Fabric, driver: str | None, users: Mapping[str, str], assume: b
     """
     made: ServicePlan = Plan(Target())
     manager, service = fabric.manager, UNIT + ".service"
-    version = driver or "of the driver's version"
+    version = driver or "in the driver's version"
     if not manager.installed or (driver and manager.version and manager.version != driver):
         made.target.installs = driver or ""
         if not assume:
             found = "Fabric Manager %s is installed" % manager.version if manager.installed else "Fabric Manager is not installed"
             code = "fabric_version" if manager.installed else "fabric_not_installed"
-            remedy = "Install Fabric Manager and its library from your package source (role fabric does this)."
-            made.errors.append(Refusal(found, service, "Fabric Manager %s, the same as the driver" % version, remedy, code))
+            remedy = "Install Fabric Manager and its library from your package source (the fabric role does this)."
+            made.errors.append(Refusal(found, service, "Fabric Manager %s, as required by the driver" % version, remedy, code))
             return made
         made.steps.append(Step(INSTALL, None, service, "install Fabric Manager %s" % version))
     if manager.mode != VGPU_MODE and (manager.installed or assume):
-        was = " (%s until now)" % manager.mode if manager.mode is not None else ""
+        was = " (previously %s)" % manager.mode if manager.mode is not None else ""
         made.steps.append(Step(MODE, None, CONFIG, "set FABRIC_MODE=%s%s" % (VGPU_MODE, was), mode=VGPU_MODE))
     if manager.unit.get("enabled") != "enabled":
-        made.steps.append(Step(ENABLE, None, service, "enable it"))
+        made.steps.append(Step(ENABLE, None, service, "enable the service"))
     stale = fabric.silence is not None and fabric.silence.code == "fabric_mode"
     if not manager.running:
-        made.steps.append(Step(START, None, service, "start it"))
+        made.steps.append(Step(START, None, service, "start the service"))
     elif manager.mode != VGPU_MODE or stale or made.target.installs is not None:
         _restart(made, fabric, users, "starting Fabric Manager in vGPU mode")
     return made
@@ -71,7 +71,7 @@ def undo(fabric: Fabric, users: Mapping[str, str]) -> ServicePlan:
     manager, record, service = fabric.manager, fabric.record, UNIT + ".service"
     back = record.mode_before is not None and manager.mode == VGPU_MODE and manager.installed
     if back:
-        text = "set FABRIC_MODE=%s again (%s)" % (record.mode_before, MODES.get(str(record.mode_before), "as before"))
+        text = "restore FABRIC_MODE=%s (%s)" % (record.mode_before, MODES.get(str(record.mode_before), "as before"))
         made.steps.append(Step(MODE, None, CONFIG, text, mode=record.mode_before))
     if record.packages:  # the fabric role removes the packages that this collection installed
         if manager.running:
@@ -80,7 +80,7 @@ def undo(fabric: Fabric, users: Mapping[str, str]) -> ServicePlan:
         if manager.unit.get("enabled") == "enabled":
             made.steps.append(Step(DISABLE, None, service, "disable the service"))
     elif back and manager.running:
-        _restart(made, fabric, users, "starting Fabric Manager in its former mode")
+        _restart(made, fabric, users, "starting Fabric Manager in the previous mode")
     return made
 
 
@@ -97,6 +97,9 @@ def _restart(made: ServicePlan, fabric: Fabric, users: Mapping[str, str], doing:
 def _guard(made: ServicePlan, fabric: Fabric, users: Mapping[str, str], doing: str) -> None:
     """Adds an error for each GPU that is in use, because the GPU's user would lose the fabric."""
     made.errors += [
-        Refusal("it is in use by %s" % user, pf, "a GPU that is not in use, for %s" % doing, "Stop this user, then run again.", "in_use")
+        Refusal(
+            "the GPU is in use by %s" % user, pf, "a GPU that is not in use, as required for %s" % doing,
+            "Stop the VM or process that uses the GPU, then rerun.", "in_use",
+        )
         for pf, user in sorted(users.items())
     ]

@@ -38,9 +38,9 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list
         if not until(ctx.clock, is_done, timeout):
             goes = step.kind == "detach-device"
             raise error(
-                "%s is %s %d s after virsh reported it" % (hostdev.key, "still attached" if goes else "not attached as requested", timeout),
+                "%s is %s %d s after virsh reported success" % (hostdev.key, "still attached" if goes else "not attached as requested", timeout),
                 device=vm.name, code="not_kept",
-                remedy="The guest must release the device: shut down the guest." if live and goes else "Check 'virsh dumpxml %s'." % vm.uuid,
+                remedy="Shut down the guest, because the guest must release the device." if live and goes else "Check 'virsh dumpxml %s'." % vm.uuid,
             )
 
     return execute([step for step in steps if step.kind != "assume"], perform)
@@ -64,7 +64,7 @@ def _require_free(ctx: Context, vm: Domain, names: Sequence[str]) -> None:
     others = [one.name for one in libvirt_xml.all_domains(ctx)[0] if one.name != vm.name and any(name in one.devices for name in names)]
     if others:
         raise error(
-            "the device was attached to the VM %s in the meantime" % ", ".join(others),
-            device=names[0], expected="a vGPU for %s that no other VM has" % vm.name, code="changed_meanwhile",
-            remedy="Run again, which selects another vGPU if there is one.",
+            "the device was attached to another VM in the meantime: %s" % ", ".join(others),
+            device=names[0], expected="a vGPU for %s that is not attached to another VM" % vm.name, code="changed_meanwhile",
+            remedy="Rerun. The new run selects another vGPU, if available.",
         )

@@ -241,8 +241,8 @@ class Placement:
         request = row.request
         if request.vf and len(fitting) > 1:
             return Refusal(
-                "there are %d vGPUs on %s" % (len(fitting), request.vf), device=request.where, expected="one vGPU that the request names",
-                remedy="Name the vGPU by uuid (%s), or request a type with gpu." % ", ".join(fitting[:8]), code="ambiguous_vf",
+                "%d vGPUs exist on %s" % (len(fitting), request.vf), device=request.where, expected="a request that identifies a single vGPU",
+                remedy="Specify the uuid of the vGPU (%s), or request a type with the gpu option." % ", ".join(fitting[:8]), code="ambiguous_vf",
             )
         if row.candidates or self.options.assume and (request.type or not fitting):
             return None
@@ -253,22 +253,22 @@ class Placement:
         request, vm = row.request, row.vm
         if not fitting:
             return Refusal(
-                "there is no vGPU %s" % request.uuid if request.uuid else "there is no vGPU on %s" % request.vf,
-                device=request.where, expected="a vGPU of this host", code="no_such_vgpu",
-                remedy="'vgpuctl status' lists vGPUs, and vgpu_layout creates them.",
+                "the vGPU %s does not exist" % request.uuid if request.uuid else "no vGPU exists on %s" % request.vf,
+                device=request.where, expected="a vGPU on this host", code="no_such_vgpu",
+                remedy="Run 'vgpuctl status' to list the vGPUs, or create the vGPU with the vgpu_layout variable.",
             )
         key = fitting[0]
         owners = self._blockers(key, vm)
         if owners:
             return Refusal(
-                "the VM %s has it" % owners[0] if len(owners) == 1 else "the VMs %s have it" % ", ".join(owners),
-                device=key, expected="a vGPU for %s that no other VM has" % vm, code="vgpu_taken",
-                remedy="Detach the vGPU from that VM first (an entry with its other vGPUs; for a saved state, start the VM or delete the state), "
-                "or name another vGPU.",
+                "the vGPU is attached to the VM %s" % owners[0] if len(owners) == 1 else "the vGPU is attached to the VMs %s" % ", ".join(owners),
+                device=key, expected="a vGPU for %s that is not attached to another VM" % vm, code="vgpu_taken",
+                remedy="Detach the vGPU from that VM with an entry that lists only the VM's other vGPUs, or specify another vGPU. "
+                "If a saved state contains the vGPU, start the VM or delete the saved state.",
             )
         return Refusal(
-            "it is in use by %s" % ", ".join(map(str, self.host.other_users(key, vm))),
-            device=key, expected="a free vGPU for %s" % vm, remedy="Stop its user, or name another vGPU.", code="in_use",
+            "the vGPU is in use by %s" % ", ".join(map(str, self.host.other_users(key, vm))),
+            device=key, expected="a free vGPU for %s" % vm, remedy="Stop the VM or process that uses the vGPU, or specify another vGPU.", code="in_use",
         )
 
     def _none_free(self, row: Row, fitting: Sequence[str]) -> Refusal:
@@ -277,13 +277,14 @@ class Placement:
         if not fitting:
             there = ", ".join(sorted({self.host.type_of(key) for key in self.host.vgpus} - {""}))
             return Refusal(
-                "there is no %s for %s; the host has %s" % (what, vm, there or "no vGPU"),
-                device=request.where, expected="a free %s" % request.type, remedy="Create it (vgpu_layout) or name another one.", code="no_such_vgpu",
+                "no vGPU of the type %s exists for %s: the host has %s" % (what, vm, there or "no vGPU"),
+                device=request.where, expected="a free vGPU of the type %s" % request.type,
+                remedy="Create such a vGPU with the vgpu_layout variable, or request another type.", code="no_such_vgpu",
             )
         return Refusal(
-            "none of the %d %s is free for %s (%s)" % (len(fitting), what, vm, _few([self._taken(key, vm) for key in fitting])),
-            device=request.where, expected="a free %s" % request.type, code="none_free",
-            remedy="Create more vGPUs (vgpu_layout), or detach one from another VM.",
+            "none of the %d vGPUs of the type %s is free for %s (%s)" % (len(fitting), what, vm, _few([self._taken(key, vm) for key in fitting])),
+            device=request.where, expected="a free vGPU of the type %s" % request.type, code="none_free",
+            remedy="Create more vGPUs with the vgpu_layout variable, or detach a vGPU from another VM.",
         )
 
     def _taken(self, key: str, vm: str) -> str:
@@ -296,9 +297,9 @@ class Placement:
         others = {key: row.vm for row in rows for key in self.host.fitting(row.request) if key not in keys}
         taken = "; not free: %s" % _few([self._taken(key, vm) for key, vm in others.items()]) if others else ""
         return Refusal(
-            "%d requests (%s) share %d vGPUs: %s%s" % (len(rows), _few(asked), len(keys), _few(keys), taken),
+            "%d requests (%s) compete for %d vGPUs: %s%s" % (len(rows), _few(asked), len(keys), _few(keys), taken),
             device=rows[0].request.where, expected="one vGPU for each request", code="none_free",
-            remedy="Create more vGPUs (vgpu_layout), or change one of these requests.",
+            remedy="Create more vGPUs with the vgpu_layout variable, or change one of these requests.",
         )
 
 

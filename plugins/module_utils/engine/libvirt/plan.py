@@ -15,11 +15,11 @@ from ..system.libvirt_xml import Domain, Hostdev
 from .placement import Host, Options, Placement, is_same
 from .request import DomainRequest
 
-_SWITCH = {None: "as libvirt has it", True: "on", False: "off"}
+_SWITCH = {None: "not set", True: "on", False: "off"}
 # The step text for each change to a running VM, and the warning if running VMs must not be changed.
 _RUNNING = {
-    "attach": ("attach %s to the running VM", "%s is running: it gets %s at its next start"),
-    "detach": ("detach %s from the running VM", "%s is running: it has %s until it stops"),
+    "attach": ("attach %s to the running VM", "the VM %s is running: %s is attached at the next start of the VM"),
+    "detach": ("detach %s from the running VM", "the VM %s is running: %s remains attached until the VM stops"),
 }
 
 
@@ -57,20 +57,20 @@ def _unknown(host: Host, requests: Sequence[DomainRequest]) -> list[Refusal]:
         name, domain = request.name, host.domains.get(request.name)
         if domain is None:
             found.append(Refusal(
-                "libvirt has no VM with this name, only %s" % (", ".join(sorted(host.domains)[:20]) or "none"),
+                "libvirt has no VM with this name; existing VMs: %s" % (", ".join(sorted(host.domains)[:20]) or "none"),
                 device=name, expected="a VM that is defined", code="unknown_vm",
                 remedy="Define the VM first ('virsh define'), or correct %s.name." % request.where,
             ))
         elif domain.defined is None:
             found.append(Refusal(
-                "the VM has no definition, so it disappears when it stops",
+                "the VM has no persistent definition and disappears when the VM stops",
                 device=name, expected="a VM that is defined", code="transient_vm",
                 remedy="Define the VM ('virsh dumpxml %s > vm.xml; virsh define vm.xml')." % domain.uuid,
             ))
         elif not domain.uuid:
             found.append(Refusal(
-                "its definition has no UUID", device=name, expected="a definition that libvirt wrote", code="no_vm_uuid",
-                remedy="Define the VM with libvirt ('virsh define'), which manages the files in /etc/libvirt/qemu itself.",
+                "the VM definition has no UUID", device=name, expected="a definition that libvirt wrote", code="no_vm_uuid",
+                remedy="Define the VM with 'virsh define'. Do not edit the files in /etc/libvirt/qemu, because libvirt manages these files.",
             ))
     return found
 
@@ -103,8 +103,8 @@ class _Planner:
             after[key] = self.host.desired(vgpu, key, defined.get(key))
             if vgpu.display and not self.host.has_display(key):
                 self.plan.errors.append(Refusal(
-                    "its framework is vendor-specific VFIO, whose vGPUs have no display in libvirt",
-                    device=key, expected="display with a mediated device", remedy="Remove display.", code="bad_display",
+                    "the vGPU uses the vendor-specific VFIO framework, for which libvirt supports no display",
+                    device=key, expected="a mediated device, if a display is requested", remedy="Remove the display option.", code="bad_display",
                 ))
             self._define(domain, after[key], defined.get(key))
             if domain.running and key not in live:
@@ -116,7 +116,8 @@ class _Planner:
                 self._change_running("detach", domain, live[key])
         self.plan.errors += _refused_by_libvirt(domain, list(after.values()))
         if domain.suspended and any(step.lane == domain.name for step in self.plan.steps):
-            text = "%s has a managed save: its next start resumes it, and devices change only after a shutdown ('virsh managedsave-remove %s')"
+            text = ("the VM %s has a managed save: the next start resumes the saved state, and devices change only after a shutdown "
+                    "('virsh managedsave-remove %s')")
             self.plan.warnings.append(text % (domain.name, domain.uuid))
 
     def _step(self, word: str, domain: Domain, hostdev: Hostdev, text: str, **more: Any) -> None:
@@ -140,7 +141,8 @@ class _Planner:
             switches = "display %s, ramfb %s" % (_SWITCH[desired.display], _SWITCH[desired.ramfb])
             self._step("change", domain, desired, "change %s to " + (switches if desired.mediated else "managed='no'"), old=has)
             if desired.key in [one.key for one in domain.live or ()]:
-                self.plan.warnings.append("%s is running: the change of %s takes effect at its next start" % (domain.name, self._named(desired)))
+                self.plan.warnings.append(
+                    "the VM %s is running: the change of %s takes effect at the next start of the VM" % (domain.name, self._named(desired)))
 
     def _change_running(self, word: str, domain: Domain, hostdev: Hostdev) -> None:
         """Adds the step that changes a running VM, or a warning if running VMs must not be changed."""
@@ -160,20 +162,21 @@ def _refused_by_libvirt(domain: Domain, devices: Sequence[Hostdev]) -> Iterator[
     shown = [one.key for one in devices if one.display]
     if shown and not domain.graphics:
         yield Refusal(
-            "its definition has no <graphics>, but a display is requested for %s" % ", ".join(shown),
-            device=domain.name, expected="a <graphics> in its definition",
-            remedy="Add one ('virsh edit %s': <graphics type='vnc'/>), or remove display." % domain.uuid, code="no_graphics",
+            "the VM definition has no <graphics> element, but a display is requested for %s" % ", ".join(shown),
+            device=domain.name, expected="a <graphics> element in the VM definition",
+            remedy="Add a <graphics> element ('virsh edit %s': <graphics type='vnc'/>), or remove the display option." % domain.uuid, code="no_graphics",
         )
     first = [one.key for one in devices if one.ramfb]
     if len(first) + domain.ramfb > 1:
-        others = " and a <video> of type ramfb" if domain.ramfb else ""
+        others = " and a <video> element of type ramfb" if domain.ramfb else ""
         yield Refusal(
-            "it would have several ramfb: %s%s" % (", ".join(first), others), device=domain.name, expected="one ramfb, or the VM does not start",
+            "the VM would have several ramfb devices: %s%s" % (", ".join(first), others), device=domain.name,
+            expected="at most one ramfb device, because the VM otherwise does not start",
             remedy="Set ramfb: true for only one vGPU of this VM.", code="bad_display",
         )
     dark = [one.key for one in devices if one.ramfb and not one.display]
     if dark:
         yield Refusal(
-            "%s has ramfb='on' without a display" % ", ".join(dark), device=domain.name, expected="a display, or the VM does not start",
+            "%s has ramfb='on' without a display" % ", ".join(dark), device=domain.name, expected="a display, because the VM otherwise does not start",
             remedy="Set display: true, or ramfb: false.", code="bad_display",
         )

@@ -56,7 +56,7 @@ def parse(domains: Sequence[Mapping[str, Any]]) -> list[DomainRequest]:
         name, where = domain["name"], "domains[%d]" % number  # libvirt allows spaces in VM names
         if not name.strip() or "/" in name or "\n" in name:
             expected = "a name from 'virsh list --all'"
-            errors.append(Refusal("%s is no VM's name" % shown(domain["name"]), device=where, expected=expected, code="bad_name"))
+            errors.append(Refusal("%s is not a valid VM name" % shown(domain["name"]), device=where, expected=expected, code="bad_name"))
         if name in [one.name for one in requests]:
             remedy = "List all vGPUs of this VM in one entry."
             errors.append(Refusal("the VM %s is listed twice" % name, device=where, remedy=remedy, code="twice"))
@@ -69,7 +69,7 @@ def parse(domains: Sequence[Mapping[str, Any]]) -> list[DomainRequest]:
         for one in vgpus:
             key = one.uuid or one.vf
             if key and key in taken:
-                where_it_is = "each vGPU in one VM (%s has this one)" % taken[key]
+                where_it_is = "one request for each vGPU; the VM %s already requests this vGPU" % taken[key]
                 errors.append(Refusal("%s is requested twice" % key, device=one.where, expected=where_it_is, code="twice"))
             elif key:
                 taken[key] = name
@@ -83,8 +83,8 @@ def _vgpus(entry: Mapping[str, Any], where: str) -> list[VgpuRequest]:
     ways = [name for name in ("type", "uuid", "vf") if entry.get(name)]
     count = entry.get("count")
     if len(ways) != 1:
-        found = "%s are set" % " and ".join(ways) if ways else "neither type, uuid nor vf is set"
-        raise error(found, device=where, expected="one of type, uuid and vf", code="bad_vgpu")
+        found = "%s are set" % " and ".join(ways) if ways else "none of type, uuid, and vf is set"
+        raise error(found, device=where, expected="one of type, uuid, and vf", code="bad_vgpu")
     errors = [
         Refusal("%s already selects the vGPU, so %s has no effect" % (ways[0], name), device=where, remedy="Remove %s." % name, code="bad_vgpu")
         for name, given in (("count", count is not None), ("gpu", entry.get("gpu")))

@@ -201,7 +201,7 @@ def test_fabric_manager_in_vgpu_mode_and_back(host, monkeypatch):
     check = call(nvidia_fabric, host, check=True).ok
     real = call(nvidia_fabric, host).ok
     assert check.writes == 0 and real["actions"] == check["actions"] == [
-        fabric_manager.CONFIG + ": set FABRIC_MODE=2 (0 until now)", "nvidia-fabricmanager.service: restart the service",
+        fabric_manager.CONFIG + ": set FABRIC_MODE=2 (previously 0)", "nvidia-fabricmanager.service: restart the service",
     ]
     assert host.get(fabric_manager.CONFIG) == CONFIG % ("2", 0), "no other line"
     assert board.running_mode == "2" and not call(nvidia_fabric, host).ok["changed"]

@@ -67,7 +67,7 @@ def test_the_iommu_is_off(make_host):
     host.kernel.iommu_on, host.pf().group = False, None
     assert "intel_iommu=on" in problems(host)["iommu_off"]["found"] and "VT-d" in problems(host)["iommu_off"]["remedy"]
     host.kernel.cmdline = ""
-    assert "role iommu" in problems(host)["iommu_off"]["remedy"]
+    assert "the iommu role" in problems(host)["iommu_off"]["remedy"]
     host.kernel.iommu_on = True
     assert "no IOMMU group" in problems(host)["iommu_off"]["found"]
 
@@ -83,9 +83,9 @@ def test_the_driver_is_wrong_in_each_way(make_host):
     host.kernel.loaded.clear()
     assert "modprobe nvidia" in problems(host)["driver_not_loaded"]["remedy"]
     os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
-    assert "no vGPU manager" in problems(host)["driver_datacenter"]["found"]
+    assert "does not include the vGPU manager" in problems(host)["driver_datacenter"]["found"]
     host.on_disk = None
-    assert "role driver" in problems(host)["driver_missing"]["remedy"]
+    assert "the driver role" in problems(host)["driver_missing"]["remedy"]
 
 
 def test_a_gpu_on_each_wrong_driver(make_host):

@@ -222,7 +222,7 @@ def test_a_configuration_without_the_flags_fails_before_anybody_reboots(make_hos
     old = host.get("/boot/grub/grub.cfg")
     host.programs["update-grub"] = lambda argv, timeout: Result(0, "done\n")  # as if update-grub wrote another file
     outcome = run(host)
-    assert outcome.codes == ["cmdline_overridden"] and "/boot/grub/grub.cfg:2: the next boot would not have intel_iommu=on iommu=pt" in outcome.msg
+    assert outcome.codes == ["cmdline_overridden"] and "/boot/grub/grub.cfg:2: the next boot would not apply intel_iommu=on iommu=pt" in outcome.msg
     assert host.get("/boot/grub/grub.cfg") == old and outcome["not_done"]
 
 

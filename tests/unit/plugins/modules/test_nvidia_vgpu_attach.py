@@ -131,7 +131,9 @@ def test_a_running_vm_is_let_alone_unless_live(mdevs):
     virsh = Libvirt(mdevs).define("web1", MDEV % ONE, running=True)
     real = both(mdevs, domains=[web({"type": "A40-8Q"})])
     assert virsh.has("web1") == [THREE] and virsh.has("web1", running=True) == [ONE]
-    assert any("web1 is running: it gets %s" % THREE in one for one in real.warnings) and any("until it stops" in one for one in real.warnings)
+    assert any("web1 is running: %s (A40-8Q) is attached at the next start" % THREE in one for one in real.warnings) and any(
+        "remains attached until the VM stops" in one for one in real.warnings
+    )
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, name="web2")])
     assert outcome.codes == ["unknown_vm"]
     virsh.define("web2")
@@ -153,7 +155,7 @@ def test_a_guest_that_keeps_it_is_reported(mdevs):
     virsh = Libvirt(mdevs).define("web1", MDEV % ONE, running=True)
     virsh.stubborn = True
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web()], live=True, timeout=20)
-    assert outcome.codes == ["not_kept"] and "still attached 20 s after" in outcome.msg and "shut down the guest" in outcome.msg
+    assert outcome.codes == ["not_kept"] and "still attached 20 s after" in outcome.msg and "Shut down the guest" in outcome.msg
     assert len(outcome["actions"]) == 1 and len(outcome["not_done"]) == 1
     virsh.stubborn, virsh.lies = False, True
     assert call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-8Q"})]).codes == ["not_kept"]
@@ -163,7 +165,7 @@ def test_who_has_it_is_named(mdevs):
     virsh = Libvirt(mdevs).define("web1", MDEV % ONE).define("web2", MDEV % TWO, running=True).define("web3")
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q"}, {"type": "A40-48Q"}, {"uuid": TWO}, name="web3")])
     assert outcome.codes == ["vgpu_taken", "none_free", "no_such_vgpu"] and outcome.writes == 0
-    for word in ("%s: web1 (not running)" % ONE, "%s: web2 (running)" % TWO, "A40-24Q, A40-8Q", "VM web2 (running) has it"):
+    for word in ("%s: web1 (not running)" % ONE, "%s: web2 (running)" % TWO, "A40-24Q, A40-8Q", "the vGPU is attached to the VM web2 (running)"):
         assert word in outcome.msg, outcome.msg
     mdevs.kernel.add_process(78, "qemu", ["qemu"], ["/dev/vfio/" + mdevs.kernel.mdevs[THREE].group])
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": THREE}, name="web3")])
@@ -248,7 +250,7 @@ def test_a_vgpu_that_another_vm_got_meanwhile_is_not_attached_twice(mdevs, monke
 
     monkeypatch.setattr(plan, "plan", late)
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q"})])
-    assert outcome.codes == ["changed_meanwhile"] and "attached to the VM web2 in the meantime" in outcome.msg and virsh.has("web1") == []
+    assert outcome.codes == ["changed_meanwhile"] and "attached to another VM in the meantime: web2" in outcome.msg and virsh.has("web1") == []
     monkeypatch.setattr(plan, "plan", real)
     assert call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q"})]).ok["attached"][0]["device"] == TWO
 
@@ -308,7 +310,7 @@ def test_requests_that_contradict_each_other_are_named(mdevs):
     requests = [web({"type": "A40-24Q"}), web({"type": "A40-24Q", "gpu": OTHER}, name="web2"), web({"uuid": TWO}, {"type": "A40-8Q"}, name="web3")]
     outcome = call(nvidia_vgpu_attach, mdevs, domains=requests)
     assert outcome.codes == ["none_free"] and outcome.writes == 0
-    assert "3 requests" in outcome.msg and "share 2 vGPUs: %s, %s" % (ONE, TWO) in outcome.msg
+    assert "3 requests" in outcome.msg and "compete for 2 vGPUs: %s, %s" % (ONE, TWO) in outcome.msg
     for word in ("domains[0].vgpus[0]: A40-24Q for web1", "A40-24Q on %s for web2" % OTHER, "domains[2].vgpus[0]: %s for web3" % TWO):
         assert word in outcome.msg, outcome.msg
     assert "A40-8Q" not in outcome.msg
@@ -319,7 +321,7 @@ def test_requests_that_contradict_each_other_are_named(mdevs):
 def test_who_has_the_others_is_named_where_too_few_are_free(mdevs):
     Libvirt(mdevs).define("web1", MDEV % ONE).define("web2")
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q", "count": 2}, name="web2")])
-    assert outcome.codes == ["none_free"] and "share 1 vGPUs: %s; not free: %s: web1" % (TWO, ONE) in outcome.msg, outcome.msg
+    assert outcome.codes == ["none_free"] and "compete for 1 vGPUs: %s; not free: %s: web1" % (TWO, ONE) in outcome.msg, outcome.msg
 
 
 def test_several_vgpus_on_one_gpu_without_sriov(make_host):
@@ -340,7 +342,7 @@ def test_a_change_keeps_what_libvirt_and_the_user_put_into_the_device(mdevs):
     virsh = Libvirt(mdevs).define("web1", rich)
     assert not call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).ok["changed"], "managed='yes' means nothing for an mdev"
     real = both(mdevs, domains=[web({"uuid": ONE, "display": True})])
-    assert real["actions"] == ["web1: change %s (A40-24Q) to display on, ramfb as libvirt has it" % ONE]
+    assert real["actions"] == ["web1: change %s (A40-24Q) to display on, ramfb not set" % ONE]
     before, after = ElementTree.fromstring(rich), virsh.element("web1")
     assert after.attrib == {**before.attrib, "display": "on"}
     assert [ElementTree.tostring(one) for one in after] == [ElementTree.tostring(one) for one in before]
@@ -397,12 +399,12 @@ def test_what_libvirt_or_qemu_would_refuse_is_refused_before(mdevs):
     virsh.define("web1")
     two = [{"uuid": key, "display": True, "ramfb": True} for key in (ONE, TWO)]
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web(*two)])
-    assert outcome.codes == ["bad_display"] and "several ramfb: %s, %s" % (ONE, TWO) in outcome.msg
+    assert outcome.codes == ["bad_display"] and "several ramfb devices: %s, %s" % (ONE, TWO) in outcome.msg
     both(mdevs, domains=[web(two[0], {"uuid": TWO, "display": True})])
     other = "<devices><video><model type='ramfb'/></video><graphics type='vnc'/></devices>"
     mdevs.put("/etc/libvirt/qemu/web2.xml", "<domain><name>web2</name><uuid>%s</uuid>%s</domain>" % (uuid_of("web2"), other))
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web(name="web1"), web(two[0], name="web2")])
-    assert outcome.codes == ["bad_display"] and "<video> of type ramfb" in outcome.msg
+    assert outcome.codes == ["bad_display"] and "<video> element of type ramfb" in outcome.msg
 
 
 def test_without_a_display_there_is_no_ramfb(mdevs):
@@ -497,5 +499,5 @@ def test_the_vf_or_gpu_of_a_vgpu_in_another_vm_takes_it(mdevs, slot, function):
 def test_all_owners_of_a_vgpu_are_named(mdevs):
     Libvirt(mdevs).define("one", MDEV % ONE).define("two", MDEV % ONE, running=True).define("web1")
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})])
-    assert outcome.codes == ["vgpu_taken"] and "the VMs one (not running), two (running) have it" in outcome.msg
+    assert outcome.codes == ["vgpu_taken"] and "the vGPU is attached to the VMs one (not running), two (running)" in outcome.msg
     assert call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, name="one")]).codes == ["vgpu_taken"]

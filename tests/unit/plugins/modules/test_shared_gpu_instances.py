@@ -301,7 +301,7 @@ def test_the_driver_decides_whether_a_gpu_has_mig(make_host):
         bare.on_disk = None
         mode = call(nvidia_mig, bare, check=True, layout=layout, check_mode_assume=ASSUMED).ok
         planned = call(nvidia_vgpu, bare, check=True, layout=layout, check_mode_assume=ASSUMED).ok
-        assert "has no MIG" in mode.warnings[0] and "estimate" in mode.warnings[0] and len(planned["vgpus"]) == 4
+        assert "does not support MIG" in mode.warnings[0] and "estimate" in mode.warnings[0] and len(planned["vgpus"]) == 4
         host = make_host(gpus=[(PF, board)])
         if offers:
             applied(prepared(host, layout), layout)

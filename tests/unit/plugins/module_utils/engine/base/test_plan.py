@@ -54,7 +54,7 @@ def test_a_run_that_only_warns_of_them_ends_well():
     plan = planned("warn")
     assert plan.finish(lambda: execute(plan.steps, lambda step: None)) == plan.steps
     plan.refuse_unresponsive()
-    assert plan.unresponsive == ["g1"] and plan.failing == [] and "g1: the GPU no longer responds" in plan.warnings[0]
+    assert plan.unresponsive == ["g1"] and plan.failing == [] and "g1: the GPU fell off the bus and no longer responds" in plan.warnings[0]
 
 
 def test_check_mode_names_them_after_all_steps():

@@ -199,8 +199,8 @@ def test_explain_each_code_that_a_check_reports(host, command):
         status, out, dummy = command(host, "explain", code)
         assert status == 0 and out.startswith(code + "\n") and "  found     " in out, code
     messages = json.loads(command(host, "explain", "vfs_off", "--json")[1])["messages"]
-    remedy = "Enable them (role sriov or module nvidia_sriov)."
-    assert messages[:1] == [{"found": ["its VFs are off (sriov_numvfs is 0)"], "expected": ["… VFs"], "remedy": [remedy]}]
+    remedy = "Enable the VFs with the sriov role or the nvidia_sriov module."
+    assert messages[:1] == [{"found": ["the VFs of the GPU are disabled (sriov_numvfs is 0)"], "expected": ["… VFs"], "remedy": [remedy]}]
 
 
 def test_explain_a_code_that_is_none(host, command):

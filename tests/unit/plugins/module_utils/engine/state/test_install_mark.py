@@ -33,7 +33,7 @@ def test_an_interrupted_installation_is_done_again(host, package):
     assert (driver.on_disk, driver.unfinished) == (None, True) and "unfinished" not in driver.as_dict()
     assert host_reader.read_driver(host.ctx, trusting=True).on_disk == "550.163.02"
     wrong = refusals.driver_error(driver)
-    assert wrong.code == "driver_unfinished" and "role driver" in wrong.remedy
+    assert wrong.code == "driver_unfinished" and "the driver role" in wrong.remedy
     outcome = call(nvidia_driver, host, src=package, load=False).ok
     assert outcome["actions"] == ["install the vGPU host driver 550.163.02 (an earlier installation was interrupted)"]
     assert host.get(install_mark.DRIVER) is None and outcome["driver"]["on_disk"] == "550.163.02"
