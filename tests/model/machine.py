@@ -605,15 +605,14 @@ class Worlds(RuleBasedStateMachine):
         types = [state.card.types[one.type] for one in there] + [state.card.types[fact[3]] for fact in missing]
         slots = None if state.card.on_pf else goal.vfs
         if goal.mig:
+            # The restore removes no GPU instance. The existing ones, which another run can have created, may leave no room.
             if not there:
-                # The restore removes no GPU instance. The existing ones, which another run can have created, may leave no room.
                 if not state.card.board.fits(instances_needed(types, (), state.instances), state.instances):
                     return False
                 more = Counter(goal.profiles) - Counter(one.profile for one in state.instances)
                 return True if state.card.board.fits(list(more.elements()), state.instances) else None
             homes = [(state.card.types[one.type], one.gi or 0) for one in there]
-            pinned = [one for one in state.instances if one.id in {home for dummy, home in homes}]
-            room = state.card.board.fits(instances_needed(types, homes), pinned)
+            room = state.card.board.fits(instances_needed(types, homes, state.instances), state.instances)
             return not (missing and (taken or vfs or not room or len(types) > goal.vfs))
         if missing and (taken or vfs or time_sliced_fit(types, state.card.fake.gib, slots, goal.mixed or state.mixed, state.card.fake.mixed)):
             return False
