@@ -210,9 +210,13 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     tenants += others
     certain = not request.options.keeps  # an attempt is harmless if no vGPU will be removed
     found, errors = selection.needed(gpu, tenants, profiles, certain) if words is None else selection.given(gpu, words, tenants, profiles, certain)
-    if errors and others and words is not None:  # the listed instances do not include the remaining vGPUs' instances
-        beside = selection.needed(gpu, others, profiles, certain)[0].profiles
-        found, errors = selection.given(gpu, [*words, *(one.name for one in beside)], tenants, profiles, certain)
+    if errors and others and words is not None:
+        # The listed instances include all, some, or none of the remaining vGPUs' instances.
+        beside = Counter(one.name for one in selection.needed(gpu, others, profiles, certain)[0].profiles)
+        for more in (beside - Counter(one.name for one in found.profiles), beside):
+            found, errors = selection.given(gpu, [*words, *more.elements()], tenants, profiles, certain)
+            if not errors:
+                break
     staying = [(vgpu, vgpu_type) for vgpu_type, vgpu in tenants if vgpu]
     asked = mig_placement.InstanceRequest(found.profiles, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
     target.instances, wrong = mig_placement.plan_instances(gpu, asked)

@@ -309,3 +309,29 @@ def test_the_driver_decides_whether_a_gpu_has_mig(make_host):
         else:
             assert call(nvidia_mig, host, layout=layout).codes == ["mig_unsupported"]
             assert call(nvidia_vgpu, host.vfs_on(), layout=layout).codes == ["mig_unsupported"]
+
+
+@FRAMEWORKS
+def test_a_restore_uses_a_listed_gpu_instance_that_a_foreign_vgpu_shares(make_host, vendor):
+    """The foreign vGPUs are DC-2-12A, which shares the listed GPU instance, and DC-1-3Q in a GPU instance that is not listed."""
+    layout = layout_of(DC_2_12C=1, mig=[MEDIUM])
+    host = prepared(make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor), layout)
+    applied(host, layout)
+    goal = host.vgpus()
+    vfs = {device.index: device for device in host.kernel.devices.values() if getattr(device, "index", None) is not None}
+    types = {one.short: one for one in RTXPRO6000.types}
+
+    def create(index, short):
+        if vendor:
+            host.kernel.set_type(vfs[index], types[short].id)
+        else:
+            host.kernel.create(vfs[index], types[short], "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a%02d" % index)
+
+    create(5, "DC-2-12A")
+    host.ctx.command(["nvidia-smi", "mig", "-cgi", "47", "-C", "-i", PF], 60)
+    create(6, "DC-1-3Q")
+    mine = next(one for one in host.kernel.mdevs.values() if one.type.short == "DC-2-12C")
+    host.kernel.set_type(mine.parent, "0") if vendor else host.kernel.remove(mine)
+    assert instances(host) == [SMALL, MEDIUM]
+    assert restore.restore(host.ctx, 60, 0.5, lambda words: None).errors == []
+    assert set(goal) <= set(host.vgpus()) and len(host.vgpus()) == 3 and instances(host) == [SMALL, MEDIUM]
