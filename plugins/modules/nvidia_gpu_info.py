@@ -226,7 +226,7 @@ boot_causes:
   returned: success
   type: list
   elements: dict
-  sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
+  sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci binds to 10de:2235"}]
 in_use:
   description:
     - The VMs and programs that a reboot or a removal would disrupt. Programs such as CUDA jobs may use a GPU on the host.

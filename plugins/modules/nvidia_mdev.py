@@ -122,7 +122,7 @@ errors:
     - code: create_failed
       device: "0000:e8:00.4"
       found: >-
-        creating A40-8Q as b22f6b64-45e1-5c2c-b6e6-003412502047 failed: writing 'b22f6b64-45e1-5c2c-b6e6-003412502047' failed with EIO:
+        creating A40-8Q with the UUID b22f6b64-45e1-5c2c-b6e6-003412502047 failed: writing 'b22f6b64-45e1-5c2c-b6e6-003412502047' failed with EIO:
         the driver failed, and dmesg may show the cause
       expected:
       remedy: Check dmesg and 'journalctl -u nvidia-vgpu-mgr'.

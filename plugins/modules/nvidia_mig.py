@@ -123,10 +123,10 @@ errors:
     - code: mig_pending
       device: "0000:e8:00.0"
       found: >-
-        the change of MIG mode to on is pending until a reset of the GPU
+        MIG mode will be on only after a reset of the GPU
         (nvidia-smi printed: Resetting GPU 00000000:E8:00.0 is not supported.)
       expected:
-      remedy: "Stop all users of the GPU and run again, or reboot: this GPU keeps the mode across a reboot."
+      remedy: Stop all users of the GPU, then rerun. Alternatively, reboot the host, because this GPU keeps the mode across a reboot.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.mig import main

@@ -88,7 +88,7 @@ actions:
   returned: success, failure midway
   type: list
   elements: str
-  sample: ["/etc/modprobe.d/vfio.conf: edit it: vfio-pci takes 10de:2235", "0000:e8:00.0: unbind from vfio-pci"]
+  sample: ["/etc/modprobe.d/vfio.conf: edit the file: vfio-pci binds to 10de:2235", "0000:e8:00.0: unbind the GPU from vfio-pci"]
 gpus:
   description: The selected GPUs with the drivers to which they were bound before the run.
   returned: success
@@ -100,7 +100,7 @@ boot_causes:
   returned: success
   type: list
   elements: dict
-  sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
+  sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci binds to 10de:2235"}]
 initramfs_update_needed:
   description:
     - Whether the module changed files that the initramfs contains. Remains true in later runs, even after a failed rebuild, until the initramfs is
@@ -131,7 +131,7 @@ not_done:
   type: list
   elements: str
   sample:
-    - "0000:e8:00.0: bind to nvidia"
+    - "0000:e8:00.0: bind the GPU to nvidia"
 errors:
   description:
     - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
@@ -144,10 +144,10 @@ errors:
     - code: bind_failed
       device: "0000:e8:00.0"
       found: >-
-        the driver nvidia did not bind to it (writing '0000:e8:00.0' failed with ENODEV:
-        the device no longer exists or is being removed); it is bound to no driver
+        the nvidia driver did not bind to the device (writing '0000:e8:00.0' failed with ENODEV:
+        the device no longer exists or is being removed), and the device is bound to no driver
       expected: nvidia
-      remedy: "Check dmesg for NVRM lines: wrong module flavor, GPU off the bus, IOMMU off."
+      remedy: Check the NVRM lines in dmesg. The usual causes are a wrong module flavor, a GPU that fell off the bus, and a disabled IOMMU.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.pci_driver import main

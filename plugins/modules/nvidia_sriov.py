@@ -91,7 +91,7 @@ without_sriov:
   returned: success
   type: list
   elements: dict
-  sample: [{gpu: "0000:3b:00.0", reason: "T4 has no SR-IOV vGPU: its vGPUs are created on the PF"}]
+  sample: [{gpu: "0000:3b:00.0", reason: "T4 does not use SR-IOV for vGPUs, so vGPUs are created on the PF"}]
 not_done:
   description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
@@ -110,9 +110,9 @@ errors:
   sample:
     - code: unbind_lock
       device: "0000:e8:00.0"
-      found: the GPU's unbindLock was not granted for 20 s; it is open in pid 812 (/usr/bin/nv-hostengine -n)
+      found: the GPU's unbindLock was not granted for 20 s, because the GPU was in use by pid 812 (/usr/bin/nv-hostengine -n)
       expected:
-      remedy: Stop all users of the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again.
+      remedy: Stop all users of the GPU on the host (DCGM, nvidia-persistenced, exporters, and programs that poll nvidia-smi). Then rerun.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.sriov import main

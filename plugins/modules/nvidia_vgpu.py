@@ -95,7 +95,7 @@ actions:
   returned: success, failure midway
   type: list
   elements: str
-  sample: ["store the layout for the boot", "0000:e8:00.4: create A40-24A (7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1)"]
+  sample: ["store the layout for the next boot", "0000:e8:00.4: create A40-24A (7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1)"]
 unresponsive_gpus:
   description: The addresses of selected GPUs that fell off the bus and were skipped.
   returned: with O(unresponsive_gpus=warn), if any GPU is unresponsive
@@ -128,7 +128,7 @@ errors:
     - code: create_failed
       device: "0000:e8:00.4"
       found: >-
-        creating A40-8Q as b22f6b64-45e1-5c2c-b6e6-003412502047 failed: writing 'b22f6b64-45e1-5c2c-b6e6-003412502047' failed with EIO:
+        creating A40-8Q with the UUID b22f6b64-45e1-5c2c-b6e6-003412502047 failed: writing 'b22f6b64-45e1-5c2c-b6e6-003412502047' failed with EIO:
         the driver failed, and dmesg may show the cause
       expected:
       remedy: Check dmesg and 'journalctl -u nvidia-vgpu-mgr'.

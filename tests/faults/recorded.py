@@ -20,8 +20,8 @@ _STAND_INS = (
     ("an installer's log has times and sizes", r"\nLast lines of (\S+):\n.*?(?= \(expected: )", r" … (the last lines of \1 follow)"),
     (
         "an agent takes VFs at its own pace",
-        r"\b\d+ of its VFs are not bound to nvidia: .*?(?= \(expected: )",
-        "<n> of its VFs are not bound to nvidia: <VF> on vfio-pci, …",
+        r"\b\d+ of the GPU's VFs are not bound to nvidia: .*?(?= \(expected: )",
+        "<n> of the GPU's VFs are not bound to nvidia: <VF> is bound to vfio-pci, …",
     ),
     ("Ansible reports the last of several attempts to connect", r"(?<=Ansible reported: ).*?(?=\. Check the host's console)", "…"),
 )

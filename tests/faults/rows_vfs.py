@@ -147,7 +147,7 @@ ROWS = [
         ("twin: fault_vf_fewer=0",),
         found=("30 of 32 VFs exist",),
         expected="32 VFs",
-        remedy="SR-IOV, ARI and above-4G decoding must be enabled",
+        remedy="Enable SR-IOV, ARI, and above-4G decoding",
         not_done=("enable 32 VFs",),
     ),
     Fault(
@@ -166,7 +166,7 @@ ROWS = [
         _enable(),
         (AGENT,),
         ("kill $(cat /run/fault.pid)",),
-        found=("of its VFs are not bound to nvidia", "on vfio-pci"),
+        found=("of the GPU's VFs are not bound to nvidia", "is bound to vfio-pci"),
         expected="nvidia",
         remedy="a cloud agent",
         not_done=("enable 32 VFs",),

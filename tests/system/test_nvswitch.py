@@ -332,7 +332,7 @@ def test_a_package_of_another_version_is_replaced(board):
 def test_cards_in_mig_mode_are_left_alone(board):
     expected = {bus: SINGLE[bus] for bus in FOUR}
     refused = board.play(HALF_IN_MIG)
-    assert refused.rc and "Remove its vGPUs first" in refused.failure and len(board.types()) == 8, refused.out[-4000:]
+    assert refused.rc and "Remove the vGPUs of this GPU first" in refused.failure and len(board.types()) == 8, refused.out[-4000:]
     converge(board, expected, [{"gpu": [gpu(bus) for bus in REST], "vgpus": []}, card(*FOUR)])
     converge(board, expected, HALF_IN_MIG)
     small = [vf for vf in board.types() if vf.split(":")[1] in REST]

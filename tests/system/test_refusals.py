@@ -60,7 +60,7 @@ def test_wishes_that_the_gpu_cannot_fulfil(host, name):
 
 def test_a_uuid_that_exists_elsewhere(host):
     host.sh(f"echo {UUID} > /sys/bus/pci/devices/0000:e7:00.4/mdev_supported_types/nvidia-575/create")
-    refused(host, UUID, "exists already", "0000:e7:00.4", layout=[one("A40-24A", uuid=UUID)])
+    refused(host, UUID, "already exists", "0000:e7:00.4", layout=[one("A40-24A", uuid=UUID)])
 
 
 def test_a_host_with_the_ordinary_driver(bare):

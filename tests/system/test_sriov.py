@@ -47,7 +47,7 @@ def test_vfs_on_and_off(bare):
 
 def test_fewer_vfs_are_refused_with_the_reason(bare):
     result = bare.module("nvidia_sriov", gpus=["e8:00.0"], num_vfs=99)
-    assert result["failed"] and "the GPU has 32" in result["msg"], pretty(result)
+    assert result["failed"] and "the GPU supports at most 32" in result["msg"], pretty(result)
 
 
 def test_vfs_are_not_turned_off_under_vgpus(host):

@@ -51,7 +51,7 @@ def test_mdev_tells_all_that_is_wrong_and_changes_nothing(host):
         ],
     )
     assert result["failed"]
-    for text in ("A40-24A", "exists already", "already has the vGPU", "0000:99:00.4 is not an NVIDIA GPU or a VF of one", "4 problems"):
+    for text in ("A40-24A", "already exists", "already has the vGPU", "0000:99:00.4 is neither an NVIDIA GPU nor a VF of an NVIDIA GPU", "4 problems"):
         assert text in result["msg"], pretty(result)
     assert host.mdevs() == before
 
@@ -118,7 +118,7 @@ def test_wrong_layouts_change_nothing(host):
     typo = host.module("nvidia_vgpu", layout=layout(("A40-24X", 1)))
     assert typo["failed"] and "nearest: A40-24" in typo["msg"], pretty(typo)
     twice = host.module("nvidia_vgpu", layout=[{"gpu": GPU, "vgpus": [{"type": "A40-4Q", "uuid": ONE}, {"type": "A40-4Q", "uuid": ONE}]}])
-    assert twice["failed"] and "is also set at" in twice["msg"], pretty(twice)
+    assert twice["failed"] and "is also set in" in twice["msg"], pretty(twice)
     assert host.mdevs() == {} and host.sh("ls /etc/vgpuctl 2>/dev/null; true") == ""
 
 
@@ -166,4 +166,4 @@ def test_foreign_vgpus_of_unlisted_gpus_stay(host):
     host.sh(f"echo {ONE} > /sys/bus/pci/devices/0000:e7:00.4/mdev_supported_types/nvidia-575/create")
     result = host.module("nvidia_vgpu", layout=layout(("A40-4Q", 1)))
     assert not result["failed"] and ONE in host.mdevs(), pretty(result)
-    assert any("the vGPU stays" in text for text in result.get("warnings", [])), pretty(result)
+    assert any("stays, because vgpu.kvm did not create the vGPU" in text for text in result.get("warnings", [])), pretty(result)

@@ -25,8 +25,8 @@ _INSTALLER = (
     "/var/{}/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: the installer exited with status 137: Killed\nLast lines of /var/log/nvidia-installer.log:\n{}"
 )
 _WANTED = " (expected: driver version 550.163.02 on disk). Fix the error in the log. Then rerun the playbook."
-_TAKEN = "0000:e8:00.0: {} (expected: 32 VFs on nvidia). Check dmesg."
-_LOCK = "0000:e8:00.0: the GPU's unbindLock was not granted for 20 s; it is open in {} (pretend-dcgm 900) (expected: nobody). Stop it."
+_TAKEN = "0000:e8:00.0: {} (expected: 32 VFs bound to nvidia). Check dmesg."
+_LOCK = "0000:e8:00.0: the GPU's unbindLock was not granted for 20 s, because the GPU was in use by {} (pretend-dcgm 900) (expected: nobody). Stop it."
 
 # Messages of two runs, by the detail in which they differ.
 SAME = {
@@ -38,8 +38,13 @@ SAME = {
         _INSTALLER.format("tmp", "2026-11-26 17:19:50  installed /usr/bin/nvidia-vgpu-mgr") + _WANTED,
     ),
     "pace": (
-        _TAKEN.format("3 of its VFs are not bound to nvidia: 0000:e8:00.4 on vfio-pci, 0000:e8:00.5 on vfio-pci, 0000:e8:00.6 on no driver"),
-        _TAKEN.format("32 of its VFs are not bound to nvidia: 0000:e8:00.4 on vfio-pci (sriov-manage printed: Enabling VFs on 0000:e8:00.0)"),
+        _TAKEN.format(
+            "3 of the GPU's VFs are not bound to nvidia: 0000:e8:00.4 is bound to vfio-pci, 0000:e8:00.5 is bound to vfio-pci, "
+            "0000:e8:00.6 is bound to no driver"
+        ),
+        _TAKEN.format(
+            "32 of the GPU's VFs are not bound to nvidia: 0000:e8:00.4 is bound to vfio-pci (sriov-manage printed: Enabling VFs on 0000:e8:00.0)"
+        ),
     ),
     "attempt": (
         _NOT_BACK.format("Timed out waiting for last boot time check (timeout=5)"),
@@ -65,7 +70,7 @@ def test_two_runs_that_differ_in_timing_give_the_same_page(what):
     [
         (_NOT_BACK.format("nothing"), _NOT_BACK.replace("5 s", "600 s").format("nothing")),
         (_LOCK.format("pid 812"), _LOCK.format("pid 812").replace("pretend-dcgm", "nvidia-smi")),
-        (_TAKEN.format("3 of its VFs are not bound to nvidia: X on vfio-pci"), _TAKEN.format("only 30 of 32 VFs exist, and sriov_numvfs is 30")),
+        (_TAKEN.format("3 of the GPU's VFs are not bound to nvidia: X is bound to vfio-pci"), _TAKEN.format("only 30 of 32 VFs exist, and sriov_numvfs is 30")),
         (_INSTALLER.format("a", "x") + _WANTED, _INSTALLER.replace("status 137", "status 1").format("a", "x") + _WANTED),
         ("0000:67:00.0: enable 32 VFs; 0000:68:00.0: enable 32 VFs", "0000:68:00.0: enable 32 VFs; 0000:67:00.0: enable 32 VFs"),
     ],

@@ -215,7 +215,7 @@ def test_a_reboot_at_any_write_and_the_restore_lead_to_the_layout(scenario):
             with host.counting_files():
                 report = restore.restore(host.ctx, 120, 0.5, lambda words: None)
             assert not report.errors
-            if "store the layout for the boot" in outcome["actions"] and number > 1:
+            if "store the layout for the next boot" in outcome["actions"] and number > 1:
                 assert host.vgpus() == goal, "the boot restores the new layout"
             call(nvidia_sriov, host).ok
             apply(host, scenario.layout).ok

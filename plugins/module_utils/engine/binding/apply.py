@@ -43,7 +43,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
         clear_override(ctx, device)
     elif step.kind == "unbind":
         # A VM may have opened the device after planning. Unbinding the device would then block in the kernel until the VM shuts down.
-        refuse_holders(ctx, device, "unbinding it from %s" % step.args["driver"])
+        refuse_holders(ctx, device, "unbinding the GPU from %s" % step.args["driver"])
         unbind(ctx, device, step.args["driver"], timeout)
     elif step.kind == "modprobe":
         modprobe(ctx, timeout)
@@ -71,9 +71,9 @@ def _initramfs(ctx: Context, command: Sequence[str]) -> None:
     rebuilds.begin(ctx.root, rebuilds.INITRAMFS)
     answer = ctx.command(command, _REBUILD, keeps_lock=True)
     if answer.rc:
-        found = "the initramfs could not be rebuilt, and the next boot would use the old files: %s" % answer.tail()
-        remedy = "Fix the reported error (such as no space on /boot), then run again, which repeats the rebuild."
-        raise error(found, "initramfs", "'%s' ends well" % " ".join(command), remedy, "initramfs_failed")
+        found = "the initramfs could not be rebuilt, so the next boot would use the old initramfs: %s" % answer.tail()
+        remedy = "Fix the reported error, such as a full /boot. Then rerun the playbook, which repeats the rebuild."
+        raise error(found, "initramfs", "'%s' exits with status 0" % " ".join(command), remedy, "initramfs_failed")
     if os.path.isdir(ctx.root + "/boot"):
         files.sync_to_disk(ctx, ["/boot"], "/boot")
     rebuilds.done(ctx.root, rebuilds.INITRAMFS)
@@ -112,8 +112,8 @@ def unbind(ctx: Context, address: str, driver: str, timeout: float) -> None:
     _write_driver_file(ctx, driver, "unbind", address, (errno.ENODEV,))
     link = "%s/%s/driver" % (PCI, address)
     if not until(ctx.clock, lambda: ctx.sysfs.link(link) != driver, timeout):
-        remedy = "A process may have the device open: check 'fuser -v /dev/vfio/*' and dmesg."
-        raise error("it is still bound to %s %d s after the unbind" % (driver, timeout), address, "no driver", remedy, "unbind_failed")
+        remedy = "A process may have the device open. Check 'fuser -v /dev/vfio/*' and dmesg."
+        raise error("the device is still bound to %s %d s after the unbind request" % (driver, timeout), address, "no driver", remedy, "unbind_failed")
 
 
 def bind(ctx: Context, address: str, timeout: float) -> None:
@@ -132,8 +132,8 @@ def bind(ctx: Context, address: str, timeout: float) -> None:
         # The kernel returns EBUSY or ENODEV if udev or the module bound the device first, or if the probe failed. The driver link shows the cause.
         reason, timeout = " (%s)" % exc.errors[0].found, min(timeout, _PROBE)
     if not until(ctx.clock, bound, timeout):
-        found = "the driver nvidia did not bind to it%s; it is bound to %s" % (reason, ctx.sysfs.link(link) or "no driver")
-        remedy = "Check dmesg for NVRM lines: wrong module flavor, GPU off the bus, IOMMU off."
+        found = "the nvidia driver did not bind to the device%s, and the device is bound to %s" % (reason, ctx.sysfs.link(link) or "no driver")
+        remedy = "Check the NVRM lines in dmesg. The usual causes are a wrong module flavor, a GPU that fell off the bus, and a disabled IOMMU."
         raise error(found, address, "nvidia", remedy, "bind_failed")
 
 
@@ -141,9 +141,9 @@ def modprobe(ctx: Context, timeout: float) -> None:
     """Loads the nvidia kernel module, and verifies that the module is loaded."""
     answer = ctx.command(["modprobe", "nvidia"], timeout)
     if answer.rc or not ctx.sysfs.exists("/sys/module/nvidia"):
-        found = "it can't be loaded: %s" % (answer.tail() or "rc %d" % answer.rc)
+        found = "the module cannot be loaded: %s" % (answer.tail() or "exit status %d" % answer.rc)
         remedy = (
-            "'Key was rejected': sign it for Secure Boot. 'No such device': no GPU is free for it. "
-            "'Exec format' or 'not found': build it for the running kernel. Check dmesg."
+            "If modprobe printed 'Key was rejected', sign the module for Secure Boot. 'No such device' means that no GPU is free for the module. "
+            "After 'Exec format' or 'not found', build the module for the running kernel. Check dmesg."
         )
-        raise error(found, "the module nvidia", "load the module nvidia", remedy, "modprobe_failed")
+        raise error(found, "the nvidia module", "a loaded nvidia module", remedy, "modprobe_failed")

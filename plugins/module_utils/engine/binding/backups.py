@@ -94,5 +94,5 @@ def back(root: str) -> tuple[list[FileEdit], list[str]]:
         if _digest(now) == one["after"]:
             edits.append(FileEdit(path, now, one["before"], ["restore the file as it was before the first edit"]))
         else:
-            warnings.append("%s: the file was changed after this collection edited it, so it is not restored" % path)
+            warnings.append("%s: the file is not restored, because the file was changed after this collection edited the file" % path)
     return edits, warnings

@@ -18,7 +18,7 @@ from ..system import files
 from . import rebuilds
 
 NOUVEAU_FILE = "/etc/modprobe.d/nvidia-vgpu-nouveau.conf"
-NOUVEAU_TEXT = """# Written by vgpu.kvm: NVIDIA's driver can't be loaded beside nouveau.
+NOUVEAU_TEXT = """# Written by vgpu.kvm: NVIDIA's driver cannot be loaded while nouveau is loaded.
 blacklist nouveau
 options nouveau modeset=0
 """
@@ -121,7 +121,7 @@ def causes_and_edits(boot: BootFiles, gpus: Sequence[Gpu], others: Sequence[Gpu]
                 changed, gone = edit(line, gpus)
                 lines.append(changed if gone else line)
                 if gone:
-                    why.append("vfio-pci takes %s" % ", ".join(gone))
+                    why.append("vfio-pci binds to %s" % ", ".join(gone))
                     causes.append(Cause(path, line.strip(), why[-1], editable))
                     touched |= {other.address for other in others if any(_matches(word, other) for word in gone)}
             if why and editable:
@@ -154,4 +154,4 @@ def nouveau_edit(boot: BootFiles) -> FileEdit | None:
         for words in map(str.split, text.splitlines() if _stays(path) else ()):
             if words[:2] == ["blacklist", "nouveau"] or words[:3] in (["install", "nouveau", "/bin/false"], ["install", "nouveau", "/bin/true"]):
                 return None
-    return FileEdit(NOUVEAU_FILE, boot.modprobe.get(NOUVEAU_FILE, ""), NOUVEAU_TEXT, ["nothing keeps nouveau from loading"])
+    return FileEdit(NOUVEAU_FILE, boot.modprobe.get(NOUVEAU_FILE, ""), NOUVEAU_TEXT, ["no file blocks nouveau"])

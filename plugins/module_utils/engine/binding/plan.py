@@ -74,20 +74,20 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
             continue
         if gpu.driver == "nouveau":
             if binds:
-                remedy = "Block nouveau (role gpu_release does this) and reboot."
+                remedy = "Block nouveau with the gpu_release role, and reboot the host."
                 result.errors.append(Refusal("the GPU is bound to nouveau", gpu.address, "nvidia", remedy, "gpu_on_nouveau"))
             else:
-                result.target.reboot.append("%s is on nouveau, which releases a GPU only at a reboot" % gpu.address)
+                result.target.reboot.append("%s is bound to nouveau, which releases a GPU only at a reboot" % gpu.address)
             continue
-        if result.skips(gpu, "bind it to nvidia" if binds else "release it from %s" % gpu.driver, options.unresponsive):
+        if result.skips(gpu, "bind the GPU to nvidia" if binds else "release the GPU from %s" % gpu.driver, options.unresponsive):
             continue
         result.errors += _guard(gpu)
         result.steps += _release(gpu, forgotten)
         if binds:
             if not loaded:
                 loaded = True
-                result.steps.append(Step("modprobe", None, None, "load the module nvidia"))
-            result.steps.append(Step("bind", gpu.address, gpu.address, "bind to nvidia"))
+                result.steps.append(Step("modprobe", None, None, "load the nvidia module"))
+            result.steps.append(Step("bind", gpu.address, gpu.address, "bind the GPU to nvidia"))
     result.refuse()
     return result
 
@@ -98,11 +98,11 @@ def _release(gpu: Gpu, forgotten: set[tuple[str, str]]) -> list[Step]:
     if driver in FOREIGN and (driver, gpu.device_id) not in forgotten:
         forgotten.add((driver, gpu.device_id))
         number = gpu.device_id.replace("0x", "")
-        steps.append(Step("forget_id", pf, None, "remove the id 10de:%s from %s" % (number, driver), driver=driver, number=number))
+        steps.append(Step("forget_id", pf, None, "remove the ID 10de:%s from %s" % (number, driver), driver=driver, number=number))
     if gpu.driver_override:
         steps.append(Step("clear_override", pf, pf, "clear driver_override (%s)" % gpu.driver_override))
     if driver:
-        steps.append(Step("unbind", pf, pf, "unbind from %s" % driver, driver=driver))
+        steps.append(Step("unbind", pf, pf, "unbind the GPU from %s" % driver, driver=driver))
     return steps
 
 
@@ -118,15 +118,15 @@ def _plan_boot(result: BindingPlan, inventory: Inventory, boot: BootFiles, gpus:
     target = result.target
     target.causes, target.edits, touched = boot_files.causes_and_edits(boot, gpus, others)
     if touched:
-        found = "%s is on vfio-pci by the same id as the selected GPUs, but is not selected" % ", ".join(touched)
-        remedy = "Select these GPUs, too, or bind them to vfio-pci one by one (driverctl) instead of by an id."
-        result.errors.append(Refusal(found, expected="all GPUs of one id released together", remedy=remedy, code="shared_id"))
+        found = "vfio-pci binds to the selected GPUs by an ID that also applies to GPUs that are not selected: %s" % ", ".join(touched)
+        remedy = "Select these GPUs as well, or bind these GPUs to vfio-pci individually with driverctl instead of by an ID."
+        result.errors.append(Refusal(found, expected="a selection that includes all GPUs with the same ID", remedy=remedy, code="shared_id"))
     nouveau = boot_files.nouveau_edit(boot) if gpus else None
     if nouveau:
         target.edits.append(nouveau)
     for cause in target.causes:
         if not cause.editable:
-            result.warnings.append("%s: '%s' belongs to a package; %s again at the next boot" % (cause.path, cause.line, cause.what))
+            result.warnings.append("%s: '%s' belongs to a package and stays unchanged, so %s again at the next boot" % (cause.path, cause.line, cause.what))
     _plan_edits(result, boot)
 
 
@@ -136,13 +136,13 @@ def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> Non
     The *back* argument is true if the edits restore the original files.
     """
     target = result.target
-    for kind, what in ((INITRAMFS, "initramfs"), (BOOTLOADER, "boot loader's configuration")):
+    for kind, what in ((INITRAMFS, "initramfs"), (BOOTLOADER, "boot loader configuration")):
         if kind in boot.waiting:
-            result.steps.append(Step("rebuild", None, None, "rebuild the %s, which an earlier run did not complete" % what))
+            result.steps.append(Step("rebuild", None, None, "rebuild the %s, because an earlier run did not complete the rebuild" % what))
     kinds = [rebuild_of(edit.path) for edit in target.edits]
     target.rebuilds = {*boot.waiting, *[kind for kind in kinds if kind]}
     for edit in target.edits:
-        doing, why = "remove it" if edit.after is None else "edit it", "; ".join(edit.why)
+        doing, why = "remove the file" if edit.after is None else "edit the file", "; ".join(edit.why)
         result.steps.append(Step("edit", None, edit.path, why if back else "%s: %s" % (doing, why), edit=edit, back=back))
 
 

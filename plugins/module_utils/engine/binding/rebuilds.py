@@ -29,7 +29,7 @@ def _mark(root: str, kind: str) -> str:
 
 def mark(root: str, kind: str) -> None:
     """Records a pending rebuild. Call this function before the edit that requires the rebuild."""
-    files.write_atomic(root, _mark(root, kind), "Written by vgpu.kvm: the %s must be rebuilt. If it is newer than this file, it has been.\n" % kind)
+    files.write_atomic(root, _mark(root, kind), "Written by vgpu.kvm: the %s must be rebuilt, unless the rebuilt files are newer than this file.\n" % kind)
 
 
 def begin(root: str, kind: str) -> None:

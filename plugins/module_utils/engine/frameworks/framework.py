@@ -29,8 +29,8 @@ Board = Tuple[str, str]
 Surveyed = Dict[Tuple[str, Board, Tuple[str, ...]], List[VgpuType]]
 
 CHECK_LOGS = "Check dmesg and 'journalctl -u nvidia-vgpu-mgr'"
-END_PROCESS = "End the process (see 'vgpuctl status'), then run again."
-VF_REMOVED = "The VF is being removed: a program disables or rebinds VFs at this moment. Find this program (cloud agent, driverctl), then run again."
+END_PROCESS = "End the process that 'vgpuctl status' shows. Then rerun."
+VF_REMOVED = "The VF is being removed, because a program is disabling or rebinding VFs. Find this program, such as a cloud agent or driverctl. Then rerun."
 
 
 class Framework(ABC):
@@ -146,12 +146,12 @@ class Framework(ABC):
             return wrong is None
 
         if not until(self.ctx.clock, there, timeout):
-            name = "%s as %s" % (type_name, uuid) if uuid else type_name
-            found = "the driver accepted the request for %s, but after %d s %s" % (name, timeout, wrong)
-            raise error(found, parent, "a vGPU %s there" % type_name, CHECK_LOGS + ", then run again.", "create_lied")
+            name = "%s with the UUID %s" % (type_name, uuid) if uuid else type_name
+            found = "the driver accepted the request for %s, but after %d s, %s" % (name, timeout, wrong)
+            raise error(found, parent, "a vGPU of type %s on this device" % type_name, CHECK_LOGS + ", then rerun.", "create_lied")
 
     def _await_gone(self, key: str, timeout: float) -> None:
         """Waits until a removed vGPU no longer exists. Raises EngineError if the timeout expires first."""
         if not until(self.ctx.clock, lambda: not self.exists(key), timeout):
             found = "the vGPU still exists %d s after the request to remove it" % timeout
-            raise error(found, key, None, "Find the VM that uses the vGPU ('vgpuctl status'), stop this VM, then run again.", "remove_failed")
+            raise error(found, key, None, "Find the VM that uses the vGPU with 'vgpuctl status', and stop this VM. Then rerun.", "remove_failed")

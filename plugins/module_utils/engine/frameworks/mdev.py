@@ -22,10 +22,10 @@ from ..system.sysfs import PCI, SysfsError
 from .framework import CHECK_LOGS, END_PROCESS, LINGER, VF_REMOVED, Board, Framework, Surveyed
 
 _CREATE_REMEDY = {
-    errno.EEXIST: "Another device has this UUID: use another one, or remove that device.",
-    errno.ENOSPC: "Another vGPU was created in the meantime: check 'vgpuctl status', then run again.",
+    errno.EEXIST: "Another device has this UUID. Use another UUID, or remove the other device.",
+    errno.ENOSPC: "Another vGPU was created during this run. Check 'vgpuctl status', then rerun.",
     errno.ENODEV: VF_REMOVED,
-    errno.EINVAL: "The driver does not accept this UUID or type on this parent: check dmesg.",
+    errno.EINVAL: "The driver does not accept this UUID or type on this parent. Check dmesg.",
 }
 
 
@@ -120,8 +120,8 @@ class Mdev(Framework):
         try:
             self.sysfs.write(directory + "/create", str(uuid))
         except SysfsError as exc:
-            found, remedy = "creating %s as %s failed: %s" % (type_name, uuid, exc.errors[0].found), _CREATE_REMEDY.get(exc.number, CHECK_LOGS + ".")
-            raise error(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
+            found, remedy = "creating %s with the UUID %s failed: %s" % (type_name, uuid, exc.errors[0].found), _CREATE_REMEDY.get(exc.number, CHECK_LOGS + ".")
+            raise error(found, parent, "a vGPU of type %s on this device" % type_name, remedy, "create_failed") from exc
         self._verify(uuid, parent, type_id, type_name, timeout)
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> str:
@@ -136,9 +136,9 @@ class Mdev(Framework):
         directory = until(self.ctx.clock, room, LINGER)
         if directory:
             return directory
-        found = "available_instances of %s is 0" % type_name if last else "the parent does not offer the type %s now" % type_name
-        remedy = "The VF is in use, the GPU is full, or the GPU has vGPUs of another framebuffer size: check 'vgpuctl status'"
-        raise error(found, parent, "room for one %s" % type_name, remedy, "no_room")
+        found = "available_instances of %s is 0" % type_name if last else "the parent does not currently offer the type %s" % type_name
+        remedy = "The VF is in use, the GPU is full, or the GPU has vGPUs of another framebuffer size. Check 'vgpuctl status'."
+        raise error(found, parent, "room for a vGPU of type %s" % type_name, remedy, "no_room")
 
     def remove(self, key: str, timeout: float, forced: bool = False) -> None:
         # The kernel blocks the write until all processes close the device. The write cannot be canceled.
@@ -146,7 +146,7 @@ class Mdev(Framework):
             self.sysfs.write(self.device(key) + "/remove", "1", timeout)
         except SysfsError as exc:
             if exc.number == errno.ETIMEDOUT:
-                found = "a process keeps the vGPU open; the kernel removes the vGPU as soon as this process ends"
+                found = "a process has the vGPU open, and the kernel removes the vGPU as soon as this process ends"
                 raise error(found, key, None, END_PROCESS, "remove_pending") from exc
             # The kernel returns EINVAL or ENODEV if the driver is already removing the vGPU after the VM has stopped.
             if exc.number not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):

@@ -27,20 +27,20 @@ from ..system.sysfs import PCI, SysfsError
 from .framework import CHECK_LOGS, END_PROCESS, LINGER, VF_REMOVED, Board, Framework, Surveyed
 
 _NO_ROOM = (
-    "The GPU is full, has vGPUs of another framebuffer size (mixed_sizes: true allows several), "
-    "or is in MIG mode without a free GPU instance: check 'vgpuctl status'"
+    "The GPU is full, has vGPUs of another framebuffer size (mixed_sizes: true allows several sizes), "
+    "or is in MIG mode without a free GPU instance. Check 'vgpuctl status'."
 )
 _CREATE_REMEDY = {
-    errno.EPERM: "The driver refuses to change the type: a VM uses the VF, or the VF has a type already. "
-    "Stop that VM, or check 'vgpuctl status'.",
-    errno.EIO: "If dmesg shows 'Failed to add vgpu create request: 0x38', no free GPU instance of MIG fits this type: "
-    "create one (vgpu_layout or module nvidia_mig do this), or use a type that fits.",
-    errno.ENXIO: "The VF does not respond: disable and enable the VFs of this GPU (module nvidia_sriov).",
-    errno.ENOSPC: "The GPU is full: use fewer or smaller vGPUs, or another GPU.",
-    errno.EINVAL: "The driver does not accept this type: check nvidia/creatable_vgpu_types of this VF, and dmesg.",
+    errno.EPERM: "The driver does not change the type, because a VM uses the VF or the VF already has a type. "
+    "Check 'vgpuctl status', and stop the VM if a VM uses the VF.",
+    errno.EIO: "If dmesg shows 'Failed to add vgpu create request: 0x38', no free GPU instance fits this type. "
+    "Create a suitable GPU instance with the vgpu_layout variable or the nvidia_mig module, or use another type.",
+    errno.ENXIO: "The VF does not respond. Disable and enable the VFs of this GPU with the nvidia_sriov module.",
+    errno.ENOSPC: "The GPU is full. Use fewer or smaller vGPUs, or another GPU.",
+    errno.EINVAL: "The driver does not accept this type. Check nvidia/creatable_vgpu_types of this VF and dmesg.",
     errno.ENODEV: VF_REMOVED,
-    errno.ENOENT: "The VF is no longer bound to nvidia. A VF that was bound to vfio-pci works again only after its GPU's VFs were disabled "
-    "and enabled (module nvidia_sriov).",
+    errno.ENOENT: "The VF is no longer bound to nvidia. Disable and enable the VFs of the GPU with the nvidia_sriov module, "
+    "because a VF that was bound to vfio-pci does not work until then.",
 }
 
 
@@ -137,20 +137,20 @@ class VendorVfio(Framework):
         if number is None:
             return "the VF does not exist or is not bound to nvidia"
         if not number:
-            return "the vGPU is not there"
+            return "the vGPU does not exist"
         return "the vGPU is of type %s" % number if str(number) != type_id else None
 
     def create(self, parent: str, type_id: str, type_name: str, uuid: str | None, timeout: float) -> None:
         number = self._current(parent)
         if number:
             held, free = "the VF already has a vGPU (type %d)" % number, "a free VF for %s" % type_name
-            raise error(held, parent, free, "Check 'vgpuctl status'. To change a type, remove the vGPU first.", "vf_busy")
+            raise error(held, parent, free, "Check 'vgpuctl status'. To change the type, remove the vGPU first.", "vf_busy")
         self._await_room(parent, type_id, type_name)
         try:
             self.sysfs.write("%s/%s" % (self.device(parent), self.mark), type_id)
         except SysfsError as exc:
             found, remedy = "creating %s failed: %s" % (type_name, exc.errors[0].found), _CREATE_REMEDY.get(exc.number, CHECK_LOGS + ".")
-            raise error(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
+            raise error(found, parent, "a vGPU of type %s on this device" % type_name, remedy, "create_failed") from exc
         self._verify(uuid, parent, type_id, type_name, timeout)
         if self.params(parent):
             self.set_params(parent, "")  # clear the parameters of a vGPU that another program has removed
@@ -160,8 +160,8 @@ class VendorVfio(Framework):
         if until(self.ctx.clock, lambda: any(one.id == type_id for one in self._types(parent)), LINGER):
             return
         listed = ", ".join(one.short for one in self._types(parent))
-        found = "the VF does not list %s as creatable now (%s)" % (type_name, "listed: " + listed if listed else "its list is empty")
-        raise error(found, parent, "room for one %s" % type_name, _NO_ROOM, "no_room")
+        found = "the VF does not currently list %s as creatable (%s)" % (type_name, "listed: " + listed if listed else "the list is empty")
+        raise error(found, parent, "room for a vGPU of type %s" % type_name, _NO_ROOM, "no_room")
 
     def _write_none(self, parent: str) -> bool:
         """Writes type number 0 to the VF, which removes the VF's vGPU. Returns False if the driver refuses because the vGPU is in use."""
@@ -180,13 +180,13 @@ class VendorVfio(Framework):
         # The driver refuses to remove a vGPU in use. After a VM stops, the driver takes up to 10 s to release the VF.
         if not until(self.ctx.clock, lambda: self._write_none(key), timeout if forced else min(timeout, LINGER)):
             if forced:
-                stays = "a process keeps the vGPU open; this framework never removes a vGPU in use"
+                stays = "a process has the vGPU open, and the vendor-specific VFIO framework never removes a vGPU in use"
                 raise error(stays, key, None, END_PROCESS, "remove_pending")
             holders = self.holders(OpenFiles(self.sysfs), key)
             if holders:
-                raise EngineError(refusals.in_use(key, holders, "removing it", "force_remove"))
-            found = "the driver refuses to remove the vGPU (EPERM): a VM uses it"
-            raise error(found, key, None, "Stop the VM that has this VF, then run again.", "in_use")
+                raise EngineError(refusals.in_use(key, holders, "removing the vGPU", "force_remove"))
+            found = "the driver does not remove the vGPU (EPERM), because a VM uses the vGPU"
+            raise error(found, key, None, "Stop the VM that uses this VF. Then rerun.", "in_use")
         self._await_gone(key, timeout)
 
     def _await_gone(self, key: str, timeout: float) -> None:

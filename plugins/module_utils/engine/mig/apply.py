@@ -59,14 +59,14 @@ def _mode(ctx: Context, step: Step, timeout: float) -> None:
             words = words_of(nvidia_smi.reset(ctx, pf, timeout))
             if until(ctx.clock, both, min(timeout, 30)):
                 return
-        uses = ", which %s uses" % ", ".join(map(str, holders)) if holders else ""
-        pending = "the change of MIG mode to %s is pending until a reset of the GPU%s (nvidia-smi printed: %s)" % (word, uses, words)
-        how = "Stop all users of the GPU and run again, or reboot: this GPU keeps the mode across a reboot."
+        uses = ", which is in use by %s" % ", ".join(map(str, holders)) if holders else ""
+        pending = "MIG mode will be %s only after a reset of the GPU%s (nvidia-smi printed: %s)" % (word, uses, words)
+        how = "Stop all users of the GPU, then rerun. Alternatively, reboot the host, because this GPU keeps the mode across a reboot."
         raise error(pending, pf, remedy=how, code="mig_pending")
     remedy = "Check dmesg."
     if "in use" in words.lower():
-        remedy = "Stop all users of the GPU on the host (DCGM, exporters, pollers), check that its VFs are off, then run again."
-    raise error("MIG mode did not change to %s (nvidia-smi printed: %s)" % (word, words), pf, remedy=remedy, code="mig_mode_failed")
+        remedy = "Stop all users of the GPU on the host (DCGM, exporters, and pollers), and check that the VFs of the GPU are disabled. Then rerun."
+    raise error("MIG mode is not %s after the request (nvidia-smi printed: %s)" % (word, words), pf, remedy=remedy, code="mig_mode_failed")
 
 
 _PERFORMERS = {"mig_mode": _mode, "disable": disable}

@@ -24,7 +24,7 @@ def perform(ctx: Context, step: Step, timeout: float) -> None:
 
 def words_of(answer: Result) -> str:
     """Returns the last lines of nvidia-smi output, for a message."""
-    return answer.tail(3) or "nothing, exit status %d" % answer.rc
+    return answer.tail(3) or "nothing, with exit status %d" % answer.rc
 
 
 def _count(ctx: Context, pf: str, timeout: float) -> Counter[str]:
@@ -40,7 +40,7 @@ def _create(ctx: Context, step: Step, timeout: float) -> None:
     for name in names:
         profile = find_profile(name, listed)
         if not profile:
-            expected = "one of: %s" % (", ".join(one.name for one in listed) or "none is listed")
+            expected = "a listed profile; listed: %s" % (", ".join(one.name for one in listed) or "no profiles")
             raise error("the GPU instance profile %s is not listed by 'nvidia-smi mig -lgip'" % name, pf, expected, code="mig_no_profile")
         numbers.append(profile.id)
     before = _count(ctx, pf, timeout)
@@ -52,8 +52,8 @@ def _create(ctx: Context, step: Step, timeout: float) -> None:
     if answer.rc == 0 and until(ctx.clock, there, min(timeout, 30)):
         return
     created = sum(_count(ctx, pf, timeout).values()) - sum(before.values())
-    found = "only %d of the %d GPU instances %s were created (nvidia-smi printed: %s)" % (created, len(names), ", ".join(names), words_of(answer))
-    remedy = "'Insufficient Resources' means that no placement is free: check 'nvidia-smi mig -lgi' and 'nvidia-smi mig -lgipp'."
+    found = "only %d of the %d GPU instances (%s) were created (nvidia-smi printed: %s)" % (created, len(names), ", ".join(names), words_of(answer))
+    remedy = "'Insufficient Resources' means that no placement is free. Check 'nvidia-smi mig -lgi' and 'nvidia-smi mig -lgipp'."
     raise error(found, pf, remedy=remedy, code="mig_create_failed")
 
 
@@ -92,8 +92,8 @@ def _destroy(ctx: Context, step: Step, timeout: float) -> None:
         nvidia_smi.destroy_compute(ctx, pf, number, timeout)
     answer = nvidia_smi.destroy_instance(ctx, pf, number, timeout)
     if not until(ctx.clock, gone, min(timeout, 15)):
-        remedy = "A vGPU or a process on the host uses this instance. Stop this user, then run again."
-        found = "the GPU instance %d still exists (nvidia-smi printed: %s)" % (number, words_of(answer))
+        remedy = "A vGPU or a process on the host uses this GPU instance. Remove the vGPU, or end the process. Then rerun."
+        found = "GPU instance %d still exists (nvidia-smi printed: %s)" % (number, words_of(answer))
         raise error(found, pf, remedy=remedy, code="mig_destroy_failed")
 
 
@@ -101,7 +101,7 @@ def _compute(ctx: Context, step: Step, timeout: float) -> None:
     pf, number = str(step.device), step.args["instance"]
     answer = nvidia_smi.create_compute(ctx, pf, number, timeout)
     if not until(ctx.clock, lambda: _has_compute(ctx, pf, number, timeout), min(timeout, 15)):
-        found = "the GPU instance %d has no compute instance (nvidia-smi printed: %s)" % (number, words_of(answer))
+        found = "GPU instance %d has no compute instance (nvidia-smi printed: %s)" % (number, words_of(answer))
         raise error(found, pf, remedy="Check 'nvidia-smi mig -lcip' and 'nvidia-smi mig -lci'.", code="mig_create_failed")
 
 
@@ -109,11 +109,11 @@ def _mixed(ctx: Context, step: Step, timeout: float) -> None:
     pf, enabled = str(step.device), step.args["enabled"]
     answer = nvidia_smi.set_mixed(ctx, pf, enabled, timeout)
     if not until(ctx.clock, lambda: (nvidia_smi.mixed(ctx, pf, timeout) or ())[1:] == (enabled,), min(timeout, 10)):
-        found = "mixed-size mode did not change to %s (nvidia-smi printed: %s)" % ("on" if enabled else "off", words_of(answer))
+        found = "mixed-size mode is not %s after the request (nvidia-smi printed: %s)" % ("on" if enabled else "off", words_of(answer))
         in_use = answer.rc == 19 or re.search("in use", answer.out, re.IGNORECASE)
-        remedy = "Its VFs must be enabled; check 'nvidia-smi -q'."
+        remedy = "Make sure that the VFs of the GPU are enabled, and check 'nvidia-smi -q'."
         if in_use:
-            remedy = "The mode can only be set while the GPU has no vGPU: remove its vGPUs first."
+            remedy = "Remove the vGPUs of the GPU first, because the mode can be set only on a GPU without vGPUs."
         raise error(found, pf, remedy=remedy, code="mixed_failed")
 
 

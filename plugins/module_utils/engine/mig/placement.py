@@ -219,11 +219,11 @@ def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: S
     for instance in left:
         name, vgpu, profile = instance.profile, held.get(instance.id), find_profile(instance.profile, request.profiles)
         if vgpu:
-            found = "the GPU instance %d (%s) has the vGPU %s (%s), but is not among the expected ones" % (instance.id, name, vgpu.key, vgpu.type)
-            remedy = "Add %s to 'mig' of this GPU, or remove the vGPU." % name
-            errors.append(Refusal(found, gpu.address, "GPU instances for the vGPUs that stay", remedy, "gpu_instance_in_use"))
+            found = "GPU instance %d (%s) has the vGPU %s (%s), but the request does not include this GPU instance" % (instance.id, name, vgpu.key, vgpu.type)
+            remedy = "Add %s to the 'mig' list of this GPU, or remove the vGPU." % name
+            errors.append(Refusal(found, gpu.address, "a GPU instance for each remaining vGPU", remedy, "gpu_instance_in_use"))
         elif any(one is None or profile and suits(profile, one, request.profiles) for one in unknown):
-            text = "%s: the GPU instance %d (%s) is not expected but stays: the driver does not report whether it has a vGPU"
+            text = "%s: GPU instance %d (%s) is not requested but is kept, because the driver does not report whether the GPU instance has a vGPU"
             result.warnings.append(text % (gpu.address, instance.id, name))
         else:
             result.destroy.append(instance)
@@ -232,10 +232,13 @@ def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: S
 
 def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance], profiles: Sequence[Profile]) -> list[Refusal]:
     """Returns the errors if the new GPU instances do not fit next to the remaining GPU instances."""
-    remedy = "Use fewer or smaller types, or another GPU."
+    remedy = "Use fewer vGPUs, smaller types, or another GPU."
     counts = Counter([one.name for one in create] + [one.profile for one in stay])
     errors = [
-        Refusal("%d GPU instances %s are requested" % (counts[name], name), gpu.address, "at most %d of that profile" % most, remedy, "mig_no_room")
+        Refusal(
+            "%d GPU instances %s are requested" % (counts[name], name),
+            gpu.address, "at most %d GPU instances with this profile" % most, remedy, "mig_no_room",
+        )
         for name, most in {one.name: one.total for one in create}.items() if most and counts[name] > most
     ]
     occupied = [_placement_of(one, profiles) for one in stay if one.start is not None]
@@ -244,7 +247,7 @@ def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance]
     whole = max(profiles, key=lambda one: (one.slices, one.gib))
     beside = " beside %s" % ", ".join("%s (instance %d)" % (one.profile, one.id) for one in stay) if stay else " on this GPU (%s)" % gpu.name
     found = "the GPU instances %s do not fit%s" % (", ".join(one.name for one in create), beside)
-    expected = "at most %d slices in all (the whole GPU is %s), with larger instances at their own placements" % (whole.slices, whole.name)
+    expected = "at most %d slices in total, as in %s for the whole GPU, and a valid placement for each GPU instance" % (whole.slices, whole.name)
     return [Refusal(found, gpu.address, expected, remedy, "mig_no_room")]
 
 
@@ -267,7 +270,7 @@ def steps(gpu: Gpu, instances: Instances) -> list[Step]:
     """
     pf, found = gpu.address, []
     for one in instances.destroy:
-        found.append(Step("mig_destroy", pf, pf, "destroy the GPU instance %d (%s)" % (one.id, one.profile), instance=one.id))
+        found.append(Step("mig_destroy", pf, pf, "destroy GPU instance %d (%s)" % (one.id, one.profile), instance=one.id))
     for one in instances.without_compute:
         found.append(Step("mig_compute", pf, pf, "create the compute instance of GPU instance %d (%s)" % (one.id, one.profile), instance=one.id))
     names = [one.name for one in instances.create]

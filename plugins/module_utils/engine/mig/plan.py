@@ -97,11 +97,11 @@ def plan(host: Host, requests: Mapping[str, Request], options: Options, errors: 
     others = [gpu.address for gpu in host.inventory.gpus if gpu.has_mig]
     for pf, request in sorted(requests.items()):
         gpu = gpus[pf]
-        absent = refusals.no_mig(gpu, others, "MIG is asked for")
+        absent = refusals.no_mig(gpu, others, "MIG is requested")
         if gpu.has_mig:
             _plan_gpu(result, host, gpu, request, options)
         elif not (request.mode or request.instances):
-            result.target.skipped.append(Skipped(pf, "%s has no MIG" % gpu.name))
+            result.target.skipped.append(Skipped(pf, "%s does not support MIG" % gpu.name))
         elif gpu.driver != "nvidia" and "driver" in options.assume:
             result.warnings.append(estimate(absent))
             _plan_gpu(result, host, gpu, request, options)
@@ -112,7 +112,7 @@ def plan(host: Host, requests: Mapping[str, Request], options: Options, errors: 
 
 
 def _plan_gpu(result: MigPlan, host: Host, gpu: Gpu, request: Request, options: Options) -> None:
-    if result.skips(gpu, "set its MIG mode", options.unresponsive):
+    if result.skips(gpu, "set the MIG mode", options.unresponsive):
         return
     result.target.gpus.append(gpu)
     if gpu.mig is None and "driver" not in options.assume:
@@ -144,8 +144,8 @@ def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Op
     if gpu.num_vfs and options.cycle_vfs:
         result.steps.append(sriov_plan.off_step(gpu, sriov_plan.Options(has_tool=host.has_tool)))
     elif gpu.num_vfs:
-        found = "MIG mode can't be changed to %s while the GPU's %d VFs are enabled" % (word, gpu.num_vfs)
-        remedy = "Disable the VFs first (module nvidia_sriov, state: disabled) and enable them afterwards, or set cycle_vfs: true."
+        found = "MIG mode should be %s, but cannot be changed while the GPU's %d VFs are enabled" % (word, gpu.num_vfs)
+        remedy = "Disable the VFs with the nvidia_sriov module (state: disabled) and enable the VFs afterward, or set cycle_vfs: true."
         result.errors.append(Refusal(found, gpu.address, "no VFs", remedy, "mig_vfs_on"))
     result.steps.append(Step("mig_mode", gpu.address, gpu.address, "%s MIG mode" % ("enable" if enabled else "disable"), enabled=enabled))
 
@@ -160,12 +160,12 @@ def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, opt
     changing = any(step.kind == "mig_mode" and step.lane == gpu.address for step in result.steps)
     if not mode:
         if words:
-            wrong = "GPU instances are requested, but MIG mode is off"
-            result.errors.append(Refusal(wrong, gpu.address, "MIG mode on", "Set mode: enabled.", "mig_off"))
+            wrong = "GPU instances are requested, but MIG mode is disabled"
+            result.errors.append(Refusal(wrong, gpu.address, "enabled MIG mode", "Set mode: enabled.", "mig_off"))
         return []
     if (not gpu.num_vfs or changing) and words and gpu.sriov and "vfs" not in options.assume:
-        early = "GPU instances are requested before the VFs are enabled; enabling them would remove the instances"
-        remedy = "Set only the mode, enable the VFs (module nvidia_sriov), then request the instances."
+        early = "GPU instances are requested before the VFs are enabled, and enabling the VFs would remove the GPU instances"
+        remedy = "Set only the mode, and enable the VFs with the nvidia_sriov module. Then request the GPU instances."
         result.errors.append(Refusal(early, gpu.address, "MIG mode first, then VFs, then GPU instances", remedy, "vfs_off"))
         return []
     listed = gpu.mig.profiles if gpu.mig else []

@@ -183,7 +183,7 @@ def needed(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], cer
     errors = []
     for one in unsuited:
         wrong = "no GPU instance profile fits %s (%d slices, %s MiB)" % (one.short, one.slices or 0, one.framebuffer_mib)
-        errors.append(Refusal(wrong, gpu.address, "one of its profiles: %s" % _names(profiles), code="mig_no_profile"))
+        errors.append(Refusal(wrong, gpu.address, "a type that fits one of the GPU's profiles: %s" % _names(profiles), code="mig_no_profile"))
     return found, errors
 
 
@@ -231,21 +231,25 @@ def _check_given(gpu: Gpu, selected: Selected, tenants: Sequence[Tenant], profil
             left.remove(one)
         others = [one for one in groups if one.profile.name == group.profile.name]
         if len(mine) < count and len(others) > 1:
-            wrong = "the given GPU instances (%s) are too few for vGPUs of different framebuffer sizes: %s" % (_names(found), ", ".join(map(str, others)))
-            expected = "%s once for each %d vGPUs of %s: an instance has one size" % (group.profile.name, group.share, " and ".join(group.names))
+            wrong = "the listed GPU instances (%s) are too few for vGPUs of different framebuffer sizes: %s" % (_names(found), ", ".join(map(str, others)))
+            expected = "%s GPU instances, each for at most %d of the vGPUs %s, because a GPU instance has only one framebuffer size" % (
+                group.profile.name, group.share, " and ".join(group.names),
+            )
             errors.append(Refusal(wrong, gpu.address, expected, _ADD, "mixed_framebuffer_sizes"))
         elif len(mine) < count:
             errors.append(_none_left(gpu, found, vgpu_type, profiles, group.share))
     return errors
 
 
-_ADD = "Add such an instance to 'mig', or remove 'mig': the GPU instances then follow from the types."
+_ADD = "Add such a GPU instance to 'mig', or remove 'mig' to derive the GPU instances from the types."
 
 
 def _none_left(gpu: Gpu, found: Sequence[Profile], vgpu_type: VgpuType, profiles: Sequence[Profile], share: int = 1) -> Refusal:
-    none_left = "none of the given GPU instances (%s) is left for %s" % (_names(found) or "none", vgpu_type.short)
+    none_left = "none of the listed GPU instances (%s) is available for %s" % (_names(found) or "none", vgpu_type.short)
     suiting = profile_for(vgpu_type, profiles)
-    such = suiting.name if suiting else "none of this GPU's"
-    each = "each" if share == 1 else "each %d of them" % share
-    expected = "one of %d slices and at least %s MiB for %s, such as %s" % (vgpu_type.slices or 0, vgpu_type.framebuffer_mib, each, such)
+    such = suiting.name if suiting else "none on this GPU"
+    each = "each" if share == 1 else "every %d" % share
+    expected = "a %d-slice GPU instance with at least %s MiB for %s of the vGPUs; smallest matching profile: %s" % (
+        vgpu_type.slices or 0, vgpu_type.framebuffer_mib, each, such,
+    )
     return Refusal(none_left, gpu.address, expected, _ADD, "gpu_instance_too_small")

@@ -26,9 +26,9 @@ STALLED = 10
 SETTLE = 1.5
 
 _NUMVFS_REMEDY = {
-    errno.ENOENT: "This driver does not accept writes to sriov_numvfs while it is bound: set method: sriov_manage (or auto, without num_vfs).",
-    errno.ENOMEM: "Enable SR-IOV, ARI and above-4G decoding in the firmware, and assign more PCI memory there (MMIO above 4G).",
-    errno.EBUSY: "Disable its VFs first (state: disabled).",
+    errno.ENOENT: "Set method: sriov_manage (or auto, without num_vfs), because this driver does not accept writes to sriov_numvfs while bound to the GPU.",
+    errno.ENOMEM: "In the firmware, enable SR-IOV, ARI, and above-4G decoding, and assign more PCI memory (MMIO above 4G).",
+    errno.EBUSY: "Disable the VFs of the GPU first (state: disabled).",
 }
 
 
@@ -82,13 +82,13 @@ def _watch(ctx: Context, steps: Sequence[Step], settle: float) -> dict[str, Refu
 
 
 def _taken(gpu: Gpu, vfs: Sequence[Vf], number: int, printed: str = "") -> Refusal:
-    some = ", ".join("%s on %s" % (vf.address, vf.driver or "no driver") for vf in vfs[:3])
-    found = "%d of its VFs are not bound to nvidia: %s%s" % (len(vfs), some, printed)
+    some = ", ".join("%s is bound to %s" % (vf.address, vf.driver or "no driver") for vf in vfs[:3])
+    found = "%d of the GPU's VFs are not bound to nvidia: %s%s" % (len(vfs), some, printed)
     remedy = (
-        "Check dmesg. 'Aborting probe for VF' means that the IOMMU is off; "
-        "vfio-pci means that a cloud agent, driverctl or an id of vfio-pci took them."
+        "Check dmesg. 'Aborting probe for VF' means that the IOMMU is disabled. "
+        "If the VFs are bound to vfio-pci, check for a cloud agent, a driverctl override, and an ID in the vfio-pci options."
     )
-    return Refusal(found, gpu.address, "%d VFs on nvidia" % number, remedy, "vfs_unbound")
+    return Refusal(found, gpu.address, "%d VFs bound to nvidia" % number, remedy, "vfs_unbound")
 
 
 def after(ctx: Context, gpus: Sequence[Gpu], patience: float = 5) -> list[Gpu]:
@@ -167,7 +167,7 @@ def _request(ctx: Context, step: Step, number: int, timeout: float) -> Result:
     try:
         ctx.sysfs.write(path, str(number))
     except SysfsError as exc:
-        remedy = _NUMVFS_REMEDY.get(exc.number or 0, "Check dmesg, and what the firmware assigns to this GPU.")
+        remedy = _NUMVFS_REMEDY.get(exc.number or 0, "Check dmesg, and check which PCI memory the firmware assigns to this GPU.")
         raise error("%s: %s" % (path, exc.errors[0].found), pf, "%d VFs" % number, remedy, "numvfs_failed") from exc
     return Result(0, "")
 
@@ -203,10 +203,10 @@ def _enable(ctx: Context, step: Step, timeout: float, lock: float) -> None:
 
 def lock_refused(ctx: Context, gpu: Gpu, seconds: float) -> EngineError:
     """Returns the error for a GPU that a program keeps open. ``seconds`` is the total duration of all attempts."""
-    holders = _holders(ctx, gpu) or "a process that has ended since"
-    found = "the GPU's unbindLock was not granted for %d s; it is open in %s" % (seconds, holders)
-    remedy = "Stop all users of the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again."
-    return error(found, gpu.address, "a GPU that no process has open while its VFs are enabled", remedy, "unbind_lock")
+    holders = _holders(ctx, gpu) or "a process that has since ended"
+    found = "the GPU's unbindLock was not granted for %d s, because the GPU was in use by %s" % (seconds, holders)
+    remedy = "Stop all users of the GPU on the host (DCGM, nvidia-persistenced, exporters, and programs that poll nvidia-smi). Then rerun."
+    return error(found, gpu.address, "a GPU that no process has open while the run enables the VFs", remedy, "unbind_lock")
 
 
 def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
@@ -214,10 +214,10 @@ def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
     if gpu.num_vfs != number or len(gpu.vfs) != number:
         fewer = "only %d of %d VFs exist, and sriov_numvfs is %d%s" % (len(gpu.vfs), number, gpu.num_vfs, said)
         remedy = (
-            "Check dmesg. SR-IOV, ARI and above-4G decoding must be enabled in the firmware; "
-            "sriov-manage requires lspci and the module pci-pf-stub (Ubuntu: linux-modules-extra)."
+            "Check dmesg. Enable SR-IOV, ARI, and above-4G decoding in the firmware. "
+            "Install lspci and the pci-pf-stub module (on Ubuntu, from linux-modules-extra), because sriov-manage requires both."
         )
-        return error(fewer, gpu.address, "%d VFs on nvidia" % number, remedy, "vfs_fewer")
+        return error(fewer, gpu.address, "%d VFs bound to nvidia" % number, remedy, "vfs_fewer")
     bad = [vf for vf in gpu.vfs if not vf.usable]
     if bad:
         return EngineError(_taken(gpu, bad, number, said))
@@ -230,7 +230,7 @@ def disable(ctx: Context, step: Step, timeout: float) -> None:
     pf = str(step.device)
     deadline = ctx.clock.now() + timeout
     while True:
-        raise_if_any(vgpu_guard(reader.read_one(ctx, pf), "disabling its VFs"))
+        raise_if_any(vgpu_guard(reader.read_one(ctx, pf), "disabling the VFs"))
         answer = _request(ctx, step, 0, max(1, deadline - ctx.clock.now()))
         gpu = reader.read_one(ctx, pf)
         if gpu.num_vfs == 0 and gpu.driver not in STRANDED:
@@ -243,8 +243,8 @@ def disable(ctx: Context, step: Step, timeout: float) -> None:
             break
         ctx.clock.pause(0.5)
     holders, said = _holders(ctx, gpu), " (sriov-manage printed: %s)" % answer.tail() if answer.tail() else ""
-    found = "its VFs are still on%s%s" % (said, "; the GPU is open in %s" % holders if holders else "")
-    raise error(found, pf, "no VFs", "Stop all users of the GPU on the host, then run again.", "vfs_still_on")
+    found = "the VFs are still enabled%s%s" % (said, ", and the GPU is in use by %s" % holders if holders else "")
+    raise error(found, pf, "no VFs", "Stop all users of the GPU on the host. Then rerun.", "vfs_still_on")
 
 
 def _bind_vf(ctx: Context, step: Step, timeout: float) -> None:

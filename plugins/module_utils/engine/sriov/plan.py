@@ -63,13 +63,13 @@ def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], optio
     result.warnings += refusals.unlisted_warnings(gpus)
     if options.num_vfs is not None and options.num_vfs < 1:
         remedy = "Set state: disabled to disable VFs, or remove num_vfs to enable all VFs."
-        result.errors.append(Refusal("num_vfs is %s" % shown(options.num_vfs), "num_vfs", "a number from 1", remedy, "bad_num_vfs"))
+        result.errors.append(Refusal("the value is %s" % shown(options.num_vfs), "num_vfs", "a number of 1 or more", remedy, "bad_num_vfs"))
         gpus = []
     for gpu in gpus:
         reason = _not_for(gpu)
         if reason:
             result.target.skipped.append(Skipped(gpu.address, reason))
-        elif not result.skips(gpu, "enable its VFs" if options.enabled else "disable its VFs", options.unresponsive):
+        elif not result.skips(gpu, "enable the VFs" if options.enabled else "disable the VFs", options.unresponsive):
             result.target.gpus.append(gpu)
             if not options.enabled:
                 _plan_off(result, gpu, state, options)
@@ -79,7 +79,7 @@ def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], optio
                 _plan_on(result, gpu, state, options)
                 if options.reset and any(step.kind == "enable" and step.lane == gpu.address for step in result.steps):
                     jobs = inventory.jobs_on(gpu)  # sriov-manage resets the GPU before the driver can refuse
-                    result.errors += [refusals.in_use(gpu.address, jobs, "resetting it")] if jobs else []
+                    result.errors += [refusals.in_use(gpu.address, jobs, "resetting the GPU")] if jobs else []
     result.refuse()
     return result
 
@@ -87,11 +87,11 @@ def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], optio
 def _not_for(gpu: Gpu) -> str | None:
     """Returns the reason why a GPU has no VFs to enable, or None."""
     if gpu.model and not gpu.model.sriov:
-        return "%s has no SR-IOV vGPU: its vGPUs are created on the PF" % gpu.name
+        return "%s does not use SR-IOV for vGPUs, so vGPUs are created on the PF" % gpu.name
     if gpu.total_vfs and not gpu.vf_device:
-        return "its SR-IOV capability is empty (VF device id 0)"
+        return "the GPU's SR-IOV capability is empty (VF device ID 0)"
     if not gpu.model and not gpu.total_vfs:
-        return "the GPU shows no SR-IOV capability: if it supports vGPU, its vGPUs are created on the PF"
+        return "the GPU has no SR-IOV capability. If the GPU supports vGPU, vGPUs are created on the PF"
     return None
 
 
@@ -110,7 +110,7 @@ def _method(gpu: Gpu, number: int, options: Options) -> str:
 def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -> None:
     pf, number = gpu.address, options.num_vfs or gpu.total_vfs
     if number > gpu.total_vfs:
-        found = "%d VFs are requested, but the GPU has %d" % (number, gpu.total_vfs)
+        found = "%d VFs are requested, but the GPU supports at most %d" % (number, gpu.total_vfs)
         result.errors.append(Refusal(found, pf, "num_vfs from 1 to %d" % gpu.total_vfs, code="too_many_vfs"))
         return
     if complete(gpu, number):
@@ -119,7 +119,7 @@ def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) ->
     result.errors += [one for one in refusals.no_vfs_yet(gpu, state) if not one.code.startswith(ignored)]
     how = _method(gpu, number, options)
     if how == "sriov_manage" and number != gpu.total_vfs:
-        all_or_none = "sriov-manage enables all %d VFs or none" % gpu.total_vfs
+        all_or_none = "sriov-manage can only enable all %d VFs" % gpu.total_vfs
         remedy = "Remove num_vfs, or set method: sysfs if this driver accepts writes to sriov_numvfs."
         result.errors.append(Refusal(all_or_none, pf, "%d VFs" % number, remedy, "all_or_none"))
     if gpu.driver in STRANDED and "driver" not in options.assume:
@@ -140,7 +140,7 @@ def _plan_vfs(result: SriovPlan, gpu: Gpu, options: Options) -> None:
     """Plans the binding of VFs that have another driver or no driver. A removed VF reappears only when all VFs are enabled again."""
     gone = sorted(set(range(gpu.num_vfs)) - {vf.index for vf in gpu.vfs})
     if gone:
-        text = "%s: only %d of its %d VFs exist: VF %s was removed. Disable and enable the VFs while the GPU is idle to restore this VF"
+        text = "%s: only %d of the GPU's %d VFs exist (removed VFs: %s). To restore the removed VFs, disable and enable all VFs while the GPU is idle"
         result.warnings.append(text % (gpu.address, len(gpu.vfs), gpu.num_vfs, ", ".join(map(str, gone))))
     for vf in [vf for vf in gpu.vfs if not vf.usable]:
         driver = vf.driver or "no driver"
@@ -153,18 +153,18 @@ def _plan_vfs(result: SriovPlan, gpu: Gpu, options: Options) -> None:
             result.errors += used
         elif mine:
             found = "the VF is bound to %s and has the vGPU %s" % (driver, mine[0])
-            result.errors.append(Refusal(found, vf.address, "nvidia", "Remove that vGPU first.", "vf_holds_vgpu"))
+            result.errors.append(Refusal(found, vf.address, "nvidia", "Remove this vGPU first.", "vf_holds_vgpu"))
         result.steps.append(Step("bind_vf", gpu.address, vf.address, "bind the VF to nvidia (found: %s)" % driver, driver=vf.driver))
 
 
 def repair_step(gpu: Gpu) -> Step:
     """Returns the step that rebinds to nvidia a PF that has no driver or is bound to pci-pf-stub."""
-    return Step("repair", gpu.address, gpu.address, "bind the stranded PF to nvidia (found: %s)" % (gpu.driver or "no driver"))
+    return Step("repair", gpu.address, gpu.address, "bind the PF to nvidia again (found: %s)" % (gpu.driver or "no driver"))
 
 
 def off_step(gpu: Gpu, options: Options) -> Step:
     """Returns the step that disables a GPU's VFs, for this planner and others."""
-    return Step("disable", gpu.address, gpu.address, "disable its %d VFs" % gpu.num_vfs, how=_method(gpu, 0, options))
+    return Step("disable", gpu.address, gpu.address, "disable %d VFs" % gpu.num_vfs, how=_method(gpu, 0, options))
 
 
 def vgpu_guard(gpu: Gpu, doing: str, assume: Sequence[str] = ()) -> list[Refusal]:
@@ -176,14 +176,14 @@ def vgpu_guard(gpu: Gpu, doing: str, assume: Sequence[str] = ()) -> list[Refusal
             errors.append(refusals.in_use(vgpu.key, vgpu.holders, doing))
         elif "no_vgpus" not in assume:
             found = "the vGPU %s (%s) on %s would be destroyed" % (vgpu.key, vgpu.type, vgpu.parent)
-            remedy = "Remove its vGPUs first (an empty list for this GPU in the layout)."
-            errors.append(Refusal(found, gpu.address, "no vGPU on the GPU, for %s" % doing, remedy, "has_vgpus"))
+            remedy = "Remove the vGPUs of this GPU first. To do so, set an empty list of vGPUs for this GPU in the layout."
+            errors.append(Refusal(found, gpu.address, "no vGPUs on the GPU before %s" % doing, remedy, "has_vgpus"))
     return errors
 
 
 def _plan_off(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -> None:
     if gpu.num_vfs:
-        result.errors += vgpu_guard(gpu, "disabling its VFs", options.assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
+        result.errors += vgpu_guard(gpu, "disabling the VFs", options.assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
         result.steps.append(off_step(gpu, options))
     # An interrupted run leaves a PF without a driver or on pci-pf-stub. An intentionally unbound GPU has an override, or no driver is loaded.
     elif gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):

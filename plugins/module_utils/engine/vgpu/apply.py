@@ -24,7 +24,7 @@ from .layout import plain_params
 from .target import LayoutPlan, titled
 
 # The kinds of steps that remove or change an existing vGPU, with error text for each kind.
-_TOUCHING = {"remove": "removing it", "params": "changing its vgpu_params"}
+_TOUCHING = {"remove": "removing the vGPU", "params": "changing the vGPU's vgpu_params"}
 
 
 def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list[Step]:
@@ -149,10 +149,10 @@ def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
 
 def _does_not_stay(step: Step, wrong: str) -> Refusal:
     return Refusal(
-        "%s was created, but shortly afterwards %s" % (titled(step.args["type"], step.args["uuid"]), wrong),
-        device=step.device, expected="a vGPU %s that stays" % step.args["type"], code="vanished",
-        remedy="Another program removes or rebinds the VF: a cloud agent that binds VFs to vfio-pci, "
-        "driverctl, or the driver itself (dmesg, 'journalctl -u nvidia-vgpu-mgr').",
+        "%s was created, but shortly afterward, %s" % (titled(step.args["type"], step.args["uuid"]), wrong),
+        device=step.device, expected="a vGPU of type %s that remains" % step.args["type"], code="vanished",
+        remedy="Another program (such as driverctl or a cloud agent that binds VFs to vfio-pci) or the driver removed or rebound the VF. "
+        "Check dmesg and 'journalctl -u nvidia-vgpu-mgr'.",
     )
 
 
@@ -161,8 +161,8 @@ def _create(framework: Framework, step: Step, timeout: float) -> None:
     type_id = framework.find_id(device, type_name, step.args["type_id"])  # the current type ID on the parent
     if not type_id:
         raise error(
-            "the type %s is not offered here now" % type_name,
-            device=device, remedy="Another program disabled or rebound the VF: check 'vgpuctl status'.", code="type_gone",
+            "this device does not currently offer the type %s" % type_name,
+            device=device, remedy="Another program disabled or rebound the VF. Check 'vgpuctl status'.", code="type_gone",
         )
     framework.create(device, type_id, type_name, step.args["uuid"], timeout)
 
@@ -183,8 +183,8 @@ def _set_params(framework: Framework, step: Step) -> None:
         raise error(
             "setting vgpu_params to %r failed: %s" % (text, exc.errors[0].found),
             device=step.device, code="params_failed",
-            remedy="Check the spelling (such as frame_rate_limiter=0,disable_vnc=1); a driver may not support all of them.",
+            remedy="Check the spelling (for example, frame_rate_limiter=0,disable_vnc=1). Some drivers do not support all parameters.",
         ) from exc
     if plain_params(framework.params(key)) != text:
-        found = "the driver accepted vgpu_params %r, but shows %r" % (text, framework.params(key))
+        found = "the driver accepted vgpu_params %r, but reports %r" % (text, framework.params(key))
         raise error(found, device=step.device, remedy="Check dmesg.", code="params_failed")

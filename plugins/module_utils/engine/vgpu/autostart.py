@@ -17,9 +17,9 @@ def foreign(definitions: Mapping[str, Definition], parents: Collection[str], our
     """Returns warnings about autostart definitions on the given parents. ``ours`` contains the layout's vGPU UUIDs."""
     return [
         Refusal(
-            "mdevctl starts %s (%s) here at each boot before the restore, so vGPUs of the layout may not fit" % (one.uuid, one.mdev_type),
-            one.parent, "start: manual in definitions of other programs",
-            "Disable this start ('mdevctl modify -u %s -p %s --manual'), or undefine it ('mdevctl undefine')." % (one.uuid, one.parent),
+            "mdevctl starts the vGPU %s (%s) on this device at each boot before the restore, so vGPUs of the layout may not fit" % (one.uuid, one.mdev_type),
+            one.parent, "start: manual in the mdevctl definitions of other programs",
+            "Disable the autostart with 'mdevctl modify -u %s -p %s --manual', or remove the definition with 'mdevctl undefine'." % (one.uuid, one.parent),
             "mdevctl_autostart",
         )
         for dummy, found in sorted(definitions.items()) for one in found.all

@@ -47,9 +47,9 @@ def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:
         found = known[spec.type]
         if spec.uuid and not request.uuids and not request.predicted:
             errors.append(Refusal(
-                "a UUID is set (%s), but vGPUs of this host have no UUIDs: a VF itself becomes the vGPU" % spec.uuid,
-                device=spec.where or request.gpu.address, expected="type and count only",
-                remedy="Remove uuid. VMs use the vGPU by its VF's PCI address.", code="uuid_not_here",
+                "a UUID is set (%s), but vGPUs on this host have no UUIDs, because each VF becomes a vGPU" % spec.uuid,
+                device=spec.where or request.gpu.address, expected="a vGPU without a UUID",
+                remedy="Remove uuid. A VM uses the vGPU through the PCI address of the VF.", code="uuid_not_here",
             ))
         if not found:
             errors.append(_unknown_type(request, spec))
@@ -62,10 +62,10 @@ def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Refusal:
     gpu = request.gpu
     if gpu.types_silence:
         return Refusal(
-            "it is unknown whether this GPU offers the type %r (%s): its VFs list only types that can be created now, and %s" % (
+            "whether this GPU offers the type %r (%s) is unknown, because the VFs list only types that can currently be created, and %s" % (
                 spec.type, spec.where, gpu.types_silence,
             ),
-            device=gpu.address, expected="the type in 'nvidia-smi vgpu -s -v'", code="types_unknown",
+            device=gpu.address, expected="the type in the output of 'nvidia-smi vgpu -s -v'", code="types_unknown",
             remedy="Run this command manually, and check dmesg (NVRM, Xid).",
         )
     near = vgpu_types.nearest(spec.type, gpu.types)
@@ -146,7 +146,7 @@ def _limits(request: GpuRequest, types: Sequence[VgpuType]) -> list[_Limit]:
         least = min([(limit, short, guessed) for short, (limit, guessed) in most.items() if limit], default=None)
         if least and least[0] <= slots:
             limit, short, guessed = least
-            cause = "max_instance of %s is %d" % (short, limit) + (": each uses %d MiB of framebuffer" % size if size else "")
+            cause = "max_instance of %s is %d" % (short, limit) + (", and each vGPU uses %d MiB of framebuffer" % size if size else "")
             limits[0] = _Limit(len(types), name, limit, cause, guessed)
             limits += [_Limit(len(types), name, slots, vfs)] if guessed else []
     return limits
@@ -163,10 +163,10 @@ def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> tuple[list[Refu
         return [Refusal(
             "vGPUs of different framebuffer sizes are requested: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
             device=gpu.address, expected="one framebuffer size per GPU", code="two_sizes",
-            remedy="Use different GPUs for the sizes, or set mixed_sizes: true for this GPU if it supports this.",
+            remedy="Use a separate GPU for each size. Alternatively, if this GPU supports mixed sizes, set mixed_sizes: true for this GPU.",
         )], []
     found = [
-        (Refusal("%d vGPUs of %s requested" % (one.count, one.name), gpu.address, "at most %d, because %s" % (one.most, one.cause), code="too_many"),
+        (Refusal("%d vGPUs of %s are requested" % (one.count, one.name), gpu.address, "at most %d, because %s" % (one.most, one.cause), code="too_many"),
          one.estimate)
         for one in _limits(request, types) if one.most is not None and one.count > one.most
     ]
@@ -174,6 +174,6 @@ def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> tuple[list[Refu
     whole = listed or (gpu.model.framebuffer_gib * 1024 if gpu.model else 0)
     asked = sum(one.framebuffer_mib or 0 for one in types)
     if request.spec.mixed and not found and whole and asked > whole:
-        words, expected = "the vGPUs use %d MiB of framebuffer in total" % asked, "at most %d MiB, the whole GPU" % whole
+        words, expected = "the vGPUs use %d MiB of framebuffer in total" % asked, "at most %d MiB, which is the framebuffer of the whole GPU" % whole
         found.append((Refusal(words, gpu.address, expected, "Use fewer or smaller vGPUs.", "too_many"), not listed))
     return [one for one, guessed in found if not guessed], [estimate(one) for one, guessed in found if guessed]

@@ -57,7 +57,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
 def _changed_in_use(placed: Sequence[Placed]) -> list[Refusal]:
     """Returns errors for vGPUs in use whose parameters change, because a VM reads vGPU parameters only when the VM starts."""
     return [
-        refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params") for one in placed if one.vgpu and one.vgpu.holders and one.changes_params
+        refusals.in_use(one.key, one.vgpu.holders, "changing the vGPU's vgpu_params") for one in placed if one.vgpu and one.vgpu.holders and one.changes_params
     ]
 
 
@@ -114,9 +114,9 @@ def _check_mode(request: GpuRequest) -> list[Refusal]:
         return []
     present, needed = ("on", "off") if on else ("off", "on")
     return [Refusal(
-        "MIG mode is %s, but %s requires it to be %s" % (present, (sliced or shared)[0].type if sliced or shared else "mig", needed),
+        "MIG mode is %s, but %s requires MIG mode to be %s" % (present, (sliced or shared)[0].type if sliced or shared else "mig", needed),
         device=gpu.address, expected="MIG mode %s" % needed, code="mig_mode",
-        remedy="Run role mig, which sets the mode before the VFs are enabled. Or disable the VFs, run nvidia_mig and enable the VFs.",
+        remedy="Run the mig role, which sets the mode before the VFs are enabled, or disable the VFs, run the nvidia_mig module, and enable the VFs.",
     )]
 
 
@@ -126,10 +126,10 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> li
     target.mixed = True
     supported, on = gpu.mixed or (request.predicted, False)
     if gpu.mixed is None and supported:
-        result.warnings.append("%s: whether this GPU supports mixed_sizes is only known once the driver is installed" % gpu.address)
+        result.warnings.append("%s: support for mixed_sizes on this GPU is unknown until the driver is installed" % gpu.address)
     if not supported:
         return [Refusal(
-            "mixed_sizes is requested, but this GPU (%s) does not support it with this driver" % gpu.name,
+            "mixed_sizes is requested, but this GPU (%s) does not support mixed sizes with this driver" % gpu.name,
             device=gpu.address, expected="'Heterogeneous Time-Slice Sizes: Supported' in 'nvidia-smi -q'",
             remedy="Use one framebuffer size per GPU, without mixed_sizes.", code="mixed_unsupported",
         )]
@@ -146,7 +146,7 @@ def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredG
         return
     target.mixed, target.sets_mixed = False, gpu.mixed is not None and all(vgpu in target.removed for vgpu in gpu.vgpus)
     if gpu.mixed and not target.sets_mixed:
-        result.warnings.append("%s: mixed-size mode stays on until the GPU is empty or the host reboots" % gpu.address)
+        result.warnings.append("%s: mixed-size mode remains enabled until the GPU has no vGPUs or the host reboots" % gpu.address)
 
 
 def _plan_instances(target: GpuTarget, request: GpuRequest, chosen: Sequence[Chosen]) -> list[Refusal]:
@@ -222,7 +222,7 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     target.instances, wrong = mig_placement.plan_instances(gpu, asked)
     target.instances.warnings += map(estimate, found.doubts)
     target.instances.warnings += [
-        "%s: the GPU instance that %s requires is only known once the driver lists its types" % (gpu.address, name) for name in sorted(unknown)
+        "%s: the GPU instance that %s requires is unknown until the driver lists the vGPU types" % (gpu.address, name) for name in sorted(unknown)
     ]
     target.first = found.first
     target.mig = target.instances.after(gpu) if words is None else sorted(one.name for one in found.profiles)
@@ -239,5 +239,5 @@ def guard_removal(vgpus: Sequence[Vgpu], options: Options) -> list[Refusal]:
     """Returns errors for vGPUs to be removed that are in use and not listed in force_remove."""
     used = [vgpu for vgpu in vgpus if vgpu.holders and vgpu.key not in options.force_remove and not options.keeps]
     names = ["%s (%s%s)" % (vgpu.key, vgpu.type, " on " + vgpu.parent if vgpu.uuid else "") for vgpu in used]
-    override = "force_remove (role variable vgpu_force_remove)"
-    return [refusals.in_use(name, vgpu.holders, "removing it", override) for name, vgpu in zip(names, used)]
+    override = "force_remove (the vgpu_force_remove variable)"
+    return [refusals.in_use(name, vgpu.holders, "removing the vGPU", override) for name, vgpu in zip(names, used)]

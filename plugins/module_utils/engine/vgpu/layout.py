@@ -82,7 +82,7 @@ def check_uuid(text: object, where: str) -> str:
     """Returns the UUID in the kernel's format (36 characters, lower case). Raises EngineError for other text."""
     word = str(text).strip().lower()
     if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", word):
-        expected = "36 characters such as 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
+        expected = "36 characters, such as 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
         raise error("%s is not a UUID" % shown(text), device=where, expected=expected, code="bad_uuid")
     return word
 
@@ -132,7 +132,7 @@ def _entry(item: Any, where: str) -> Entry:
     selectors, vgpus, mig = item.get("gpu"), item.get("vgpus"), item.get("mig")
     selectors = selectors if isinstance(selectors, list) else [selectors]
     if not selectors or not all(selectors) or any(isinstance(word, (list, dict)) for word in selectors):
-        raise error("it names no GPU", device=where, expected="gpu: %s" % SELECTORS)
+        raise error("the entry names no GPU", device=where, expected="gpu: %s" % SELECTORS)
     if vgpus is not None and not isinstance(vgpus, list):
         raise _wrong_shape(vgpus, where + ".vgpus", "a list of vGPUs, such as [{type: A40-24Q}]")
     if mig is not None and not (isinstance(mig, list) and all(isinstance(word, str) for word in mig)):
@@ -141,7 +141,7 @@ def _entry(item: Any, where: str) -> Entry:
 
 
 def _wrong_shape(value: object, where: str, expected: str) -> EngineError:
-    return error("it is %s" % shown(value), device=where, expected=expected, code="wrong_shape")
+    return error("the value is %s" % shown(value), device=where, expected=expected, code="wrong_shape")
 
 
 def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
@@ -152,19 +152,19 @@ def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
     uuid, params = vgpu.get("uuid"), vgpu.get("vgpu_params")
     plain = None if params is None else plain_params(params)
     if isinstance(params, (bool, list, dict)) or (plain and not re.match(r"^[\x20-\x7e]+$", plain)):
-        raise error("vgpu_params are %s" % shown(params), device=where, expected="letters, digits and punctuation on one line", code="bad_params")
+        raise error("vgpu_params is %s" % shown(params), device=where, expected="letters, digits, and punctuation on one line", code="bad_params")
     if not vgpu.get("type"):
-        raise error("no type is set", device=where, expected="type: a name such as A40-24Q")
+        raise error("the type is missing", device=where, expected="type: a name such as A40-24Q")
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST:
         raise error("count is %s" % shown(count), device=where, expected="a number from 0 to %d" % MOST)
     spec = VgpuSpec(str(vgpu["type"]), where=where, params=plain, fabric=str(vgpu.get("fabric") or "").strip() or None)
     if vgpu.get("vf") not in (None, ""):
         if count != 1:
-            raise error("vf is set with count %d" % count, device=where, expected="count 1: a VF has one vGPU")
+            raise error("vf is set together with count %d" % count, device=where, expected="count 1, because a VF has one vGPU")
         spec.index, spec.vf = _vf(vgpu["vf"], where)
     if uuid not in (None, ""):
         if count != 1:
-            raise error("uuid is set with count %d" % count, device=where, expected="count 1: a UUID identifies one vGPU")
+            raise error("uuid is set together with count %d" % count, device=where, expected="count 1, because a UUID identifies one vGPU")
         spec.uuid = check_uuid(uuid, where)
         if spec.uuid in seen:
             raise EngineError(duplicate(spec.uuid, where, seen[spec.uuid]))
@@ -178,13 +178,13 @@ def _vf(value: object, where: str) -> tuple[int | None, str | None]:
     if re.fullmatch("[0-9]{1,5}", word):
         return int(word), None
     if not address.is_address(word):
-        raise error("vf is %s" % shown(value), device=where, expected="a VF's number from 0, or its address such as 0000:e8:00.4", code="bad_vf")
+        raise error("vf is %s" % shown(value), device=where, expected="the number of a VF, from 0, or the address of a VF, such as 0000:e8:00.4", code="bad_vf")
     return None, address.parse(word)
 
 
 def duplicate(uuid: str, where: str, first: str) -> Refusal:
     """Returns the error if a request assigns the same UUID to two vGPUs."""
-    return Refusal("the UUID %s is also set at %s" % (uuid, first), device=where, expected="each UUID once", code="duplicate_uuid")
+    return Refusal("the UUID %s is also set in %s" % (uuid, first), device=where, expected="each UUID only once", code="duplicate_uuid")
 
 
 def _rank(word: str) -> int:
@@ -241,7 +241,7 @@ def _find_vfs(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
             one.index = numbers.get(one.vf)
         if one.index not in numbers.values():
             found = "this GPU has no VF %s" % (one.vf or one.index)
-            have = "one of its %d VFs" % len(numbers) if numbers else "no vf: its vGPUs are created on the GPU itself"
+            have = "one of the GPU's %d VFs" % len(numbers) if numbers else "no vf, because vGPUs are created on the GPU itself"
             errors.append(Refusal("%s (%s)" % (found, one.where), device=gpu.address, expected=have, code="bad_vf"))
             one.index = None
     return errors
@@ -259,15 +259,15 @@ def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[s
     words, left = ", ".join(absent), [gpu for gpu in inventory.gpus if (gpu.model or gpu.offers) and gpu.address not in specs]
     if absent and not specs and not wrong:
         return [Refusal(
-            "the layout is for %s, but this host has only %s" % (words, _named(inventory.gpus) or "no NVIDIA GPU"),
-            expected="an entry for a GPU of this host", code="unknown_gpu",
+            "the layout is for %s, but this host has %s" % (words, _named(inventory.gpus) or "no NVIDIA GPU"),
+            expected="an entry for a GPU on this host", code="unknown_gpu",
         )]
     if absent and specs and left:
         # An incorrect model in an entry would otherwise cause the removal of all vGPUs on the intended GPUs.
         return [Refusal(
-            "the layout is also for %s, which this host does not have, and does not name %s" % (words, _named(left)),
-            expected="an entry for each GPU of this host", code="gpu_not_in_layout",
-            remedy="Correct the model, or add an entry with an empty list of vgpus for these GPUs (gpu: all is for all others).",
+            "the layout has an entry for %s, which this host does not have, but no entry for %s" % (words, _named(left)),
+            expected="an entry for each GPU on this host", code="gpu_not_in_layout",
+            remedy="Correct the model, or add an entry with an empty vgpus list for these GPUs (gpu: all applies to all other GPUs).",
         )]
     return []
 
@@ -280,7 +280,7 @@ def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Refusal]:
         for one in [one for one in spec.vgpus if one.uuid]:
             if one.uuid in given:
                 found = "the UUID %s is requested for both %s and %s" % (one.uuid, given[one.uuid], pf)
-                errors.append(Refusal(found, device=one.where, expected="a UUID for one vGPU on one GPU", code="duplicate_uuid"))
+                errors.append(Refusal(found, device=one.where, expected="each UUID for only one vGPU", code="duplicate_uuid"))
             given[str(one.uuid)] = pf
     return errors
 
@@ -300,9 +300,9 @@ def two_kinds(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
     shared = [one.type for one in spec.vgpus if vgpu_types.gpu_word(one.type) and not vgpu_types.slices_of(one.type)]
     if not (spec.needs_mig and shared):
         return []
-    both = "a GPU is in MIG mode or time-sliced, not both, but %s and %s are requested" % (sliced[0] if sliced else "GPU instances (mig)", shared[0])
-    expected = "only types with a number of slices, or only types without"
-    return [Refusal(both, gpu.address, expected, "Use another GPU for one kind.", "mig_and_time_sliced")]
+    both = "%s and %s are requested, but a GPU is either in MIG mode or time-sliced" % (sliced[0] if sliced else "GPU instances (mig)", shared[0])
+    expected = "either only types with a number of slices or only types without slices"
+    return [Refusal(both, gpu.address, expected, "Use another GPU for one kind of vGPU.", "mig_and_time_sliced")]
 
 
 def mig_requests(
@@ -329,9 +329,9 @@ def guesses(gpu: Gpu, spec: GpuSpec) -> list[str]:
     found, model = refusals.unlisted_warnings([gpu]), gpu.model
     for name in dict.fromkeys(one.type for one in spec.vgpus):
         if not vgpu_types.gpu_word(name):
-            found.append("%s: the type %s and its requirements are only known once the driver lists its types" % (gpu.address, name))
+            found.append("%s: the type %s and the requirements of the type are unknown until the driver lists the vGPU types" % (gpu.address, name))
         elif model and not model.expects(name):
-            text = "%s: the type %s is unknown for this GPU (%s; expected: names such as %s-4Q). The driver decides once it is installed"
+            text = "%s: the type %s is unknown for this GPU (%s; expected: names such as %s-4Q). The installed driver determines the offered types"
             found.append(text % (gpu.address, name, gpu.name, model.prefix))
         elif model and model.needs_ai_enterprise(name):
             found.append("%s: only NVIDIA AI Enterprise's vGPU manager offers the type %s on this GPU" % (gpu.address, name))

@@ -48,9 +48,9 @@ def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
             errors += exc.errors
             continue
         if absent and not uuid:
-            errors.append(Refusal("a device to remove has no uuid", device=where, expected="its uuid"))
+            errors.append(Refusal("a device to remove has no uuid", device=where, expected="the uuid of the device"))
         if not absent and not (parent and item.get("type")):
-            errors.append(Refusal("parent or type is missing", device=where, expected="parent: a VF or PF, and type"))
+            errors.append(Refusal("parent or type is missing", device=where, expected="a VF or a PF as the parent, and a type"))
         if uuid and uuid in seen:
             errors.append(duplicate(uuid, where, seen[uuid]))
         if uuid:
@@ -125,8 +125,8 @@ class _Requests:
             return
         gpu = self.owner(vgpu.parent)
         if device.parent and device.parent != vgpu.parent:
-            found = "the device %s to remove is on %s" % (device.uuid, vgpu.parent)
-            expected = "parent %s, or no parent" % device.parent
+            found = "the device %s to remove has the parent %s" % (device.uuid, vgpu.parent)
+            expected = "the parent %s, or a request without a parent" % device.parent
             self.errors.append(Refusal(found, device=device.where, expected=expected, code="uuid_elsewhere"))
         elif gpu is None:
             self.orphans.append(vgpu)
@@ -140,8 +140,8 @@ class _Requests:
         if gpu is None:
             have = ", ".join("%s (%d VFs)" % (one.address, len(one.vfs)) for one in self.host.inventory.gpus)
             self.errors.append(Refusal(
-                "%s is not an NVIDIA GPU or a VF of one; this host has %s" % (device.parent, have or "no NVIDIA GPU"),
-                device=device.where, expected="a PF, or a VF that is enabled", remedy="Enable the VFs with nvidia_sriov.", code="unknown_parent",
+                "%s is neither an NVIDIA GPU nor a VF of an NVIDIA GPU, and this host has %s" % (device.parent, have or "no NVIDIA GPU"),
+                device=device.where, expected="a PF or an enabled VF", remedy="Enable the VFs with the nvidia_sriov module.", code="unknown_parent",
             ))
         elif not gpu.uuids:
             self.errors.append(refusals.vendor_vfio(gpu))

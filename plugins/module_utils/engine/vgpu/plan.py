@@ -37,7 +37,7 @@ def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, errors: Seq
     alive = {gpu.address for gpu in host.inventory.gpus if gpu.alive}
     explicit = {one.uuid: pf in alive for pf, spec in specs.items() for one in spec.vgpus if one.uuid}
     for gpu in host.inventory.gpus:
-        if gpu.address in specs and not result.skips(gpu, "apply the layout to its vGPUs", options.unresponsive):
+        if gpu.address in specs and not result.skips(gpu, "apply the layout to the vGPUs", options.unresponsive):
             plan_gpu(result, GpuRequest(gpu, named(gpu, specs[gpu.address]), host, options, explicit))
     for gpu in host.inventory.gpus:
         if gpu.address not in specs and gpu.alive and not listed_only:
@@ -64,7 +64,7 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
         if stored and stored.has(vgpu.key, vgpu.type):
             target.removed.append(vgpu)
         else:
-            text = "%s: the vGPU %s(%s) was not created by vgpu.kvm and its GPU is not in the layout, so the vGPU stays"
+            text = "%s: the vGPU %s(%s) stays, because vgpu.kvm did not create the vGPU and the GPU is not in the layout"
             result.warnings.append(text % (vgpu.parent, vgpu.uuid + " " if vgpu.uuid else "", vgpu.type))
     result.errors += guard_removal(target.removed, options)
     if stored and stored.mig is not None and gpu.mig and gpu.mig.current:
@@ -92,8 +92,8 @@ def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec])
     existing = {vgpu.uuid: vgpu for vgpu in host.inventory.mdevs}
     return [
         Refusal(
-            "the UUID %s exists already, as %s on %s" % (one.uuid, existing[one.uuid].type, existing[one.uuid].parent),
-            device=pf, expected="a UUID that is free on this host", code="uuid_elsewhere",
+            "the UUID %s already exists as %s on %s" % (one.uuid, existing[one.uuid].type, existing[one.uuid].parent),
+            device=pf, expected="a UUID that is not in use on this host", code="uuid_elsewhere",
         )
         for pf, spec in sorted(specs.items()) for one in spec.vgpus if one.uuid in existing and one.uuid not in fine
     ]
@@ -153,7 +153,7 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
             if one.vgpu is None:
                 steps.append(Step("create", pf, parent, "create %s" % titled(short, one.uuid), uuid=one.uuid, type_id=one.type.id, type=short))
             if one.changes_params:
-                text = "set its vgpu_params to %r" % one.params if one.params else "clear its vgpu_params"
+                text = "set the vgpu_params to %r" % one.params if one.params else "clear the vgpu_params"
                 steps.append(Step("params", pf, parent, text, key=one.key, params=one.params))
             if options.mdevctl and one.uuid and one.spec.managed:
                 steps += _define(pf, one, definitions.get(one.uuid))
@@ -205,7 +205,7 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
     if layout_file.content(kept + new) == layout_file.content(host.stored.values()):
         return
     result.target.store_text = layout_file.dumps(kept + new)
-    result.steps.append(Step("store", None, STORE, "store the layout for the boot", content=result.target.store_text))
+    result.steps.append(Step("store", None, STORE, "store the layout for the next boot", content=result.target.store_text))
 
 
 def _params(one: Placed, stored: layout_file.StoredGpu | None) -> str:

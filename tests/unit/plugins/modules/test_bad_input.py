@@ -35,7 +35,7 @@ ONE = [{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]
 @pytest.mark.parametrize(
     ("module", "arguments", "code", "words"),
     [
-        (nvidia_sriov, {"num_vfs": -1, "method": "sysfs"}, "bad_num_vfs", "num_vfs is -1"),
+        (nvidia_sriov, {"num_vfs": -1, "method": "sysfs"}, "bad_num_vfs", "num_vfs: the value is -1"),
         (nvidia_sriov, {"num_vfs": 0}, "bad_num_vfs", "state: disabled"),
         (nvidia_vgpu, {"layout": ONE, "settle": "nan"}, "bad_time", "settle is nan"),
         (nvidia_vgpu, {"layout": ONE, "settle": "inf"}, "bad_time", "settle is inf"),

@@ -47,7 +47,7 @@ def test_the_others_are_done_and_the_unresponsive_one_is_named(pair, make_host, 
 def test_check_mode_fails_likewise_and_writes_nothing(pair):
     outcome = call(nvidia_sriov, fall_off_bus(pair), check=True)
     assert outcome.codes == ["gpu_off_bus"] and not outcome["changed"] and outcome.writes == 0
-    assert outcome["not_done"] == [GOOD + ": enable 32 VFs", OFF_BUS + ": enable its VFs"]
+    assert outcome["not_done"] == [GOOD + ": enable 32 VFs", OFF_BUS + ": enable the VFs"]
 
 
 def test_a_playbook_that_checks_at_the_end_is_warned(pair):

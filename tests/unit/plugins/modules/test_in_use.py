@@ -691,7 +691,7 @@ def test_a_vm_that_comes_after_the_plan_keeps_its_parameters(make_host, vendor, 
     key = host.vgpus()[0][0]
     vm_comes_after_the_plan(host, key)
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [dict(one, vgpu_params="frame_rate_limiter=0")]}])
-    assert outcome.codes == ["in_use"] and "changing its vgpu_params" in outcome.msg
+    assert outcome.codes == ["in_use"] and "changing the vGPU's vgpu_params" in outcome.msg
     assert host.kernel.mdevs[key].params == params
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [one]}]).ok
     assert host.kernel.mdevs[key].params == params and "frame_rate_limiter" not in host.get("/etc/vgpuctl/layout.json")

@@ -85,7 +85,7 @@ def test_mode_off_with_vfs_on_is_refused_with_what_would_work(make_host):
     outcome = call(nvidia_mig, host, mode="disabled")
     assert outcome.codes == ["mig_vfs_on"] and "nvidia_sriov" in outcome.msg and "cycle_vfs" in outcome.msg and outcome.writes == 0
     done = call(nvidia_mig, host, mode="disabled", cycle_vfs=True).ok
-    assert done["actions"] == [PF + ": disable its 16 VFs", PF + ": disable MIG mode"] and not host.pf().mig and not host.pf().vfs
+    assert done["actions"] == [PF + ": disable 16 VFs", PF + ": disable MIG mode"] and not host.pf().mig and not host.pf().vfs
 
 
 def test_a_card_without_mig_is_refused_by_name_and_left_out_of_all(make_host):
@@ -305,7 +305,7 @@ def test_given_instances_are_used_and_stored(make_host):
     "layout, code, words",
     [
         (one("A100-3-20C", mig=["1g.5gb"]), "gpu_instance_too_small", "3g.20gb"),
-        (one("A100-1-5C", "A100-1-5C", mig=["1g.5gb"]), "gpu_instance_too_small", "left for A100-1-5C"),
+        (one("A100-1-5C", "A100-1-5C", mig=["1g.5gb"]), "gpu_instance_too_small", "is available for A100-1-5C"),
         (one("A100-1-5C", mig=["1g.10gb"]), "mig_no_profile", "1g.5gb"),
         (one("A100-4-20C", "A100-4-20C"), "too_many", "max_instance"),
         (one("A100-7-40C", "A100-1-5C"), "mig_no_room", "7g.40gb"),

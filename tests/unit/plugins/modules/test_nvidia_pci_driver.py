@@ -29,10 +29,10 @@ def test_from_vfio_pci_to_nvidia(make_host):
     host.kernel.driver_ids["vfio-pci"].add("0x2235")
     outcome = call(nvidia_pci_driver, host).ok
     assert outcome["actions"] == [
-        "remove the id 10de:2235 from vfio-pci",
+        "remove the ID 10de:2235 from vfio-pci",
         PF + ": clear driver_override (vfio-pci)",
-        PF + ": unbind from vfio-pci",
-        PF + ": bind to nvidia",
+        PF + ": unbind the GPU from vfio-pci",
+        PF + ": bind the GPU to nvidia",
     ]
     assert (host.pf().driver, host.pf().override) == ("nvidia", None) and not host.kernel.driver_ids["vfio-pci"]
     assert outcome["gpus"] == [{"address": PF, "driver_before": "vfio-pci"}]
@@ -53,7 +53,7 @@ def test_the_module_is_loaded_once_for_several_gpus(make_host):
     host.kernel.loaded.clear()
     outcome = call(nvidia_pci_driver, host).ok
     assert [argv for argv in host.calls if argv[0] == "modprobe"] == [["modprobe", "nvidia"]]
-    assert {pf.driver for pf in host.kernel.pfs()} == {"nvidia"} and outcome["actions"].count("load the module nvidia") == 1
+    assert {pf.driver for pf in host.kernel.pfs()} == {"nvidia"} and outcome["actions"].count("load the nvidia module") == 1
 
 
 def test_a_gpu_that_a_vm_has_is_never_touched(make_host):
@@ -70,7 +70,7 @@ def test_nouveau_is_left_only_by_a_reboot(make_host):
     host.kernel.loaded = {"nouveau": ""}
     os.unlink(host.root + "/etc/modprobe.d/nouveau.conf")
     outcome = call(nvidia_pci_driver, host, driver="none").ok
-    assert outcome["reboot_reasons"] == [PF + " is on nouveau, which releases a GPU only at a reboot"]
+    assert outcome["reboot_reasons"] == [PF + " is bound to nouveau, which releases a GPU only at a reboot"]
     assert outcome["initramfs_update_needed"] and not outcome["bootloader_update_needed"]
     assert "blacklist nouveau" in host.get("/etc/modprobe.d/nvidia-vgpu-nouveau.conf") and host.pf().driver == "nouveau"
     again = call(nvidia_pci_driver, host, driver="none").ok

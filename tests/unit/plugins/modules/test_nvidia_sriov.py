@@ -54,7 +54,7 @@ def test_a_gpu_that_a_job_uses_is_not_reset(make_host):
 def test_a_t4_is_skipped_with_the_reason(make_host):
     host = make_host(gpus=[("0000:3b:00.0", T4), (PF, A40)])
     outcome = call(nvidia_sriov, host).ok
-    assert outcome["without_sriov"] == [{"gpu": "0000:3b:00.0", "reason": "T4 has no SR-IOV vGPU: its vGPUs are created on the PF"}]
+    assert outcome["without_sriov"] == [{"gpu": "0000:3b:00.0", "reason": "T4 does not use SR-IOV for vGPUs, so vGPUs are created on the PF"}]
     assert enabled(host) and not host.pf("0000:3b:00.0").vfs
 
 
@@ -105,7 +105,7 @@ def test_fewer_vfs_than_expected_are_cycled_in_the_next_run(make_host):
     assert call(nvidia_sriov, host).failed
     host.faults.fewer_vfs = 0
     outcome = call(nvidia_sriov, host).ok
-    assert outcome["actions"] == [PF + ": disable its 29 VFs", PF + ": enable 32 VFs"] and enabled(host)
+    assert outcome["actions"] == [PF + ": disable 29 VFs", PF + ": enable 32 VFs"] and enabled(host)
 
 
 def test_firmware_without_room_is_reported(make_host):
@@ -136,7 +136,7 @@ def test_a_pf_found_stranded_is_repaired(make_host, driver):
     host = make_host(driver=driver)
     host.pf().override = driver
     outcome = call(nvidia_sriov, host).ok
-    assert "bind the stranded PF to nvidia (found: %s)" % (driver or "no driver") in outcome["actions"][0]
+    assert "bind the PF to nvidia again (found: %s)" % (driver or "no driver") in outcome["actions"][0]
     assert enabled(host) and host.pf().override is None
 
 
@@ -173,7 +173,7 @@ def test_vfs_without_a_driver_after_enabling_are_reported(make_host):
     host = make_host()
     host.faults.vf_driver = "vfio-pci"
     outcome = call(nvidia_sriov, host)
-    assert outcome.codes == ["vfs_unbound"] and "0000:e8:00.4 on vfio-pci" in outcome.msg and "32 of its VFs" in outcome.msg
+    assert outcome.codes == ["vfs_unbound"] and "0000:e8:00.4 is bound to vfio-pci" in outcome.msg and "32 of the GPU's VFs" in outcome.msg
 
 
 def test_vfs_that_bind_late_are_waited_for(make_host):
@@ -242,7 +242,7 @@ def test_some_vfs_need_a_driver_that_takes_sriov_numvfs(make_host):
     outcome = call(nvidia_sriov, host, num_vfs=4).ok
     assert [one.address for one in host.pf().vfs] == outcome["gpus"][0]["vfs"] and len(host.pf().vfs) == 4
     outcome = call(nvidia_sriov, host, num_vfs=6).ok
-    assert [text.split(": ")[1] for text in outcome["actions"]] == ["disable its 4 VFs", "enable 6 VFs"] and len(host.pf().vfs) == 6
+    assert [text.split(": ")[1] for text in outcome["actions"]] == ["disable 4 VFs", "enable 6 VFs"] and len(host.pf().vfs) == 6
 
 
 def test_without_the_tool_sysfs_is_used(make_host):
@@ -320,7 +320,7 @@ def test_errors_are_in_the_order_of_the_gpus_whichever_is_noticed_first(make_hos
 def test_a_check_of_a_teardown_takes_the_vgpus_for_gone(host):
     host.add("0000:e8:00.4", "A40-8Q", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
     found = call(nvidia_sriov, host, check=True, state="disabled", check_mode_assume=["no_vgpus"]).ok
-    assert found["actions"] == ["0000:e8:00.0: disable its 32 VFs"] and found.writes == 0
+    assert found["actions"] == ["0000:e8:00.0: disable 32 VFs"] and found.writes == 0
     assert call(nvidia_sriov, host, state="disabled", check_mode_assume=["no_vgpus"]).codes == ["has_vgpus"], "it counts in check mode alone"
     host.kernel.use("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
     assert call(nvidia_sriov, host, check=True, state="disabled", check_mode_assume=["no_vgpus"]).codes == ["in_use"]

@@ -167,7 +167,7 @@ def test_predicted_types_are_checked_too(make_host):
 def test_too_many_of_several_types_names_all_of_them(make_host):
     layout = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}, {"type": "A40-24A"}]}]
     outcome = call(nvidia_vgpu, make_host().vfs_on(), layout=layout)
-    assert outcome.codes == ["too_many"] and "3 vGPUs of A40-24Q and A40-24A requested" in outcome.msg
+    assert outcome.codes == ["too_many"] and "3 vGPUs of A40-24Q and A40-24A are requested" in outcome.msg
 
 
 def test_a_type_that_the_table_does_not_expect_is_a_warning_before_the_driver_is_there(make_host):

@@ -127,7 +127,7 @@ def test_a_forced_removal_waits_for_the_user(host):
     [
         (errno.EPERM, "a VM uses the VF"),
         (errno.EIO, "0x38"),
-        (errno.ENXIO, "disable and enable the VFs"),
+        (errno.ENXIO, "Disable and enable the VFs"),
         (errno.ENOSPC, "The GPU is full"),
         (errno.EINVAL, "creatable_vgpu_types"),
     ],

@@ -91,8 +91,8 @@ def test_more_than_the_instances_hold_is_refused(make_host, vendor):
         ({"DC_1_8Q": 4, "DC_1_12Q": 3, "DC_2_48Q": 1}, "mig_no_room", "4 slices"),
         ({"DC_1_3Q": 33}, "too_many", "max_instance of DC-1-3Q is 32"),
         ({"DC_1_8Q": 1, "DC_1_12Q": 1, "mig": [SMALL]}, "mixed_framebuffer_sizes", "DC-1-12Q (12288 MiB), DC-1-8Q (8192 MiB)"),
-        ({"DC_1_12Q": 3, "mig": [SMALL]}, "gpu_instance_too_small", "each 2 of them"),
-        ({"DC_1_24C": 1, "mig": ["1g.24gb"]}, "gpu_instance_too_small", "such as 1g.24gb+gfx"),
+        ({"DC_1_12Q": 3, "mig": [SMALL]}, "gpu_instance_too_small", "every 2 of the vGPUs"),
+        ({"DC_1_24C": 1, "mig": ["1g.24gb"]}, "gpu_instance_too_small", "smallest matching profile: 1g.24gb+gfx"),
     ):
         outcome = call(nvidia_vgpu, host, layout=layout_of(**counts))
         assert outcome.codes == [code] and words in outcome.msg and len(host.writes) == writes, (counts, outcome.msg)
@@ -108,7 +108,7 @@ def test_a_given_instance_is_doubted_where_the_driver_does_not_report_what_a_typ
     for host in (bare, silent):
         planned = call(nvidia_vgpu, host, check=True, layout=layout, check_mode_assume=ASSUMED).ok
         assert PF + ": create the GPU instances 1g.24gb" in planned["actions"]
-        assert len([text for text in planned.warnings if "such as 1g.24gb+gfx" in text and "estimate" in text]) == 1
+        assert len([text for text in planned.warnings if "smallest matching profile: 1g.24gb+gfx" in text and "estimate" in text]) == 1
     reporting = prepared(make_host(gpus=[(PF, RTXPRO6000)]), layout)
     assert call(nvidia_vgpu, reporting, layout=layout).codes == ["gpu_instance_too_small"]
 
@@ -189,7 +189,7 @@ def test_types_given_by_number_follow_mig_mode(make_host, vendor):
     backed, sliced = ([{"gpu": PF, "vgpus": [{"type": "nvidia-" + number[name]}]}] for name in ("A100-1-5C", "A100-10C"))
     host = prepared(make_host(gpus=[(PF, A100)], vendor_vfio=vendor), layout_of(A100_1_5C=1))
     outcome = call(nvidia_vgpu, host, layout=sliced)
-    assert outcome.codes == ["mig_mode"] and "A100-10C requires it to be off" in outcome.msg
+    assert outcome.codes == ["mig_mode"] and "A100-10C requires MIG mode to be off" in outcome.msg
     assert call(nvidia_mig, host, layout=backed, cycle_vfs=True).ok["actions"] == [] and host.pf().mig
     applied(host, backed)
     assert kinds(host) == {"A100-1-5C": 1}
@@ -203,7 +203,7 @@ def test_a_number_changes_no_mig_mode_before_the_driver_lists_its_types(make_hos
     layout = [{"gpu": PF, "vgpus": [{"type": "nvidia-697"}]}]
     assert call(nvidia_mig, host, layout=layout).ok["actions"] == [] and host.pf().mig
     planned = call(nvidia_vgpu, host, check=True, layout=layout, check_mode_assume=ASSUMED).ok
-    assert [one["type"] for one in planned["vgpus"]] == ["nvidia-697"] and "the type nvidia-697 and its requirements" in planned.warnings[0]
+    assert [one["type"] for one in planned["vgpus"]] == ["nvidia-697"] and "the type nvidia-697 and the requirements of the type" in planned.warnings[0]
 
 
 @FRAMEWORKS

@@ -289,7 +289,7 @@ def test_mixed_size_mode_goes_once_it_can(make_host, vendor):
     outcome = applied(host, [entry("all", word + "-8Q")])
     assert host.pf().mixed and len(host.vgpus()) == 1, "what stays keeps it on"
     assert [text for text in outcome["diff"]["after"].splitlines() if text.endswith("mixed sizes")]
-    assert "stays on until" in call(nvidia_vgpu, host, layout=[entry("all", word + "-8Q")]).warnings[0]
+    assert "remains enabled until" in call(nvidia_vgpu, host, layout=[entry("all", word + "-8Q")]).warnings[0]
     applied(host, [entry("all", {"type": word + "-24Q", "count": 2})])
     assert not host.pf().mixed and "mixed_sizes" not in stored(host)[SECOND]
 
@@ -386,7 +386,7 @@ def test_a_vf_that_was_removed_stops_none_of_the_others(make_host):
     gone = host.pf().remove_vf(1)
     host.kernel.use(host.vgpus()[0][0])
     outcome = call(nvidia_sriov, host).ok
-    assert not outcome["changed"] and "VF 1" in outcome.warnings[0] and "5 of its 6 VFs" in outcome.warnings[0]
+    assert not outcome["changed"] and "removed VFs: 1" in outcome.warnings[0] and "5 of the GPU's 6 VFs" in outcome.warnings[0]
     applied(host, [entry("all", "A40-8Q", "A40-8Q")])
     goal = host.vgpus()
     assert len(goal) == 2 and gone not in [parent for dummy, parent, dummy2 in goal]
@@ -396,7 +396,7 @@ def test_a_vf_that_was_removed_stops_none_of_the_others(make_host):
     host.kernel.processes.clear()
     call(nvidia_vgpu, host, layout=EMPTY).ok
     planned = call(nvidia_sriov, host, check=True).ok
-    assert planned["actions"] == [SECOND + ": disable its 6 VFs", SECOND + ": enable 6 VFs"]
+    assert planned["actions"] == [SECOND + ": disable 6 VFs", SECOND + ": enable 6 VFs"]
 
 
 def test_a_restore_needs_no_vf_that_holds_none_of_its_vgpus(make_host):

@@ -31,7 +31,7 @@ def test_many_on_one_parent(make_host, model, name, most, vendor):
     assert len(host.vgpus()) == 1
 
 
-@pytest.mark.parametrize("model, words", [(T4, "T4 has no SR-IOV vGPU"), (V100, "V100 has no SR-IOV vGPU")])
+@pytest.mark.parametrize("model, words", [(T4, "T4 does not use SR-IOV for vGPUs"), (V100, "V100 does not use SR-IOV for vGPUs")])
 def test_nvidia_sriov_leaves_it_out_with_a_reason(make_host, model, words):
     host = make_host(gpus=[(PF, model)])
     outcome = call(nvidia_sriov, host).ok

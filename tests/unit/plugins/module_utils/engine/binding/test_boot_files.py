@@ -87,7 +87,7 @@ def test_grub(before, after):
 def test_causes_name_line_and_file():
     boot = BootFiles({CONF: "options vfio-pci ids=10de:2235\n", "/usr/lib/modprobe.d/pkg.conf": "options vfio-pci ids=10de:2235\n"}, {}, {})
     causes, edits, touched = boot_files.causes_and_edits(boot, [A40])
-    assert [one.as_dict() for one in causes][0] == {"path": CONF, "line": "options vfio-pci ids=10de:2235", "what": "vfio-pci takes 10de:2235"}
+    assert [one.as_dict() for one in causes][0] == {"path": CONF, "line": "options vfio-pci ids=10de:2235", "what": "vfio-pci binds to 10de:2235"}
     assert [(one.path, one.editable) for one in causes] == [(CONF, True), ("/usr/lib/modprobe.d/pkg.conf", False)]
     assert [one.path for one in edits] == [CONF] and touched == []
 

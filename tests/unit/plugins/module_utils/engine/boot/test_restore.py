@@ -469,7 +469,7 @@ def test_a_stranded_gpu_in_mig_mode_is_restored(make_host, driver):
     host.reboot()
     host.pf().driver = driver
     report, lines = run(host)
-    assert report.errors == [] and host.vgpus() == goal and len(goal) == 2 and "bind the stranded PF to nvidia" in lines[0]
+    assert report.errors == [] and host.vgpus() == goal and len(goal) == 2 and "bind the PF to nvidia again" in lines[0]
 
 
 # --- the command vgpuctl

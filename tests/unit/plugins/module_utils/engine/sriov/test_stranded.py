@@ -15,7 +15,7 @@ def test_a_gpu_that_was_stranded_when_its_vfs_went_off(make_host, driver):
     host = make_host()
     host.pf().driver = driver
     outcome = call(nvidia_sriov, host, state="disabled").ok
-    assert "bind the stranded PF to nvidia" in outcome["actions"][0] and host.pf().driver == "nvidia"
+    assert "bind the PF to nvidia again" in outcome["actions"][0] and host.pf().driver == "nvidia"
     assert not call(nvidia_sriov, host, state="disabled").ok["changed"]
 
 

@@ -38,18 +38,18 @@ def test_parsing_returns_one_spec_for_each_vgpu():
 @pytest.mark.parametrize(
     "item, words",
     [
-        ({"gpu": None}, "layout[0]: it names no GPU"),
-        ({"gpu": []}, "layout[0]: it names no GPU"),
-        ({"gpu": ["all", ""]}, "layout[0]: it names no GPU"),
-        ({"gpu": "all", "vgpus": [{"count": 1}]}, "layout[0].vgpus[0]: no type is set"),
+        ({"gpu": None}, "layout[0]: the entry names no GPU"),
+        ({"gpu": []}, "layout[0]: the entry names no GPU"),
+        ({"gpu": ["all", ""]}, "layout[0]: the entry names no GPU"),
+        ({"gpu": "all", "vgpus": [{"count": 1}]}, "layout[0].vgpus[0]: the type is missing"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": -1}]}, "count is -1"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": "2"}]}, "count is '2'"),
-        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2, "uuid": ONE}]}, "uuid is set with count 2"),
-        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2, "vf": 1}]}, "vf is set with count 2"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2, "uuid": ONE}]}, "uuid is set together with count 2"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2, "vf": 1}]}, "vf is set together with count 2"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "vf": "virtfn1"}]}, "vf is 'virtfn1'"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE[:-1]}]}, "is not a UUID"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE.replace("-", "")}]}, "is not a UUID"),
-        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE}, {"type": "A40-8Q", "uuid": ONE}]}, "is also set at layout[0].vgpus[0]"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE}, {"type": "A40-8Q", "uuid": ONE}]}, "is also set in layout[0].vgpus[0]"),
     ],
 )
 def test_what_is_wrong_in_a_layout(item, words):
@@ -109,7 +109,7 @@ def test_a_named_vf_on_a_bare_host(make_host):
 def test_a_vf_that_the_gpu_has_not(host, vf):
     with pytest.raises(EngineError) as caught:
         planned(host, [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "vf": vf}]}])
-    assert [(one.code, one.device) for one in caught.value.errors] == [("bad_vf", PF)] and "one of its 32 VFs" in str(caught.value)
+    assert [(one.code, one.device) for one in caught.value.errors] == [("bad_vf", PF)] and "one of the GPU's 32 VFs" in str(caught.value)
 
 
 def test_a_gpu_without_vfs_takes_none(make_host):
@@ -184,7 +184,7 @@ def test_limits_name_what_sets_them(host):
     assert "max_instance of A40-2Q is 24" in str(caught.value)
     with pytest.raises(EngineError) as caught:
         planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-24Q", "count": 2}, {"type": "A40-24A"}]}])
-    assert "3 vGPUs of A40-24Q and A40-24A requested" in str(caught.value)
+    assert "3 vGPUs of A40-24Q and A40-24A are requested" in str(caught.value)
     host.pf().set_vfs(0)
     host.pf().set_vfs(3)
     with pytest.raises(EngineError) as caught:
@@ -213,7 +213,7 @@ def test_a_layout_is_shared_by_hosts_with_other_gpus(make_host):
     shared = [{"gpu": ["L40S", "NVIDIA H100"], "vgpus": [{"type": "L40S-24Q"}]}, {"gpu": "A40", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
     mine = planned(make_host().vfs_on(), shared)
     assert [one.type.short for one in mine.target.gpus[PF].placed] == ["A40-24Q", "A40-24Q"]
-    with pytest.raises(EngineError, match="the layout is for L40S, NVIDIA H100, but this host has only %s" % PF):
+    with pytest.raises(EngineError, match="the layout is for L40S, NVIDIA H100, but this host has %s" % PF):
         planned(make_host().vfs_on(), shared[:1])
 
 
@@ -225,6 +225,6 @@ def test_an_unknown_model_is_an_error(make_host):
 def test_one_model_written_for_another_does_not_empty_the_intended_gpus(make_host):
     host = make_host(gpus=((PF, A40), ("0000:3b:00.0", T4))).vfs_on()
     slip = [{"gpu": "A40", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "V100", "vgpus": []}]
-    with pytest.raises(EngineError, match="for V100, which this host does not have, and does not name 0000:3b:00.0"):
+    with pytest.raises(EngineError, match="the layout has an entry for V100, which this host does not have, but no entry for 0000:3b:00.0"):
         planned(host, slip)
     assert planned(host, slip + [{"gpu": "all", "vgpus": []}]).target.gpus[PF].placed
