@@ -152,7 +152,7 @@ def _make_way(ctx: Context, step: Step, timeout: float) -> None:
         framework, key = frameworks.at(ctx, step.args["parent"]), str(step.device)
         holders = framework.holders(OpenFiles(ctx.sysfs), key)  # a process may have opened the vGPU after planning
         if holders:
-            raise EngineError(refusals.in_use(key, holders, "removing it"))
+            raise EngineError(refusals.in_use(key, holders, "removing the vGPU"))
         framework.remove(key, timeout)
     elif step.kind == "stop":
         ctx.command(["systemctl", "stop", *step.args["services"]], timeout)
