@@ -103,7 +103,7 @@ without_mig:
   returned: success
   type: list
   elements: dict
-  sample: [{gpu: "0000:e8:00.0", reason: A40 has no MIG}]
+  sample: [{gpu: "0000:e8:00.0", reason: A40 does not support MIG}]
 not_done:
   description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
   returned: failure midway
@@ -123,7 +123,7 @@ errors:
     - code: mig_pending
       device: "0000:e8:00.0"
       found: >-
-        MIG mode will be on only after a reset of the GPU
+        MIG mode will be enabled only after a reset of the GPU
         (nvidia-smi printed: Resetting GPU 00000000:E8:00.0 is not supported.)
       expected:
       remedy: Stop all users of the GPU, then rerun. Alternatively, reboot the host, because this GPU keeps the mode across a reboot.

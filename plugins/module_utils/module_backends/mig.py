@@ -33,7 +33,7 @@ def _requests(params: dict[str, Any], found: inventory.Inventory, ctx: _module.C
         errors += wrong
         for gpu in gpus:
             if word.strip().lower() == "all" and not gpu.has_mig:
-                skipped.append(Skipped(gpu.address, "%s has no MIG" % gpu.name))
+                skipped.append(Skipped(gpu.address, "%s does not support MIG" % gpu.name))
             else:
                 requests[gpu.address] = Request(mode, params["instances"])
     return requests, skipped, errors

@@ -124,7 +124,7 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
         remedy = "Find the program or setting that unbinds the VFs (cloud agent, driverctl, vfio-pci ids). Then run the nvidia_sriov module to rebind free VFs."
         yield Refusal(unbound, gpu.address, remedy=remedy, code="vfs_unbound")
     if gpu.mig and gpu.mig.current != gpu.mig.pending:
-        mode = "MIG mode is %s, and a change to %s is pending" % tuple("on" if word else "off" for word in (gpu.mig.current, gpu.mig.pending))
+        mode = "MIG mode is %s, and a change to %s is pending" % tuple("enabled" if word else "disabled" for word in (gpu.mig.current, gpu.mig.pending))
         yield Refusal(mode, gpu.address, remedy="Stop all programs that use the GPU and rerun the mig role, or reboot the host.", code="mig_pending")
     if gpu.vfs and gpu.driver == "nvidia" and not unusable and gpu.framework == "none":
         yield refusals.no_types(gpu, state)[0]

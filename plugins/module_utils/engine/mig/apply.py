@@ -51,7 +51,7 @@ def _mode(ctx: Context, step: Step, timeout: float) -> None:
 
     if until(ctx.clock, both, 2):
         return
-    word = "on" if enabled else "off"
+    word = "enabled" if enabled else "disabled"
     if last[1] == enabled:
         # An Ampere GPU requires a reset, which would terminate a process that has opened the GPU since the mode change was planned.
         holders = _users(OpenFiles(ctx.sysfs), reader.read_one(ctx, pf, with_vgpus=False))

@@ -109,7 +109,7 @@ def _mixed(ctx: Context, step: Step, timeout: float) -> None:
     pf, enabled = str(step.device), step.args["enabled"]
     answer = nvidia_smi.set_mixed(ctx, pf, enabled, timeout)
     if not until(ctx.clock, lambda: (nvidia_smi.mixed(ctx, pf, timeout) or ())[1:] == (enabled,), min(timeout, 10)):
-        found = "mixed-size mode is not %s after the request (nvidia-smi printed: %s)" % ("on" if enabled else "off", words_of(answer))
+        found = "mixed-size mode is not %s after the request (nvidia-smi printed: %s)" % ("enabled" if enabled else "disabled", words_of(answer))
         in_use = answer.rc == 19 or re.search("in use", answer.out, re.IGNORECASE)
         remedy = "Make sure that the VFs of the GPU are enabled, and check 'nvidia-smi -q'."
         if in_use:

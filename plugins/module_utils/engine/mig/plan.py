@@ -134,7 +134,7 @@ def _present(gpu: Gpu) -> MigState:
 
 
 def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Options) -> None:
-    word = "on" if enabled else "off"
+    word = "enabled" if enabled else "disabled"
     doing = "%s MIG mode" % ("enabling" if enabled else "disabling")
     result.errors += sriov_plan.vgpu_guard(gpu, doing, options.assume)
     holders = [one for one in host.users.get(gpu.address, ()) if not _is_harmless(one)]

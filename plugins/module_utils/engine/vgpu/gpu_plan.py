@@ -112,10 +112,10 @@ def _check_mode(request: GpuRequest) -> list[Refusal]:
     on = bool(gpu.mig and gpu.mig.current)
     if spec.needs_mig == on or not (spec.needs_mig or shared):
         return []
-    present, needed = ("on", "off") if on else ("off", "on")
+    present, needed = ("enabled", "disabled") if on else ("disabled", "enabled")
     return [Refusal(
         "MIG mode is %s, but %s requires MIG mode to be %s" % (present, (sliced or shared)[0].type if sliced or shared else "mig", needed),
-        device=gpu.address, expected="MIG mode %s" % needed, code="mig_mode",
+        device=gpu.address, expected="%s MIG mode" % needed, code="mig_mode",
         remedy="Run the mig role, which sets the mode before the VFs are enabled, or disable the VFs, run the nvidia_mig module, and enable the VFs.",
     )]
 

@@ -93,7 +93,7 @@ def test_a_card_without_mig_is_refused_by_name_and_left_out_of_all(make_host):
     outcome = call(nvidia_mig, host, gpus=["A40"], mode="enabled")
     assert outcome.codes == ["mig_unsupported"] and PF in outcome.msg and "A40-4Q" in outcome.msg and outcome.writes == 0
     done = call(nvidia_mig, host, mode="enabled").ok
-    assert done["without_mig"] == [{"gpu": "0000:e8:00.0", "reason": "A40 has no MIG"}] and [gpu["address"] for gpu in done["gpus"]] == [PF]
+    assert done["without_mig"] == [{"gpu": "0000:e8:00.0", "reason": "A40 does not support MIG"}] and [gpu["address"] for gpu in done["gpus"]] == [PF]
 
 
 def test_a_gpu_in_use_is_never_reset(make_host):
@@ -136,7 +136,7 @@ def test_a_mode_that_waits_for_a_reboot_is_a_problem_and_comes_with_it(make_host
     host.faults.mig_reset_fails = True
     assert call(nvidia_mig, host, mode="enabled").codes == ["mig_pending"]
     (problem,) = [each for each in call(nvidia_gpu_info, host).ok["problems"] if each["code"] == "mig_pending"]
-    assert "a change to on is pending" in problem["found"] and problem["severity"] == "warning"
+    assert "a change to enabled is pending" in problem["found"] and problem["severity"] == "warning"
     host.reboot()
     assert not call(nvidia_mig, host, mode="enabled").ok["changed"] and host.pf().mig
 
@@ -311,7 +311,7 @@ def test_given_instances_are_used_and_stored(make_host):
         (one("A100-7-40C", "A100-1-5C"), "mig_no_room", "7g.40gb"),
         (one("A100-1-5C", "A100-10C"), "mig_and_time_sliced", "another GPU"),
         (one("A100-10C", mig=["1g.5gb"]), "mig_and_time_sliced", "GPU instances (mig)"),
-        (one("A100-10C"), "mig_mode", "MIG mode is on"),
+        (one("A100-10C"), "mig_mode", "MIG mode is enabled"),
         (one("A100-1-6C"), "unknown_type", "A100-1-5C"),
     ],
 )
