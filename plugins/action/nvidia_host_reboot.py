@@ -19,7 +19,7 @@ SPEC = {
     "may_disturb": {"type": "list", "elements": "str", "default": []},
     "one_at_a_time": {"type": "bool", "default": True},
     "reboot_timeout": {"type": "int", "default": 900},
-    "msg": {"type": "str", "default": "Rebooted by Ansible for NVIDIA vGPU (vgpu.kvm)"},
+    "msg": {"type": "str", "default": "Reboot by Ansible to configure NVIDIA vGPU (vgpu.kvm)"},
     "read": {"type": "bool", "default": True},
     "progress": {"type": "str", "default": ""},
 }

@@ -229,7 +229,7 @@ boot_causes:
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci binds to 10de:2235"}]
 in_use:
   description:
-    - The VMs and programs that a reboot or a removal would disrupt. Programs such as CUDA jobs may use a GPU on the host.
+    - The VMs, and the programs on the host (such as CUDA jobs), that a reboot or a removal would disrupt.
       C(devices) lists the addresses of the devices in use or, for mediated devices, the UUIDs. RV(in_use) omits NVIDIA's own services.
     - A process whose open files the module cannot read counts as a user, as its C(command) indicates.
   returned: success

@@ -44,7 +44,7 @@ options:
   msg:
     description: The message that the host's users receive before the reboot.
     type: str
-    default: Rebooted by Ansible for NVIDIA vGPU (vgpu.kvm)
+    default: Reboot by Ansible to configure NVIDIA vGPU (vgpu.kvm)
   read:
     description: Whether the module first checks the host. Set to V(false) if another module, such as M(vgpu.kvm.nvidia_guest_info) in a VM, has
       already checked the host.

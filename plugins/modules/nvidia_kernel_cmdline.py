@@ -93,7 +93,7 @@ missing_flags:
   elements: str
   sample: [iommu=pt]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
+  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
   returned: failure midway
   type: list
   elements: str

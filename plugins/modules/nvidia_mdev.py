@@ -104,7 +104,7 @@ devices:
   elements: dict
   sample: [{uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11, parent: "0000:67:00.4", type: A40-24A}]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
+  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
   returned: failure midway
   type: list
   elements: str

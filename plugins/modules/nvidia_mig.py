@@ -105,7 +105,7 @@ without_mig:
   elements: dict
   sample: [{gpu: "0000:e8:00.0", reason: A40 does not support MIG}]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
+  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
   returned: failure midway
   type: list
   elements: str

@@ -94,7 +94,7 @@ actions:
   elements: str
   sample: ["web1: attach 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1 (A40-24Q)"]
 not_done:
-  description: The steps that the module did not execute because an earlier step failed. In this case, RV(actions) lists only the executed steps.
+  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
   returned: failure midway
   type: list
   elements: str

@@ -605,7 +605,7 @@ class Worlds(RuleBasedStateMachine):
         types = [state.card.types[one.type] for one in there] + [state.card.types[fact[3]] for fact in missing]
         slots = None if state.card.on_pf else goal.vfs
         if goal.mig:
-            # The restore removes no GPU instance. The existing ones, which another run can have created, may leave no room.
+            # The restore removes no GPU instances. Existing GPU instances, which another run may have created, can leave too little room.
             if not there:
                 if not state.card.board.fits(instances_needed(types, (), state.instances), state.instances):
                     return False

@@ -39,24 +39,24 @@ ENTRIES = sorted({name for text in PLAYBOOKS.values() for name in re.findall(r"r
 
 # Patterns of role variables without a public name, each with the reason.
 WITHOUT_PUBLIC_NAME = {
-    r".*_(info|check_mode_assume|unresponsive_gpus)": "a role that includes this one hands it over: what it read, and what its other stages do",
-    r"(gpu_release|iommu|fabric)_state|gpu_release_initramfs_stale": "the role teardown sets it",
-    r"gpu_release_update_bootloader|iommu_bootloader_stale": "which of two stages rebuilds the boot loader's configuration is between them",
-    r"driver_initramfs_rebuilt": "which of two stages rebuilds the initramfs is between them",
-    r"(host|preflight)_before_drain": "the role upgrade sets it",
-    r"preflight_stages": "the role host sets it, after the tags of the run",
-    r"sriov_bind": "the role host sets it, after what it read of the GPUs",
-    r"report_(results|time)": "results that were kept are arguments of the entry point render",
-    r"driver_(kind|load|host_version|reboots_after|read)": "a role that includes this one hands it over, as it knows the machine and its stages",
+    r".*_(info|check_mode_assume|unresponsive_gpus)": "set by a role that includes this role, from its own reading and its other stages",
+    r"(gpu_release|iommu|fabric)_state|gpu_release_initramfs_stale": "set by the teardown role",
+    r"gpu_release_update_bootloader|iommu_bootloader_stale": "coordinates two stages, one of which rebuilds the boot loader configuration",
+    r"driver_initramfs_rebuilt": "coordinates two stages, one of which rebuilds the initramfs",
+    r"(host|preflight)_before_drain": "set by the upgrade role",
+    r"preflight_stages": "set by the host role according to the tags of the run",
+    r"sriov_bind": "set by the host role according to the state of the GPUs",
+    r"report_(results|time)": "arguments of the render entry point, which uses stored results",
+    r"driver_(kind|load|host_version|reboots_after|read)": "set by a role that includes this role and knows the machine and its stages",
 }
 # Settings whose value does not appear in a module's arguments as it was set, each with the reason.
 UNSEEN = {
-    "guest_host": "it is where facts of another host are looked for",
-    "guest_license_token_file": "a file that is not there; a problem that both names report",
-    "upgrade_drain": "the tasks of this file are run",
-    "upgrade_undrain": "the tasks of this file are run",
-    **dict.fromkeys(("metrics_rules_file", "metrics_dashboard_file", "metrics_prometheus_service"), "of the entry point server: see test_metrics.py"),
-    "upgrade_drain_timeout": "it becomes a number of retries, which are compared",
+    "guest_host": "the host whose facts the role reads",
+    "guest_license_token_file": "a missing file, which both names report as an error",
+    "upgrade_drain": "the role runs the tasks in this file",
+    "upgrade_undrain": "the role runs the tasks in this file",
+    **dict.fromkeys(("metrics_rules_file", "metrics_dashboard_file", "metrics_prometheus_service"), "an option of the server entry point: see test_metrics.py"),
+    "upgrade_drain_timeout": "converted to a number of retries, which the test compares",
 }
 # Settings that skip stages or end the run for a host. The test sets them on separate hosts.
 STOPS = re.compile(r".*_state|.*_reboot|guest_license|guest_license_wait|teardown_driver|vgpus_restore|cloudpods_restart|validate_guest|sriov_bind")
@@ -90,7 +90,7 @@ def excepted(name: str, exceptions: dict[str, str]) -> bool:
 
 def value(setting: Setting, option: dict) -> object:
     """Return a value of the option's type that is recognizable in a module's arguments: a text with the public name, or a number unique to the setting."""
-    # driver_bundle is a link, because a link uses more settings than a file does.
+    # driver_bundle is a URL, because a download uses more settings than a local file.
     text = ("https://two-names/" if setting.name == "driver_bundle" else "/two-names/") + setting.public
     if "choices" in option:
         (chosen, *dummy) = [one for one in option["choices"] if one not in ("", default_of(setting))]

@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """A board with NVSwitches and eight H200: from a bare host to whole-card vGPUs whose VMs can start CUDA. The tests build on each other.
 
-The tests read the active partitions from the driver and from Fabric Manager, not through the collection. A VM is a process that has its VF open
-through VFIO and reads from the VF's configuration space whether CUDA could start: 0, or 802 without an active partition.
+The tests read the active partitions from the driver and from Fabric Manager, not through the collection. In place of a VM, a process opens the VF through
+VFIO. The process reads the emulated result of cuInit from the VF's configuration space: 0, or 802 if no partition is active.
 """
 
 from __future__ import annotations

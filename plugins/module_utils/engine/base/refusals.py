@@ -96,7 +96,7 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
         return Refusal(left, _MODULE, "the vGPU host driver for this kernel", again, "driver_missing")
     if driver.flavour == "none":
         loaded = " (version %s of the nvidia module is loaded, but the files of this driver are not on disk)" % version if version else ""
-        remedy = "Install the host driver with the driver role (the vgpu_driver_bundle variable)."
+        remedy = "Set vgpu_driver_bundle to NVIDIA's vGPU software package, then run the driver role."
         return Refusal("NVIDIA's vGPU host driver is not installed" + loaded, remedy=remedy, code="driver_missing")
     if driver.on_disk is None:
         gone = "the host driver %s is loaded, but no nvidia module for this kernel is on disk" % driver.loaded
