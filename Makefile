@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-# Everything needs only this file: each target first makes .build/venv and installs missing packages.
+# The targets have no prerequisites: each target first installs missing packages and creates .build/venv.
 
 PYTHON := .build/venv/bin/python
 

@@ -38,17 +38,17 @@ RESULTS = BUILD / "results"
 VENVS = BUILD / "venvs"
 REQUIREMENTS = ROOT / "requirements"
 
-# Releases of ansible-core, each with the Python releases of the controller to test it with. The first Python found is used.
+# The releases of ansible-core, each with the controller's Python releases for the tests. The sessions use the first Python that exists.
 CORES = {"2.19": ("3.11", "3.12", "3.13"), "2.18": ("3.11", "3.12", "3.13"), "2.21": ("3.13",)}
 NEWEST_CORE = "2.21"
-NO_ANSIBLE = ("plugins/module_utils/engine", "properties", "fuzz")  # directories of tests/unit whose code does not import Ansible
-# Python releases of managed hosts. The oldest must be installed. This ansible-core release checks our code against them. The controller of core 2.21
-# runs Python 3.13, so the sanity tests of core 2.21 cover Python 3.13.
+NO_ANSIBLE = ("plugins/module_utils/engine", "properties", "fuzz")  # The directories of tests/unit that test code without imports of Ansible.
+# The Python releases of managed hosts, which the sanity tests of this ansible-core release cover. The oldest release must be installed. The controller
+# of core 2.21 runs Python 3.13, so the sanity tests of core 2.21 cover Python 3.13.
 TARGETS = ("3.8", "3.9", "3.10", "3.11", "3.12")
 OLDEST_TARGET = TARGETS[0]
 OLDEST_TARGET_CORE = "2.18"
 
-# Sessions start Python thousands of times. Writing bytecode lets Python compile each file only once.
+# Sessions start Python thousands of times. With bytecode files, Python compiles each file only once.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 nox.options.stop_on_first_error = False
@@ -56,7 +56,7 @@ nox.needs_version = ">=2024.10.9"
 
 
 class Steps:
-    """Runs the steps of one session and counts what they found."""
+    """Runs the steps of one session and counts their results."""
 
     def __init__(self, session: nox.Session, python: str, venv: Path) -> None:
         """Start with an empty result file. The steps run in the environment *venv*, which is created with *python*."""
@@ -106,7 +106,7 @@ class Steps:
         self.record(step, failed=int(os.environ.get("CI", "").lower() == "true"), not_run=reason)
 
     def finish(self) -> None:
-        """End the session as failed if one of its steps failed."""
+        """Fail the session if one of its steps failed."""
         if self.failed:
             self.session.error("failed: " + ", ".join(self.failed))
 
@@ -144,7 +144,7 @@ def environment(session: nox.Session, python: str, venv: Path, *names: str) -> N
     expected = digest.hexdigest() + " " + " ".join(names)
     VENVS.mkdir(parents=True, exist_ok=True)
     with open(f"{venv}.lock", "w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # sessions run in parallel
+        fcntl.flock(handle, fcntl.LOCK_EX)  # Sessions run in parallel.
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != expected:
             session.run(python, "-m", "venv", "--clear", str(venv), external=True)
             arguments = [word for name in names for word in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
@@ -202,7 +202,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
         steps.run("licences", "reuse", "lint", "--lines")
         steps.run("types", "mypy", "--config-file", "tests/tools/mypy.ini")
         steps.run("spelling", "python", "tests/tools/spelling.py")
-        for line in page_ages.ages():  # a note in the summary, not a failure: the maintainer who releases decides whether the age matters (--strict)
+        for line in page_ages.ages():  # Before a release, the maintainer decides whether the age matters (--strict).
             session.warn(line)
             steps.record("pages with numbers", not_run=line)
     with session.chdir(BUILD / "collections" / "ansible_collections" / "vgpu" / "kvm"):
@@ -263,7 +263,7 @@ def newest_core(session: nox.Session, steps: Steps) -> bool:
 def ansible_test(session: nox.Session, steps: Steps, core: str) -> tuple[Path, dict[str, str], str]:
     """Prepare for ansible-test. Return the path of the collection's copy, the environment variables, and the release of this Python."""
     install(session, steps, f"core-{core}")
-    path = collection(session, BUILD / "ansible-test" / session.name)  # two sessions at once would overwrite each other's reports
+    path = collection(session, BUILD / "ansible-test" / session.name)  # Two sessions must not overwrite each other's reports.
     python = str(steps.venv / "bin" / "python")
     home = subprocess.run(
         [python, str(ROOT / "tests" / "tools" / "seed_ansible_test.py"), python], check=True, stdout=subprocess.PIPE, text=True
@@ -297,8 +297,8 @@ def register_core(core: str, releases: tuple[str, ...]) -> None:
                 return
             missing = [target for target in TARGETS if not found[target]]
             if missing:
-                session.warn(f"managed hosts with Python {', '.join(missing)}: not looked at, none found")
-            # ansible-test searches PATH for the interpreters. A version manager may put wrappers on PATH that refuse to start them.
+                session.warn(f"managed hosts with Python {', '.join(missing)}: not tested, because none was found")
+            # ansible-test searches PATH for the interpreters. A version manager can put wrappers on PATH that do not start an interpreter.
             folder = BUILD / "pythons"
             folder.mkdir(parents=True, exist_ok=True)
             for target, path in found.items():
@@ -348,7 +348,7 @@ def pytest(session: nox.Session, steps: Steps, step: str, *arguments: str, runne
 
 @session_of("engine", "test")
 def engine(session: nox.Session, steps: Steps) -> None:
-    """Run the unit and property tests, worlds of the independent model, and tests of roles without a machine, with plain pytest."""
+    """Run the unit and property tests, worlds of the independent test model, and role tests without a machine, with plain pytest."""
     install(session, steps, "test")
     path = collection(session)
     session.env["PYTHONPATH"] = str(BUILD / "collections")
@@ -359,7 +359,7 @@ def engine(session: nox.Session, steps: Steps) -> None:
         if os.geteuid() == 0 and shutil.which("libvirtd"):
             pytest(session, steps, "libvirt", "tests/libvirt")
         else:
-            steps.not_run("libvirt", "a libvirtd of its own needs root, and libvirt-daemon, libvirt-daemon-driver-qemu and libvirt-clients")
+            steps.not_run("libvirt", "the tests' libvirtd requires root and the packages libvirt-daemon, libvirt-daemon-driver-qemu, and libvirt-clients")
         pytest(session, steps, "a fleet that misbehaves", "tests/fleet")
 
 
@@ -377,7 +377,7 @@ def coverage(session: nox.Session, steps: Steps) -> None:
 
 
 def build_twins(steps: Steps, *systems: str) -> bool:
-    """Build the machines of the *systems*. Return whether no step has failed so far."""
+    """Build the machines of the *systems*. Return True if no step has failed so far."""
     for system in systems:
         steps.run(f"twin build {system}", "tests/twin/twin", "build", "--quick", "--os", system)
     return not steps.failed
@@ -397,7 +397,7 @@ def fault_matrix(session: nox.Session, steps: Steps, *options: str) -> None:
 def faults(session: nox.Session, steps: Steps) -> None:
     """Inject every fault of the matrix, print it, and compare docs/faults.md with the results."""
     fault_matrix(session, steps)
-    steps.run("docs/faults.md is this run", "python", "tests/tools/fault_page.py", "--check", "--run", str(BUILD / "faults" / "results.json"))
+    steps.run("docs/faults.md matches this run", "python", "tests/tools/fault_page.py", "--check", "--run", str(BUILD / "faults" / "results.json"))
 
 
 @session_of("faults-short", "test")

@@ -39,7 +39,7 @@ _ROLE = re.compile(r"roles/([a-z_]+)/README\.md")
 
 
 def repository() -> str:
-    """Return the URL under which the repository shows its source files. Links to files that are not pages lead there."""
+    """Return the repository's URL of source files. Links to files that are not pages of the site use this URL."""
     return yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["repository"] + "/blob/main/"
 
 
@@ -47,7 +47,7 @@ def turned(path: str, anchor: str, page: Path) -> str:
     """Return the site's link for a link to *path* on *page* of the repository. Raises ValueError if no such file exists."""
     target = Path(os.path.normpath(page.parent / path))
     if not target.exists():
-        raise ValueError(f"{page.relative_to(ROOT)}: the link {path} leads nowhere")
+        raise ValueError(f"{page.relative_to(ROOT)}: the target of the link {path} does not exist")
     name = target.relative_to(ROOT).as_posix()
     role = _ROLE.fullmatch(name)
     if role:
@@ -84,7 +84,7 @@ def assemble(source: Path) -> None:
 def run(*command: str, **environment: str) -> bool:
     """Run a tool from the environment of this Python. Return whether it exited with status 0."""
     folder = Path(sys.executable).parent
-    path = os.pathsep.join([str(folder), os.environ["PATH"]])  # antsibull-docs searches PATH for ansible
+    path = os.pathsep.join([str(folder), os.environ["PATH"]])  # antsibull-docs searches PATH for ansible.
     env = {**os.environ, "PATH": path, **environment}
     return subprocess.run([str(folder / command[0]), *command[1:]], cwd=ROOT, env=env, check=False).returncode == 0
 
@@ -106,7 +106,7 @@ def without_contents(source: Path) -> None:
 
 
 def accessible(html: Path) -> None:
-    """Repair what assistive technology cannot read: navigation headings without a level, and an attribute that does not exist."""
+    """Repair accessibility errors: navigation headings without a level, and an invalid attribute."""
     for page in html.rglob("*.html"):
         text = page.read_text(encoding="utf-8").replace('class="caption" role="heading"', 'class="caption" role="heading" aria-level="2"')
         page.write_text(text.replace(' aria-role="button"', ""), encoding="utf-8")
@@ -168,7 +168,7 @@ def main() -> int:
     broken, external = check_links(html)
     (SITE / "external-links.txt").write_text("".join(f"{link}\n" for link in sorted(external)), encoding="utf-8")
     print("".join(f"{line}\n" for line in broken), end="")
-    print(f"{html}: {len(list(html.rglob('*.html')))} pages, {len(broken)} broken links, {len(external)} links that leave the site")
+    print(f"{html}: {len(list(html.rglob('*.html')))} pages, {len(broken)} broken links, {len(external)} external links")
     return 1 if broken else 0
 
 

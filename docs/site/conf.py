@@ -14,7 +14,7 @@ exclude_patterns = ["_*"]
 
 # Anchors of headings as GitHub generates them, such as docs/secrets.md#secure-boot.
 myst_heading_anchors = 3
-smartquotes = False  # sentences contain commands, whose quotes must stay as they are
+smartquotes = False  # Sentences contain commands, whose quotes must not change.
 suppress_warnings = ["myst.header"]
 
 html_theme = "furo"
@@ -24,7 +24,7 @@ html_show_sourcelink = False
 html_show_sphinx = False
 html_static_path = ["static"]
 html_css_files = ["site.css"]
-antsibull_ext_color_scheme = "none"  # static/site.css sets the colors
+antsibull_ext_color_scheme = "none"  # static/site.css sets the colors.
 html_theme_options = {"navigation_with_keys": True}
 html_favicon = "static/favicon.svg"
 pygments_style = "a11y-high-contrast-light"

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from applying import AWX, PLAYBOOKS, apply  # noqa: E402  (the line above extends sys.path)
 from fake_awx import FakeAwx  # noqa: E402  (the line above extends sys.path)
 
-# None of these secrets may appear in the output or in an answer.
+# None of these secrets must appear in the output or in a response.
 SECRETS = {
     "token": "MARK-awx-token-71",
     "link": "MARK-signature-72",

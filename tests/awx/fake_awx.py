@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A small fake AWX for tests. It implements the part of the API /api/v2/ that the modules of awx.awx use to bring objects to a state.
+"""A small fake AWX for tests. It implements the part of the API /api/v2/ with which the modules of awx.awx create and change objects.
 
 The fake keeps objects in memory, applies AWX's defaults to their fields, refuses the requests that fake_rules.py lists, and shows secrets as
-``$encrypted$``. It runs no job. ``log`` has the requests, ``answers`` the responses. The tests cannot install AWX itself: it is a set of
-container images and is in no package registry.
+``$encrypted$``. It runs no jobs. ``log`` contains the requests, ``answers`` the responses. The tests cannot install AWX itself, because AWX is a set of
+container images and is not in a package registry.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class FakeAwx:
     """The server of the fake AWX. It runs until the end of the ``with`` block."""
 
     def __init__(self, token: str, playbooks: list[str]) -> None:
-        """Grant all permissions to the holder of *token*; each project has the playbooks *playbooks*."""
+        """Create a server that grants all permissions to the holder of *token*. Each project has the playbooks *playbooks*."""
         self.token = token
         self.store = Store(playbooks)
         self.log: list[tuple[str, str]] = []
@@ -36,7 +36,7 @@ class FakeAwx:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            """Passes requests to the surrounding FakeAwx."""
+            """Passes requests to the enclosing FakeAwx."""
 
             def _serve(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
@@ -153,7 +153,7 @@ class FakeAwx:
         return 200, self.page(f"{API}{item['_endpoint']}/{item['id']}/{name}/", members, query)
 
     def page(self, path: str, found: list[dict], query: dict[str, str]) -> dict:
-        """Return one page of a list, with the link to the next page."""
+        """Return one page of a list, with the URL of the next page."""
         size, number = int(query.get("page_size", PAGE)), int(query.get("page", 1))
         more = f"{path}?{urlencode({**query, 'page': number + 1})}" if len(found) > size * number else None
         results = [self.store.shown(one) for one in found[size * (number - 1) : size * number]]

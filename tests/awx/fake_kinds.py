@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The kinds of objects in the fake AWX: their fields with AWX's defaults, their references, and the fields that make them unique."""
+"""The kinds of objects in the fake AWX: the fields and their defaults in AWX, the references, and the fields whose combination must be unique."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Kind:
     """One kind of object, served at /api/v2/ENDPOINT/."""
 
     type: str
-    fields: dict = field(default_factory=dict)  # writable fields of the kind, with their defaults
-    refers: dict = field(default_factory=dict)  # field: endpoint of the object that the field refers to
+    fields: dict = field(default_factory=dict)  # The writable fields of the kind, with their defaults.
+    refers: dict = field(default_factory=dict)  # The fields that refer to other objects, each with the endpoint of that object.
     needs: tuple[str, ...] = ("name",)
     unique: tuple[str, ...] = ("name",)
-    lists: dict = field(default_factory=dict)  # names of associations, each with the endpoint of its members
-    fixed: dict = field(default_factory=dict)  # fields that only AWX itself writes
+    lists: dict = field(default_factory=dict)  # The associations by name, each with the endpoint of its members.
+    fixed: dict = field(default_factory=dict)  # The fields that only AWX itself writes.
 
 
 TEMPLATE = {
@@ -133,7 +133,7 @@ KINDS = {
         needs=("name", "project", "playbook"),
         unique=("name", "organization"),
         lists={"credentials": "credentials", "instance_groups": "instance_groups"},
-        fixed={"organization": None},  # AWX copies the organization of the job template's project
+        fixed={"organization": None},  # AWX copies the organization of the job template's project.
     ),
     "workflow_job_templates": Kind("workflow_job_template", WORKFLOW, {**ORGANIZATION, "inventory": "inventories"}, unique=("name", "organization")),
     NODES: Kind(

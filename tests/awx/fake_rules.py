@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Requests that AWX refuses beyond missing fields and bad references: invalid surveys, credential types, credentials and nodes."""
+"""The checks with which AWX rejects invalid surveys, credential types, credentials, and nodes. fake_store.py checks for missing fields and bad references."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROMPTS = {name: f"ask_{name}_on_launch" for name in ("job_type", "diff_mode", "
 
 
 class Refused(Exception):
-    """A request that AWX answers with status 400."""
+    """A request that AWX rejects with status 400."""
 
     def __init__(self, **said: object) -> None:
         super().__init__(str(said))
@@ -33,7 +33,7 @@ class Refused(Exception):
 
 
 def survey(spec: dict) -> None:
-    """Refuse a survey that AWX would refuse."""
+    """Reject a survey that AWX would reject."""
     for name, kind in (("name", str), ("description", str), ("spec", list)):
         if not isinstance(spec.get(name), kind):
             raise Refused(error=f"Field '{name}' is missing from survey spec, or of another type.")
@@ -63,7 +63,7 @@ def survey(spec: dict) -> None:
 
 
 def credential_type(item: dict) -> None:
-    """Refuse invalid fields and injectors. Set AWX's default type for fields without a type."""
+    """Reject invalid fields and injectors. Set AWX's default type for fields without a type."""
     names = set()
     for field in item["inputs"].get("fields", []):
         if field.get("id") in names | {"tower", None}:
@@ -90,7 +90,7 @@ def credential_type(item: dict) -> None:
 
 
 def credential(inputs: dict, kind: dict) -> None:
-    """Refuse inputs that the credential type does not define, and missing required inputs."""
+    """Reject inputs that the credential type does not define, and credentials without the required inputs."""
     known = {field["id"] for field in kind["inputs"].get("fields", [])}
     if not set(inputs) <= known:
         raise Refused(inputs={name: ["Additional properties are not allowed"] for name in set(inputs) - known})
@@ -104,7 +104,7 @@ def credential(inputs: dict, kind: dict) -> None:
 
 
 def node(item: dict, template: dict | None, questions: list[dict]) -> None:
-    """Refuse values of a node for which its template does not prompt at launch."""
+    """Reject values of a node for which its template does not prompt at launch."""
     if template is None:
         return
     for name, switch in PROMPTS.items():

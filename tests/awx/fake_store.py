@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Objects of the fake AWX, in memory: create, change, find and associate them. Secrets are stored, but never returned."""
+"""The objects of the fake AWX, in memory, with functions to create, change, find, and associate objects. The store never returns secrets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Store:
         return item
 
     def find(self, endpoint: str, query: dict[str, str]) -> list[dict]:
-        """Return the objects of an endpoint that match all fields of the query. Of the fields with the prefix ``or__``, one match is enough."""
+        """Return the objects of an endpoint that match all fields of the query. Of the fields with the prefix ``or__``, only one must match."""
         expected = UNIFIED if endpoint == "unified_job_templates" else (endpoint,)
         found = [item for item in self.items.values() if item["_endpoint"] in expected]
         either = {key[4:]: value for key, value in query.items() if key.startswith("or__")}
@@ -158,7 +158,7 @@ class Store:
         project["_update"] = update["id"]
 
     def look_at_update(self, update: dict) -> None:
-        """Count a status request. The second one completes the update."""
+        """Count a status request. The second request completes the update."""
         update["_asked"] += 1
         if update["_asked"] > 1:
             update["status"] = "successful"

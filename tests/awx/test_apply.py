@@ -14,7 +14,7 @@ from fake_awx import FakeAwx
 def test_everything_is_there_after_the_first_run(applied, data):
     awx, first = applied.awx, applied.first
     assert first.rc == 0 and first.changed > 0, first.out[-3000:]
-    assert awx.one("projects", name="vGPU project")["scm_revision"], "the run went on before the project was there"
+    assert awx.one("projects", name="vGPU project")["scm_revision"], "the run continued before AWX had downloaded the project"
     for key, template in data["awx_job_templates"].items():
         made = awx.one("job_templates", name=template["name"].replace("{{ awx_name }}", "vGPU"))
         assert made["playbook"] in PLAYBOOKS and made["survey_enabled"] and not made["ask_variables_on_launch"]
@@ -33,7 +33,7 @@ def order_of(awx, first):
     order, node = [], awx.one("workflow_job_template_nodes", identifier=first)
     while node:
         order.append((node["identifier"], awx.store.items[node["unified_job_template"]]["type"], node["job_type"]))
-        assert not awx.members(node, "failure_nodes") and not awx.members(node, "always_nodes"), "such a link makes a failed workflow a success"
+        assert not awx.members(node, "failure_nodes") and not awx.members(node, "always_nodes"), "a failure node would turn a failed workflow into a success"
         following = sorted(awx.members(node, "success_nodes"))
         assert len(following) < 2
         node = awx.one("workflow_job_template_nodes", identifier=following[0]) if following else None
@@ -68,13 +68,13 @@ def test_the_workflow_asks_before_anything_is_changed(applied):
 
 def test_no_secret_is_shown(applied):
     awx = applied.awx
-    assert "Using module file" in applied.first.out, "the output is not that of -vvv"
+    assert "Using module file" in applied.first.out, "the run did not use -vvv"
     for name, mark in SECRETS.items():
         assert mark not in applied.first.out, name
         assert not [answer for answer in awx.answers if mark in answer], name
     assert awx.one("credentials", name="vGPU license token")["inputs"] == {"token": "$encrypted$"}
     kept = [secrets for secrets in awx.store.secrets.values() if "url" in secrets]
-    assert SECRETS["link"] in kept[0]["url"], "AWX did not get the secret"
+    assert SECRETS["link"] in kept[0]["url"], "AWX did not receive the secret"
 
 
 def test_the_second_run_changes_nothing(applied):
@@ -119,7 +119,7 @@ def test_what_is_missing_and_what_awx_refuses_is_told_in_words(tmp_path):
         run = apply(awx, tmp_path, {**SETTINGS, "awx_license_inputs": {"token": SECRETS["license"], "tok": "x"}})
         assert run.rc and "- vGPU license token (from awx_license_inputs):" in run.out and "Additional properties" in run.out, run.out[-2000:]
         assert not [mark for mark in SECRETS.values() if mark in run.out]
-        long = SECRETS["key"] + "A" * 200  # Real keys are this long: AWX quotes the first 100 characters, which the module does not recognize as the secret
+        long = SECRETS["key"] + "A" * 200  # AWX quotes the first 100 characters of a key of real length.
         for broken in (KEY[: KEY.index("END")] % long, "  " + long):
             run = apply(awx, tmp_path, {**SETTINGS, "awx_update_secrets": True, "awx_machine_inputs": {"username": "ansible", "ssh_key_data": broken}}, "-vvv")
             assert run.rc and "- vGPU machines (from awx_machine_inputs): the response is not shown, because it quotes the input" in run.out, run.out[-2000:]

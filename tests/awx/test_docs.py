@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""docs/awx.md names only existing settings, and each setting is used."""
+"""Tests that docs/awx.md names only existing settings, and that each setting is used."""
 
 from __future__ import annotations
 

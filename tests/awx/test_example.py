@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""examples/awx/mine.yml, with secrets from another file, applied to a fake AWX (fake_awx.py). AWX then has the example's hosts, guests and settings.
+"""Applies examples/awx/mine.yml, with secrets from another file, to a fake AWX (fake_awx.py), which must then have the example's hosts, guests, and settings.
 
-These tests cover neither AWX itself nor the jobs that it runs: see docs/awx.md.
+These tests cover neither AWX itself nor AWX's jobs: see docs/awx.md.
 """
 
 from __future__ import annotations

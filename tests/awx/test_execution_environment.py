@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The execution environment: ansible-builder accepts the definition, and the collection lists exactly the requirements of a controller."""
+"""Tests that ansible-builder accepts the execution environment, and that the collection lists exactly the requirements of a controller."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The fake AWX refuses the same requests as AWX. Otherwise the tests that use it would prove nothing."""
+"""Tests that the fake AWX rejects the same requests as AWX. Otherwise, tests with the fake AWX would prove nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_templates_nodes_and_surveys(ask):
     assert refused == (400, {"playbook": ["Playbook not found for project."]})
     assert ask("POST", "job_templates/", name="t", project=99, playbook="playbooks/host.yml")[0] == 400
     template = made(ask("POST", "job_templates/", name="t", project=project, playbook="playbooks/host.yml", organization=None))
-    assert ask("GET", f"job_templates/{template}/")[1]["organization"] == 1, "it is the project's"
+    assert ask("GET", f"job_templates/{template}/")[1]["organization"] == 1, "AWX must copy the project's organization"
     survey = f"job_templates/{template}/survey_spec/"
     question = {"type": "multiplechoice", "question_name": "q", "variable": "v", "required": False, "choices": ["a", "b"]}
     for wrong in ({"default": "c"}, {"type": "bool"}, {"required": "no"}, {"choices": []}, {"type": "integer", "default": "1"}):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Each survey variable is an option of the template's roles, with the same type, choices and default."""
+"""Tests that each survey variable is an option of the template's roles, with the same type, choices, and default."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined, UndefinedError
 
 SURVEYS = yaml.safe_load((AWX / "vars" / "surveys.yml").read_text(encoding="utf-8"))["awx_surveys"]
 QUESTIONS = [(key, question) for key, questions in SURVEYS.items() for question in questions]
-# Types of AWX's answers, in the terms of argument_specs. AWX has no yes-or-no question: a survey uses a choice of two values instead.
+# The types of AWX's answers as types in argument_specs. AWX has no yes-or-no questions, so a survey uses a choice of two values.
 TYPES = {
     "text": {"str", "path"},
     "textarea": {"str"},
@@ -32,7 +32,7 @@ def read(path):
 
 
 def roles_of(playbook: str) -> set[str]:
-    """Return the roles that a playbook runs, and the roles that those include."""
+    """Return the roles that a playbook runs, and the roles that these roles include."""
     found: set[str] = set()
     due = re.findall(r"role: vgpu\.kvm\.(\w+)", (ROOT / "playbooks" / playbook).read_text(encoding="utf-8"))
     while due:
@@ -45,7 +45,7 @@ def roles_of(playbook: str) -> set[str]:
 
 
 def specs_of(roles: set[str], variable: str) -> list[dict]:
-    """Return the specs of a variable in the entry points of the roles."""
+    """Return the argument specs of a variable in the entry points of the roles."""
     entries = [entry for role in sorted(roles) for entry in read(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"].values()]
     return [entry["options"][variable] for entry in entries if variable in entry.get("options", {})]
 
@@ -53,7 +53,7 @@ def specs_of(roles: set[str], variable: str) -> list[dict]:
 def default_of(roles: set[str], variable: str, specs: list[dict]) -> tuple[object, bool]:
     """Return (the default value, whether the default comes from another variable that inventories set)."""
     told = [spec["default"] for spec in specs if "default" in spec]
-    if variable.startswith("vgpu_"):  # inventories set the public name; the default of the role's own variable reads it and holds the fallback
+    if variable.startswith("vgpu_"):  # Inventories set this public name. The role variable's default has the fallback value.
         defaults = [text for role in roles for text in read(ROOT / "roles" / role / "defaults" / "main.yml").values()]
         own = [re.fullmatch(r"\{\{ (%s \| default\(.*\)) \}\}" % variable, str(text)) for text in defaults]
         found = {Environment(undefined=StrictUndefined).compile_expression(one[1], undefined_to_none=False)() for one in own if one}
@@ -91,7 +91,7 @@ def test_a_question_is_what_the_role_says(data, key, question):
         if kind == "bool":
             assert question["choices"] == ["true", "false"]
         elif question["type"] in ("multiplechoice", "multiselect"):
-            # The empty choice stands for an unanswered question.
+            # The empty choice represents an unanswered question.
             assert question["choices"] == [one for one in spec["choices"] if one != ""]
             assert "" not in spec["choices"] or not question["required"]
         else:
@@ -100,12 +100,12 @@ def test_a_question_is_what_the_role_says(data, key, question):
     if "default" in question:
         assert type(question["default"]) is type(as_answer(question, default)) and question["default"] == as_answer(question, default)
     else:
-        assert from_another, f"the role's own default is {default!r}: the question must have it"
-        assert not question["required"], "without a default and without the inventory's value nobody could launch this from a workflow"
+        assert from_another, f"the question must have the role's own default {default!r}"
+        assert not question["required"], "a required question without a default would prevent the launch from a workflow"
 
 
 def test_an_answer_that_is_not_required_leaves_the_inventory_alone():
-    """AWX passes a default, even an empty text, as an extra variable, which overrides all inventories."""
+    """AWX passes a default as an extra variable, even an empty text. Extra variables override all inventories."""
     for key, question in QUESTIONS:
         assert question.get("default", "x") != "" and question["required"] == ("default" in question), (key, question["variable"])
 
@@ -122,12 +122,12 @@ def test_each_template_has_a_survey_and_a_playbook_that_is_there(data):
 
 def test_each_playbook_that_is_shipped_has_a_template(data):
     shipped = {path.name for path in (ROOT / "playbooks").glob("*.yml")}
-    # site combines host and guest, which the workflow runs with an approval before them. react combines validate and host, which its workflow runs.
+    # site combines host and guest, which a workflow runs after an approval. react combines validate and host, which another workflow runs.
     assert {template["playbook"] for template in data["awx_job_templates"].values()} == shipped - {"site.yml", "react.yml"}
 
 
 def test_a_question_has_the_public_name_that_every_role_of_its_playbook_reads(data):
-    """A survey asked for host_reboot, but the role that refuses a reboot did not read that name."""
+    """In an earlier version, a survey set host_reboot, but the role that prevents a reboot does not read that name."""
     for key, question in QUESTIONS:
         assert question["variable"].startswith("vgpu_"), (key, question["variable"])
         roles = roles_of(data["awx_job_templates"][key]["playbook"])

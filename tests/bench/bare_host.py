@@ -11,12 +11,12 @@ from settings import BUSES
 from whole_host import first_run, pings, task_profile, variables
 
 ABOUT = (
-    "The demo's host and layout: full tier, eight A40 meant for vfio-pci, the IOMMU off, no driver. The driver's module is not built but taken from the "
-    "bundle, and what the twin's installer does is modelled; packages, initramfs, GRUB, reboot, VFs and vGPUs are the real thing. *Bare floor* is what the "
-    "run can not do without: the tools for initramfs and GRUB alone, run once more on the same machine."
+    "The demo's host and layout: full tier, eight A40 configured for vfio-pci, an inactive IOMMU, no driver. The bundle contains a compiled driver "
+    "module, and the twin's installer is a model of NVIDIA's installer. Packages, initramfs, GRUB, reboot, VFs, and vGPUs are real. *Bare floor* is the "
+    "minimum for this run: only the tools for initramfs and GRUB, run again on the same machine."
 )
 PLACE = ("bench-bare", "--tier", "full")
-# Commands that every way to a host with vGPUs must run once, by key of their row.
+# Commands that every tool must run once on a bare host, by the key of their row.
 FLOOR = {"initramfs": "update-initramfs -u", "grub": "update-grub"}
 
 

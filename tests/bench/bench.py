@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Measures how long the collection takes, compared with the floor and with the tools in use today. This is `make bench`.
+"""Measures the run times of the collection, and compares these times with the possible minimum and with other tools. This is `make bench`.
 
 Writes .build/bench/results.json (all values, medians, verdicts and conditions) and .build/bench/results.md, and prints the latter.
 The exit status is 1 if a limit is exceeded, unless --report-only is set.
@@ -22,7 +22,8 @@ from settings import Settings
 from tables import report
 
 OUTPUT = ROOT / ".build" / "bench"
-# Module of each part, by the part's name ("site" is also a module of Python). measure(bench) of each module returns a list of sections (rows.py).
+# The module of each part, by the part's name. The module of "site" has another name, because Python itself has a module "site". measure(bench) of each
+# module returns a list of sections (rows.py).
 PARTS = {
     "local": "local", "modules": "single_module", "site": "whole_host", "bare": "bare_host", "boot": "boot", "fleet": "simulated_fleet",
 }
@@ -40,17 +41,17 @@ def write(told: dict, sections: list[Section], folder: Path) -> str:
 def main(argv: list[str]) -> int:
     """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure (default: {' '.join(PARTS)})")
-    parser.add_argument("--full", action="store_true", help="measure what is reckoned otherwise; an hour and more without KVM")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each thing, of which the median counts (default: %(default)s)")
-    parser.add_argument("--report-only", action="store_true", help="exit status 0 also where something does not hold")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="where the results are written (default: .build/bench)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"parts to measure (default: {' '.join(PARTS)})")
+    parser.add_argument("--full", action="store_true", help="measure values that are otherwise calculated; takes over an hour without KVM")
+    parser.add_argument("--repeats", type=int, default=3, help="number of runs of each measurement, of which the median counts (default: %(default)s)")
+    parser.add_argument("--report-only", action="store_true", help="exit with status 0 even if a limit is exceeded")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="directory for the results (default: .build/bench)")
     options = parser.parse_args(argv)
     unknown = [name for name in options.parts if name not in PARTS]
     if unknown:
-        parser.error(f"no such part: {' '.join(unknown)}")
+        parser.error(f"unknown parts: {' '.join(unknown)}")
     if options.repeats < 1:
-        parser.error("--repeats is a number from 1")
+        parser.error("--repeats must be at least 1")
     settings = Settings(options.repeats, options.full)
     subprocess.run([sys.executable, str(ROOT / "tests" / "tools" / "mirror.py")], check=True, stdout=subprocess.DEVNULL)
     told = conditions()
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> int:
     bad = broken(sections)
     asked = [one for one in verdicts(sections) if one.verdict]
     for one in bad:
-        print(f"NOT HELD: {one.ratio.what}: {one.value:.2f}, wanted {one.ratio.limit}")
+        print(f"NOT HELD: {one.ratio.what}: {one.value:.2f} (expected: {one.ratio.limit})")
     print(f"{len(asked)} asked, {len(bad)} not held")
     return 1 if bad and not options.report_only else 0
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Measures how vGPUs come back at boot, by the restore unit's own lines, the kernel's log and the journal."""
+"""Measures the restore of vGPUs at boot from the restore unit's own log lines, the kernel's log, and the journal."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PLACE_ONE = ("bench-one", "--tier", "full", "--gpus", "1", "--start", "ready")
 
 UNIT = "vgpu-restore.service"
 ABOUT = (
-    "The same machines, shut down and booted again. *The driver is ready* when `nvidia-vgpud` has told it the vGPU types and ended, or when the kernel module "
-    "has bound all GPUs, whichever is later; *present* is the kernel's line about a vGPU's IOMMU group, "
-    "by the kernel's clock. Both are read from the journal, apart from what the unit says itself. In the boot with a lock the first GPU's unbindLock is "
-    "refused until all vGPUs of the other seven are there. A twin has eight GPUs at most: that sixteen cost twice the work of eight is a unit test's."
+    "The same machines, shut down and booted again. *The driver is ready* when `nvidia-vgpud` has registered the vGPU types and exited, or when the kernel "
+    "module has bound all GPUs, whichever is later. A vGPU is *present* when the kernel logs its IOMMU group. Both times are from the journal, except in "
+    "the rows of the unit's own lines. In the boot with a lock, the first GPU's unbindLock is not granted until all vGPUs of the other seven GPUs exist. "
+    "A twin has at most eight GPUs; a unit test checks that sixteen GPUs cost twice the work of eight."
 )
 SAID = re.compile(r"(\d+) of the (?:\d+ )?stored vGPUs exist, ([\d.]+) s after the driver was ready")
 
@@ -54,7 +54,7 @@ def kernel_moments(lines: list[tuple[float, str]], uuids: set[str]) -> tuple[flo
         if found and found.group(1) in uuids:
             came[found.group(1)] = when
     if not loaded or set(came) != uuids:
-        raise RuntimeError(f"the kernel's log tells of {len(came)} of {len(uuids)} vGPUs, and {len(loaded)} times of the driver")
+        raise RuntimeError(f"the kernel's log has {len(came)} of {len(uuids)} vGPUs and {len(loaded)} loads of the driver (expected: all, and one)")
     return loaded[-1], came
 
 
@@ -102,7 +102,7 @@ def profile_restore(host: Host, section: Section, words: str) -> None:
         host.sh(f"/usr/lib/nvidia/sriov-manage -d {pf}")
     told = json.loads(host.sh(f"python3 {TOOLS}/marks.py /usr/local/sbin/vgpuctl profile restore 2>/dev/null"))
     ours = [line for line in told if line[0].startswith("engine/") and "<module>" not in line[0]]
-    section.profiles[f"`vgpuctl restore`, {words}, no VFs before: our functions, with all that they call (under the profiler, all threads)"] = [
+    section.profiles[f"`vgpuctl restore`, {words}, from disabled VFs: functions of this collection, including callees (under the profiler, all threads)"] = [
         [f"`{where}`, {calls} calls", cumulative, "s"] for where, calls, dummy, cumulative in ours[:15]
     ]
 
@@ -113,9 +113,9 @@ ROWS = {
     "unit": "the unit's start to the last vGPU present",
     "start": "the kernel's start to the last vGPU present",
     "wait": "the driver ready to the unit's start",
-    "first": "the driver ready to the last vGPU of the GPU that has all of its own first",
+    "first": "the driver ready to the last vGPU of the GPU that first has all its vGPUs",
 }
-# Setting of a fault of the twin's driver from boot on: it refuses the first GPU's unbindLock.
+# The modprobe setting that injects a fault into the twin's driver: the driver does not grant the first GPU's unbindLock.
 LOCK = "/etc/modprobe.d/lock.conf"
 
 
@@ -124,31 +124,31 @@ def one_boot(host: Host, count: int) -> tuple[dict[str, float], list[list]]:
     await_unit(host)
     mdevs = host.mdevs()
     if len(mdevs) != count:
-        raise RuntimeError(f"{len(mdevs)} vGPUs are there after the boot, {count} were wanted")
+        raise RuntimeError(f"{len(mdevs)} vGPUs exist after the boot (expected: {count})")
     loaded, came = kernel_moments(journal(host, "-k"), set(mdevs))
     told = moment(host, "nvidia-vgpud.service", "ExecMainExitTimestamp")
     begun = moment(host, UNIT, "ExecMainStartTimestamp")
     if not told or not begun:
-        raise RuntimeError(f"systemd on {host.name} does not tell when nvidia-vgpud ended ({told}) and {UNIT} began ({begun})")
+        raise RuntimeError(f"systemd on {host.name} does not report when nvidia-vgpud exited ({told}) and when {UNIT} started ({begun})")
     ready = max(loaded, told)
     lines = journal(host, f"_SYSTEMD_UNIT={UNIT}")
     said = [found.groups() for found in (SAID.search(text) for dummy, text in lines) if found]
     if [int(number) for number, dummy in said] != [count]:
-        raise RuntimeError(f"the unit tells of {said}, {count} vGPUs are there")
+        raise RuntimeError(f"the unit's log lines report (number of vGPUs, seconds) as {said} (expected: one line with {count} vGPUs)")
     last = last_by_gpu(came, mdevs).values()
     found = {"after": max(last) - ready, "said": float(said[0][1]), "unit": max(last) - begun, "start": max(last), "wait": begun - ready}
     return {**found, "first": min(last) - ready}, timeline(lines, begun)
 
 
 def locked_boot(bench: Bench, name: str, count: int, gpus: int) -> float:
-    """Return the seconds from the driver being ready to the last vGPU of the unlocked GPUs, while the first GPU's unbindLock is refused."""
+    """Return the seconds from the time when the driver is ready until the last vGPU of the unlocked GPUs exists. Meanwhile the first GPU is locked."""
     bench.host(name)[0].sh(f"echo options nvidia fault_unbind_lock=1 > {LOCK}")
     host = bench.rebooted(name)
     others = count - count // gpus
     deadline = time.monotonic() + 600
     while len(host.mdevs()) < others:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{len(host.mdevs())} vGPUs are there beside a locked GPU, {others} were wanted")
+            raise RuntimeError(f"{len(host.mdevs())} vGPUs exist while one GPU is locked (expected: {others})")
         time.sleep(1)
     mdevs = host.mdevs()
     loaded, came = kernel_moments(journal(host, "-k"), set(mdevs))
@@ -156,7 +156,7 @@ def locked_boot(bench: Bench, name: str, count: int, gpus: int) -> float:
     host.sh(f"rm {LOCK}; echo 0 > /sys/module/nvidia/parameters/fault_unbind_lock")
     await_unit(host)
     if len(mdevs) != others or len(host.mdevs()) != count:
-        raise RuntimeError(f"{len(mdevs)} vGPUs were there beside a locked GPU, {len(host.mdevs())} after it; {others} and {count} were wanted")
+        raise RuntimeError(f"{len(mdevs)} vGPUs existed while one GPU was locked, {len(host.mdevs())} afterwards (expected: {others} and {count})")
     return max(came.values()) - max(loaded, told)
 
 
@@ -177,7 +177,7 @@ def measure(bench: Bench) -> list[Section]:
             boots.append(one_boot(host, count))
         for name, text in ROWS.items():
             section.rows.append(Row(f"boot-{name}-{key}", f"{words}: {text}", [found[name] for found, dummy in boots]))
-        section.profiles[f"boot, {words}: lines of the unit, and what each came after"] = boots[-1][1]
+        section.profiles[f"boot, {words}: lines of the unit, and the time since the line before each"] = boots[-1][1]
         if gpus == EIGHT:
             say(f"boot with {words}, one of them locked")
             text = f"{words}, the first one locked: the driver ready to the last vGPU of the other seven present, by the journal"

@@ -30,14 +30,14 @@ def main(argv: list[str]) -> int:
     """Run the command-line program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=numbers, default=[10, 100, 1000], help="sizes of the fleet (default: 10,100,1000)")
-    parser.add_argument("--vgpus", type=numbers, default=[], help="instead of the usual mix: all hosts well, with so many vGPUs each (1, 16, 64, 128 or 256)")
+    parser.add_argument("--vgpus", type=numbers, default=[], help="run over healthy hosts only, each with this number of vGPUs (1, 16, 64, 128, or 256)")
     parser.add_argument("--modes", nargs="+", choices=("ping", *simulated.MODES), default=list(simulated.MODES))
-    parser.add_argument("--ansible", action="append", default=[], help="an ansible-playbook (default: that of this Python's environment); may be repeated")
+    parser.add_argument("--ansible", action="append", default=[], help="path of ansible-playbook (default: in this Python's environment); can be repeated")
     parser.add_argument("--real", action="store_true", help="run the modules")
     parser.add_argument("--forks", type=int, default=10)
     parser.add_argument("--strategy", default="linear")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="where all runs are written")
+    parser.add_argument("--json", type=Path, help="file for the results of all runs")
     options = parser.parse_args(argv)
     found = []
     with tempfile.TemporaryDirectory() as folder:

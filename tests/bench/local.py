@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Measures tasks and runs that change nothing, on this machine's own processor, over a host that is a tree of files, without a booted machine or root."""
+"""Measures tasks and runs that change nothing. They run on this machine's own processor over a host that is a tree of files; no machine boots."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from rows import Ratio, Row, Section  # noqa: E402  (a module of this directory)
 from single_module import imports  # noqa: E402  (a module of this directory)
 
 ABOUT = (
-    "No machine is booted. The host is a tree of files with eight A40 and 128 vGPUs, with a VM on each; the connection is local. *Task* is what the controller "
-    "waits for within a running play. *Own time* is that of the process that runs the module's payload. *On a host without GPUs* there is next to "
-    "nothing to read: what is left is the module's start, its imports and its options, which is the least that it can take. Python compiles the whole "
-    "payload for each task, and twice: zipimport does, once for the file's name and once for its code. *Bare loop* is a bash script that looks at "
-    "each vGPU whether it is there with the type wanted."
+    "No machine is booted. The host is a tree of files with eight A40 and 128 vGPUs, each with a VM; the connection is local. *Task* is the time for which the "
+    "controller waits within a running play. *Own time* is the time of the process that runs the module's payload. *On a host without GPUs*, a module has "
+    "almost nothing to read, so only its start, imports, and options remain; this time is the possible minimum. Python compiles the whole payload twice for "
+    "each task: zipimport compiles it once for the file's name and once for its code. *Bare loop* is a bash script that checks that each vGPU exists with "
+    "the expected type."
 )
 VGPUS = 128
 GPUS, EMPTY = "healthy-%d" % VGPUS, "without_gpus"
@@ -81,13 +81,13 @@ class Tree:
         self.play(tasks, ANSIBLE_KEEP_REMOTE_FILES="1", ANSIBLE_REMOTE_TMP=str(remote), ANSIBLE_PIPELINING="false")
         found = sorted(remote.rglob("AnsiballZ_*.py"), key=lambda path: path.stat().st_mtime_ns)
         if len(found) != len(tasks):
-            raise RuntimeError(f"{len(tasks)} payloads were to be kept, there are: {found}")
+            raise RuntimeError(f"{len(tasks)} payloads are expected, but Ansible kept these: {found}")
         return found
 
 
 TASKS = (("ping", GPUS), ("vgpu", GPUS), ("vgpu", EMPTY), ("plan", GPUS), ("plan", EMPTY), ("validate", GPUS))
 WORDS = {
-    "ping": "`ping`", "vgpu": f"`nvidia_vgpu`, {VGPUS} vGPUs, changes nothing", "vgpu-empty": "`nvidia_vgpu` on a host without GPUs",
+    "ping": "`ping`", "vgpu": f"`nvidia_vgpu`, {VGPUS} vGPUs unchanged", "vgpu-empty": "`nvidia_vgpu` on a host without GPUs",
     "plan": f"`nvidia_host_plan`, {VGPUS} vGPUs", "plan-empty": "`nvidia_host_plan` on a host without GPUs",
     "validate": f"`nvidia_host_plan`, {VGPUS} vGPUs, as `validate` calls it",
 }
@@ -105,7 +105,7 @@ def task_rows(tree: Tree, rounds: int) -> list[Row]:
     lines = tree.play(list(tasks.values()) * (rounds + 1))
     changed = sorted({line["task"] for line in lines if line["result"].get("changed")})
     if changed:
-        raise RuntimeError(f"a host of files was changed by: {changed}")
+        raise RuntimeError(f"these tasks changed the host, which is a tree of files: {changed}")
     found = {key: [line["ended"] - line["begun"] for line in lines if line["task"] == task["name"]][1:] for key, task in tasks.items()}
     return [Row(f"local-{key}", f"{WORDS[key]}: task", times) for key, times in found.items()]
 
@@ -136,7 +136,7 @@ def own_rows(tree: Tree, rounds: int, section: Section) -> list[Row]:
             found[key].append(run_own(tree, payload)[0])
     for key in ("ping", "vgpu", "plan"):
         section.profiles[f"{WORDS[key]}: imports (under -X importtime)"] = imports(run_own(tree, payloads[key], "-X", "importtime")[1])
-    words = {"python": "Python that does nothing", "loop": f"{VGPUS} vGPUs, bare loop: check alone", **{key: f"{WORDS[key]}: own time" for key in keys}}
+    words = {"python": "Python that does nothing", "loop": f"{VGPUS} vGPUs, bare loop: check only", **{key: f"{WORDS[key]}: own time" for key in keys}}
     return [Row(f"local-own-{key}", words[key], times) for key, times in found.items()]
 
 
@@ -157,12 +157,12 @@ def payload_rows(tree: Tree) -> list[Row]:
     for module in WEIGHED:
         name = module.rsplit(".", maxsplit=1)[-1]
         task = {"name": name, (module if "." in module else "vgpu.kvm." + module): {}, "ignore_errors": True, "check_mode": True}
-        # The tasks have no arguments: only what Ansible sends counts, not the result.
+        # The tasks have no arguments, because only the size of the payload matters here, not the result.
         (payload,) = tree.payloads([task])
         text = payload.read_text(encoding="utf-8")
         archive = zipfile.ZipFile(io.BytesIO(base64.b64decode(max(re.findall(r"[A-Za-z0-9+/=\n]{1000,}", text), key=len))))
         ours = [entry for entry in archive.infolist() if entry.filename.startswith("ansible_collections/vgpu/")]
-        note = f"{len(ours)} files of ours with {sum(entry.file_size for entry in ours) // 1024} KiB of source" if ours else ""
+        note = f"{len(ours)} files of this collection with {sum(entry.file_size for entry in ours) // 1024} KiB of source" if ours else ""
         rows.append(Row(f"payload-{name}", f"payload of `{name}`", [payload.stat().st_size], "bytes", note))
     return rows
 
@@ -203,12 +203,12 @@ def measure(bench: Bench) -> list[Section]:
         section.rows += site_rows(tree, bench.settings.repeats)
         section.rows += payload_rows(tree)
     section.ratios = [
-        Ratio(f"`nvidia_vgpu`, changes nothing of {VGPUS}: task / `ping`", "local-vgpu", "local-ping", at_most=1.3, least="local-vgpu-empty"),
+        Ratio(f"`nvidia_vgpu`, {VGPUS} vGPUs unchanged: task / `ping`", "local-vgpu", "local-ping", at_most=1.3, least="local-vgpu-empty"),
         Ratio("`nvidia_vgpu` on a host without GPUs: task / `ping`", "local-vgpu-empty", "local-ping"),
         Ratio(f"`nvidia_host_plan`, {VGPUS} vGPUs: task / `ping`", "local-plan", "local-ping", at_most=1.5, least="local-plan-empty"),
         Ratio("`nvidia_host_plan` on a host without GPUs: task / `ping`", "local-plan-empty", "local-ping"),
         Ratio("`nvidia_host_plan`, as `validate` calls it: task / `ping`", "local-validate", "local-ping"),
-        Ratio(f"`nvidia_vgpu`, changes nothing of {VGPUS}: own time / own time of `ping`", "local-own-vgpu", "local-own-ping"),
+        Ratio(f"`nvidia_vgpu`, {VGPUS} vGPUs unchanged: own time / own time of `ping`", "local-own-vgpu", "local-own-ping"),
         Ratio(f"`nvidia_host_plan`, {VGPUS} vGPUs: own time / own time of `ping`", "local-own-plan", "local-own-ping"),
         Ratio("second run of `site`: whole `ansible-playbook` / task `ping`", "local-site", "local-ping", at_most=5, least="local-ping-alone"),
         Ratio("second run of `site` / a playbook of one `ping`", "local-site", "local-ping-alone"),

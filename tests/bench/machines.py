@@ -35,7 +35,7 @@ class Host(Twin):
     def __init__(self, name: str, *options: str) -> None:
         super().__init__(name)
         self.options = options
-        self.wall = 0.0  # seconds of the last run of Ansible, from the program's start to its end
+        self.wall = 0.0  # duration of the last run of Ansible in seconds
 
     def boot(self) -> None:
         """Boot a fresh machine and copy the bench's programs to it."""
@@ -63,7 +63,7 @@ class Host(Twin):
             input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=900, check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"on {self.name}: {command}\nended with {done.returncode}: {(done.stdout + done.stderr).decode(errors='replace')}")
+            raise RuntimeError(f"on {self.name}: {command}\nexited with status {done.returncode}: {(done.stdout + done.stderr).decode(errors='replace')}")
         return done.stdout.decode()
 
     def series(self, lines: list[tuple[str, str]]) -> dict[str, list[float]]:
@@ -106,7 +106,7 @@ class Host(Twin):
         deadline = time.monotonic() + 300
         while f"{self.name}\tup" in launcher("list"):
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name} does not shut down")
+                raise RuntimeError(f"{self.name} did not shut down")
             time.sleep(0.5)
 
     def on(self) -> None:
@@ -116,7 +116,7 @@ class Host(Twin):
 
 
 class Bench:
-    """What all parts of the bench share: settings, conditions, and the machines, of which at most one is up."""
+    """The settings, conditions, and machines that all parts of the bench share. At most one machine runs at a time."""
 
     def __init__(self, settings: Settings, told: dict) -> None:
         self.settings = settings
@@ -142,7 +142,7 @@ class Bench:
         return self._hosts[name], fresh
 
     def has(self, name: str) -> bool:
-        """Return whether the machine *name* exists, up or down."""
+        """Return whether the machine *name* exists, whether or not it is running."""
         return name in self._hosts
 
     def rebooted(self, name: str) -> Host:
@@ -209,7 +209,7 @@ def conditions() -> dict:
     changed = git("status", "--porcelain", "--", "plugins", "roles", "playbooks")
     return {
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
-        "commit": git("rev-parse", "--short=10", "HEAD") + (" and changes that are not committed" if changed else ""),
+        "commit": git("rev-parse", "--short=10", "HEAD") + (" and uncommitted changes" if changed else ""),
         "controller": f"{os.cpu_count()} cores of {processor()}, kernel {platform.release()}, Python {platform.python_version()}",
         "Ansible": version,
         "load before": f"{load():.2f}",

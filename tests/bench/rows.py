@@ -20,7 +20,7 @@ class Row:
     what: description for readers.
     values: measured values, in order.
     unit: s, bytes, tasks or MiB.
-    note: caveat for readers, such as that the value is calculated and not measured.
+    note: a remark for readers, for example that the value is calculated instead of measured.
     """
 
     key: str
@@ -39,7 +39,7 @@ class Row:
 class Ratio:
     """A comparison of the medians of two rows: above / below. Without below, the median of the row above itself is judged.
 
-    at_most and at_least are limits; a ratio without limits is only reported. least: the row that does the same without any work; above cannot be less.
+    at_most and at_least are limits; a ratio without limits is only reported. least: the row of the same task without any work, the lower bound of `above`.
     """
 
     what: str

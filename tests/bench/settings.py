@@ -28,7 +28,7 @@ class Settings:
 
     @property
     def pairs(self) -> int:
-        """Return how many extra tasks change nothing, each next to a ping: their ratio is near 1, and an emulated processor's speed varies by a third."""
+        """Return the number of extra no-op tasks, each measured next to a ping. The ratio is near 1, but an emulated processor's speed varies by a third."""
         return 2 * self.repeats
 
     @property

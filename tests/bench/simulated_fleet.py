@@ -15,14 +15,14 @@ from machines import Bench, say  # noqa: E402  (a module of this directory)
 from rows import Ratio, Row, Section  # noqa: E402  (a module of this directory)
 
 ABOUT = (
-    "A simulated fleet: each host has eight A40 and up to 128 vGPUs with a VM on each; eight of a hundred have faults, two can't be reached. For `site` "
-    "all are as they should be. The controller does all that it does, and a host's answer is what the module printed on such a host, at once: what is "
-    "measured is the controller. `ping` is `ansible -m ping` over the same hosts. `-f 10` where nothing else is said. A run counts only if it "
-    "told of each host what is so. *Largest process* is that of the controller. For the rows of many forks each host takes two seconds for its answer."
+    "A simulated fleet: each host has eight A40 and up to 128 vGPUs, each with a VM. Of a hundred hosts, eight have faults, and two are unreachable. For "
+    "`site`, all hosts are converged. The controller does all its work, and each host answers at once with the recorded output of the module, so these rows "
+    "measure only the controller. `ping` is `ansible -m ping` over the same hosts. Runs use `-f 10` unless a row names another number. A run counts only if "
+    "its result is correct for each host. *Largest process* is the controller's. In the rows for several numbers of forks, each host answers after two seconds."
 )
 FORKS = (5, 10, 25, 50)
 HOST_SECONDS = 2.0
-SKIPPED = 20  # skipped tasks in the second play; the first play has one task
+SKIPPED = 20  # number of skipped tasks in the second play; the first play has one task
 
 
 def size_rows(folder: Path, hosts: int, forks: int = 10) -> list[Row]:

@@ -13,17 +13,17 @@ from rows import Ratio, Row, Section
 from settings import BUSES, KIND, Settings, spread
 
 ABOUT = (
-    "One machine, quick tier, eight A40 with all their VFs on; vGPUs of one type, the same number on each GPU. "
-    "*Task* is what the controller waits for, over ssh with pipelining, within a running play. "
-    "*Own time* is measured on the host, from the start of the Python process that reads the module's payload from its input, as ssh hands it over, "
-    "to its end: Python's start and all imports are in it. *Bare loop* is a bash script that writes to sysfs and starts no process per device; it looks "
-    "at each vGPU whether it is there with the type wanted, as the module does. *With all that the module keeps* means also a definition for mdevctl for each, "
-    "a list of them, synced to the disk, one look at what mdevctl sees, "
-    "and two seconds of watching that none vanishes: what the module does when the role calls it. "
-    "Python compiles the whole payload for each task. Python's start and Ansible's own modules are in `ping`, too: *more than `ping`* is the module's "
-    "own part. Between two lines udev is let finish."
+    "One machine, quick tier, eight A40 with all VFs enabled; vGPUs of one type, the same number on each GPU. "
+    "*Task* is the time for which the controller waits, over ssh with pipelining, within a running play. "
+    "*Own time* is measured on the host. It is the time of the Python process that reads the module's payload from its standard input, as over ssh, "
+    "including Python's start and all imports. *Bare loop* is a bash script that writes to sysfs, starts no process per device, and checks that each vGPU "
+    "exists with the expected type, as the module does. A loop *with all that the module keeps* also writes a definition for mdevctl for each vGPU and a "
+    "list of vGPUs, syncs these files to disk, and reads the list of mdevctl once. "
+    "It then checks the vGPUs for two seconds, as the module does when the role calls it. "
+    "Python compiles the whole payload for each task. `ping` also includes Python's start and Ansible's own modules, so *more than `ping`* is the module's "
+    "own part. The bench waits for udev between two commands."
 )
-# Options that skip all work that a bare loop over sysfs does not do either.
+# Options that limit the module to the work of a bare loop over sysfs.
 BARE = {"persist": False, "mdevctl": "false", "settle": 0}
 MODULE = "vgpu.kvm.nvidia_vgpu"
 
@@ -41,7 +41,7 @@ def take_payloads(host: Host, wanted: dict[str, tuple[str, dict]]) -> None:
     del host.settings["ANSIBLE_KEEP_REMOTE_FILES"]
     found = host.sh("find ~ansible/.ansible/tmp -name 'AnsiballZ_*.py' -printf '%T@ %p\\n' | sort -n | cut -d' ' -f2").splitlines()
     if len(found) != len(wanted):
-        raise RuntimeError(f"{len(wanted)} payloads were to be kept on {host.name}, there are: {found}")
+        raise RuntimeError(f"{len(wanted)} payloads are expected on {host.name}, but these exist: {found}")
     for name, path in zip(wanted, found):
         host.sh(f"cp {shlex.quote(path)} /root/bench/{name}.py")
 
@@ -52,7 +52,7 @@ def own(name: str) -> str:
 
 
 def controller_rows(host: Host, settings: Settings) -> list[Row]:
-    """Measure whole tasks on the controller: ping, apply, no-op, interleaved, because a slow minute must slow down all three."""
+    """Measure whole tasks on the controller. The tasks ping, apply, and no-op alternate, so a slow minute affects all three equally."""
     rows = []
     pings: list[float] = []
     for size in settings.sizes:
@@ -74,10 +74,10 @@ def controller_rows(host: Host, settings: Settings) -> list[Row]:
         run = host.tasks(tasks)
         for line in run.lines:
             if line["task"] in ("apply", "no-op") and bool(line["result"]["changed"]) != (line["task"] == "apply"):
-                raise RuntimeError(f"{line['task']} of {size} vGPUs: changed is {line['result']['changed']}")
+                raise RuntimeError(f"{line['task']} with {size} vGPUs: changed is {line['result']['changed']}")
         pings += seconds(run, "ping")
         rows += [
-            Row(f"task-apply-{size}", f"`nvidia_vgpu`, {size} vGPUs: task that makes them", seconds(run, "apply")),
+            Row(f"task-apply-{size}", f"`nvidia_vgpu`, {size} vGPUs: task that creates all vGPUs", seconds(run, "apply")),
             Row(f"task-noop-{size}", f"`nvidia_vgpu`, {size} vGPUs: task that changes nothing", seconds(run, "no-op")),
         ]
     return [Row("task-ping", "`ping`: task", pings), *rows]
@@ -105,12 +105,12 @@ def host_rows(host: Host, settings: Settings) -> list[Row]:
         found = host.series(lines)
         own_time = f"{size} vGPUs, `nvidia_vgpu`, own time"
         words = {
-            "loop-create": f"{size} vGPUs, bare loop: create and look at each",
-            "loop-check": f"{size} vGPUs, bare loop: check alone",
+            "loop-create": f"{size} vGPUs, bare loop: create and check each",
+            "loop-check": f"{size} vGPUs, bare loop: check only",
             "loop-all": f"{size} vGPUs, bare loop: with all that the module keeps",
-            "bare-apply": f"{own_time}, sysfs alone: makes them",
+            "bare-apply": f"{own_time}, sysfs alone: creates all vGPUs",
             "bare-noop": f"{own_time}, sysfs alone: changes nothing",
-            "apply": f"{own_time}, as the role calls it: makes them",
+            "apply": f"{own_time}, as the role calls it: creates all vGPUs",
             "noop": f"{own_time}, as the role calls it: changes nothing",
         }
         if size == largest:
@@ -138,7 +138,7 @@ def mdevctl_rows(host: Host, settings: Settings) -> list[Row]:
     return [
         Row("mdevctl-define", "`mdevctl define`, each device", found["define"]),
         Row("mdevctl-start", "`mdevctl start`, each device", found["start"]),
-        Row("mdevctl-again", "`mdevctl start` where it runs already, each device", found["again"]),
+        Row("mdevctl-again", "`mdevctl start` of an active device, each device", found["again"]),
     ]
 
 
@@ -170,7 +170,7 @@ def profile(host: Host, size: int, section: Section) -> None:
     """Profile nvidia_vgpu as the role calls it: when it creates all vGPUs, and when it changes nothing."""
     say(f"profile of nvidia_vgpu, {size} vGPUs")
     clear = f"bash {TOOLS}/clear.sh"
-    for title, before in (("makes them", clear), ("changes nothing", own(f"vgpu-{size}"))):
+    for title, before in (("creates all vGPUs", clear), ("changes nothing", own(f"vgpu-{size}"))):
         told = {}
         for what in ("times", "profile"):
             host.sh(f"{before} >/dev/null")
@@ -178,17 +178,17 @@ def profile(host: Host, size: int, section: Section) -> None:
         marks, functions = told["times"], told["profile"]
         name = f"`nvidia_vgpu`, {size} vGPUs, {title}"
         section.profiles[f"{name}: phases"] = [
-            ["Python is up, all is imported", marks["made"], "s"],
-            ["options read and checked by Ansible", marks["options"] - marks["made"], "s"],
-            ["the work: read, plan, write, verify", marks["worked"] - marks["options"], "s"],
-            ["the result is written", marks["ended"] - marks["worked"], "s"],
+            ["Python's start and all imports", marks["made"], "s"],
+            ["reading and checking the options", marks["options"] - marks["made"], "s"],
+            ["reading, planning, writing, and verifying", marks["worked"] - marks["options"], "s"],
+            ["writing the result", marks["ended"] - marks["worked"], "s"],
         ]
         ours = [line for line in functions if line[0].startswith(("engine/", "modules/", "module_utils/")) and "<module>" not in line[0]]
-        section.profiles[f"{name}: our functions, with all that they call (under the profiler, all threads)"] = [
+        section.profiles[f"{name}: functions of this collection, including callees (under the profiler, all threads)"] = [
             [f"`{where}`, {calls} calls", cumulative, "s"] for where, calls, dummy, cumulative in ours[:15]
         ]
         alone = sorted(functions, key=lambda line: -line[2])
-        section.profiles[f"{name}: time in a function itself (under the profiler, all threads)"] = [
+        section.profiles[f"{name}: functions without callees (under the profiler, all threads)"] = [
             [f"`{where}`, {calls} calls", itself, "s"] for where, calls, itself, dummy in alone[:12]
         ]
 
@@ -200,7 +200,7 @@ def measure(bench: Bench) -> list[Section]:
     section = Section("A module on one host", about=ABOUT)
     host, dummy = bench.host("bench-quick", "--tier", "quick", "--gpus", "8")
     if host.module("nvidia_sriov")["failed"]:
-        raise RuntimeError("the VFs can not be turned on")
+        raise RuntimeError("the VFs cannot be enabled")
     wanted: dict[str, tuple[str, dict]] = {"ping": ("ansible.builtin.ping", {})}
     for size in settings.sizes:
         wanted[f"vgpu-{size}"] = (MODULE, {"layout": layout(spread(size), KIND)})
@@ -217,20 +217,20 @@ def measure(bench: Bench) -> list[Section]:
     define, start = middle["mdevctl-define"], middle["mdevctl-start"]
     for key, words in (("apply", "as the role calls it"), ("bare-apply", "sysfs alone")):
         more = [max(value - middle["own-ping"], 0.0) for row in section.rows if row.key == f"{key}-{largest}" for value in row.values]
-        words = f"{largest} vGPUs, `nvidia_vgpu`, {words}: what making them takes more than `ping`"
+        words = f"{largest} vGPUs, `nvidia_vgpu`, {words}: time for creating all vGPUs, without the time of `ping`"
         section.rows.append(Row(f"{key}-more", words, more, note="without the median of `ping`"))
-    section.rows.append(Row("mdevctl-all", f"mdevctl, {largest} devices", [largest * (define + start)], note="reckoned from the medians of one device"))
+    section.rows.append(Row("mdevctl-all", f"mdevctl, {largest} devices", [largest * (define + start)], note="calculated from the medians of one device"))
     section.ratios = [
         Ratio(
-            f"makes {largest}, as the role calls it: what it takes more than `ping` / bare loop that keeps as much",
+            f"creating {largest} vGPUs as the role does: time without `ping` / bare loop with all that the module keeps",
             "apply-more", f"loop-all-{largest}", at_most=1.5,
         ),
-        Ratio(f"makes {largest}, as the role calls it: whole process / bare loop that keeps as much", f"apply-{largest}", f"loop-all-{largest}"),
-        Ratio(f"makes {largest}, sysfs alone: what it takes more than `ping` / bare loop", "bare-apply-more", f"loop-create-{largest}"),
-        Ratio(f"changes nothing of {largest}: task / `ping`", f"task-noop-{largest}", "task-ping", at_most=1.2),
-        Ratio("changes nothing of 2: task / `ping`", "task-noop-2", "task-ping"),
-        Ratio(f"changes nothing of {largest}: own time / own time of `ping`", f"noop-{largest}", "own-ping"),
-        Ratio(f"{largest} with mdevctl, define and start / what the module takes more than `ping`", "mdevctl-all", "apply-more"),
-        Ratio(f"task that makes {largest} / task that makes 2", f"task-apply-{largest}", "task-apply-2"),
+        Ratio(f"creating {largest} vGPUs as the role does: process / bare loop with all that the module keeps", f"apply-{largest}", f"loop-all-{largest}"),
+        Ratio(f"creating {largest} vGPUs, sysfs alone: time without `ping` / bare loop", "bare-apply-more", f"loop-create-{largest}"),
+        Ratio(f"no change to {largest} vGPUs: task / `ping`", f"task-noop-{largest}", "task-ping", at_most=1.2),
+        Ratio("no change to 2 vGPUs: task / `ping`", "task-noop-2", "task-ping"),
+        Ratio(f"no change to {largest} vGPUs: own time / own time of `ping`", f"noop-{largest}", "own-ping"),
+        Ratio(f"creating {largest} vGPUs: `mdevctl define` and `mdevctl start` / the module's time without `ping`", "mdevctl-all", "apply-more"),
+        Ratio(f"task that creates {largest} vGPUs / task that creates 2 vGPUs", f"task-apply-{largest}", "task-apply-2"),
     ]
     return [section]

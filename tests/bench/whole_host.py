@@ -13,9 +13,9 @@ from settings import BUSES, KIND, spread
 from support import Run, launcher
 
 ABOUT = (
-    "Whole machines, full tier, A40, with the driver and the IOMMU on and no VFs (`--start ready`), so that nothing reboots. Times are those of the whole "
-    "`ansible-playbook`, Ansible's start included; `ping` is a task of a running play. *Tasks for each VF* is `tests/bench/per_vf`, a plain playbook in the "
-    "way of public roles: eleven tasks on the host, and seven for each vGPU."
+    "Whole machines, full tier, A40, with the driver, an enabled IOMMU, and no VFs (`--start ready`), so no run reboots. Times are those of the whole "
+    "`ansible-playbook`, including Ansible's start; `ping` is a task of a running play. *Tasks for each VF* is `tests/bench/per_vf`, a plain playbook in the "
+    "style of public roles: eleven tasks on the host, and seven for each vGPU."
 )
 TWO, EIGHT = BUSES[-2:], BUSES
 PLACE_TWO = ("bench-two", "--tier", "full", "--gpus", "2", "--start", "ready")
@@ -45,7 +45,7 @@ def task_profile(run: Run, wall: float) -> list[list]:
     inside = sum(line["ended"] - line["begun"] for line in run.lines)
     shown = sorted(lines, key=lambda line: -line[1])[:15]
     rest = inside - sum(line[1] for line in shown)
-    return [*shown, ["all other tasks", rest, "s"], ["Ansible's start, and between tasks", wall - inside, "s"]]
+    return [*shown, ["all other tasks", rest, "s"], ["Ansible's start, and the time between tasks", wall - inside, "s"]]
 
 
 def pings(host: Host) -> tuple[list[float], float]:
@@ -80,9 +80,9 @@ def first_run(host: Host, given: dict) -> tuple[Run, float]:
 
 
 def each_vgpu(run: Run) -> list[float]:
-    """Return the seconds for each vGPU in a run of tasks for each VF, from its first task to the first task of the next vGPU."""
-    starts = [line["begun"] for line in run.lines if line["task"] == "Look for the VF"]
-    ends = [line["ended"] for line in run.lines if line["task"] == "Look at its type"]
+    """Return the seconds that each vGPU took in a run of tasks for each VF: from the first task of this vGPU to the first task of the next vGPU."""
+    starts = [line["begun"] for line in run.lines if line["task"] == "Find the VF"]
+    ends = [line["ended"] for line in run.lines if line["task"] == "Require the type"]
     return [after - before for before, after in zip(starts, [*starts[1:], ends[-1]])]
 
 
@@ -93,7 +93,7 @@ def per_vf(host: Host, count: int) -> tuple[Run, float]:
     if run.rc:
         raise RuntimeError(f"tasks for each VF failed:\n{run.out[-4000:]}")
     if len(host.mdevs()) != count:
-        raise RuntimeError(f"tasks for each VF made {host.mdevs()}, {count} were wanted")
+        raise RuntimeError(f"tasks for each VF created {host.mdevs()} (expected: {count} vGPUs)")
     return run, host.wall
 
 
@@ -112,7 +112,7 @@ def per_vf_rows(host: Host, bench: Bench, section: Section) -> None:
             section.profiles[f"{words}, {count} vGPUs"] = task_profile(run, wall)
             if LARGE not in bench.settings.per_vf_sizes:
                 each = statistics.median(each_vgpu(run))
-                note = f"reckoned: {count} measured, {each:.1f} s for each further one"
+                note = f"calculated: {count} vGPUs measured, {each:.1f} s for each additional vGPU"
                 section.rows.append(Row(f"per-vf-{name}-{LARGE}", f"{words}, {LARGE} vGPUs", [wall + (LARGE - count) * each], note=note))
 
 

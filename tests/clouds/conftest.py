@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs nova-compute's own classes over a fake host. Only the connection to libvirt is a stand-in; it describes the host's devices as libvirt does."""
+"""Runs nova-compute's own classes over a fake host. Only the connection to libvirt is replaced, by a class that describes the host's devices like libvirt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "true"
 
 
 class Binding(types.ModuleType):
-    """Stands for libvirt's Python binding, which needs an installed libvirt to compile. Only one flag has a value other than 0."""
+    """Replaces libvirt's Python binding, which can be compiled only with an installed libvirt. Only one flag has a value other than 0."""
 
     VIR_CONNECT_LIST_NODE_DEVICES_INACTIVE = 1
 
@@ -45,7 +45,7 @@ class Device:
         return self._name
 
     def parent(self):
-        """Return a constant parent: nova reads it only for network devices."""
+        """Return a constant parent, because nova reads the parent only of network devices."""
         return "computer"
 
     def XMLDesc(self, flags):
@@ -69,7 +69,7 @@ def _numbers(address):
 
 
 class Connection:
-    """Stands for libvirt's virConnect, with the methods that nova needs for vGPUs.
+    """Replaces libvirt's virConnect, with the methods that nova needs for vGPUs.
 
     made: XML of devices that nova creates.
     started: UUIDs of defined devices that nova starts.
@@ -112,7 +112,7 @@ class Connection:
         return sysfs.names(top) if sysfs.exists(top) else []
 
     def listAllDevices(self, flags=0):
-        """Return all devices. With *flags*, return only the devices that mdevctl defines and that do not exist."""
+        """Return all devices. With *flags*, return only devices that are defined in mdevctl but do not exist."""
         if flags:
             there, defined = self._mdevs(), [one.uuid for one in mdevctl.definitions(self.host.root).values()]
             return [Device("mdev_" + one, "", ["mdev"], lambda _, uuid=one: self.started.append(uuid)) for one in defined if one not in there]

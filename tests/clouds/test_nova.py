@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs nova-compute's own code with the rendered nova.conf: what it parses, offers to Placement, allocates and refuses."""
+"""Runs nova-compute's own code with the rendered nova.conf. Tests the parsed options, the inventories for Placement, the allocations, and the errors."""
 
 from __future__ import annotations
 
@@ -154,12 +154,12 @@ def test_what_the_layout_has_on_vfs(make_host, start, classes):
     nova = start(host, text)
     kind = "CUSTOM_A40_24Q" if classes else "VGPU"
     assert nova.mdevs() == {VF: {kind: 1}, NEXT: {kind: 1}}
-    assert {address: 1 for address in (VF, NEXT)} == nova_totals(host, text), "as the unit tests reckon"
+    assert {address: 1 for address in (VF, NEXT)} == nova_totals(host, text), "the total must equal the unit tests' value"
     assert nova.allocate(VF, kind) == [UUID % 1] and nova.allocate(NEXT, kind) == [UUID % 2] and nova.libvirt.made == []
 
 
 def test_several_vgpus_of_one_vm(make_host, start):
-    """nova supports this from 33.0.0 on. A VF is a provider of one vGPU, so the flavor needs a numbered group for each vGPU."""
+    """nova 33.0.0 and later support several vGPUs per VM. A VF is a provider of one vGPU, so the flavor needs a numbered group for each vGPU."""
     host = make_host(gpus=[(PF, A40)]).vfs_on()
     host.add(VF, "A40-24Q", UUID % 1)
     host.add(NEXT, "A40-24Q", UUID % 2)
@@ -170,7 +170,7 @@ def test_several_vgpus_of_one_vm(make_host, start):
 
 
 def test_several_types_on_one_host(make_host, start):
-    """Each GPU has its own type, and the VFs of one GPU have vGPUs of two sizes."""
+    """Each GPU has a different type, and the VFs of one GPU have vGPUs of two sizes."""
     host = make_host(gpus=[(PF, A40), (OTHER, T4), ("0000:17:00.0", P40)]).vfs_on()
     host.pf(PF).mixed = True
     host.add(VF, "A40-24Q", UUID % 1)
@@ -186,17 +186,17 @@ def test_several_types_on_one_host(make_host, start):
 
 @pytest.mark.parametrize("model, short, room", [(T4, "T4-4Q", 4), (V100, "V100D-8Q", 4), (P40, "P40-8Q", 3)])
 def test_max_instances_takes_a_gpu_without_sriov_away(make_host, start, model, short, room):
-    """nova drops a GPU whose max_instances is below its capacity, so the module renders none. nova then offers the GPU's full capacity."""
+    """nova ignores a GPU whose max_instances is below the GPU's capacity, so the module does not render max_instances. nova then offers the full capacity."""
     for number in range(1, room + 1):
         host = make_host(gpus=[(OTHER, model)])
         for index in range(number):
             host.add(OTHER, short, UUID % index)
         outcome = ask(host)
         assert start(host, outcome["nova_conf"]).mdevs() == {OTHER: {"VGPU": room}}
-        assert nova_totals(host, outcome["nova_conf"]) == {OTHER: room}, "as the unit tests reckon"
+        assert nova_totals(host, outcome["nova_conf"]) == {OTHER: room}, "the total must equal the unit tests' value"
         with_limit = outcome["nova_conf"] + "max_instances = %d\n" % number
         assert start(host, with_limit).mdevs() == ({OTHER: {"VGPU": room}} if number == room else {})
-        assert nova_totals(host, with_limit) == {OTHER: room if number == room else 0}, "as the unit tests reckon"
+        assert nova_totals(host, with_limit) == {OTHER: room if number == room else 0}, "the total must equal the unit tests' value"
 
 
 def test_one_address_in_two_types_ends_nova(make_host, start):
@@ -216,7 +216,7 @@ def test_one_address_in_two_types_ends_nova(make_host, start):
 
 @pytest.mark.parametrize("gpu, vf, vendor", [("10000:e8:00.0", "10000:e8:00.4", False), ("10000:e8:00.0", "10000:e8:00.4", True)])
 def test_a_pci_domain_that_nova_cannot_spell(make_host, start, gpu, vf, vendor):
-    """A PCI domain has five digits behind a VMD. nova-compute would exit with an error."""
+    """Behind a VMD, a PCI domain has five digits, with which nova-compute would exit with an error."""
     from nova import exception
 
     model, short = (L40S, "L40S-24Q") if vendor else (A40, "A40-24Q")
@@ -225,7 +225,7 @@ def test_a_pci_domain_that_nova_cannot_spell(make_host, start, gpu, vf, vendor):
     host.add(VF, short, None if vendor else UUID % 2)
     outcome = ask(host)
     assert "10000:" not in outcome["nova_conf"] and any("10000:e8:00.0" in one for one in outcome.warnings if one.startswith("nova"))
-    assert [one["parent"] for one in outcome["vgpus"]] == [VF, vf], "the result has all"
+    assert [one["parent"] for one in outcome["vgpus"]] == [VF, vf], "the result must contain all GPUs"
     wrong = outcome["nova_conf"].replace(VF, vf)
     nova = start(host, outcome["nova_conf"])
     assert (nova.vfs()[0].pci_devs[0].address if vendor else list(nova.mdevs())[0]) == VF
@@ -255,7 +255,7 @@ def test_vfs_by_their_ids(make_host, start):
     own = '[pci]\nalias = {"name": "vgpu", "device_type": "type-VF", "vendor_id": "10de", "product_id": "26b9"}\n'
     nova = start(host, outcome["nova_conf"], own)
     tracker, offered = nova.vfs()
-    assert [one.address for one in tracker.pci_devs] == [VF, NEXT] and offered == {}, "no VF without a vGPU, and no PF"
+    assert [one.address for one in tracker.pci_devs] == [VF, NEXT] and offered == {}, "nova must offer neither VFs without a vGPU nor the PF"
     for dummy in range(2):
         (xml,) = nova.claim(tracker, "vgpu")
         assert "managed=\"no\"" in xml and "type=\"pci\"" in xml
@@ -291,7 +291,7 @@ def test_two_classes_on_one_gpu_end_nova(make_host, start):
     assert refused.codes == ["nova_mixed_classes"]
     plain = ask(host)["nova_conf"]
     report = "[pci]\nreport_in_placement = true\n"
-    assert start(host, plain, report).vfs()[1] == {PF: {"CUSTOM_PCI_10DE_26B9": 2}}, "without classes they have one"
+    assert start(host, plain, report).vfs()[1] == {PF: {"CUSTOM_PCI_10DE_26B9": 2}}, "without resource classes, all VFs have the same class"
     classes = iter(("CUSTOM_L40S_24Q", "CUSTOM_L40S_8Q"))
     wrong = re.sub("}$", lambda _: ', "resource_class": "%s"}' % next(classes), plain, flags=re.MULTILINE)
     with pytest.raises(exception.PlacementPciMixedResourceClassException):
@@ -308,7 +308,7 @@ def test_both_frameworks_in_one_file(make_host, start):
 
 
 def test_mig_backed_vgpus(make_host, start):
-    """The GPU has three GPU instances, but only two vGPUs. A VF outside the layout could get a third vGPU; it is not offered."""
+    """The GPU has three GPU instances, but only two vGPUs. nova must not offer a VF outside the layout, which could get a third vGPU."""
     host = make_host(gpus=[(PF, SMALL_A100)]).vfs_on()
     gpu = host.pf(PF)
     gpu.mig = True
@@ -324,7 +324,7 @@ def test_mig_backed_vgpus(make_host, start):
 
 
 def test_what_nova_starts_by_itself(make_host, start):
-    """nova starts every mdevctl definition that is not active, so a removed vGPU must have no definition: otherwise nova would create it again."""
+    """nova starts every inactive device that mdevctl defines. A removed vGPU must therefore have no definition, or nova would recreate the vGPU."""
     host = make_host(gpus=[(PF, A40)], mdevctl=True).vfs_on()
 
     def started(count=None, kept="auto"):
@@ -337,11 +337,11 @@ def test_what_nova_starts_by_itself(make_host, start):
     assert started(2) == 0 and len(mdevctl.definitions(host.root)) == 2
     assert started(1) == 0 and len(mdevctl.definitions(host.root)) == 1
     host.reboot()
-    assert started() == 1, "a vGPU that is not restored before"
+    assert started() == 1, "nova starts a defined vGPU that was not restored before"
     host = make_host(gpus=[(PF, A40)], mdevctl=True).vfs_on()
     assert started(2, kept="false") == 0
     host.reboot()
-    assert started() == 0, "as the page says of vgpu_mdevctl"
+    assert started() == 0, "the page describes vgpu_mdevctl in this way"
 
 
 def test_a_host_without_vgpus(make_host, start):
@@ -358,7 +358,7 @@ def test_all_types_have_a_class_that_placement_takes():
 
     shorts = {one.short for model in vars(models).values() if isinstance(model, models.FakeModel) for one in model.types}
     classes = {rendered.resource_class(one) for one in shorts}
-    assert len(classes) == len(shorts) > 50, "no two types have one class"
+    assert len(classes) == len(shorts) > 50, "each type must have its own class"
     for one in classes:
         jsonschema.validate({"name": one}, resource_class.POST_RC_SCHEMA_V1_2)
         assert os_resource_classes.is_custom(one) and pci_placement_translator.get_resource_class(one, "10de", "26b9") == one

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The test bed: hosts on the fake kernel. Real playbooks reach them through a connection plugin that calls the server in this module.
+"""The test bed: hosts on the fake kernel. Real playbooks reach these hosts through a connection plugin that calls the server in this module.
 
-Each remote call of a host has a number, from 1. A fault makes one call fail:
+The remote calls of each host are numbered from 1. A fault causes one call to fail:
 
-* ``error``: the module ends with an error and does nothing
+* ``error``: the module changes nothing and returns an error
 * ``unreachable``: the connection is refused and the call does nothing
-* ``cut``: the call does its work, and the connection ends before its answer
-* ``timeout``: the call does its work, and Ansible's time limit ends the task
+* ``cut``: the call does its work, but the connection breaks before the answer
+* ``timeout``: the call does its work, but the task exceeds Ansible's time limit
 * ``garbage``: the call does nothing and returns invalid output
 * ``slow``: the call answers late
 """
@@ -34,19 +34,19 @@ from ansible_collections.vgpu.kvm.tests.unit import fake
 HERE = Path(__file__).resolve().parent
 COLLECTIONS = Path(list(fake.__path__)[0]).parents[5]
 KINDS = ("error", "unreachable", "cut", "timeout", "garbage", "slow")
-# Python of the ansible-core that runs the playbooks. The modules of the hosts always run in this process.
+# The Python with the ansible-core that runs the playbooks. The hosts' modules always run in this process.
 PYTHON = os.environ.get("VGPU_FLEET_PYTHON", sys.executable)
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": PYTHON}
 FULL = os.environ.get("VGPU_FLEET") == "full"
 long = pytest.mark.skipif(not FULL, reason="takes minutes; set VGPU_FLEET=full")
 CONTROLLER = SimpleNamespace(root="", boot_id="")
-WORKS = ("cut", "timeout", "slow")  # faults whose call does its work
+WORKS = ("cut", "timeout", "slow")  # faults in which the call does its work
 PARAMS = re.compile(r"^(?: *ANSIBALLZ_PARAMS = |params=)('.*'|\".*\"),?$", re.MULTILINE)
 RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
 
 
 class Ended:
-    """An ended run.
+    """A finished run.
 
     rc: exit status. changed: number of changed tasks by host. bad: number of failed tasks and broken connections by host.
     unreachable: names of hosts.
@@ -62,7 +62,7 @@ class Ended:
 
 
 class Bed:
-    """Hosts by name, and the names of the last run's calls by host.
+    """The hosts by name, and the names of the calls of the last run by host.
 
     `faults` maps a host to {number of the call: kind of fault}. `fault_at` maps a host to (module, kind) for the next call of that module.
     """
@@ -71,7 +71,7 @@ class Bed:
         self.folder = folder
         self.hosts: dict[str, Machine] = {}
         self.variables: dict[str, dict] = {}
-        self.localhost: dict = LOCAL  # variables of localhost; with an empty dict the bed also answers for localhost
+        self.localhost: dict = LOCAL  # The variables of localhost. If this dict is empty, the bed answers for localhost.
         self.groups: dict[str, list[str]] = {}
         self.faults: dict[str, dict[int, str]] = {}
         self.fault_at: dict[str, tuple[str, str]] = {}
@@ -112,7 +112,7 @@ class Bed:
         """Return the answer to a call."""
         with self.lock:
             name = request["host"]
-            # Roles query the controller for its real files.
+            # Roles read real files on the controller.
             machine, calls = self.hosts.get(name, CONTROLLER), self.calls.setdefault(name, [])
             calls.append(self._name(request))
             kind = self.faults.get(name, {}).get(len(calls))
@@ -151,7 +151,7 @@ class Bed:
         given = {name: value for name, value in args.items() if not name.startswith("_ansible_")}
         try:
             result = modules.run(machine, args["_ansible_module_name"], given, args.get("_ansible_check_mode", False))
-        except Exception as exc:  # a defect of the bed must reach the test and not end a thread
+        except Exception as exc:  # An error of the bed must fail the test instead of ending only this thread.
             result = {"failed": True, "msg": "THE BED: %r in %s" % (exc, args["_ansible_module_name"])}
         return {"rc": int(bool(result.get("failed"))), "out": json.dumps(result)}
 

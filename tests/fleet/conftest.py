@@ -20,7 +20,7 @@ import machine  # noqa: E402  (beside this file)
 @pytest.fixture
 def bed():
     """Yield an empty test bed."""
-    with tempfile.TemporaryDirectory() as folder:  # the paths of pytest's temporary directories are too long for a socket
+    with tempfile.TemporaryDirectory() as folder:  # The paths of pytest's temporary directories are too long for a socket.
         one = beds.Bed(Path(folder))
         yield one
         one.close()

@@ -23,7 +23,7 @@ RELEASES = {
     "redhat": 'ID="rhel"\nVERSION_ID="9.6"\nPRETTY_NAME="Red Hat Enterprise Linux 9.6"\nID_LIKE="fedora"\n',
     "suse": 'ID="sles"\nVERSION_ID="15.6"\nPRETTY_NAME="SUSE Linux Enterprise Server 15 SP6"\nID_LIKE="suse"\n',
 }
-BY_HAND = {"refind": "rEFInd 0.14.2", "unknown": None}  # boot loaders for which the operator sets the kernel flags
+BY_HAND = {"refind": "rEFInd 0.14.2", "unknown": None}  # Boot loaders that require the operator to set the kernel flags.
 DEBIAN = 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID_LIKE=debian\n'
 DRIVERS = ("nvidia-vgpud", "nvidia-vgpu-mgr")  # services of the host driver
 FLAGS = ["intel_iommu=on", "iommu=pt"]
@@ -106,7 +106,7 @@ class Machine(Host):
     # --- driver
 
     def _modinfo(self, argv, timeout):
-        return super()._modinfo(argv[2:] if argv[0] == "-k" else argv, timeout)  # the fake host has the same modules for all kernels
+        return super()._modinfo(argv[2:] if argv[0] == "-k" else argv, timeout)  # The fake host has the same modules for all kernels.
 
     def _installer(self, argv, timeout):
         if self.failing:
@@ -133,7 +133,7 @@ class Machine(Host):
     # --- boot
 
     def update_initramfs(self):
-        """Rebuild the initramfs; return the exit status."""
+        """Rebuild the initramfs and return the exit status."""
         if self.initramfs_fails:
             return 1
         self.rebuilds += 1
@@ -147,8 +147,8 @@ class Machine(Host):
         return Result(status, "no space left on device" if status else "")
 
     def _next_cmdline(self):
-        """Return the command line that the boot loader has for the next boot, or the current one if no file contains one."""
-        esp = "/esp/" + boot.UUID  # the fake host's path of a Proxmox EFI system partition
+        """Return the boot loader's kernel command line for the next boot. If no file contains a command line, return the current one."""
+        esp = "/esp/" + boot.UUID  # The path of a Proxmox EFI system partition on the fake host.
         for path in (esp + "/grub/grub.cfg", "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"):
             found = re.search(r"^\tlinux\t(.*)$", self.get(path) or "", re.MULTILINE)
             if found:
@@ -186,7 +186,7 @@ class Machine(Host):
     # --- current state
 
     def state(self):
-        """Return everything that a run may change, for comparisons."""
+        """Return everything that a run can change, for comparisons."""
         return {
             "driver": (self.on_disk, self.kernel.loaded.get("nvidia")), "vgpus": [list(one) for one in self.vgpus()], "cmdline": self.kernel.cmdline,
             "gpus": [(pf.address, pf.driver, len(pf.vfs), pf.override) for pf in self.kernel.pfs()], "boots": self.boots,
@@ -220,7 +220,7 @@ class Vm(Machine, Guest):
         runs = "nvidia-gridd" in self.started
         self.daemon.update(ActiveState="active" if runs else "inactive", SubState="running" if runs else "dead")
         if os.path.basename(argv[0]) == "nvidia-smi" and self.on_disk:
-            self.kernel.load(self.on_disk)  # nvidia-smi loads the driver through nvidia-modprobe
+            self.kernel.load(self.on_disk)  # nvidia-smi loads the driver through nvidia-modprobe.
             self.pf().driver = "nvidia"
         licensed = runs and list(self.folder_of(DIRECTORY).glob("*.tok"))
         self.status = ["Licensed (Expiry: 2027-11-25 7:29:4 GMT)" if licensed else "Unlicensed (Unrestricted)"]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Answers of modules on a host of the test bed: the collection's modules run on the fake kernel; stand-ins replace Ansible's modules."""
+"""Runs modules on a host of the test bed. The collection's modules run on the fake kernel; stand-ins replace Ansible's modules."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ours(machine, name: str, args: dict, check: bool) -> dict:
 
 
 def ready(machine, version: str, layout: list[dict]):
-    """Put the machine into the state that the role host leaves with this driver and layout."""
+    """Configure the machine as the host role does for this driver and layout."""
     for name in ("nvidia-vgpu-mgr", "nvidia-uninstall"):
         machine.put("/usr/bin/" + name, "", 0o755)
     machine.on_disk = version
@@ -92,7 +92,7 @@ def file(machine, args, check):
 
 
 def copy(machine, args, check):
-    """Replace ansible.builtin.copy on the fake host. The source is in Ansible's scratch directory, which is a directory of the controller here."""
+    """Replace ansible.builtin.copy on the fake host. The source is in Ansible's scratch directory, which is on the controller in these tests."""
     path = machine.root + args["dest"]
     before = stat(machine, {"path": args["dest"]}, check)["stat"].get("checksum")
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -137,7 +137,7 @@ def command(machine, args, check):
 def apt(machine, args, check):
     """Replace ansible.builtin.apt and ansible.builtin.dnf on the fake host."""
     names = args.get("name") or args.get("pkg") or []
-    names = {one.split("=")[0] for one in ([names] if isinstance(names, str) else names)}  # the stand-in ignores a requested version
+    names = {one.split("=")[0] for one in ([names] if isinstance(names, str) else names)}  # The stand-in ignores a requested version.
     new = machine.packages_there - names if args.get("state") == "absent" else machine.packages_there | names
     changed = new != machine.packages_there
     if not check:
@@ -153,13 +153,13 @@ def package_facts(machine, args, check):
 
 
 def setup(machine, args, check):
-    """Return the facts that the actions reboot and dnf read."""
+    """Return the facts that the action plugins reboot and dnf read."""
     family, tool = ("RedHat", "dnf") if machine.dracut else ("Debian", "apt")
     return {"ansible_facts": {"ansible_distribution": family, "ansible_distribution_version": "9", "ansible_os_family": family, "ansible_pkg_mgr": tool}}
 
 
 def find(machine, args, check):
-    """Return the path of the shutdown command, for which the action reboot searches."""
+    """Return the path of the shutdown command, which the action plugin reboot searches for."""
     return {"files": [{"path": "/sbin/shutdown"}], "matched": 1, "examined": 1}
 
 

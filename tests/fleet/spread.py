@@ -29,11 +29,11 @@ def collect(arguments: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """Run the tests; return the exit status."""
+    """Run the tests and return the exit status."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=1e9)
-    parser.add_argument("--shard", default="1/1", help="every Nth test, from the Ith")
+    parser.add_argument("--shard", default="1/1", help="run only every Nth test, starting with the Ith")
     parser.add_argument("--reports", type=Path, required=True)
     given, arguments = parser.parse_known_args()
     given.reports.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def main() -> int:
     begin = time.monotonic()
 
     def one(number: int, name: str) -> str:
-        """Run one test; return its outcome."""
+        """Run one test and return its outcome."""
         start = time.monotonic()
         if start - begin > given.seconds:
             how = "not run"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The unchanged example of a host and its VMs, starting on bare machines. tests/roles/test_examples.py covers the other examples."""
+"""Tests of the unchanged example of a host and its VMs, from bare machines. tests/roles/test_examples.py covers the other examples."""
 
 from __future__ import annotations
 

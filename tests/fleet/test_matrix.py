@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Every playbook with every kind of failure at every remote call. Each host fails at one call of the first run; a second run must succeed.
+"""Tests of every playbook with every kind of failure at every remote call. In the first run, one call of each host fails. A second run must succeed.
 
-A small selection of the tests always runs. VGPU_FLEET=full runs each call of each playbook with each kind of failure, and each strategy with the kinds
-in turn. VGPU_FLEET_PYTHON is the Python of another release of ansible-core. spread.py runs the cases in parallel.
+By default, only a small selection of the tests runs. With VGPU_FLEET=full, each call of each playbook fails once with each kind of failure, and each
+strategy is tested with alternating kinds. VGPU_FLEET_PYTHON is the Python of another release of ansible-core. spread.py runs the tests in parallel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SECRET = "SECRETMARK-key"
 PLAYBOOKS = ("host", "site", "upgrade", "teardown", "validate", "report")
 READING = ("validate", "report")
 STRATEGIES = ("linear", "free", "host_pinned")
-PARTS = 8  # parts of a playbook's calls, which keep the cases short and of similar length
+PARTS = 8  # Each test covers one of this many parts of a playbook's calls, so the tests are short and of similar length.
 IN_TURN = [kind for kind in KINDS if kind != "slow"]
 KINDS_OF = {"linear": (*KINDS, "in_turn"), "free": ("in_turn",), "host_pinned": ("in_turn",)}
 CASES = [(playbook, kind, strategy, part) for strategy in STRATEGIES for playbook in PLAYBOOKS for kind in KINDS_OF[strategy] for part in range(PARTS)]
@@ -33,7 +33,7 @@ class Command:
         self.bed = bed
         self.playbook = playbook
         self.variables = {"vgpu_layout": LAYOUT, "vgpu_driver_dkms": False, "vgpu_driver_bundle": bundles[NEW]}
-        self.variables["vgpu_reboot_timeout"] = 60  # Ansible regards a connection that ends during the shutdown command as a reboot and waits for it
+        self.variables["vgpu_reboot_timeout"] = 60  # A connection that breaks during the shutdown command counts as a reboot, for which Ansible waits.
         for option, name in (("key", "mok.key"), ("certificate", "mok.der")):
             (bed.folder / name).write_text(SECRET, encoding="utf-8")
             (bed.folder / name).chmod(0o600)
@@ -51,7 +51,7 @@ class Command:
             self.variables["report_path"] = str(bed.folder / "report.html")
 
     def add(self, name):
-        """Add a host: a bare one for host and site, otherwise one with an older driver."""
+        """Add a host: for the playbooks host and site, a bare host; otherwise, a host with an older driver."""
         machine = self.bed.add(name)
         if self.playbook in ("host", "site"):
             return debian(machine)
@@ -66,7 +66,7 @@ class Command:
 
 
 def plain(machine):
-    """Return the state that must be equal on all hosts after the runs. It excludes the files below /run, which a reboot removes."""
+    """Return the state that must be equal on all hosts after the runs. The state excludes files below /run, which a reboot removes."""
     state = machine.state()
     return {**{key: value for key, value in state.items() if key != "boots"}, "files": sorted(path for path in state["files"] if not path.startswith("/run/"))}
 
@@ -84,19 +84,19 @@ def three_runs(bed, command, faults, strategy):
         bed.faults[name] = {number: kind}
     first, bed.faults = command.run(strategy), {}
     wrong = ["first run: Traceback"] if "Traceback" in first.out else []
-    wrong += ["first run: the signing key is shown"] if SECRET in first.out else []
-    wrong += ["first run: the signing key stayed on %s" % name for name in secrets(bed) if name not in first.unreachable]
-    # The failing call may itself be a task that returns the host to service.
+    wrong += ["first run: the output contains the signing key"] if SECRET in first.out else []
+    wrong += ["first run: the signing key remains on %s" % name for name in secrets(bed) if name not in first.unreachable]
+    # The failing call can be the task that returns the host to service.
     out = [name for name, machine in bed.hosts.items() if machine.drained and name not in first.unreachable]
-    wrong += ["first run: %s stayed out of service" % name for name in out if faults[name][0] < calls]
+    wrong += ["first run: %s remains out of service" % name for name in out if faults[name][0] < calls]
     second = command.run(strategy)
     wrong += ["second run: %s: %s" % (name, said(second, name)) for name, number in second.bad.items() if number]
     states, goal = {name: plain(machine) for name, machine in bed.hosts.items()}, plain(bed.hosts["good"])
     wrong += ["second run: %s is %s" % (name, diff(state, goal)) for name, state in states.items() if state != goal]
-    wrong += ["second run: the signing key stayed on %s" % name for name in secrets(bed)]
+    wrong += ["second run: the signing key remains on %s" % name for name in secrets(bed)]
     third = command.run(strategy)
     wrong += ["third run: %s: %s" % (name, said(third, name)) for name, number in third.bad.items() if number]
-    # A third upgrade returns the hosts to service again, which counts as a change.
+    # The third upgrade also returns the hosts to service, which counts as a change.
     wrong += ["third run: %s has %d changes" % (name, number) for name, number in third.changed.items() if number > (command.playbook == "upgrade")]
     wrong += ["third run: %s is %s" % (name, diff(plain(bed.hosts[name]), state)) for name, state in states.items() if plain(bed.hosts[name]) != state]
     assert not goal["drained"] and sorted(second.bad) == sorted(third.bad) == sorted(bed.hosts), second.out[-3000:]
@@ -110,7 +110,7 @@ def said(ended, name):
 
 
 def diff(state, goal):
-    """Return the differences of two states; of lists, only the items that differ."""
+    """Return the differences between two states. Of lists, return only the items that differ."""
     found = {}
     for key in goal:
         one, other = state[key], goal[key]
@@ -121,7 +121,7 @@ def diff(state, goal):
 
 
 def test_a_slice(bed, bundles):
-    """In the playbook host, the driver's call did its work although the connection ended, and the layout's call did nothing."""
+    """In the playbook host, the driver's call does its work although the connection breaks, and the layout's call does nothing."""
     command = Command(bed, bundles, "host")
     command.add("good")
     command.run()
@@ -133,7 +133,7 @@ def test_a_slice(bed, bundles):
 @long
 @pytest.mark.parametrize("playbook, kind, strategy, part", [case for case in CASES if case[0] not in READING])
 def test_each_call(bed, bundles, playbook, kind, strategy, part):
-    """Each host fails at another call: at every eighth call, beginning with the call number `part`."""
+    """Each host fails at a different call. Together, the hosts cover every eighth call, beginning with the call number `part`."""
     command = Command(bed, bundles, playbook)
     command.add("good")
     good = command.run(strategy)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""site on an NVSwitch board: from a bare host to eight whole cards with CUDA, a power cut, and a teardown."""
+"""Tests of site on an NVSwitch board: from a bare host to eight whole cards with CUDA, then a power cut and a teardown."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SERVICE = "vgpu-fabric"
 
 
 class BoardMachine(Machine):
-    """A machine with an NVSwitch board. Fabric Manager is installed and removed with its package, and starts at boot."""
+    """A machine with an NVSwitch board. The package of Fabric Manager installs and removes the service, which starts at boot."""
 
     def __init__(self, root, monkeypatch):
         super().__init__(root, gpus=[(pf, H200X) for pf in PFS])
-        self.board = None  # None during the machine's construction
+        self.board = None  # None while the constructor runs
         self.board = Board(self, MODULES, monkeypatch, installed=False)
         self.kernel.vendor_vfio = True
 

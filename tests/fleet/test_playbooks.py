@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Playbooks on hosts in unexpected states. VGPU_FLEET=full also runs the tests that take minutes."""
+"""Tests of playbooks on hosts in unexpected states. VGPU_FLEET=full also runs the tests that take minutes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cloud(bed):
 
 
 def use(machine, vm="web1"):
-    """Let a VM use the host's first vGPU; return the host."""
+    """Start a VM that uses the host's first vGPU. Return the host."""
     machine.kernel.use(machine.vgpus()[0][0], name=vm)
     return machine
 
@@ -82,7 +82,7 @@ def test_a_guest_driver_on_a_host_is_replaced_on_request(bed, bundles):
 
 
 def test_a_wrong_bundle_drains_nobody(bed, bundles, cloud):
-    """The run refuses the plan before the drain, and the host is in service afterwards. Check mode reports the steps after the drain."""
+    """The run rejects the plan before the drain, so the host stays in service. Check mode reports the steps that follow the drain."""
     machine = use(ready(bed.add("old"), OLD, LAYOUT))
     before = bed.states()
     wrong = bed.play("upgrade", **BASE, **cloud, vgpu_driver_bundle="/nowhere/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip")
@@ -158,7 +158,7 @@ def test_a_gpu_that_a_vm_holds_whole_is_judged_once(bed):
 
 @long
 def test_teardown_on_other_machines(bed):
-    """Other distributions, boot loaders and package formats: the teardown succeeds, and a second run changes nothing. Manually set flags stay."""
+    """With other distributions, boot loaders and package formats, the teardown succeeds, and a second run changes nothing. Manually set flags stay."""
     loaders = ("suse", "systemd-boot", "redhat", "proxmox-systemd-boot", "proxmox-grub", "refind", "unknown")
     for loader in loaders:
         machine = ready(bed.add(loader, loader=loader), OLD, LAYOUT)
@@ -180,7 +180,7 @@ def test_teardown_on_other_machines(bed):
 
 
 def test_teardown_refuses_what_it_can_not_remove_before_its_first_change(bed):
-    """Causes of the refusal: a package of a distribution that no role supports, and boot files of the collection without a known boot loader."""
+    """Two causes for a failed teardown: a package of an unsupported distribution, and boot files of the collection without a known boot loader."""
     package = ready(bed.add("package", loader="suse"), OLD, LAYOUT)
     package.folder_of("/usr/bin/nvidia-uninstall").unlink()
     package.packages_there.add("nvidia-vgpu-sles-550")
@@ -194,7 +194,7 @@ def test_teardown_refuses_what_it_can_not_remove_before_its_first_change(bed):
 
 @long
 def test_a_signing_key_that_a_cut_connection_left_is_removed(bed, bundles):
-    """The next run removes the key, even if the run has nothing to change or is refused."""
+    """The next run removes the key, even if that run has nothing to change or fails its checks."""
     variables = signing(bed, bundles)
     for name in ("idle", "done", "refused"):
         ready(bed.add(name), OLD, LAYOUT)
@@ -220,7 +220,7 @@ def test_the_role_twice_in_one_play_reboots_once(bed, bundles):
 
 
 def test_teardown_removes_what_an_interrupted_installation_left(bed):
-    """An interrupted installation is no driver as long as its mark exists. Without the mark the remaining files would count as a complete driver."""
+    """While the mark of an interrupted installation exists, the host has no driver. Without the mark, the leftover files would count as a complete driver."""
     machine = bed.add("one")
     machine.put("/var/lib/vgpuctl/driver-installation", "of other files\n")
     machine.put("/usr/bin/nvidia-uninstall", "", 0o755)
@@ -260,7 +260,7 @@ def test_a_reboot_that_was_not_started_is_not_called_late(bed, bundles):
 def test_a_host_that_does_not_come_back_is_named_and_the_next_run_goes_on(bed, bundles, playbook, more):
     machine = ready(bed.add("one"), OLD, LAYOUT)
     boots, reboot = machine.boots, machine.reboot
-    machine.reboot = lambda: None  # the boot id never changes
+    machine.reboot = lambda: None  # The boot id never changes, so the host seems not to reboot.
     first = bed.play(playbook, **BASE, **more, vgpu_driver_bundle=bundles[NEW], vgpu_reboot_timeout=5)
     words = " ".join(first.out.split())
     assert first.rc == 2 and "one: the host did not respond within 5 s of the reboot request" in words, first.out[-3000:]
@@ -272,7 +272,7 @@ def test_a_host_that_does_not_come_back_is_named_and_the_next_run_goes_on(bed, b
 
 
 def test_a_scheduler_of_a_cut_run_comes_into_the_initramfs(bed):
-    """The written file does not count as applied until the initramfs contains it."""
+    """The file of the scheduler does not count as applied until the initramfs contains the file."""
     machine = ready(bed.add("one"), OLD, LAYOUT)
     role = {"name": "vgpu.kvm.driver", "tasks_from": "scheduler"}
     tasks = [{"vgpu.kvm.nvidia_gpu_info": {}, "register": "read"}, {"ansible.builtin.include_role": role, "vars": {"driver_info": "{{ read }}"}}]
@@ -290,7 +290,7 @@ def test_a_scheduler_of_a_cut_run_comes_into_the_initramfs(bed):
     assert third.rc == 0 and third.changed == {"one": 0} and machine.rebuilds == 1, third.out[-3000:]
     check = bed.play(str(play), "--check", vgpu_scheduler="fixed_share")
     assert check.changed == {"one": 1} and machine.get("/etc/modprobe.d/nvidia-vgpu-scheduler.conf") == text, check.out[-3000:]
-    assert marks == [{"initramfs"}] and not rebuilds.read(machine.root), "while it runs, it counts as not done"
+    assert marks == [{"initramfs"}] and not rebuilds.read(machine.root), "while the rebuild runs, the file must contain the mark of an incomplete rebuild"
 
 
 ONE_BY_ONE = [
@@ -301,7 +301,7 @@ ONE_BY_ONE = [
 
 @pytest.mark.parametrize("playbook, forks, more, strategy", ONE_BY_ONE)
 def test_a_vm_that_comes_while_other_hosts_reboot_is_not_interrupted(bed, bundles, playbook, forks, more, strategy):
-    """The run checks who uses a host right before that host's reboot, not before the reboots of other hosts that may occupy all of Ansible's forks."""
+    """The run reads the users of a host right before that host's reboot, even while the reboots of other hosts occupy all of Ansible's forks."""
     machines = [ready(bed.add(name), OLD, LAYOUT) for name in ("h0", "h1")]
     boots, rebooted = machines[0].boots, []
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The playbook react on an alert: the errors that it fixes, the errors that it leaves to an operator, and no change unless vgpu_react_apply is true."""
+"""Tests of the playbook react: it fixes some errors, leaves others to an operator, and changes nothing unless vgpu_react_apply is true."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The documentation shows the output of the playbooks: site on a bare host, validate on several hosts, and a teardown that is refused."""
+"""Tests that the documentation shows the real output of playbooks: site on a bare host, validate on several hosts, and a teardown of a host in use."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CONFIG = str(Path(__file__).resolve().parents[2] / "examples" / "ansible.cfg")
 TWO = [("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]
 LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 BASE = {"vgpu_layout": LAYOUT, "vgpu_driver_dkms": False}
-# The source position of a failed task, which newer releases of ansible-core print below an error.
+# Newer releases of ansible-core print the source position of a failed task below an error.
 ORIGIN = re.compile(r"^Origin: .*\n\n(?:.+\n)+\n", re.MULTILINE)
-# Tasks whose output consists of the hosts' names alone.
+# Tasks whose output contains only the hosts' names.
 SILENT = re.compile(r"^TASK .*\n(?:(?:ok|skipping|included): .*[^>{]\n)+\n", re.MULTILINE)
 
 pytestmark = pytest.mark.skipif(PYTHON != sys.executable, reason="the pages show the output of one release of ansible-core")
@@ -35,7 +35,7 @@ def screen(command, ended):
 
 
 def test_first_use_shows_the_first_run(bed, bundles):
-    """The number of changes that the run announces equals the number at its end. A second run changes nothing."""
+    """The number of announced changes equals the number in the summary. A second run changes nothing."""
     bed.add("gpu01", gpus=TWO)
     variables = {**BASE, "vgpu_driver_bundle": bundles[NEW]}
     first = bed.play("site", config=CONFIG, **variables)
@@ -55,7 +55,7 @@ def test_operations_shows_a_verdict_and_a_refusal(bed):
     bed.faults["gpu03"] = {1: "unreachable"}
     verdict = bed.play("validate", config=CONFIG, forks=1, **BASE)
     assert verdict.bad == {"gpu01": 0, "gpu02": 1, "gpu03": 1}, verdict.out
-    assert re.search(r"^ +HOST   STATE  .*\n +gpu02  error +2 +0 +0\n", verdict.out, re.MULTILINE), "a table, not a list in quotes"
+    assert re.search(r"^ +HOST   STATE  .*\n +gpu02  error +2 +0 +0\n", verdict.out, re.MULTILINE), "the verdict is not printed as a table"
     used = bed.hosts["gpu01"]
     used.kernel.use(used.vgpus()[0][0], pid=4711, name="web1")
     before = bed.states()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""An upgrade of eight hosts, three at a time, one of which fails: no further batch starts, and no other host stays out of service.
+"""Tests of an upgrade of eight hosts in batches of three. If one host fails, no further batch starts, and no other host stays out of service.
 
-A small selection of the tests always runs. VGPU_FLEET=full runs each failure in each position with each strategy. VGPU_FLEET_PYTHON is the Python of another
-release of ansible-core.
+By default, only a small selection of the tests runs. VGPU_FLEET=full runs each failure in each position with each strategy. VGPU_FLEET_PYTHON is the
+Python of another release of ansible-core.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 NAMES = ["h%d" % number for number in range(8)]
 SERIAL = 3
 BAD = [kind for kind in KINDS if kind != "slow"]
-# The strategy, the kind of failure, and the failing host's position.
+# The strategy, the kind of failure, and the position of the failing host.
 EVERY = [(strategy, kind, position) for strategy in ("linear", "free", "host_pinned") for kind in BAD for position in range(len(NAMES))]
 
 
 def fleet(bed, names, done=()):
-    """Add hosts in use with an older driver, or with the newer driver if listed in `done`. Return the variables of their upgrade."""
+    """Add hosts that VMs use. The hosts in `done` have the newer driver, all others an older one. Return the variables of the upgrade."""
     for name in names:
         machine = ready(bed.add(name), NEW if name in done else OLD, LAYOUT)
         machine.kernel.use(machine.vgpus()[0][0])
@@ -56,10 +56,10 @@ def test_the_first_bad_host_stops_the_fleet(bed, bundles, strategy, kind, positi
     first = bed.play("upgrade", strategy=strategy, **variables)
     after = bed.states()
     assert first.rc, first.out[-3000:]
-    assert [name for name in NAMES[end:] if after[name] != before[name] or bed.hosts[name].drains] == [], "hosts of later batches were touched"
-    assert [name for name in NAMES[:end] if name != bad and after[name]["driver"] != (NEW, NEW)] == [], "the batch is not complete"
+    assert [name for name in NAMES[end:] if after[name] != before[name] or bed.hosts[name].drains] == [], "hosts of later batches were changed"
+    assert [name for name in NAMES[:end] if name != bad and after[name]["driver"] != (NEW, NEW)] == [], "the batch is not upgraded"
     drained = [name for name in NAMES if after[name]["drained"]]
-    assert drained == ([bad] if kind in ("unreachable", "cut") else []), "Ansible runs nothing more on a host that it can't reach"
+    assert drained == ([bad] if kind in ("unreachable", "cut") else []), "Ansible runs no further tasks on an unreachable host"
 
     second = bed.play("upgrade", strategy=strategy, **variables)
     after = bed.states()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Finds programs of Debian packages: installed ones, or unpacked copies. Packages are not installed, because an installed server would start."""
+"""Finds programs of Debian packages, either installed or unpacked. The module installs no packages, because an installed server would start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def program(name: str, package: str, folder: Path) -> str:
-    """Return the path of a program. *folder* is where a missing package is unpacked."""
+    """Return the path of a program. The function unpacks a missing package into *folder*."""
     found = shutil.which(name)
     if found:
         return found

@@ -69,44 +69,44 @@ def vfs_off(one: Host) -> None:
 
 
 def off_bus(one: Host) -> None:
-    """Let a GPU fall off the bus."""
+    """Simulate a GPU that fell off the bus."""
     one.pf().off_bus = True
 
 
 def gone(one: Host) -> None:
-    """Take a GPU out of the host."""
+    """Remove a GPU from the host."""
     one.kernel.processes.clear()
     one.pf().set_vfs(0)
     one.kernel.devices.pop(one.pf().address)
 
 
 def unlicensed(one: Host) -> None:
-    """Leave a VM without a license."""
+    """Simulate a VM without a license."""
     one.load[one.vgpus()[0][0]]["license"] = "Unlicensed (Restricted)"
 
 
 def full(one: Host) -> None:
-    """Let a VM fill its framebuffer."""
+    """Simulate a VM that fills its framebuffer."""
     one.load[one.vgpus()[0][0]]["used"] = 8 * 1024 - 100
 
 
 def hot(one: Host) -> None:
-    """Let a GPU throttle because of its temperature."""
+    """Simulate a GPU that throttles because of its temperature."""
     one.load[GPUS[0]]["SW Thermal Slowdown"] = "Active"
 
 
 def restore_failed(one: Host) -> None:
-    """Record failures of the last restore."""
+    """Record failures in the last restore."""
     restore_record.write(one.root, restore_record.Record(1764129600, 2.5, 3, 2, vgpus=4, after=2.0))
 
 
 def hangs(one: Host) -> None:
-    """Let nvidia-smi hang."""
+    """Simulate an nvidia-smi that hangs."""
     one.programs["nvidia-smi"] = lambda argv, timeout: Result(124, "", True)
 
 
 def other_driver(one: Host) -> None:
-    """Put another version of the driver on the disk."""
+    """Install another version of the driver on disk."""
     one.on_disk = "550.144.02"
 
 
@@ -115,7 +115,7 @@ def boot_cause(one: Host) -> None:
     one.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n")
 
 
-# Alerts that fire in each state, as (alert, code).
+# The alerts that fire in each state, as (alert, code).
 STATES = {
     well: [],
     missing: [("VgpusMissing", "vgpus_missing")],

@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "roles" / "metrics" / "files" / "vgpu-alerts.yml"
 ALERTS = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]
 RUNBOOKS = "https://github.com/vgpu-kvm/vgpu.kvm/blob/main/"
-STEPS = 53  # the steps take half an hour each: the slowest alert needs more than a day
+STEPS = 53  # Each step lasts half an hour, because the slowest alert fires after more than a day.
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 
 
 def series(name: str, text: str, **changes: str) -> list[dict]:
-    """Return a host's metrics as input for promtool: all values stay constant, except the growing time of writing. *changes* has other values by metric."""
+    """Return a host's metrics as input for promtool. All values are constant, except the growing timestamp. *changes* has other values by metric."""
     found = []
     for metric, labels, value in [SAMPLE.match(line).groups() for line in text.splitlines() if not line.startswith("#")]:
         value = "0+1800x%d" % STEPS if metric.endswith("_metrics_timestamp_seconds") else "%s+0x%d" % (value, STEPS)
@@ -70,7 +70,7 @@ def test_in_each_state_what_should_fire_fires_and_nothing_else(promtool, tmp_pat
 def test_stale_metrics_and_growing_errors(promtool, tmp_path, written):
     inputs = series("stale", written["well"], nvidia_vgpu_metrics_timestamp_seconds="0+0x%d" % STEPS)
     inputs += series("errors", written["well"], nvidia_vgpu_gpu_ecc_errors_total="0+1x%d" % STEPS)
-    # Both kinds of errors grow on both GPUs; the alert counts one kind only.
+    # Both kinds of errors increase on both GPUs, but the alert counts only one kind.
     expected = {("VgpuMetricsStale", "stale", ""): 1, ("VgpuGpuMemoryErrors", "errors", "log_gpu_memory"): 2}
     assert firing(promtool, tmp_path, inputs, expected) == ""
 
@@ -85,7 +85,7 @@ def test_each_alert_is_tested():
 
 
 def anchors(page: str) -> set[str]:
-    """Return the anchors of a page's headings, as links refer to them."""
+    """Return the anchors of a page's headings in the form that links use."""
     heads = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The artifact, installed in an otherwise empty path, and Ansible's programs, which find only this collection there."""
+"""Installs the artifact in an otherwise empty path, and runs Ansible's programs, which find only this collection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import make
 
 
 class Installed:
-    """The collection of a user who has only the artifact."""
+    """The installed collection of a user who has only the artifact."""
 
     def __init__(self, artifact: Path, folder: Path, programs: Path) -> None:
         """Install *artifact* below *folder*, without a network. *programs* is the directory of ansible-galaxy and Ansible's other programs."""

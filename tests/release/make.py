@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Creates the files of a release in .build/release: the artifact, built from the files that git would track, and the list of the tools' pins (CycloneDX).
+"""Creates the files of a release in .build/release: the artifact, built from the files that git would track, and a CycloneDX list of pinned tools.
 
 The script needs the tools of requirements/release.txt in the environment of this Python. It prints the paths of the files.
 """
@@ -49,7 +49,7 @@ def artifact(folder: Path) -> Path:
 
 
 def pins() -> list[tuple[str, str]]:
-    """Return (name, version) of each tool that requirements/ pins."""
+    """Return (name, version) of each tool whose version requirements/ pins."""
     files = [ROOT / "requirements" / "constraints.txt", *sorted((ROOT / "requirements").glob("core-*.txt"))]
     return sorted({pin for file in files for pin in _PIN.findall(file.read_text(encoding="utf-8"))})
 
@@ -60,7 +60,7 @@ def names(folder: str) -> list[str]:
 
 
 def sbom(folder: Path) -> Path:
-    """Write the pins as CycloneDX JSON into *folder*. The same pins always produce the same bytes."""
+    """Write the pinned versions as CycloneDX JSON into *folder*. The same versions always produce the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     made = folder / "sbom.cdx.json"
     text = "".join(f"{name}=={version}\n" for name, version in pins())

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 GALAXY = yaml.safe_load((make.ROOT / "galaxy.yml").read_text(encoding="utf-8"))
-# Top-level names that users get. Adding one is a deliberate decision.
+# The top-level names in the artifact. Add a name only after a deliberate decision.
 TOP = {
     *("MANIFEST.json", "FILES.json", "README.md", "CHANGELOG.md", "COPYING", "LICENSES"),
     *("changelogs", "docs", "examples", "extensions", "meta", "playbooks", "plugins", "roles"),
@@ -27,8 +27,8 @@ UNWANTED = re.compile(
     r"(^|/)(\.[^/]+|__pycache__|tests|molecule|fragments|site)(/|$)|\.(py[co]|k?o|img|qcow2|iso|zip|gz|run|deb|rpm|tok|key|pem|der|priv)$"
 )
 IMPORTER = "[galaxy-importer]\nRUN_ANSIBLE_TEST=False\nRUN_ANSIBLE_LINT=False\nRUN_ANSIBLE_DOC=True\nCHECK_REQUIRED_TAGS=True\n"
-LARGEST = 256 * 1024  # maximum size of a file in the artifact, in bytes
-MOST = 1024 * 1024  # maximum size of the artifact, in bytes
+LARGEST = 256 * 1024  # The maximum size of a file in the artifact, in bytes.
+MOST = 1024 * 1024  # The maximum size of the artifact, in bytes.
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +69,7 @@ def test_it_is_small(artifact, members):
 
 def test_its_licences_are_those_it_names(artifact):
     with tarfile.open(artifact) as tar:
-        texts = [one for one in tar.getmembers() if one.isreg() and not one.name.endswith(".png")]  # pictures are skipped, because they contain no license tag
+        texts = [one for one in tar.getmembers() if one.isreg() and not one.name.endswith(".png")]  # Pictures contain no license tag.
         files = {one.name: tar.extractfile(one).read().decode("utf-8") for one in texts}
     tags = {tag for text in files.values() for tag in re.findall(r"SPDX-License-[I]dentifier: ([A-Za-z0-9.-]+)", text)}
     texts = {name.split("/")[1].rsplit(".", 1)[0] for name in files if name.startswith("LICENSES/")}
@@ -84,7 +84,7 @@ def test_the_version_has_its_notes(members, artifact):
 
 
 def test_what_came_after_the_first_release_names_one_that_has_notes(members, artifact):
-    """Content of the first release has no version_added: all of it came with the same version."""
+    """The content of the first release has no version_added, because all of it was added in the same version."""
     with tarfile.open(artifact) as tar:
         releases = yaml.safe_load(tar.extractfile("changelogs/changelog.yaml").read())["releases"]
         texts = [tar.extractfile(name).read().decode("utf-8") for name in members if re.match(r"(plugins|roles)/.*\.(py|yml)$", name)]
@@ -116,7 +116,7 @@ def test_playbooks_are_sound(installed, tmp_path):
 
 
 def test_the_engine_runs_from_there(installed):
-    """The program that restores vGPUs at boot consists of the artifact's engine files only."""
+    """The program that restores vGPUs at boot contains only the engine files of the artifact."""
     code = "from vgpu_engine.cli.main import main; main(['--help'])"
     engine = installed.path / "ansible_collections/vgpu/kvm/plugins/module_utils/engine"
     link = installed.path / "vgpu_engine"
@@ -130,7 +130,7 @@ def test_the_engine_runs_from_there(installed):
 
 
 def test_galaxy_importer_takes_it(artifact, tmp_path):
-    """The importer runs without ansible-lint, which has its own session: the importer's limit of two minutes is too short for a busy machine."""
+    """The importer runs without ansible-lint, because its limit of two minutes is too short for a busy machine. Another session runs ansible-lint."""
     config = tmp_path / "importer.cfg"
     config.write_text(IMPORTER, encoding="utf-8")
     env = make.environment(GALAXY_IMPORTER_CONFIG=str(config), HOME=str(tmp_path))
@@ -144,7 +144,7 @@ def test_galaxy_importer_takes_it(artifact, tmp_path):
     assert sorted("vgpu.kvm." + name for name in found) == make.names("plugins/modules")
 
 
-# --- the tools' pins
+# --- pinned versions of the tools
 
 
 def test_the_sbom_has_each_pin(tmp_path):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The newest ansible-core reports no deprecation here: it reads all documentation and all playbooks, and runs each playbook.
+"""Tests that the newest ansible-core reports no deprecations when it reads all documentation and all playbooks and runs each playbook.
 
-No machine is booted. The playbooks run against this machine, without root and in check mode, so most of them end with a refusal. test_site.py covers
-what follows, on a booted host.
+No machine is booted. The playbooks run against this machine, without root and in check mode, so most of them fail at their checks. test_site.py covers
+complete runs on a booted host.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VALUES = {
     "vgpu_driver_bundle": "/nowhere/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip",
 }
 SIGNS = ("[DEPRECATION WARNING]", "Traceback", "Unexpected Exception")
-# A module that reports a deprecation. No module of the collection may do that.
+# A module that reports a deprecation, as no module of the collection must do.
 OLD = """\
 from ansible.module_utils.basic import AnsibleModule
 module = AnsibleModule(argument_spec={})
@@ -38,7 +38,7 @@ module.exit_json()
 
 @pytest.fixture
 def inventory(tmp_path: Path) -> Path:
-    """Return an inventory with a host and a guest; both are this machine."""
+    """Return an inventory with a host and a guest, both of which are this machine."""
     here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "vgpu_layout": LAYOUT}
     groups = {"vgpu_hosts": {"hosts": {"here": here}}, "vgpu_guests": {"hosts": {"too": here}}}
     path = tmp_path / "hosts.yml"
@@ -63,7 +63,7 @@ def test_it_is_the_newest_that_is_pinned(newest):
 
 
 def test_what_is_deprecated_is_seen(newest, inventory):
-    """Deprecations are detected in a module and in a template. Without this test, finding none would prove nothing."""
+    """The test detects deprecations in a module and in a template. Otherwise, a run without deprecations would prove nothing."""
     library = inventory.parent / "library"
     library.mkdir()
     (library / "old.py").write_text(OLD, encoding="utf-8")
@@ -81,7 +81,7 @@ def test_documentation_is_read_without_a_warning(newest, kind):
     names = make.names(KINDS[kind])
     status, text = run(newest, "ansible-doc", "-t", kind, "--json", *names)
     assert status == 0 and signs(text) == [], text[-3000:]
-    # This core may print a warning about a collection of its own before the JSON text.
+    # This ansible-core can print a warning about one of its own collections before the JSON text.
     assert sorted(json.loads(text[text.index("{\n") :])) == names
 
 
@@ -94,7 +94,7 @@ def test_playbooks_are_read_without_a_warning(newest, inventory):
 
 @pytest.mark.parametrize("playbook", make.names("playbooks"))
 def test_playbooks_run_without_a_warning(newest, inventory, playbook):
-    """The playbooks check this machine, and most of them report what it lacks."""
+    """The playbooks check this machine, and most of them report missing requirements."""
     status, text = run(newest, "ansible-playbook", "-i", inventory, "--check", "--diff", "-e", json.dumps(VALUES), playbook)
     assert signs(text) == [], text
     assert status in (0, 2) and re.search(r"^(here|too) .* ok=[1-9]", text, re.MULTILINE), text

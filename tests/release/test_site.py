@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Turns a bare host into a vGPU host with only the artifact and the newest ansible-core.
+"""Configures a bare host as a vGPU host with only the artifact and the newest ansible-core.
 
 The tests run in order: each test starts from the state that the previous one left.
 """
@@ -28,7 +28,7 @@ LAYOUT = [{"gpu": "all", "vgpus": []}, {"gpu": GPU, "vgpus": [{"type": "A40-24Q"
 
 @pytest.fixture(scope="module")
 def host(newest: Installed) -> Iterator[Twin]:
-    """Boot a bare full twin without a driver and with the IOMMU off. Ansible finds only the installed collection."""
+    """Boot a bare full twin without a driver and with the IOMMU disabled. Ansible finds only the installed collection."""
     twin = Twin("release-site")
     twin.programs = newest.programs
     twin.settings.update(ANSIBLE_COLLECTIONS_PATH=str(newest.path), ANSIBLE_DEPRECATION_WARNINGS="true")
@@ -41,7 +41,7 @@ def host(newest: Installed) -> Iterator[Twin]:
 
 @pytest.fixture(scope="module")
 def variables() -> dict:
-    """Return the variables of the five-minute page, and the checksum."""
+    """Return the variables of a user's inventory, with the checksum of the bundle."""
     bundle = launcher("bundle").strip().splitlines()[-1]
     digest = hashlib.sha256(Path(bundle).read_bytes()).hexdigest()
     # The bundle has a compiled module for the twin's kernel; compiling it under emulation would take minutes.

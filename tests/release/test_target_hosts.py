@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads from ansible-playbook itself which hosts the playbooks work on: only the intended hosts, or an error."""
+"""Tests the hosts of each playbook, as ansible-playbook lists them: only the intended hosts, or an error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ web1
 """
 LOOSE = "[gpus]\ngpu1\n[web]\nweb1\n"
 EMPTY = "[vgpu_hosts]\n[vgpu_guests]\n[web]\nweb1\n"
-SETTINGS_FIRST = {"host", "guest", "teardown", "upgrade", "cloudpods"}  # their first play reads the hosts' settings for the `serial` of the second one
+SETTINGS_FIRST = {"host", "guest", "teardown", "upgrade", "cloudpods"}  # The first play of each reads the settings for `serial`.
 Listed = Callable[..., tuple[int, str, dict[str, list[list[str]]]]]
 
 
@@ -61,8 +61,8 @@ def test_all_playbooks_are_here():
         (GROUPED, (), ["gpu1", "gpu2"], ["vm1", "vm2"]),
         (GROUPED, ("--limit", "gpu2:vm1:web1"), ["gpu2"], ["vm1"]),
         (GROUPED, ("-e", "vgpu_target=vm1:gpu2"), ["gpu2"], ["vm1"]),
-        (GROUPED, ("-e", "vgpu_target=all"), ["gpu1", "gpu2", "web1"], ["vm1", "vm2"]),  # a guest is never treated as a host
-        (EMPTY, (), [], []),  # a slice of AWX's inventory has all groups, some of them without hosts
+        (GROUPED, ("-e", "vgpu_target=all"), ["gpu1", "gpu2", "web1"], ["vm1", "vm2"]),  # A playbook for hosts must never run on a guest.
+        (EMPTY, (), [], []),  # A slice of AWX's inventory has all groups, some of which have no hosts.
     ],
 )
 def test_only_what_was_meant(listed, inventory, options, hosts, guests):

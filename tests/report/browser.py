@@ -51,7 +51,7 @@ class Page:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def load_ms(self, tries: int = 3) -> float:
-        """Return the milliseconds from the start of the navigation to the end of load, the best of several tries: other tests share the cores."""
+        """Return the milliseconds from the start of the navigation to the end of loading. Other tests share the cores, so the best of several tries counts."""
         found = [self.run(TIMING)]
         while len(found) < tries and found[-1] >= 1000:
             self.driver.get(self.file.as_uri())
@@ -59,14 +59,14 @@ class Page:
         return min(found)
 
     def shown(self) -> list[str]:
-        """Return the names of the shown hosts, in order."""
+        """Return the names of the visible hosts, in order."""
         return self.run("return [...document.querySelectorAll('.host:not([hidden]) h2')].map((one) => one.textContent)")
 
     def wait_for(self, count: int) -> list[str]:
-        """Wait until *count* hosts are shown, and return their names."""
+        """Wait until *count* hosts are visible, and return their names."""
         end = time.monotonic() + 20
         while len(self.shown()) != count:
-            assert time.monotonic() < end, f"{len(self.shown())} hosts are shown, not {count}"
+            assert time.monotonic() < end, f"{len(self.shown())} hosts are visible (expected: {count})"
         return self.shown()
 
     def errors(self) -> list[str]:

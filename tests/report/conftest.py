@@ -42,9 +42,9 @@ def rendered(name: str, results: dict) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _programs() -> None:
-    """Fail without a browser, instead of testing nothing."""
+    """Fail if the browser is missing, so that the tests are not silently skipped."""
     missing = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
-    assert not missing, f"not installed: {', '.join(missing)} (packages chromium and chromium-driver)"
+    assert not missing, f"not installed: {', '.join(missing)}. Install the packages chromium and chromium-driver."
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""An invented fleet of any size: results of nvidia_gpu_info, by name of the host.
+"""Generates a fleet of any size: results of nvidia_gpu_info by host name.
 
 The unit tests' fake kernel provides one host of each kind. The real module reads it, so the results have the real format. The fleet repeats these results
 under other names, with other UUIDs and VMs. Some hosts are unreachable, and some fail.
@@ -37,7 +37,7 @@ UNREACHABLE = (
 
 
 class Kinds:
-    """One host of each kind, with the module's result on it. The module reads each kind only once."""
+    """One host of each kind, with the result of the module for this host. The module reads each kind only once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -151,7 +151,7 @@ class Kinds:
 
 
 def failing(number: int) -> dict:
-    """Return what a task registers for a reachable host whose data could not be read."""
+    """Return the result that a task registers for a reachable host whose data cannot be read."""
     kinds = (
         {
             "changed": False,

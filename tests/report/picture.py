@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Takes the picture docs/images/report.png: a page of an invented fleet in Chromium.
+"""Creates docs/images/report.png, a screenshot of the report page of a generated fleet in Chromium.
 
 The collection must be importable. The picture contains the checksum of its page, which a test compares.
 """
@@ -45,7 +45,7 @@ def mark(png: bytes) -> str:
 
 
 def main() -> int:
-    """Take the picture of the report and save it."""
+    """Take a screenshot of the report and save it."""
     file = page()
     with Page(file, width=1200, height=760) as shown:
         png = shown.driver.get_screenshot_as_png()

@@ -38,7 +38,7 @@ def test_the_playbook_tells_of_each_host_and_fails_for_none(tmp_path):
         assert "Connection refused" in text and "/nonexistent/python3" in text
         assert page.errors() == []
     limited = ansible("-i", inventory, "vgpu.kvm.report", "--limit", "away", "-e", "report_path=sub/one.html", cwd=tmp_path)
-    assert limited.returncode and "sub" in limited.stdout, "a folder that is not there is an error"
+    assert limited.returncode and "sub" in limited.stdout, "a missing directory must cause an error"
     (tmp_path / "sub").mkdir()
     limited = ansible("-i", inventory, "vgpu.kvm.report", "--limit", "away", "-e", "report_path=sub/one.html", cwd=tmp_path)
     assert limited.returncode == 0 and (tmp_path / "sub/one.html").read_text(encoding="utf-8").count("<article") == 1
@@ -165,7 +165,7 @@ def test_bars_have_their_text(small):
     with Page(small, width=390) as page:
         for label in page.run("return [...document.querySelectorAll('.bar')].map((one) => one.getAttribute('aria-label'))"):
             assert re.search(r"Framebuffer of .*: (\d+ vGPU|no vGPUs|whole GPU).* used, .* free$", label, re.DOTALL), label
-        # A label that does not fit into its bar must still be in the accessibility tree.
+        # A label that is too long for its bar must still be in the accessibility tree.
         tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
         told = {node.get("name", {}).get("value", "") for node in tree if not node.get("ignored")}
         labels = page.run("return [...document.querySelectorAll('.bar .never b, .bar .wide b')].map((one) => one.textContent)")
@@ -203,7 +203,7 @@ def test_axe_finds_nothing_serious(small, width, dark):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_serious_among_a_thousand(large, dark):
-    """axe needs minutes for 70,000 elements, so the test keeps only the top of the page and one host of each kind."""
+    """axe takes minutes for 70,000 elements, so the test keeps only the top of the page and one host of each kind."""
     with Page(large, dark=dark) as page:
         page.run(
             """
@@ -248,5 +248,5 @@ def test_pictures_are_kept(small, large, name, width, height, dark):
 
 
 def test_the_picture_of_the_readme_shows_the_page_as_it_is():
-    """The image file depends on the browser's release, so the test compares the page that it shows."""
-    assert picture.mark(picture.PICTURE.read_bytes()) == picture.checksum(picture.page()), "tests/report/picture.py takes it again"
+    """The image file depends on the browser's release, so the test compares the checksum of the page in the image."""
+    assert picture.mark(picture.PICTURE.read_bytes()) == picture.checksum(picture.page()), "the page has changed: run tests/report/picture.py"

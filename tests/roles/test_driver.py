@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The plan of the role driver for a bundle before any change. All cases are hosts of one run of ansible-playbook.
+"""Tests of the driver role's plan for a bundle, before any change. All cases are hosts of one run of ansible-playbook.
 
 Each host is a directory with the files that the modules read, and a stand-in for modinfo.
 """
@@ -29,10 +29,10 @@ UBUNTU_22 = 'ID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"\nPRETTY_NAME="Ubuntu 
 ROCKY = 'ID=rocky\nID_LIKE="rhel centos fedora"\nVERSION_ID="%s"\nPRETTY_NAME="Rocky Linux %s"\n'
 ROCKY_8, ROCKY_9 = ROCKY % ("8.10", "8.10"), ROCKY % ("9.4", "9.4")
 KERNEL = "5.15.0-91-generic"
-# The vGPU in a VM.
+# The vGPU that the VM has.
 _AT = "sys/bus/pci/devices/0000:06:00.0/"
 VGPU = {_AT + "vendor": "0x10de\n", _AT + "device": "0x2235\n", _AT + "class": "0x030000\n", _AT + "config": "\xde\x10", _AT + "revision": "0xa1\n"}
-# Kernels since 7.0 have no package of extra modules.
+# Ubuntu's kernels from 7.0 on have no package of extra modules.
 APT_CACHE = """#!/bin/sh
 case $2 in
 *-7.*) echo "E: No packages found" >&2; exit 100;;
@@ -73,7 +73,7 @@ CASES = {
 
 MARK = "SECRETMARK-31c7"
 NAME = "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
-# Links with typical copy errors.
+# URLs with typical copy errors.
 LINKS = {
     "leading-space": " https://example.com/x/%s?autho=%s" % (NAME, MARK),
     "quotes-inside": "'https://example.com/x/%s?autho=%s'" % (NAME, MARK),
@@ -206,10 +206,10 @@ def test_packages_for_another_distribution_are_refused_beforehand(plans):
 
 
 def test_packages_are_installed_as_the_run_is():
-    """nvidia_driver checks the users of the driver first. Older packages need permission, and a missing module alone causes a reinstallation."""
+    """nvidia_driver first checks whether the driver is in use. Downgrades need permission, and only a missing module causes a reinstallation."""
     tasks = yaml.safe_load((ROLES / "driver/tasks/install_package.yml").read_text(encoding="utf-8"))
     guard, options = tasks[0], tasks[0]["vgpu.kvm.nvidia_driver"]
-    assert not {"check_mode", "failed_when", "when"} & set(guard), "it also removes what is in the way"
+    assert not {"check_mode", "failed_when", "when"} & set(guard), "the module must always run, because it also removes conflicting drivers"
     assert {"kind", "version", "format", "src", "replace_datacenter", "allow_downgrade", "module_type", "signing_key", "signing_certificate"} <= set(options)
     for module, again in (("ansible.builtin.apt", "dpkg"), ("ansible.builtin.dnf", "rpm")):
         (number,) = [number for number, one in enumerate(tasks) if module in one]
@@ -219,7 +219,7 @@ def test_packages_are_installed_as_the_run_is():
 
 
 def test_the_operators_directory_is_neither_changed_nor_removed():
-    """The operator's directory may contain foreign files. The role uses a subdirectory."""
+    """The operator's directory can contain other programs' files, so the role uses a subdirectory."""
     paths = set()
     for path in sorted((ROLES / "driver/tasks").glob("*.yml")):
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -252,7 +252,7 @@ def test_the_format_follows_the_bundle_and_the_distribution(plans):
     assert (plans["auto-rpm"]["problems"], plans["auto-rpm"]["format"]) == ([], "rpm")
     (problem,) = plans["auto-none"]["problems"]
     assert "the bundle contains the host driver only as deb packages, but the distribution is Rocky Linux 9.4" in problem
-    assert plans["auto-link"]["format"] == "deb", "of a link its name is all that is known"
+    assert plans["auto-link"]["format"] == "deb", "the plan knows only the file name of a URL"
 
 
 def test_a_link_is_not_part_of_the_plan(plans):

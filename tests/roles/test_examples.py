@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Each inventory in examples/ works unchanged: its layouts apply to simulated hosts, and vgpu.kvm.host then finds the hosts converged."""
+"""Tests that each inventory in examples/ works unchanged: its layouts are applied to simulated hosts, which vgpu.kvm.host then reports as converged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100, L40S
 
 EXAMPLES = fleet_runs.ROOT / "examples"
-# GPUs of the example hosts, by the example's directory and the beginning of the host's name.
+# The GPUs of the example hosts, by the example's directory and the prefix of the host name.
 GPUS = {
     ("one-host", "gpu"): [("0000:e7:00.0", A40), ("0000:e8:00.0", A40)],
     ("fleet", "desk"): [("0000:e7:00.0", A40), ("0000:e8:00.0", A40)],
@@ -68,7 +68,7 @@ def test_each_example_is_in_the_list_and_has_a_test():
 
 @pytest.mark.parametrize("example", INVENTORIES)
 def test_its_settings_are_settings_of_the_roles(example):
-    """For hosts and guests, each name is a setting of a role or playbook, and each value has the right type."""
+    """Each variable of hosts and guests is a setting of a role or playbook, and each value has the right type."""
     groups, found = variables(EXAMPLES / example)
     assert members(groups, "vgpu_hosts") and set(members(groups, "vgpu_hosts") + members(groups, "vgpu_guests")) == set(found)
     assert [text for one in found.values() for text in pages.wrong(one)] == []
@@ -88,7 +88,7 @@ def test_site_makes_its_hosts_and_finds_them_so(tmp_path, monkeypatch, example):
         more = {"gpus": mine["vgpu_gpus"]} if "vgpu_gpus" in mine else {}
         answer = fleet_runs.put(tmp_path, f"{name}.json", fleet_runs.planned(host, mine["vgpu_layout"], **more))
         overlay.update(fleet_runs.inventory({name: answer}, [])["vgpu_hosts"]["hosts"])
-    # A second inventory defines the connections. The hosts have the driver already and need no bundle.
+    # A second inventory defines the connections. The driver is already installed, so the hosts need no bundle.
     over = fleet_runs.put(tmp_path, "overlay.json", {"all": {"hosts": overlay}})
     extra = json.dumps({"vgpu_driver_bundle": "", "vgpu_driver_version": "550.163.02", "ansible_become": False})
     done = fleet_runs.play(

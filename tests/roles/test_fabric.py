@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The packages that the role fabric installs, read from the role's templates."""
+"""Tests of the packages that the fabric role installs, read from the role's templates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fuzz.test_fuzz_roles import Role
 
 
 def wanted(name, family, version, nvlsm=False, **more):
-    """Return a variable of the role on a host where this version of Fabric Manager is missing."""
+    """Return a variable of the role on a host without this version of Fabric Manager."""
     known = {
         "__fabric_plan": {"installs": version, "fabric": {"nvlsm": nvlsm}}, "__fabric_info": {"host": {"distribution": {"family": family}}},
         "fabric_packages": [], "fabric_files": [], **more,
@@ -31,7 +31,7 @@ def wanted(name, family, version, nvlsm=False, **more):
 def test_the_packages_are_those_of_the_driver(family, version, packages):
     assert wanted("__fabric_wanted", family, version) == packages
     names = [one.replace("=" + version + "*", "").replace("-" + version + "*", "") for one in packages]
-    assert wanted("__fabric_names", family, version) == names, "as they are removed again"
+    assert wanted("__fabric_names", family, version) == names, "the role removes packages by their names without versions"
 
 
 def test_boards_behind_a_bridge_need_nvlsm_too():

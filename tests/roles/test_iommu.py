@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The plan of the role iommu for a host's flags. All cases are hosts of one run of ansible-playbook."""
+"""Tests of the iommu role's plan for a host's flags. All cases are hosts of one run of ansible-playbook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 FLAGS = ["intel_iommu=on", "iommu=pt"]
-# By host name: the running command line, the command line of the next boot, and the lists in the plan.
+# By host name: the running kernel's command line, the command line of the next boot, and the lists in the plan.
 CASES = {
     "bare": (["quiet"], ["quiet"], FLAGS, FLAGS),
     "there": ([*FLAGS, "quiet"], FLAGS, [], []),
@@ -64,7 +64,7 @@ def test_what_is_missing_now_and_at_the_next_boot(plans, name):
 
 
 def test_flags_in_force_start_no_module(tmp_path):
-    """The test runs the whole role on the controller, which the role must not change."""
+    """The test runs the whole role on the controller. The role must not change the controller."""
     hosts = {name: {"iommu_info": {"host": host(*CASES[name][:2])}} for name in ("there", "in-other-words", "next-boot-unknown")}
     out = play(tmp_path, [{"ansible.builtin.include_role": {"name": "vgpu.kvm.iommu"}}], hosts)[0]
-    assert out.count("skipping: [") == 3 * len(hosts), out  # skipped tasks: read the host, remove the flags, write the flags
+    assert out.count("skipping: [") == 3 * len(hosts), out  # The skipped tasks read the host, remove the flags, and write the flags.

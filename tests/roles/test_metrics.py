@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The role metrics up to its first write: check mode on the controller, which renders both units."""
+"""Tests of the metrics role in check mode on the controller, which renders both units but writes nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_both_units_are_rendered_and_an_earlier_timer_is_looked_for(check, tmp_p
     rc, out = check(metrics_directory=str(tmp_path), metrics_interval="7s")
     assert rc == 0, out
     assert f"+ExecStart=/usr/local/sbin/vgpuctl metrics --output {tmp_path}/nvidia_vgpu.prom" in out and "+OnUnitActiveSec=7s" in out, out
-    assert "+After=vgpu-restore.service" in out, "the first metrics of a boot would hold the GPUs while their VFs are enabled"
+    assert "+After=vgpu-restore.service" in out, "shortly after boot, nvidia-smi would hold the GPUs while the restore enables their VFs"
     assert "Earlier | Find the timer of an earlier release" in out
 
 

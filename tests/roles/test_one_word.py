@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A list variable with a single word, as -e on the command line sets it. Ansible's argument validation accepts the word and does not convert it to a list."""
+"""Tests of list variables that contain a single word, as set with -e. Ansible's argument validation accepts the word without converting it to a list."""
 
 from __future__ import annotations
 

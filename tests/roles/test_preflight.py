@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The report of the role preflight on a first module that returned no result. All cases are hosts of one run of ansible-playbook."""
+"""Tests of the preflight role's message if its first module returns no result. All cases are hosts of one run of ansible-playbook."""
 
 from __future__ import annotations
 

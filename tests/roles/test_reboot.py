@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The roles refuse a reboot while another run or a package installation changes the machine."""
+"""Tests that the roles do not reboot a machine while another run or a package installation changes the machine."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import yaml
 
 ROLES_DIRECTORY = Path(__file__).resolve().parents[2] / "roles"
 BUSY = "pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"
-# Results of reading the machine. Extra variables override the variables that the tasks register.
+# The results of reading the machine. These extra variables override the variables that the tasks register.
 KERNELS = {"kernel": "6.1.0-50-amd64", "next_kernel": {"release": None, "driver": None}, "driver": {"on_disk": None}}
 HOST = {"in_use": [], "in_the_way": [], "busy": [BUSY], "host": KERNELS}
 ROLES = {
-    "host": {"__host_before": HOST, "__host_reboot_reasons": ["a test asks for it"]},
-    "guest": {"__guest_before": {"gpus": [], "busy": [BUSY]}, "__guest_reboot_reasons": ["a test asks for it"]},
-    "teardown": {"__teardown_before": HOST, "__teardown_reboot_reasons": ["a test asks for it"]},
+    "host": {"__host_before": HOST, "__host_reboot_reasons": ["the test needs a reboot"]},
+    "guest": {"__guest_before": {"gpus": [], "busy": [BUSY]}, "__guest_reboot_reasons": ["the test needs a reboot"]},
+    "teardown": {"__teardown_before": HOST, "__teardown_reboot_reasons": ["the test needs a reboot"]},
 }
 
 
 def run(directory, role, variables, hosts="one,", *options, tasks="reboot"):
-    """Run the role's reboot and return the process with its output. The connection is local, over which no reboot can happen."""
+    """Run the role's reboot tasks and return the process with its output. The connection is local, so the run cannot reboot the machine."""
     tasks = [{"ansible.builtin.include_role": {"name": "vgpu.kvm.%s" % role, "tasks_from": tasks}}]
     (directory / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     (directory / "variables.json").write_text(json.dumps({**variables, "ansible_connection": "local", "ansible_become": False}))
@@ -40,7 +40,7 @@ def run(directory, role, variables, hosts="one,", *options, tasks="reboot"):
 def test_a_machine_that_is_being_changed_is_not_rebooted(tmp_path, role):
     ended = run(tmp_path, role, ROLES[role])
     assert ended.returncode == 2 and BUSY in ended.stdout, ended.stdout
-    assert "would reboot the control node" not in ended.stdout, "the reboot came first"
+    assert "would reboot the control node" not in ended.stdout, "the reboot was attempted before the check"
 
 
 @pytest.mark.parametrize("role", sorted(ROLES))
@@ -51,7 +51,7 @@ def test_a_machine_that_nobody_changes_is_rebooted(tmp_path, role):
 
 
 def test_each_vm_is_asked_when_it_is_its_turn(tmp_path):
-    """The reboot of the first VM may take minutes, and the state of the other VMs may change meanwhile. The tests in tests/fleet cover hosts."""
+    """The reboot of the first VM can take minutes, during which the state of the other VMs can change. The tests in tests/fleet cover hosts."""
     idle = {**ROLES["guest"], "__guest_before": {"gpus": [], "busy": []}}
     ended = run(tmp_path, "guest", idle, "one,two", "--forks", "1")
     tasks = re.findall(r"^TASK \[.*: (.*?)\]", ended.stdout, re.MULTILINE)
@@ -70,7 +70,7 @@ def test_the_drivers_package_stays_while_somebody_came_meanwhile(tmp_path):
 
 
 def test_teardown_removes_what_names_the_operators_key(tmp_path):
-    """DKMS reads the settings file for every module that it builds, and the key that the file names may be gone."""
+    """DKMS reads the settings file whenever it builds a module, even if the key in the file no longer exists."""
     path = tmp_path / "vgpu-kvm.conf"
     path.write_text("mok_signing_key=/root/mok.key\n")
     run(tmp_path, "teardown", {"__teardown_dkms_settings": str(path)}, "one,", "--check", tasks="dkms")
@@ -82,7 +82,7 @@ def test_teardown_removes_what_names_the_operators_key(tmp_path):
 
 
 def test_the_enablement_of_the_restore_is_on_the_disk(tmp_path):
-    """systemctl creates a link and does not sync it: after a reset right after a successful run the host would boot without vGPUs."""
+    """systemctl does not sync the symlink of an enabled unit to disk. After a reset right after a successful run, the host would boot without vGPUs."""
     tasks = yaml.safe_load((ROLES_DIRECTORY / "vgpus" / "tasks" / "main.yml").read_text(encoding="utf-8"))
     names = [task["name"] for task in tasks]
     enables, syncs = tasks[names.index("Enable the restore at boot")], tasks[names.index("Sync the enablement to disk")]

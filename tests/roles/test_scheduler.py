@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The file that sets the scheduler, and the number of initramfs rebuilds. The role runs on the controller, with a module that only counts rebuilds."""
+"""Tests of the scheduler's file and the number of initramfs rebuilds. The role runs on the controller with a module that only counts rebuilds."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Machine:
         return self.log.read_text().split("--\n")[1:]
 
     def run(self, *entries, rebuilt=False, fails=False):
-        """Run entry points of the role; return the exit status and the output."""
+        """Run entry points of the role. Return the exit status and the output."""
         self.module.write_text(COUNTS.format(log=str(self.log), path=str(self.path), fails=fails))
         known = {
             "driver_info": {"host": {"initramfs_command": ["update-initramfs", "-u"]}}, "vgpu_scheduler": "equal_share",
@@ -57,7 +57,7 @@ class Machine:
         (self.directory / "play.json").write_text(json.dumps(play))
         settings = {**os.environ, "ANSIBLE_HOME": str(self.directory / "ansible"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
         settings["ANSIBLE_COLLECTIONS_PATH"] = str(self.directory)
-        # The role creates the file as root.
+        # The role sets root as the owner of the file.
         root = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
         argv = [*root, sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", str(self.directory / "play.json")]
         ended = subprocess.run(argv, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The output of vgpu.kvm.site with Ansible's defaults and with the examples' ansible.cfg, and the batches of hosts that it runs on."""
+"""Tests of the output of vgpu.kvm.site, with Ansible's defaults and with the examples' ansible.cfg, and of its batches of hosts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def headers(text):
 
 
 def test_a_second_run(folder):
-    """A converged host runs one task. The output once had 24 headers and 80 lines for this task."""
+    """On a converged host, the output has a single task. In an earlier version, it had 24 headers and 80 lines."""
     done = site(folder, {"gpu01": "well"})
     assert done.returncode == 0, done.stdout
     assert len(headers(done.stdout)) <= MOST_HEADERS, done.stdout
@@ -50,7 +50,7 @@ def test_a_second_run_with_the_configuration_of_the_examples(folder):
 
 
 def test_a_host_with_changes(folder):
-    """The output lists all changes in one block before the first change, and ends with one line per host."""
+    """Before the first change, the output lists all changes in one block. The output ends with one line per host."""
     done = site(folder, {"gpu01": "lost", "gpu02": "well"}, "--check")
     assert done.returncode == 0, done.stdout
     assert '"gpu01: to do",\n        "0000:17:00.4: create A40-1Q (' in done.stdout
@@ -67,7 +67,7 @@ def test_a_layout_is_required(folder):
 
 
 def test_skipping_one_stage_skips_no_other(folder):
-    """The stages after the reboot were once a single include with all tags: skipping one stage skipped all of them."""
+    """In an earlier version, the stages after the reboot were a single include with all their tags, so skipping one stage skipped all of them."""
     done = site(folder, {"gpu01": "lost"}, "--check", "--skip-tags", "verify,libvirt_attach")
     assert done.returncode == 0 and "vgpu.kvm.vgpus : Apply the layout" in headers(done.stdout), done.stdout
 
@@ -90,7 +90,7 @@ FLEET = {"gpu01": "well", "gpu02": "well", "gpu03": "well"}
     [("60%", [["gpu01"], ["gpu02"], ["gpu03"]]), ([1, 2], [["gpu01"], ["gpu02", "gpu03"]])],
 )
 def test_vgpu_serial_of_the_inventory(folder, value, expected):
-    """The play once ignored vgpu_serial from the inventory without a warning and lost the limit of one reboot at a time."""
+    """An earlier version of the play silently ignored vgpu_serial from the inventory, and also lost the limit of one reboot at a time."""
     assert batches(site(folder, FLEET, "--tags", "libvirt_attach", vgpu_serial=value)) == expected
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The effect of --tags and --skip-tags on the roles host and preflight, read from the roles' templates."""
+"""Tests of the effect of --tags and --skip-tags on the host and preflight roles, read from the roles' templates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INFO = {
         (["vgpus", "driver"], [], ["driver", "vgpus"]),
         (["all"], ["driver", "reboot"], [one for one in ALL if one not in ("driver", "reboot")]),
         (["vgpus"], ["vgpus"], []),
-        # Tags of a user's play may select any stage, so preflight checks all stages.
+        # A tag of a user's play can select any stage, so preflight checks all stages.
         (["mine"], [], ALL),
         (["vgpus", "mine"], [], ALL),
         (["tagged"], [], ALL),
@@ -58,7 +58,7 @@ def test_a_newer_bundle_matters_only_to_runs_that_install_it():
     reasons, users = refusal(ALL)
     assert reasons == ["the driver 570.86.01 replaces the loaded driver 550.163.02"] and users == [USER]
     assert refusal(["vgpus"]) == ([], []), "nothing is installed and nothing reboots"
-    assert refusal(["reboot", "vgpus"])[0] == [], "what no stage of this run brings is no reason to reboot"
+    assert refusal(["reboot", "vgpus"])[0] == [], "a change that no stage of this run makes must not cause a reboot"
     assert refusal(["driver"])[1] == [], "no reboot comes"
     assert refusal(ALL, vgpu_reboot="never")[1] == []
 
@@ -79,9 +79,9 @@ def test_flags_that_no_stage_writes_are_no_reason_to_reboot():
 
 
 def test_each_stage_runs_only_if_it_was_checked():
-    """A tag that selects a stage's tasks is not sufficient: preflight must have checked the stage."""
+    """A stage runs only if preflight has checked the stage, even if a tag selects the stage's tasks."""
     for task in yaml.safe_load((ROLES / "host" / "tasks" / "main.yml").read_text(encoding="utf-8")):
-        assert len(task["tags"]) == 1, "a task of several stages would go with each of them that --skip-tags names"
+        assert len(task["tags"]) == 1, "--skip-tags of one stage would also skip a task that several stages share"
         if task["tags"] != ["always"]:
             conditions = task["when"] if isinstance(task["when"], list) else [task["when"]]
             assert f"'{task['tags'][0]}' in __host_stages" in conditions or conditions == ["preflight_installs | bool"], task["name"]
@@ -96,7 +96,7 @@ def test_no_role_uses_what_is_another_roles_alone():
 
 
 def test_the_boot_restores_from_the_first_vgpu_on():
-    """A power cut may happen while the first layout is applied. The layout is already stored, and a boot restores it only if the unit is enabled."""
+    """The power can fail while the role applies the first layout. The layout is then already stored, but a boot restores it only if the unit is enabled."""
     tasks = yaml.safe_load((ROLES / "vgpus" / "tasks" / "main.yml").read_text(encoding="utf-8"))
     order = [next(key for key in task if "." in key) for task in tasks]
     enables = next(number for number, task in enumerate(tasks) if task.get("ansible.builtin.systemd_service", {}).get("enabled"))
@@ -105,7 +105,7 @@ def test_the_boot_restores_from_the_first_vgpu_on():
 
 @pytest.mark.parametrize("flavour, mark, removes", [("vgpu", False, True), ("none", True, True), ("none", False, False), ("datacenter", False, False)])
 def test_a_teardown_removes_what_an_interrupted_installation_left(flavour, mark, removes):
-    """An interrupted installation is no driver as long as its mark exists. Without the mark the remaining files would count as a complete driver."""
+    """While the mark of an interrupted installation exists, the host has no driver. Without the mark, the leftover files would count as a complete driver."""
     known = {
         "__teardown_info": {"host": {"driver": {**DRIVER, "flavour": flavour}}}, "teardown_driver": True,
         "__teardown_mark": {"results": [{"stat": {"exists": mark}}, {"stat": {"exists": False}}]},

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Plays that use run_once or ansible_play_batch for several hosts set the strategy linear, whatever strategy ansible.cfg sets."""
+"""Tests that plays with run_once or ansible_play_batch set the linear strategy, regardless of the strategy in ansible.cfg."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Hosts as file trees, on which the bench measures modules on real processors: a tree contains what the fake kernel shows."""
+"""Tests that a tree of files, on which the bench measures modules, has the same content as the fake kernel."""
 
 from __future__ import annotations
 

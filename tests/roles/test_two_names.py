@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A setting has the same effect under its public name (vgpu_*) and under the name of its role variable.
+"""Tests that a setting has the same effect under its public name (vgpu_*) and under the name of its role variable.
 
 The entry roles run on hosts that differ only in the names: public names for all settings, or role variables for all settings. No module runs:
 callback/stage_arguments.py records the arguments that each module would get.
@@ -33,11 +33,11 @@ _SPEC.loader.exec_module(role_readmes)
 
 ROLES = {role.name: role for role in role_readmes.read_roles()}
 PLAYBOOKS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "playbooks").glob("*.yml"))}
-# Public names that only playbooks use: no role has them.
+# Public names that only playbooks use, so no role variable belongs to them.
 OF_PLAYBOOKS = set(re.findall(r"\bvgpu_\w+(?= \| default|', default=)", "".join(PLAYBOOKS.values())))
 ENTRIES = sorted({name for text in PLAYBOOKS.values() for name in re.findall(r"role: vgpu\.kvm\.(\w+)", text)})
 
-# Patterns of role variables without a public name, each with the reason.
+# Patterns of role variables without a public name, and the reason for each.
 WITHOUT_PUBLIC_NAME = {
     r".*_(info|check_mode_assume|unresponsive_gpus)": "set by a role that includes this role, from its own reading and its other stages",
     r"(gpu_release|iommu|fabric)_state|gpu_release_initramfs_stale": "set by the teardown role",
@@ -49,14 +49,14 @@ WITHOUT_PUBLIC_NAME = {
     r"report_(results|time)": "arguments of the render entry point, which uses stored results",
     r"driver_(kind|load|host_version|reboots_after|read)": "set by a role that includes this role and knows the machine and its stages",
 }
-# Settings whose value does not appear in a module's arguments as it was set, each with the reason.
+# Settings whose value does not appear unchanged in a module's arguments, and the reason for each.
 UNSEEN = {
     "guest_host": "the host whose facts the role reads",
     "guest_license_token_file": "a missing file, which both names report as an error",
     "upgrade_drain": "the role runs the tasks in this file",
     "upgrade_undrain": "the role runs the tasks in this file",
     **dict.fromkeys(("metrics_rules_file", "metrics_dashboard_file", "metrics_prometheus_service"), "an option of the server entry point: see test_metrics.py"),
-    "upgrade_drain_timeout": "converted to a number of retries, which the test compares",
+    "upgrade_drain_timeout": "the role converts the value to a number of retries, which the test compares",
 }
 # Settings that skip stages or end the run for a host. The test sets them on separate hosts.
 STOPS = re.compile(r".*_state|.*_reboot|guest_license|guest_license_wait|teardown_driver|vgpus_restore|cloudpods_restart|validate_guest|sriov_bind")
@@ -89,7 +89,7 @@ def excepted(name: str, exceptions: dict[str, str]) -> bool:
 
 
 def value(setting: Setting, option: dict) -> object:
-    """Return a value of the option's type that is recognizable in a module's arguments: a text with the public name, or a number unique to the setting."""
+    """Return a value of the option's type that is recognizable in a module's arguments: a text with the public name, or a number that no other setting has."""
     # driver_bundle is a URL, because a download uses more settings than a local file.
     text = ("https://two-names/" if setting.name == "driver_bundle" else "/two-names/") + setting.public
     if "choices" in option:
@@ -109,7 +109,7 @@ def default_of(setting: Setting) -> object:
     return yaml.safe_load(found.group(1)) if found else None
 
 
-# --- the roles that a setting can reach
+# --- roles that use a setting
 
 
 def text_of(role: str) -> str:
@@ -132,7 +132,7 @@ def closure(entry: str) -> set[str]:
     return found
 
 
-# STARTED has the roles of playbooks that no other such role includes, and the roles that only teardown or no playbook reaches.
+# STARTED lists the playbooks' roles that no other listed role includes, and the roles that only the teardown playbook or no playbook uses.
 REACHED = {role for entry in ENTRIES if entry != "teardown" for role in closure(entry)}
 STARTED = sorted({*ENTRIES, *(set(ROLES) - REACHED)} - {role for entry in ENTRIES for role in closure(entry) - {entry} if role in ENTRIES})
 
@@ -146,7 +146,7 @@ def reading(entry: str) -> list[Setting]:
 
 # --- the runs
 
-# The two ways to set a variable, and the suffix of the host's name for each. Both suffixes have the same length, which keeps tables equal.
+# The two ways to set a variable, each with a suffix for the host's name. Both suffixes have the same length, so the tables have the same width.
 WAYS = {"public": "public", "name": "by-own"}
 LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A100-4C", "count": 1}]}]
 BASE = {
@@ -208,7 +208,7 @@ def hosts(tasks: Path) -> dict[str, dict[str, dict]]:
 
 
 def run(folder: Path, *options: str) -> list[dict]:
-    """Run play.yml on the hosts of hosts.yml. Return one line with a module's arguments for each task on a host."""
+    """Run play.yml on the hosts of hosts.yml. For each task on a host, return a line with the module's arguments."""
     settings = {
         **{name: text for name, text in os.environ.items() if not name.startswith("ANSIBLE_") or name == "ANSIBLE_COLLECTIONS_PATH"},
         "ANSIBLE_HOME": str(folder / "ansible"), "ANSIBLE_CALLBACKS_ENABLED": "stage_arguments", "ANSIBLE_NOCOLOR": "1",
@@ -259,28 +259,28 @@ def test_both_names_have_the_same_effect_everywhere(stages, entry):
 
 
 def test_each_setting_reaches_a_module(stages):
-    """The test covers settings whose value is a recognizable text or number."""
+    """This test covers only settings whose value is a recognizable text or number."""
     text = json.dumps(list(stages.values()))
     told = {one.name: re.findall(r"/two-names/\w+|7\d\d\d", json.dumps(value(one, one.option))) for one in SETTINGS}
     unseen = {name for name, values in told.items() if values and not any(re.search(re.escape(one) + r"(?![0-9_])", text) for one in values)}
     assert sorted(unseen - set(UNSEEN)) == []
-    assert sorted(set(UNSEEN) - unseen) == [], "these are seen by now"
+    assert sorted(set(UNSEEN) - unseen) == [], "the test now recognizes these settings, so remove the exceptions"
 
 
 def test_each_role_variable_has_a_public_name():
     without = {name for role in ROLES.values() for name in role.options if not name.startswith("vgpu_") and name not in role.public}
     assert sorted(name for name in without if not excepted(name, WITHOUT_PUBLIC_NAME)) == []
-    assert [pattern for pattern in WITHOUT_PUBLIC_NAME if not any(re.fullmatch(pattern, name) for name in without)] == [], "these are needed no longer"
+    assert [pattern for pattern in WITHOUT_PUBLIC_NAME if not any(re.fullmatch(pattern, name) for name in without)] == [], "remove these exceptions"
 
 
 def test_each_role_describes_its_variables_by_both_names():
-    """Ansible refuses a role parameter that argument_specs does not list."""
+    """Ansible rejects a role parameter that argument_specs does not list."""
     known = [(one, entry["options"]) for one in SETTINGS for entry in ROLES[one.role].entries.values() if one.name in entry.get("options", {})]
     assert sorted({one.name for one, options in known if one.public not in options}) == []
 
 
 def test_each_public_name_has_one_role_variable_in_a_playbook():
-    """With two role variables for one public name, an operator who sets one of them would miss the other."""
+    """If one public name had two role variables, an operator who sets one of them would miss the other."""
     for entry in STARTED:
         own = [one for one in SETTINGS if one.role in closure(entry)]
         assert sorted(one.name for one in own if [two.public for two in own].count(one.public) > 1) == [], entry
@@ -310,5 +310,5 @@ def test_the_page_of_variables_has_each_public_name_once():
     rows = re.findall(r"^\| `(vgpu_\w+)` \|", (ROOT / "docs/variables.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(rows) == len(set(rows)) and {one.public for one in SETTINGS} <= set(rows)
     read = set(re.findall(r"\bvgpu_\w+(?= \| default\b| is defined)", "\n".join([*TEXTS.values(), *PLAYBOOKS.values()])))
-    # site.yml sets vgpu_guests_optional for guest.yml, and the page does not list it.
+    # The page does not list vgpu_guests_optional, because site.yml sets this variable for guest.yml.
     assert sorted(read - set(rows) - {"vgpu_guests_optional"}) == []

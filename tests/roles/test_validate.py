@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The playbooks validate and report on several failing hosts: the failed rows, the recap, the exit status, and the written files.
+"""Tests of the playbooks validate and report with several failing hosts: the rows of these hosts, the recap, the exit status, and the written files.
 
-A file answers for each host (tests/bench/simulated/connection). The controller works as it does for real hosts.
+A file contains each host's answer (tests/bench/simulated/connection). The controller works as with real hosts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PF = "0000:e8:00.0"
 BAD = {"code": "vfs_missing", "device": PF, "gpu": PF, "found": "the VFs are disabled", "expected": "32 VFs", "remedy": "Enable them.", "severity": "error"}
 MILD = {**BAD, "code": "boot_cause", "severity": "warning"}
 WHY = {"code": "refused", "device": "nvidia-gridd.service", "found": "the server refuses", "expected": "a license", "remedy": "Ask for more."}
-TIMED_OUT = re.compile(r"Timed out after 15 second|time frame \(15\)")  # the text since ansible-core 2.19, and the text of earlier releases
+TIMED_OUT = re.compile(r"Timed out after 15 second|time frame \(15\)")  # The text of ansible-core 2.19 and later, and the text of earlier releases.
 RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+) +skipped=(\d+) +rescued=(\d+) +ignored=(\d+)", re.MULTILINE)
 
 

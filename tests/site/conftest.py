@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The documentation site that docs/site/build.py built, and a headless Chromium."""
+"""Provides the documentation site that docs/site/build.py has built, and a headless Chromium."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ for _folder in ("docs/site", "tests/report"):
 
 @pytest.fixture(scope="session", autouse=True)
 def _there() -> None:
-    """Fail without a browser or a site, instead of testing nothing."""
+    """Fail if the browser or the site is missing, so that the tests are not silently skipped."""
     missing = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
-    assert not missing, f"not installed: {', '.join(missing)} (packages chromium and chromium-driver)"
-    assert (SITE / "index.html").is_file(), "there is no site: docs/site/build.py makes it"
+    assert not missing, f"not installed: {', '.join(missing)}. Install the packages chromium and chromium-driver."
+    assert (SITE / "index.html").is_file(), "the site does not exist: run docs/site/build.py"
 
 
 class Address(str):
@@ -45,7 +45,7 @@ class Silent(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def at() -> Iterator[Callable[[str], Address]]:
-    """Return a function that maps a page's name to its URL on a web server: browsers block the search on pages opened as files."""
+    """Return a function that maps a page's name to its URL on a web server. The search does not work on pages opened as files."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(SITE)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield lambda name: Address(f"http://127.0.0.1:{server.server_address[1]}/{name}")

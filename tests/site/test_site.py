@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the documentation site in a real browser: console errors, findings of axe-core, phones, the search, and two clicks to every page."""
+"""Tests of the documentation site in a real browser: console errors, axe-core findings, small screens, the search, and two clicks to every page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from build import Links
 from conftest import SITE
 
 PAGES = sorted(SITE.rglob("*.html"))
-NO_PAGES = {"genindex.html", "search.html", "py-modindex.html", "environment_variables.html"}  # pages of the generators that no reader needs
+NO_PAGES = {"genindex.html", "search.html", "py-modindex.html", "environment_variables.html"}  # Pages of the generators that no reader needs.
 # One page of each kind: the start page, a tutorial, wide tables, pictures, generated pages of Sphinx and of antsibull-docs.
 KINDS = (
     *("index.html", "five-minutes.html", "first-use.html", "support.html", "reference.html", "metrics.html", "troubleshooting.html", "search.html"),

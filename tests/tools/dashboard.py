@@ -18,8 +18,8 @@ TARGET = ROOT / "roles" / "metrics" / "files" / "vgpu-dashboard.json"
 DOCS = "https://github.com/vgpu-kvm/vgpu.kvm/blob/main/docs/"
 N = "nvidia_vgpu_"
 HOST, GPU, VGPU = 'instance=~"$host"', 'instance=~"$host", gpu=~"$gpu"', 'instance=~"$host", gpu=~"$gpu", vgpu=~"$vgpu"'
-# Joins that add the VM of a vGPU as a label: for the whole fleet, and for the vGPUs that the variables select. Without the selection, a query about one
-# host would read all VMs.
+# PromQL joins that add the VM of a vGPU as a label, one for the whole fleet and one for the vGPUs that the dashboard's variables select. Without the
+# second join, a query about one host would read all VMs.
 FLEET_VM = f" * on (job, instance, gpu, vgpu) group_left (vm) {N}vm_info"
 VM = f"{FLEET_VM}{{{VGPU}}}"
 
@@ -41,7 +41,7 @@ class Panel:
     text: str = ""
 
 
-# Panels by row. Each query has a result on a fleet with one active host: tests/metrics checks the queries with a real Prometheus.
+# The panels by row. On a fleet with one active host, each query has a result. tests/watch checks the queries with a real Prometheus.
 ROWS: dict[str, tuple[Panel, ...]] = {
     "Fleet": (
         Panel("Hosts", "stat", "short", 4, (("hosts", f"count({N}metrics_timestamp_seconds)"),)),
@@ -103,7 +103,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
 
 
 def variable(name: str, label: str, query: str, every: bool = True) -> dict:
-    """Return a variable of the dashboard. With *every*, all its values are selected at first. Otherwise the first value is: a fleet has too many hosts."""
+    """Return a variable of the dashboard. Initially, all values are selected with *every*, otherwise only the first: a fleet has too many hosts."""
     return {
         "name": name, "label": label, "type": "query", "query": {"query": query, "refId": name}, "definition": query, "refresh": 2, "multi": True,
         "includeAll": every, "allValue": ".*", "current": {"text": "All", "value": "$__all"} if every else {},

@@ -6,7 +6,7 @@
 
 GPU_NAMES    PCI device id, subsystem device id (0000: any), subsystem vendor id, product name
 VGPU_NAMES   PCI device id, subsystem id that a VM sees, full name of the vGPU type
-VGPU_COUNTS  short name of a vGPU type, how many of it one GPU holds
+VGPU_COUNTS  short name of a vGPU type, number of vGPUs of this type that fit on one GPU
 
 The lists are tab-separated, with comments after #. They come from the tables of NVIDIA's open kernel modules and from the example configuration of
 NVIDIA's vgpu-device-manager. The rows of plugins/module_utils/engine/hardware/boards.py are written by hand: add a row for a new board. This tool
@@ -77,7 +77,7 @@ def profiles(counts: Rows) -> dict[str, dict[str, list[str]]]:
         graphics = any(suffix == "GFX" for _slices, suffix in groups)
         listed = []
         for (slices, suffix), sizes in sorted(groups.items()):
-            # Several vGPUs share a GPU instance with graphics, which the largest type fills. On other instances, a vGPU is alone.
+            # Several vGPUs can share a GPU instance with graphics; a vGPU of the largest type fills the instance. Any other instance has a single vGPU.
             kept = {max(sizes): sizes[max(sizes)]} if graphics else sizes
             if graphics == (suffix == "GFX"):
                 listed += [(slices, size, f"{slices}g.{size}gb{_SUFFIXES.get(suffix, '')}*{count}") for size, count in kept.items()]
@@ -87,7 +87,7 @@ def profiles(counts: Rows) -> dict[str, dict[str, list[str]]]:
 
 
 def limits(counts: Rows, sizes: dict[str, int]) -> list[str]:
-    """Return time-sliced types with a lower limit than the framebuffer allows, each with its limit. *sizes* has the GiB by the word in type names."""
+    """Return the time-sliced types whose limit is lower than the framebuffer allows, and their limits. *sizes* has the GiB by the word in type names."""
     found = []
     for name, count in counts:
         one = parts(name)

@@ -5,10 +5,10 @@
 1. A directory of the engine imports only itself and directories before it in ORDER. The engine imports neither Ansible nor anything above the engine.
 2. No file imports itself through other files.
 3. A planner imports no module and no function that writes.
-4. Nothing above frameworks/ names a framework, neither its module nor its name as a text. The code of an error may contain such a name.
+4. No layer above frameworks/ refers to a specific framework by its module or its name. Only the codes of errors can contain such names.
 5. Imports are at the top of a file, and a file does nothing on import.
 
-ALLOWED lists today's exceptions. An exception that is no longer needed is a breach, too.
+ALLOWED lists the current exceptions. An exception that is no longer needed is also a breach.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ ORDER = (
     *("base", "hardware", "system", "state", "frameworks", "read", "binding", "bootloader", "driver", "sriov", "mig", "fabric", "vgpu", "libvirt", "guest"),
     *("cloud", "checks", "runs", "boot", "cli"),
 )
-# Files that decide what to do without doing it.
+# Planners: files that plan changes without making any.
 PLANNERS = (
     *("plan.py", "gpu_plan.py", "target.py", "fit.py", "placement.py", "selection.py", "layout.py", "request.py"),
     *("mdev_devices.py", "cloudpods_plan.py", "license_plan.py"),
 )
-# Calls that change the host, or that start a program that may change it.
+# Calls that change the host, or that start a program that can change the host.
 WRITES = (
     *("write", "write_atomic", "command", "remove_tree", "remove_empty", "sweep", "sync_to_disk"),
     *("open", "mkdir", "makedirs", "rename", "replace", "rmdir", "unlink", "truncate"),
@@ -43,10 +43,10 @@ FRAMEWORKS = ("mdev", "vendor_vfio")
 # Third-party modules that the engine uses if they are installed.
 GUESTS = ("yaml",)
 
-# Exceptions that the rules need today: (file of the engine, what it does).
+# The current exceptions: (file of the engine, message of the breach).
 ALLOWED: frozenset[tuple[str, str]] = frozenset(
     {
-        # libvirt itself uses the name mdev for a device of a VM.
+        # mdev is libvirt's own name for a device of a VM.
         ("libvirt/placement.py", "names the framework mdev"),
     }
 )
@@ -130,7 +130,7 @@ def writes(source: Source, taken: str) -> bool:
         return any(is_write(node) for node in walk(source.tree))
     own = {node.name: node for node in source.tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     waiting, seen = [taken], set()
-    while waiting:  # the function or class, and all that it calls in its own file
+    while waiting:  # The function or class, and everything that it calls in the same file.
         name = waiting.pop()
         if name in own and name not in seen:
             seen.add(name)
@@ -169,7 +169,7 @@ def planners(source: Source, sources: dict[str, Source]) -> list[tuple[int, str]
 
 
 def frameworks(source: Source) -> list[tuple[int, str]]:
-    """Return the places above frameworks/ that name a framework."""
+    """Return the lines above frameworks/ that name a framework."""
     if source.room not in ORDER or ORDER.index(source.room) <= ORDER.index("frameworks"):
         return []
     modules = [ENGINE + f"frameworks/{name}.py" for name in FRAMEWORKS]

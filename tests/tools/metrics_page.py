@@ -26,7 +26,7 @@ def metrics() -> str:
     """Return the tables of metrics, one for each group."""
     spec = importlib.util.spec_from_file_location("metrics_names", NAMES)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses search sys.modules for their module
+    sys.modules[spec.name] = module  # dataclasses look up their module in sys.modules.
     spec.loader.exec_module(module)
     lines, group = [], ""
     for one in module.METRICS:

@@ -6,10 +6,10 @@ Ansible's tools need a collection at ``ansible_collections/<namespace>/<name>``.
 ansible-test then finds no files and reports success. This script creates a real copy of the files that git would track
 (tracked files, and new files that are not ignored) and keeps it up to date:
 
-* It deletes files from the copy that no longer exist in the source, so a deleted module is not tested any longer.
-* It does not touch unchanged files, so their timestamps stay and the tools' caches stay valid.
-* It makes the copy a git repository. ansible-test asks git for its list of files, and inside the ignored ``.build/``
-  the outer repository lists none.
+* It deletes files from the copy that no longer exist in the source, so the tools do not test deleted modules.
+* It leaves unchanged files and their timestamps alone, so the tools' caches stay valid.
+* It creates a git repository in the copy. ansible-test reads its list of files from git, and the outer repository
+  lists no files in the ignored ``.build/``.
 
 The script prints the path of the copy.
 """
@@ -69,7 +69,7 @@ def sync(root: Path, target: Path, names: list[str]) -> tuple[int, int]:
             dirs[:] = [name for name in dirs if name != ".git"]
         if folder == target / "tests":
             dirs[:] = [name for name in dirs if name != "output"]
-        dirs[:] = [name for name in dirs if name != "__pycache__"]  # Python itself notices a changed source
+        dirs[:] = [name for name in dirs if name != "__pycache__"]  # Python recompiles changed sources by itself.
         for name in list(dirs):
             path = folder / name
             if path not in keep_dirs and path not in keep_files:
@@ -102,7 +102,7 @@ def make(base: Path, root: Path = ROOT) -> Path:
     if "galaxy.yml" not in names:
         raise SystemExit(f"{root} is not the collection: git does not list galaxy.yml in this directory")
     with open(base / "mirror.lock", "w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # sessions run in parallel
+        fcntl.flock(handle, fcntl.LOCK_EX)  # Sessions run in parallel.
         sync(root, target, names)
         if not (target / ".git").is_dir():
             subprocess.run(["git", "init", "-q", str(target)], check=True)

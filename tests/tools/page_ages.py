@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Lists the pages with measured numbers that are older than the measured code.
 
-``page_ages.py`` prints a line for each such page and exits with status 0, because not every change of the code affects the numbers. ``--strict``, for
-use before a release, exits with status 1 if it prints a line, such as when the clone has too little history.
+``page_ages.py`` prints a line for each such page and exits with status 0, because not every change of the code affects the numbers. Before a release, use
+``--strict``: the tool then exits with status 1 if it prints a line. It also prints a line if the history of the clone is too short.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def no_history(root: Path) -> str:
 
 
 def measured(root: Path, page: Page) -> str:
-    """Return the commit of the measurement: the newest commit in HEAD's history that the source names. If it names none, the last commit that changed it."""
+    """Return the commit of the measurement: the newest commit in the source that is in HEAD's history. Without one, return the source's last commit."""
     named = COMMIT.findall((root / page.source).read_text(encoding="utf-8"))
     known = [one for one in dict.fromkeys(named) if git(root, "rev-parse", "--verify", one + "^{commit}")]
     if named:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Writes docs/performance.md, half a screen of ratios, from the results of `make bench`.
+"""Writes docs/performance.md, a short table of ratios, from the results of `make bench`.
 
 ``performance_page.py`` writes the page from tests/bench/results.json. ``--check`` fails if the page is not up to date.
-``--take FILE`` (.build/bench/results.json) first merges FILE's ratios into the repository's record, in place of older ratios of the same parts. Runs
+``--take FILE`` (.build/bench/results.json) first merges FILE's ratios into the repository's record and replaces older ratios of the same parts. Runs
 on several machines can be merged one after the other. All other measurements remain in .build/bench/results.md of the run.
 """
 

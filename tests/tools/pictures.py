@@ -69,7 +69,7 @@ def timed(record: str) -> list[tuple[float, str]]:
         before = max(mark for mark in marks if mark <= number)
         after = min(mark for mark in marks if mark > number)
         found_times.append((known[before] + (known[after] - known[before]) * (number - before) / (after - before), line))
-    # The square root brings stages of minutes and of seconds closer together, so both are worth watching.
+    # The square root reduces the difference between stages of minutes and of seconds, so all stages are visible long enough.
     whole = found_times[-1][0] ** 0.5
     return [(round(SECONDS * when**0.5 / whole, 2), line) for when, line in found_times]
 
@@ -139,7 +139,7 @@ def engine() -> list[str]:
 
 
 def wrapped(words: list[str], width: int) -> list[str]:
-    """Return words, wrapped into lines of at most that many characters."""
+    """Return the text, wrapped into lines of at most the given number of characters."""
     lines = [""]
     for word in words:
         if lines[-1] and len(lines[-1]) + len(word) + 2 > width:
@@ -166,7 +166,7 @@ def arrow(x1: int, y1: int, x2: int, y2: int, words: str = "") -> list[str]:
 
 
 def architecture() -> str:
-    """Return the drawing: controller, host and VM, and what runs on each."""
+    """Return the drawing: the controller, a host, and a VM, with the software that runs on each."""
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1060 620" font-family="system-ui, sans-serif" font-size="14" fill="#0f172a">', NOTE.strip(),
         "<title>The parts of vgpu.kvm on controller, host and VM</title>",

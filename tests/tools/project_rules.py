@@ -9,7 +9,7 @@
 5. Roles read ``ansible_facts['x']``, never injected facts, and no task ignores its errors.
 6. No file contains to-do marks. Every Python file has postponed annotations.
 7. No file contains paths of a developer's machine or the host name of a package registry.
-8. A role creates, changes and removes only its own directory below a directory that the operator named, never the named directory itself.
+8. In a directory that the operator sets, a role creates, changes, and removes only its own subdirectory, never the directory itself.
 """
 
 from __future__ import annotations

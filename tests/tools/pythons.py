@@ -4,7 +4,7 @@
 
 The search order is: the variable VGPU_PYTHON311 (…313) for 3.11 (…3.13), the interpreter that runs this script,
 ``pythonX.Y`` on PATH, pyenv's versions. An interpreter counts only if it starts, has the requested release and can create
-environments: a version manager puts wrappers on PATH that refuse to start, and Debian ships Python without ensurepip.
+environments: version managers put wrappers on PATH that do not start, and Debian packages Python without ensurepip.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PROBE = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2]); pri
 
 
 def candidates(release: str) -> list[str]:
-    """Return the paths where an interpreter of *release* may be, best first."""
+    """Return the possible paths of an interpreter of *release*, in order of preference."""
     found = [os.environ.get("VGPU_PYTHON" + release.replace(".", ""), "")]
     if sys.prefix == sys.base_prefix:
         found.append(sys.executable)

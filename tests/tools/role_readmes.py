@@ -23,7 +23,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = ROOT / "docs" / "variables.md"
 BEGIN = "<!-- Begin: written by tests/tools/role_readmes.py from meta/argument_specs.yml -->"
-# The start of a default that comes from a public variable, or, in VMs, from another public variable.
+# The beginning of a default that reads a public variable. For VMs, some defaults read a second public variable.
 PUBLIC = re.compile(r"\{\{ (?:\((?P<guest>vgpu_\w+) if driver_kind == 'guest'.* else )?(?P<public>vgpu_\w+)")
 END = "<!-- End: written by tests/tools/role_readmes.py -->"
 HEADER = """<!--
@@ -194,7 +194,7 @@ def variables_page(roles: list[Role]) -> str:
 
 
 def layouts_differ(roles: list[Role]) -> list[str]:
-    """Return the roles whose *_layout has other suboptions than that of the first role."""
+    """Return the roles whose *_layout option has different suboptions than the first role's *_layout option."""
     found, first = [], None
     for role in roles:
         for name, option in role.main.items():

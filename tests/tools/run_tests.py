@@ -7,7 +7,7 @@ at once, with the time since the start. The summary is a table of the sessions, 
 output of a session without named tests) and the steps that cannot run. The last line is ``N passed, N failed``: all tests of
 pytest, all sanity tests, and one for each linter. The exit status is 1 if anything failed.
 
-An interruption (Ctrl-C, SIGTERM, SIGHUP) ends the sessions and the machines that they booted.
+An interruption (Ctrl-C, SIGTERM, SIGHUP) stops the sessions and the machines that they booted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / ".build" / "results"
 TWIN = ROOT / "tests" / "twin" / "twin"
 INTERRUPTED = threading.Event()
-GRACE = 20  # seconds that interrupted sessions have to end
+GRACE = 20  # Time that interrupted sessions have to exit, in seconds.
 # Sessions of the plain run. Sessions that take much longer, or that kill at random moments, run only by name: system-long, awx, runner, release-twin,
 # libvirt, operations, drivers, boot-loaders, guest, guest-molecule, fleet, watch, watch-machine, tutorials-machine, misbehaving, in_use, nvswitch, faults,
 # crash, crash-short; molecule, whose steps are part of session life; coverage and units-2.19, which repeat session engine; and bench, which needs the whole
@@ -65,7 +65,7 @@ class Outcome:
 
 
 def collect(name: str, status: int, seconds: float, lines: list[str], said: Iterable[str] = ()) -> Outcome:
-    """Sum up a session from the *lines* of its result file, its exit *status*, and its last output *said*."""
+    """Summarize a session from the *lines* of its result file, its exit *status*, and its last output *said*."""
     outcome = Outcome(name, seconds)
     unnamed = False
     for line in lines:
@@ -218,7 +218,7 @@ def main() -> int:
     parser.add_argument("sessions", nargs="*", metavar="SESSION", help=f"sessions to run (default: {' '.join(SESSIONS)})")
     names = parser.parse_args().sessions or list(SESSIONS)
     start = time.monotonic()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all three signals end the run; sessions must not inherit an ignored Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # All three signals stop the run. Sessions must not inherit an ignored Ctrl-C.
         signal.signal(number, signal.default_int_handler)
     up = machines()
     running: dict[str, subprocess.Popen[str]] = {}
@@ -228,7 +228,7 @@ def main() -> int:
             for lane in [pool.submit(queue.work) for dummy in range(SIDE_BY_SIDE)]:
                 lane.result()
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave machines behind
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # A second Ctrl-C must not leave machines running.
             INTERRUPTED.set()
             print("interrupted: ending sessions and machines", flush=True)
             end(running)

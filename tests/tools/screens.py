@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Writes the screens in docs: the output of commands and playbooks on simulated hosts. The same tests compare the screens in session engine."""
+"""Writes the screens in docs: the output of commands and playbooks on simulated hosts. In the session engine, the same tests compare the screens."""
 
 from __future__ import annotations
 

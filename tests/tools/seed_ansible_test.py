@@ -32,7 +32,7 @@ sys.path.insert(0, os.path.join(HERE, "{wheel}"))
 
 from pip._internal.cli.main import main
 
-# ansible-test speaks to the well-known get-pip.py, which has two options that pip itself does not know.
+# ansible-test calls this script like the real get-pip.py, which has two options that pip itself does not have.
 arguments = [word for word in sys.argv[1:] if word not in ("--no-setuptools", "--no-wheel")]
 sys.exit(main(["install", "--upgrade", "--find-links", HERE] + arguments))
 '''

@@ -133,7 +133,7 @@ SESSIONS = (
         (tests("watch", "tests/watch", "-m", "not booted", where="mirror"),), "watch", importable=True, java=True,
     ),
     Session(
-        "watch-machine", "Test the same chain with a booted host: the host loses a vGPU, the alert starts a run, and the run restores the vGPU",
+        "watch-machine", "Remove a vGPU on a booted host, and check that the alert starts a run that restores the vGPU",
         (tests("watch", "tests/watch", "-m", "booted"),), "watch", machines=DEBIAN12, importable=True, java=True,
     ),
     Session(

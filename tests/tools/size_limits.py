@@ -8,7 +8,7 @@
 4. A page has at most 250 lines, and all pages together at most 25,000 words. A word is a text between spaces that has a letter or a digit. Generated
    pages and parts, comments, and screens (blocks of ``text`` and ``json``) do not count.
 
-STILL lists today's exceptions. An exception that is no longer needed is a breach, too.
+STILL lists the current exceptions. An exception that is no longer needed is also a breach.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NOT_COUNTED = re.compile(
     r"<!-- Begin: .*?<!-- End: [^>]*-->|<!-- table -->.*?<!-- end -->|<!--.*?-->|^```(?:text|json)\n.*?^```|^```\w*$", re.DOTALL | re.MULTILINE
 )
 
-# (file below module_utils, which limit it exceeds)
+# (file below module_utils, message of the breach)
 STILL: frozenset[tuple[str, str]] = frozenset(
     {
     }

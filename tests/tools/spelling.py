@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Checks the repository's spelling with codespell from this Python's environment. The exit status is 1 if it finds an error.
 
-The tool checks all files for misspelled words, and shipped files and pages for US English. First, codespell must find planted errors.
+The tool checks all files for misspelled words, and shipped files and pages for US English. A first check verifies that codespell finds planted errors.
 spelling.txt lists words that are correct here.
 """
 

@@ -28,7 +28,7 @@ VENDOR_VFIO = (6, 8)
 
 
 class Generation:
-    """A GPU of a generation, for queries of the table of drivers. It has no particular model, unless *one* names it."""
+    """A GPU of a generation, for queries of the table of drivers. The model is unspecified, unless *one* names a model."""
 
     address = ""
 
@@ -38,7 +38,7 @@ class Generation:
         self.one = one
 
     def answers_to(self, word: str) -> bool:
-        """Return whether a model in the table is this model."""
+        """Return whether this GPU is of the given model."""
         return word == self.one
 
 
@@ -100,14 +100,14 @@ def models() -> str:
 
 
 def unfit(branch: str, kernel: str) -> list[str]:
-    """Return the notes about releases of a branch that do not fit a kernel."""
+    """Return the notes about releases of a branch that are incompatible with a kernel."""
     rows = [row for row in compatibility.TABLE if row.kernel and not row.gpus and compatibility.within(kernel, row.kernel)]
     ends = [row.driver.partition("..")[2] or row.driver for row in rows]
     return [row.note for row, end in zip(rows, ends) if end.partition(".")[0] == branch or compatibility.within(DATA["branches"][branch], row.driver)]
 
 
 def take() -> str:
-    """Return the table of drivers to download for each distribution: the oldest branch without an unfit release, and the file."""
+    """Return the table of drivers to download for each distribution: the oldest branch without an incompatible release, and the file."""
     booted_ones = {one["system"] for one in DATA["booted"]}
     lines = ["| distribution | driver branch | known about older ones | file from the licensing portal | booted here |", "|---|---|---|---|---|"]
     for one in DATA["systems"]:

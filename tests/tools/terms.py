@@ -46,7 +46,7 @@ class Term:
     allowed: re.Pattern[str] | None = None
 
     def breaches(self, text: str) -> Iterator[tuple[int, str]]:
-        """Return (offset, matching text) for each match that is not allowed."""
+        """Return (offset, matching text) for each forbidden match."""
         kept = [found.span() for found in self.allowed.finditer(text)] if self.allowed else []
         for found in self.find.finditer(text):
             if not any(start <= found.start() and found.end() <= end for start, end in kept):

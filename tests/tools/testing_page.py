@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Writes the table of docs/testing.md: each session, its purpose, and whether `make test` runs it. ``--check`` fails if the page is out of date."""
+"""Writes the table of sessions in docs/testing.md: purpose, machines, and whether `make test` runs each session. ``--check`` fails if it is outdated."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ A message reads `device: what was found (expected: what was expected). What to d
 COLUMNS = {"sign": "you see", "cause": "cause", "codes": "code", "by": "reported by"}
 READ = """*read*: `vgpuctl doctor`, `vgpu.kvm.validate`, the report and the preflight of each run report the error. *run*: the failing module reports it."""
 LINES = """The same commands find these lines in [the logs](validate.md#logs). Each finding has the code, the line, its time and its device."""
-# Notes on codes whose messages are only composed at run time, so the tool cannot read them.
+# Notes on codes whose messages are composed at run time, so the tool cannot read these messages from the code.
 NOTES = {
     "error": "Messages without a code of their own.",
     "host_unsupported": "A container, an ostree host, Xen's dom0, or a machine other than x86_64. Use another host.",
@@ -148,11 +148,11 @@ NOTES = {
     "link_expired": "NVIDIA's links expire after some hours: get a new one from the licensing portal. The download resumes.",
     "wrong_shape": "A value in the layout has the wrong type, such as a string in place of a list.",
 }
-# Stands for a text that is unknown before the run.
+# The placeholder for a text that is known only at run time.
 SAID = "(the message quotes the system)"
 
 
-# Raised if the sources and this file disagree, with all disagreements in one message.
+# Raised if the code and this file disagree. One message lists all disagreements.
 PageError = messages.MessageError
 
 

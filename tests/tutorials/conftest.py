@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A user's computer for the tutorials: an empty home directory, the user's downloads, a small Galaxy, and hosts of the fleet's test bed.
+"""Provides a user's computer for the tutorials: an empty home directory, the user's downloads, a small Galaxy, and hosts of the fleet's test bed.
 
-Only the environment decides what the commands reach, so the pages run as printed. ANSIBLE_GALAXY_SERVER is the small Galaxy, ANSIBLE_TRANSPORT is the
-connection to the hosts of the test bed, git replaces the repository's URL by this clone, and pip is limited to the tested ansible-core.
+The pages run as printed, because only environment variables redirect the commands. ANSIBLE_GALAXY_SERVER is the small Galaxy, ANSIBLE_TRANSPORT is the
+connection to the hosts of the test bed, git replaces the repository's URL with this clone, and pip installs only the tested ansible-core.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def environment(home: Path, galaxy: Galaxy) -> dict[str, str]:
 
 @pytest.fixture
 def shell(home: Path, environment: dict[str, str]) -> Iterator[Callable[..., Shell]]:
-    """Return a function that starts fresh shells in the home directory, with *more* in their environment. All shells end with the test."""
+    """Return a function that starts fresh shells in the home directory, with *more* in their environment. All shells exit after the test."""
     running: list[Shell] = []
 
     def start(seconds: int = 1800, **more: str) -> Shell:

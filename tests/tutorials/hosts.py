@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The environment in which a shell's Ansible reaches the hosts of the fleet's test bed, whatever settings for ssh and sudo the inventory has."""
+"""Provides the environment in which Ansible reaches the hosts of the fleet's test bed, regardless of the inventory's settings for ssh and sudo."""
 
 from __future__ import annotations
 

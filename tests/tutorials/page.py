@@ -6,10 +6,10 @@ A page is read from top to bottom:
 
 * ``console``: each line that begins with ``$ `` is a command. Every command must succeed.
 * ``yaml`` whose first line is ``# path/of/a/file.yml``: the file is written, relative to the shell's current directory.
-* ``text`` as the next block after ``console``: lines that the last command must print, in this order. ``…`` stands for any text. Screens
-  (``<!-- screen: … -->``) are skipped, because another test compares them.
+* ``text`` as the next block after ``console``: lines that the last command must print, in this order. ``…`` represents any text. The tool skips screens
+  (``<!-- screen: … -->``), because another test compares them.
 
-All other blocks are skipped. One shell runs the whole page, so ``cd`` and ``export`` stay in effect until its end.
+The tool skips all other blocks. One shell runs the whole page, so ``cd`` and ``export`` remain in effect until the end of the page.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def steps(text: str) -> list[Step]:
 
 
 def missing(expected: str, printed: str) -> str:
-    """Return the first line of *expected* that is missing in *printed*, in order. Return an empty text if *printed* has all of them."""
+    """Return the first line of *expected* that *printed* lacks, or an empty text if *printed* contains all lines in order."""
     lines = iter(printed.splitlines())
     for line in filter(None, map(str.strip, expected.splitlines())):
         pattern = re.compile(".*".join(map(re.escape, line.split("…"))))
@@ -81,7 +81,7 @@ class Shell:
     def run(self, command: str) -> str:
         """Run a command and return its output. Raises AssertionError if the command fails."""
         mark = uuid.uuid4().hex
-        limit = threading.Timer(self.seconds, os.killpg, (self.process.pid, signal.SIGKILL))  # kills the shell and all processes that the command started
+        limit = threading.Timer(self.seconds, os.killpg, (self.process.pid, signal.SIGKILL))  # This kills the shell and all processes that the command started.
         limit.start()
         self.process.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\n%s %s\\n' {mark} $?\n")
         self.process.stdin.flush()
@@ -105,7 +105,7 @@ class Shell:
 
 
 def follow(shell: Shell, parts: Iterable[Step], replaced: Mapping[str, str] | None = None) -> None:
-    """Run the steps. *replaced* maps printed words to those that the test uses instead; each of them must occur on the page."""
+    """Run the steps. *replaced* maps words on the page to the words that the test uses instead. Each mapped word must occur on the page."""
     left, printed = set(replaced or {}), ""
     for step in parts:
         text = step.text

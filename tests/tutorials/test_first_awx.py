@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The tutorial about a fleet with AWX, as printed, with a fake AWX that runs no jobs (tests/awx/fake_awx.py). Only AWX's address is replaced."""
+"""Runs the tutorial about a fleet with AWX as printed, with a fake AWX that runs no jobs (tests/awx/fake_awx.py). The test replaces only AWX's address."""
 
 from __future__ import annotations
 

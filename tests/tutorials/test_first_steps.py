@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The README's quick start and the tutorials about a first host and its first VM, as printed, on simulated hosts."""
+"""Runs the README's quick start and the tutorials about a first host and its first VM, as printed, on simulated hosts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
 
 TWO = [("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]
 HOST, VM = "gpu01.example.com", "web1.example.com"
-LINES = 15  # maximum number of lines in the quick start
+LINES = 15  # The maximum number of lines in the quick start.
 
 
 @pytest.fixture

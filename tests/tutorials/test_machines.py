@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The tutorials on booted machines, as printed: the demo in a new clone, and a first host, which is a machine with two emulated A40."""
+"""Runs the tutorials as printed on booted machines: the demo in a new clone, and a first host, which is a machine with two emulated A40."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOST = "gpu01.example.com"
 
 
 def test_the_demo(shell):
-    """The new clone contains the last commit of this clone. Images come from this user's cache, or are built."""
+    """The new clone contains the last commit of this clone. The demo uses images from this user's cache, and builds missing images."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     # The demo installs its own ansible-core, so PIP_CONSTRAINT is empty here.
     user = shell(seconds=2400, XDG_CACHE_HOME=cache, USER=os.environ.get("USER", "root"), PIP_CONSTRAINT="")
@@ -36,7 +36,7 @@ def test_the_demo(shell):
 
 @pytest.fixture
 def twin():
-    """Boot a bare host as a server is delivered: no driver, IOMMU off."""
+    """Boot a bare host like a new server: without a driver, and with the IOMMU disabled."""
     one = Twin("tutorial")
     try:
         one.up("--tier", "full", "--gpus", "2", "--start", "bare")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A real Prometheus and Alertmanager on the loopback interface for the duration of a test."""
+"""Provides a real Prometheus and Alertmanager on the loopback interface for the duration of a test."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Draws the dashboard's panels as one SVG: a real Prometheus answers the dashboard's queries over six hours of generated metrics of fake hosts.
+"""Draws the dashboard's panels as one SVG image. A real Prometheus answers the dashboard's queries over six hours of generated metrics of fake hosts.
 
 Usage: picture.py FILE. The program needs prometheus and promtool, and the collection must be importable.
 """
@@ -26,7 +26,7 @@ from servers import LOOPBACK, Program, free_port, get  # noqa: E402
 
 BEGIN, STEP, POINTS = 1764115200, 300, 73
 COLUMN, LINE, GAP, SIDE = 50, 20, 8, 1200
-MOST = 10  # largest number of lines in a panel
+MOST = 10  # The maximum number of lines in a panel.
 COLORS = ("#3274d9", "#e0752d", "#37872d", "#c4162a", "#8f3bb8", "#0f9dad", "#b0921d", "#5a5a5a")
 VARIED = {"utilization_ratio": 1.0, "framebuffer_used_bytes": 0.6, "gpu_utilization_ratio": 0.8, "gpu_power_watts": 0.5, "gpu_temperature_celsius": 0.2}
 SAMPLE = re.compile(r"^nvidia_vgpu_(\w+?)(?:\{(.*)\})? (\S+)$")
@@ -40,7 +40,7 @@ def wave(name: str, labels: str, point: int) -> float:
 
 
 def written(folder: Path) -> dict[str, tuple[str, str, range]]:
-    """Return for each host its healthy metrics, its metrics in another state, and the points in time of that state."""
+    """Return, for each host, its healthy metrics, its metrics in another state, and the points in time of the other state."""
     found = {}
     for name, state, when in (("gpu01", states.well, range(0)), ("gpu02", states.missing, range(30, 42)), ("gpu03", states.unlicensed, range(50, 73))):
         one = states.host(folder / name)
@@ -133,7 +133,7 @@ def drawn(panel: Panel, store: Store, x: float, y: float, height: float) -> list
         level = bottom - share * (bottom - top)
         out.append('<line x1="%.0f" y1="%.0f" x2="%.0f" y2="%.0f" stroke="#e6e9ed"/>' % (left, level, right, level))
         out.append(text(left - 4, level + 3, amount(share * most, panel.unit), 8, text_anchor="end", fill="#666"))
-    busiest = sorted(found, key=lambda one: -sum(value for _when, value in one[1]))  # more lines in a panel would be illegible
+    busiest = sorted(found, key=lambda one: -sum(value for _when, value in one[1]))  # With more lines, a panel would be illegible.
     for number, (words, values) in enumerate(busiest[:MOST]):
         color = COLORS[number % len(COLORS)]
         points = " ".join(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""ansible-rulebook with the collection's rulebook, started as the documentation describes."""
+"""Runs ansible-rulebook with the collection's rulebook, as the documentation describes."""
 
 from __future__ import annotations
 

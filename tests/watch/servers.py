@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Servers of a test on the loopback interface: one small server for all hosts' node_exporters, Prometheus, and Alertmanager."""
+"""Servers on the loopback interface for a test: Prometheus, Alertmanager, and a small server that replaces the node_exporter of all hosts."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def free_port() -> int:
 
 
 def wait(probe, seconds: float, what: str):
-    """Return the first true result of probe. Raise an AssertionError after the given number of seconds."""
+    """Call probe until its result is true, and return the result. Raise an AssertionError after the given number of seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = probe()
         if found:
             return found
         time.sleep(0.2)
-    raise AssertionError(f"{what}: not within {seconds} s")
+    raise AssertionError(f"{what}: this did not happen within {seconds} s")
 
 
 def get(url: str) -> object | None:
@@ -48,7 +48,7 @@ def get(url: str) -> object | None:
 
 
 class Exporters:
-    """A server of /HOST/metrics. texts: by host name, the output of 'vgpuctl metrics' or a function that returns it."""
+    """A server of /HOST/metrics. texts: the output of 'vgpuctl metrics' by host name, or functions that return this output."""
 
     def __init__(self, _programs: dict[str, str], _folder: Path, texts: dict) -> None:
         self.texts = texts
@@ -60,7 +60,7 @@ class Exporters:
             def do_GET(self) -> None:  # noqa: N802  (http.server's name)
                 found = exporters.texts[self.path.split("/")[1]]
                 body = (found() if callable(found) else found).encode()
-                with contextlib.suppress(ConnectionError):  # Prometheus closes the connection of a scrape that takes too long
+                with contextlib.suppress(ConnectionError):  # Prometheus closes the connection of a scrape that takes too long.
                     self.send_response(200)
                     self.send_header("Content-Type", "text/plain; version=0.0.4")
                     self.send_header("Content-Length", str(len(body)))
@@ -140,7 +140,7 @@ class Prometheus(Program):
         return body["data"]["result"]
 
     def ask(self, what: str, **words: str) -> dict | None:
-        """Return an answer of Prometheus' API, or None if the request fails."""
+        """Return a response of Prometheus' API, or None if the request fails."""
         return get(f"http://{LOOPBACK}:{self.port}/api/v1/{what}?{urllib.parse.urlencode(words)}")
 
 

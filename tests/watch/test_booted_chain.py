@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The whole chain with a booted machine and without an operator: lost vGPU -> alert -> run -> restored vGPU."""
+"""Tests the whole chain with a booted machine and without an operator: missing vGPU -> alert -> run -> restored vGPU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.booted, pytest.mark.skipif(not executable(), reason="a
 
 @pytest.fixture
 def twin() -> Iterator[Twin]:
-    """Yield a full twin with the driver installed and the IOMMU on, without enabled VFs."""
+    """Yield a full twin with the driver installed, the IOMMU enabled, and the VFs disabled."""
     one = Twin("watch")
     try:
         one.up("--tier", "full", "--start", "ready", "--gpus", "1")
@@ -46,7 +46,7 @@ def metrics(twin: Twin) -> str:
 
 
 def test_alert_run_and_the_vgpu_is_back_without_a_person(twin, start, tmp_path):
-    """The alert rules are those of the role, with shorter waiting times."""
+    """The test uses the role's alert rules with shorter waiting times."""
     inventory = yaml.safe_load(twin.inventory.read_text(encoding="utf-8"))
     hosts = inventory["all"]["hosts"]
     grouped = {"all": {"children": {"vgpu_hosts": {"hosts": hosts, "vars": {"vgpu_layout": LAYOUT}}}}}
@@ -59,14 +59,14 @@ def test_alert_run_and_the_vgpu_is_back_without_a_person(twin, start, tmp_path):
     alertmanager = start(Alertmanager, rulebook.url, TOKEN)
     exporters = start(Exporters, {twin.name: lambda: metrics(twin)})
     prometheus = start(Prometheus, exporters, interval="20s", rules=quick, alertmanager=alertmanager.port)
-    wait(lambda: prometheus.query('nvidia_vgpu_scrape_success{query="gpus"} == 1'), 180, "the host was scraped, and nvidia-smi answered")
+    wait(lambda: prometheus.query('nvidia_vgpu_scrape_success{query="gpus"} == 1'), 180, "Prometheus scrapes the host, and nvidia-smi responds")
     began = time.monotonic()
     twin.sh("echo 1 > $(ls -d /sys/bus/mdev/devices/* | head -1)/remove")
     assert len(twin.mdevs()) == 1
     wait(lambda: prometheus.query('ALERTS{alertname="VgpusMissing", alertstate="firing"}'), 180, "the alert fires")
     fired = time.monotonic()
-    wait(lambda: len(twin.mdevs()) == 2, 900, "the vGPU is back")
+    wait(lambda: len(twin.mdevs()) == 2, 900, "the run restores the vGPU")
     mended = time.monotonic()
-    wait(lambda: "vgpus_missing: fixed." in rulebook.text, 300, "the result is reported")
+    wait(lambda: "vgpus_missing: fixed." in rulebook.text, 300, "the run reports its result")
     wait(lambda: not prometheus.query('ALERTS{alertname="VgpusMissing"}'), 180, "the alert ends")
     print(json.dumps({"alert after": round(fired - began, 1), "vGPU back after": round(mended - began, 1), "all over": round(time.monotonic() - began, 1)}))

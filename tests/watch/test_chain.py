@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The whole chain without a machine: metrics of a host on the fake kernel -> Prometheus -> Alertmanager -> ansible-rulebook -> restored vGPU."""
+"""Tests the whole chain without a machine: metrics of a host on the fake kernel -> Prometheus -> Alertmanager -> ansible-rulebook -> restored vGPU."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def lose(bed) -> None:
 
 
 def send(rulebook, code: str, instance: str = "gpu1", token: str = TOKEN, status: str = "firing") -> int:
-    """Send an alert as Alertmanager does; return the HTTP status of the answer."""
+    """Send an alert as Alertmanager does. Return the HTTP status of the response."""
     labels = {"alertname": "VgpusMissing", "instance": instance, "code": code}
     body = {"version": "4", "status": status, "receiver": "vgpu", "groupLabels": labels, "commonLabels": labels, "alerts": [{"labels": labels}]}
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
@@ -64,21 +64,21 @@ def send(rulebook, code: str, instance: str = "gpu1", token: str = TOKEN, status
 
 
 def test_alert_run_and_the_vgpu_is_back_without_a_person(bed, start, tmp_path):
-    """The alert rules are those of the role, with shorter waiting times."""
+    """The test uses the role's alert rules with shorter waiting times."""
     quick = tmp_path / "rules.yml"
     quick.write_text(re.sub(r"^( +for: ).*$", r"\g<1>2s", RULES.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
     rulebook = start(Rulebook, bed.write_inventory(), bed.environment(), apply=True)
     alertmanager = start(Alertmanager, rulebook.url, TOKEN)
     prometheus = start(Prometheus, start(Exporters, {"gpu1": lambda: text(bed)}), interval="5s", rules=quick, alertmanager=alertmanager.port)
-    wait(lambda: prometheus.query("nvidia_vgpu_present"), 60, "the host was scraped")
+    wait(lambda: prometheus.query("nvidia_vgpu_present"), 60, "Prometheus scrapes the host")
     began = time.monotonic()
     lose(bed)
     wait(lambda: prometheus.query('ALERTS{alertname="VgpusMissing", alertstate="firing"}'), 60, "the alert fires")
     fired = time.monotonic()
-    wait(lambda: len(bed.hosts["gpu1"].vgpus()) == 2, 600, "the vGPU is back")
+    wait(lambda: len(bed.hosts["gpu1"].vgpus()) == 2, 600, "the run restores the vGPU")
     mended = time.monotonic()
     wait(lambda: not prometheus.query('ALERTS{alertname="VgpusMissing"}'), 60, "the alert ends")
-    wait(lambda: "gpu1: vgpus_missing: fixed." in rulebook.text, 300, "the result is reported")
+    wait(lambda: "gpu1: vgpus_missing: fixed." in rulebook.text, 300, "the run reports its result")
     print(json.dumps({"alert after": round(fired - began, 1), "vGPU back after": round(mended - began, 1), "all over": round(time.monotonic() - began, 1)}))
 
 
@@ -87,11 +87,11 @@ def test_a_dry_run_by_default_and_nothing_for_others(bed, start):
     lose(bed)
     before = bed.states()
     assert send(rulebook, "vgpus_missing", token="another") == 401
-    # Two alerts that run no playbook: one whose instance is a template, and a resolved one.
+    # These two alerts must run no playbook: the instance of the first alert is a template, and the second alert is resolved.
     assert send(rulebook, "vgpus_missing", instance="{{ lookup('pipe', 'id') }}") == 200
     assert send(rulebook, "vgpus_missing", status="resolved") == 200
     assert send(rulebook, "gpu_off_bus") == 200
-    wait(lambda: "gpu1: gpu_off_bus: the host requires an operator" in rulebook.text, 300, "the other code was refused")
+    wait(lambda: "gpu1: gpu_off_bus: the host requires an operator" in rulebook.text, 300, "the playbook rejects the other code")
     assert send(rulebook, "vgpus_missing") == 200
-    wait(lambda: "a run would fix this problem (dry run)" in rulebook.text, 300, "the dry run ended")
+    wait(lambda: "a run would fix this problem (dry run)" in rulebook.text, 300, "the dry run finishes")
     assert rulebook.text.count("PLAY [React to an alert") == 2 and "uid=" not in rulebook.text and bed.states() == before

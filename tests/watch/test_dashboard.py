@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The dashboard's queries on a real Prometheus that scraped hosts: each panel has a result, and queries stay fast with a thousand hosts.
+"""Tests the dashboard's queries on a real Prometheus: each panel has a result, and queries remain fast with a thousand hosts.
 
 VGPU_WATCH_HOSTS=1000 runs the large test. VGPU_WATCH_RESULTS names the file that receives its results, for docs/metrics.md.
 """
@@ -34,14 +34,14 @@ def chosen(query: str, host: str = ".*") -> str:
 
 
 def scraped(prometheus: Prometheus, hosts: int, seconds: float) -> None:
-    """Wait until Prometheus has scraped all hosts. On a busy machine Prometheus may not answer for a while."""
+    """Wait until Prometheus has scraped all hosts. On a busy machine, Prometheus might not respond for a while."""
 
     def there() -> bool:
         answer = prometheus.ask("query", query="count(nvidia_vgpu_metrics_timestamp_seconds)")
         result = answer["data"]["result"] if answer else []
         return bool(result) and int(result[0]["value"][1]) == hosts
 
-    wait(there, seconds, "all hosts were scraped")
+    wait(there, seconds, "Prometheus scrapes all hosts")
 
 
 def test_every_panel_has_a_result(start, tmp_path):
@@ -65,7 +65,7 @@ def test_every_panel_has_a_result(start, tmp_path):
 
 
 def simulated(texts: list[str], number: int) -> dict[str, str]:
-    """Return metrics of this number of hosts that repeat the texts, each host with its own vGPU UUIDs."""
+    """Return metrics for the given number of hosts. The hosts repeat the texts, but each host has its own vGPU UUIDs."""
     found = {}
     for place in range(number):
         name = "gpu%04d" % place
@@ -76,7 +76,7 @@ def simulated(texts: list[str], number: int) -> dict[str, str]:
 
 @pytest.mark.skipif(not HOSTS, reason="takes minutes and some GiB of memory; set VGPU_WATCH_HOSTS=1000")
 def test_a_large_fleet(start, tmp_path):
-    """Each host has two GPUs and 24 vGPUs. Every query, of the fleet and of one selected host, takes less than two seconds."""
+    """Each host has two GPUs and 24 vGPUs. Every query, for the fleet and for one selected host, must take less than two seconds."""
     one = states.host(tmp_path / "hosts" / "one", count=12)
     texts = [states.text(one)]
     states.hot(one)
@@ -87,7 +87,7 @@ def test_a_large_fleet(start, tmp_path):
     times = []
     for title, query in QUERIES:
         best = None
-        for _turn in range(3):  # the machine also runs other processes; the fastest time counts
+        for _turn in range(3):  # The machine also runs other processes, so only the fastest time counts.
             began = time.monotonic()
             assert prometheus.query(chosen(query, "gpu0007")), title
             taken = time.monotonic() - began

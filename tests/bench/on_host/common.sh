@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 #
-# For the bare loops, which start no process per device. Arguments of a script: TYPE PF=COUNT..., as in A40-3Q 0000:67:00.0=16.
+# Functions for the bare loops, which start no process per device. Arguments of a script: TYPE PF=COUNT..., such as A40-3Q 0000:67:00.0=16.
 set -euo pipefail
 shopt -s nullglob
-# Of a host that is a tree of files: ROOT.
+# ROOT: root directory of a host that is a tree of files. Empty for this machine.
 DEVICES=${ROOT:-}/sys/bus/pci/devices
 MDEVS=${ROOT:-}/sys/bus/mdev/devices
 
@@ -22,7 +22,7 @@ vfs_of() {
     ((number)) || die "$1 has no VFs"
 }
 
-# Whether the folder $1 of a VF holds a vGPU $2 of the type $TYPE.
+# Return whether the VF with the directory $1 has a vGPU $2 of the type $TYPE.
 is_there() {
     local name
     [[ -e $MDEVS/$2 && -d $1/$2 ]] && read -r name < "$1/$2/mdev_type/name" && [[ ${name#NVIDIA } == "$TYPE" ]]

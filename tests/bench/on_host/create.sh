@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 #
-# The floor: vGPUs made by a bare loop over sysfs, each looked at once it is made. With DEFINE=1 also what the module leaves beside
-# them: a definition for mdevctl each, a list of them, all synced, and one look at what mdevctl sees. With SETTLE=N all are
-# looked at again and again for N seconds, as the module watches that none vanishes.
+# The minimum for a run that creates vGPUs: a bash loop over sysfs creates each vGPU and checks it once. With DEFINE=1, the script also writes
+# the module's other files (a definition for mdevctl per vGPU and a list of vGPUs), syncs these files, and checks that mdevctl lists all vGPUs.
+# With SETTLE=N, the script repeats the check of all vGPUs for N seconds, as the module does.
 # Usage: [DEFINE=1] [SETTLE=2] create.sh TYPE PF=COUNT...
 # shellcheck source=SCRIPTDIR/common.sh
 . "${0%/*}/common.sh"
@@ -19,12 +19,12 @@ for wish in "$@"; do
         read -r name < "$folder/name"
         [[ ${name#NVIDIA } == "$TYPE" ]] && type_folder=${folder##*/}
     done
-    [[ -n $type_folder ]] || die "$TYPE is not offered on ${wish%=*}"
+    [[ -n $type_folder ]] || die "${wish%=*} does not offer the type $TYPE"
     for ((number = 0; number < ${wish#*=}; number++)); do
         vf=${VFS[number]}
         read -r uuid < /proc/sys/kernel/random/uuid
         printf '%s' "$uuid" > "$vf/mdev_supported_types/$type_folder/create"
-        is_there "$vf" "$uuid" || die "$uuid is not there"
+        is_there "$vf" "$uuid" || die "$uuid does not exist"
         made+=("$vf $uuid $type_folder")
     done
 done
@@ -48,7 +48,7 @@ if [[ ${DEFINE:-0} == 1 ]]; then
     seen=$(mdevctl list --defined)
     for one in "${made[@]}"; do
         read -r vf uuid type_folder <<< "$one"
-        [[ $seen == *"$uuid"* ]] || die "mdevctl does not see $uuid"
+        [[ $seen == *"$uuid"* ]] || die "mdevctl does not list $uuid"
     done
 fi
 

@@ -2,9 +2,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Runs a module's payload as Ansible would, or another Python program, in this process, and reports where its time went. The module stays unchanged.
 
-``marks.py PAYLOAD times``: JSON of the seconds from this program's start until AnsibleModule's creation began, until it ended, until it
-received its result, and until the end of the run.
-``marks.py PAYLOAD profile``: the profile over all threads, as JSON: [[function, calls, own seconds, seconds including callees], …].
+``marks.py PAYLOAD times`` prints four values as JSON, in seconds from this program's start: when the creation of AnsibleModule begins, when it is
+complete, when the module returns its result, and when the run ends.
+``marks.py PAYLOAD profile`` prints the profile of all threads as JSON: [[function, calls, own seconds, seconds including callees], …].
 All further arguments go to the program. The program's output goes to stderr.
 """
 

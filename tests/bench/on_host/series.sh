@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 #
-# Runs what stdin says, a line each: a label, a tab, a shell line. Prints for each label the microseconds from the line's start to its end:
-# a program's start and end are in it. A label "-" is run and not told. The first line that fails ends it, with what that line printed.
+# Reads lines of a label, a tab, and a shell command, and runs the commands in order. Prints each label and the duration of its command in
+# microseconds, including the start and exit of programs. Commands with the label "-" run without a printed duration. If a command fails, the
+# script prints the end of that command's output and exits.
 set -u
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
@@ -13,7 +14,7 @@ while IFS=$'\t' read -r -u 9 label line; do
     status=$?
     end=$EPOCHREALTIME
     if ((status)); then
-        printf '%s ended with %s:\n' "$line" "$status" >&2
+        printf '%s exited with status %s:\n' "$line" "$status" >&2
         tail -c 3000 "$output" >&2
         exit 1
     fi

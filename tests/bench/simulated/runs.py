@@ -21,7 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 COLLECTIONS = ROOT / ".build" / "collections"
-# Kinds of a hundred hosts, with their counts.
+# Number of hosts of each kind in a hundred hosts.
 MIX = {"healthy-16": 80, "healthy-128": 10, "rebooted": 5, "without_vfs": 3, "unreachable": 2}
 STATES = {"rebooted": "error", "without_vfs": "error", "unreachable": "unreachable"}  # all other kinds of hosts have the state ok
 MODES = ("validate", "report", "site")
@@ -121,7 +121,7 @@ def ping(folder: Path, hosts: int, forks: int = 10) -> Done:
     answers = (folder / "output.txt").read_text(encoding="utf-8").count("SUCCESS")
     wanted = len([kind for kind in fleet.values() if kind != "unreachable"])
     if answers != wanted:
-        raise RuntimeError("%d hosts answered, %d were to" % (answers, wanted))
+        raise RuntimeError("%d hosts answered (expected: %d)" % (answers, wanted))
     return Done("ping", hosts, *found)
 
 
@@ -135,7 +135,7 @@ def skipped(folder: Path, hosts: int, tasks: int) -> float:
 
 
 def task_counts(folder: Path, mode: str) -> tuple[int, int]:
-    """Return (tasks run, tasks skipped) on a healthy host; each of them costs the controller a process."""
+    """Return (tasks run, tasks skipped) on a healthy host. Each of these tasks costs the controller a process."""
     run(folder, mode, 1, {"healthy-16": 1})
     found = re.search(r"^gpu-00000 +: ok=(\d+) .* skipped=(\d+) ", (folder / "output.txt").read_text(encoding="utf-8"), re.MULTILINE)
     if not found:
@@ -164,16 +164,16 @@ def check(out: Path, mode: str, fleet: dict[str, str]) -> None:
     text = out.read_text(encoding="utf-8")
     if mode == "report":
         if text.count("<article") != len(fleet):
-            raise RuntimeError("the page has %d hosts of %d" % (text.count("<article"), len(fleet)))
+            raise RuntimeError("the page contains %d of %d hosts" % (text.count("<article"), len(fleet)))
         return
     if mode == "site":
         idle = len(re.findall(r"^gpu-\d+ +: ok=\d+ +changed=0 +unreachable=0 +failed=0 ", text, re.MULTILINE))
         if idle != len(fleet):
-            raise RuntimeError("%d hosts of %d are as they should be" % (idle, len(fleet)))
+            raise RuntimeError("%d of %d hosts are in the expected state" % (idle, len(fleet)))
         return
     wanted = {name: STATES.get(kind, "ok") for name, kind in fleet.items()}
     found = {one["name"]: one["state"] for one in json.loads(text)["hosts"]}
     wrong = sorted(name for name in set(wanted) | set(found) if wanted.get(name) != found.get(name))
     if wrong:
         one = wrong[0]
-        raise RuntimeError("%d hosts are told wrongly, such as %s (%s): %s, wanted %s" % (len(wrong), one, fleet.get(one), found.get(one), wanted.get(one)))
+        raise RuntimeError("%d verdicts are wrong, such as %s (%s): %s (expected: %s)" % (len(wrong), one, fleet.get(one), found.get(one), wanted.get(one)))

@@ -72,7 +72,7 @@ def test_imports_are_summed_by_whose_they_are():
 
 
 def test_what_each_further_vgpu_took():
-    run = Run(0, "", [line("Look for the VF", 1, 2), line("Look at its type", 7, 8), line("Look for the VF", 9, 10), line("Look at its type", 20, 21)])
+    run = Run(0, "", [line("Find the VF", 1, 2), line("Require the type", 7, 8), line("Find the VF", 9, 10), line("Require the type", 20, 21)])
     assert whole_host.each_vgpu(run) == [8, 12]
 
 

@@ -20,7 +20,7 @@ DOCUMENTATION = r"""
 name: fleet
 short_description: Reach a host of the test bed
 description:
-  - What Ansible does on the controller is done as over ssh with pipelining. The server on the socket $FLEET_SOCKET answers.
+  - On the controller, Ansible works as over ssh with pipelining. The server on the socket $FLEET_SOCKET answers for the host.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -51,25 +51,25 @@ class Connection(ConnectionBase):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        # The server has the modules and needs only their arguments. Without this change, Ansible would collect each module's imports, which takes a
-        # second per module and run. The change affects the process of one task, and modules on localhost run in other processes.
+        # The server has the modules and needs only their arguments, so Ansible does not need to collect each module's imports, which takes a second
+        # per module and run. The change affects only the process of one task. Modules on localhost run in other processes.
         module_common.ModuleDepFinder.visit = lambda self, node: None
 
     def set_become_plugin(self, plugin):
-        """Do nothing: the user is already root on a host of the bed, whatever the inventory sets for sudo."""
+        """Do nothing: on a host of the bed, the user is already root, regardless of the inventory's settings for sudo."""
 
     def _connect(self):
         self._connected = True
         return self
 
     def _ask(self, **request):
-        """Return the answer to a call; a failing call raises the same errors as over ssh."""
+        """Return the answer to a call. A failing call raises the same errors as over ssh."""
         answer = ask({"host": self.get_option("name"), **request})
         time.sleep(answer.get("seconds", 0))
         if answer.get("fault") == "unreachable":
             raise AnsibleConnectionFailure("ssh: connect to host %s port 22: Connection timed out" % self.get_option("name"))
         if answer.get("fault") == "timeout":
-            signal.raise_signal(signal.SIGALRM)  # the signal that Ansible uses for the task keyword timeout
+            signal.raise_signal(signal.SIGALRM)  # Ansible implements the task keyword timeout with this signal.
         return answer
 
     def exec_command(self, cmd, in_data=None, sudoable=True):
@@ -93,7 +93,7 @@ class Connection(ConnectionBase):
         raise AnsibleConnectionFailure("%s can't be fetched" % in_path)
 
     def close(self):
-        """Do nothing except note the end: no connection is open."""
+        """Mark the connection as closed. No real connection is open."""
         self._connected = False
 
     def reset(self):

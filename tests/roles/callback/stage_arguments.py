@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Callback plugin for tests that runs no module. It appends each module's arguments as a JSON line to $STAGE_ARGUMENTS and answers from $STAGE_ANSWERS.
 
-Ansible's work on the controller (variables, templates, facts, includes, argument specs) is real. The callback records a failed assertion and continues
-the run, because the tests also need the arguments of later stages.
+The controller works as usual (variables, templates, facts, includes, argument specs). After a failed assertion, the callback records the failure and
+continues the run, because the tests also need the arguments of later stages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ansible.plugins.loader import action_loader
 DOCUMENTATION = r"""
 name: stage_arguments
 type: aggregate
-short_description: Arguments of modules, for the tests of vgpu.kvm
+short_description: Record the arguments of modules for the tests of vgpu.kvm
 description: Writes the arguments of each module to the file that the environment variable STAGE_ARGUMENTS names. Answers come from STAGE_ANSWERS.
 """
 
@@ -36,10 +36,10 @@ def write(task, host: str, **what) -> None:
 
 
 class Recorded(ActionBase):
-    """A replacement for the action of a module."""
+    """A replacement for the action plugin of a module."""
 
     def run(self, tmp=None, task_vars=None):
-        """Return the answer for this module from the file, or only changed: true."""
+        """Return this module's answer from the file. Without an entry, return only changed: true."""
         args = dict(self._task.args)
         if self._task.action.endswith("template"):
             with open(args["src"], encoding="utf-8") as handle:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of tests/tools/bootstrap, the first script that a new user runs, on machines that lack packages. All programs but a few basic ones are fakes."""
+"""Tests of tests/tools/bootstrap, the first script that a new user runs, on machines without some packages. Except for a few basics, all programs are fakes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Host:
         )
 
     def run(self) -> tuple[int, str]:
-        """Run the script to its end. Return its exit status and output."""
+        """Run the script until it exits. Return its exit status and output."""
         out, _err = (process := self.start()).communicate(timeout=60)
         assert not (self.clone / ".build/venv").exists()
         return process.returncode, out

@@ -18,7 +18,7 @@ import pytest
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "demo.py"
 
-# A launcher whose machine is a file and a process. It waits at the point that the test chooses.
+# A launcher whose machine is only a file. The launcher waits at the step that the test chooses.
 TWIN = """\
 #!/bin/sh
 here=$(dirname "$0")/../..
@@ -66,7 +66,7 @@ def start(tree, command="up", home=None):
 
 
 def begun(tree):
-    """Wait until the demo reaches the point that the test chose."""
+    """Wait until the demo reaches the step that the test chose."""
     deadline = time.monotonic() + 30
     while not (tree / "waiting").exists():
         assert time.monotonic() < deadline
@@ -90,7 +90,7 @@ def test_from_nothing_to_the_table(tree):
     assert [line for line in (tree / "log").read_text().splitlines() if line.startswith("playbook")] == [
         "playbook vgpu.kvm.site", "playbook vgpu.kvm.report",
     ]
-    page = tree / ".build/demo/report.html"  # the path of this clone has a space
+    page = tree / ".build/demo/report.html"  # The path of this clone contains a space.
     assert json.loads((tree / "arguments").read_text().splitlines()[-1]) == {"report_path": str(page)} and f"  {page}\n" in out
 
 

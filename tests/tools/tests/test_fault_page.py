@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The page of faults matches the matrix and its record. A fault without a record, or with an incomplete one, is reported."""
+"""Tests that the page of faults matches the matrix and its record, and that the tool reports a missing or incomplete record of a fault."""
 
 from __future__ import annotations
 

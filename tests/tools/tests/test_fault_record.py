@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Two runs of the fault matrix give the same page if they differ only in timing. Runs with different results give different pages."""
+"""Tests that two runs of the fault matrix produce the same page if they differ only in timing, and different pages if their results differ."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WANTED = " (expected: driver version 550.163.02 on disk). Fix the error in the 
 _TAKEN = "0000:e8:00.0: {} (expected: 32 VFs bound to nvidia). Check dmesg."
 _LOCK = "0000:e8:00.0: the GPU's unbindLock was not granted for 20 s, because the GPU was in use by {} (pretend-dcgm 900) (expected: nobody). Stop it."
 
-# Messages of two runs, by the detail in which they differ.
+# Messages of two runs, by the detail that differs.
 SAME = {
     "uuid": ("create A40-24Q (3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11)", "create A40-24Q (7b1c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12)"),
     "pid": (_LOCK.format("pid 812"), _LOCK.format("pid 10812")),
@@ -54,7 +54,7 @@ SAME = {
 
 
 def shown(text: str) -> str:
-    """Return the page's line for a fault whose record has this text as its message, its actions and the state left."""
+    """Return the page's row of a fault whose record has this text as its message, its actions, and its remaining state."""
     row = table.ROWS[0]
     return fault_page.line(row, recorded({"seen": text, "done": text, "left": text, "rerun": "changed, then nothing left to do"}))
 
@@ -85,7 +85,7 @@ def test_what_the_repository_records_has_no_more_to_replace():
 
 
 def test_no_fault_waits_for_a_time():
-    """A fault injected after a fixed number of seconds would hit a slow machine at another point. A pause between two checks of a state is allowed."""
+    """On a slow machine, a fault after a fixed number of seconds would occur at a different step. Pauses between two checks of a state are allowed."""
     for row in table.ROWS:
         for line in (*row.make, *row.lift):
             pauses = re.findall(r"\bsleep (0\.\d+)", line)

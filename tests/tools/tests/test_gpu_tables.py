@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""gpu_tables.py with small lists: which columns of the tables it updates, and which it leaves unchanged."""
+"""Tests of gpu_tables.py with small lists: the columns that the tool updates, and the columns that it leaves unchanged."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_what_the_lists_know_is_set_and_the_rest_is_left(here: Path) -> None:
         "8888 | Y1 | NVIDIA Y1 | Rubin | 24 | VF | Y1 | 2x24",
     ]
     assert gpu_tables.block(boards, "PROFILES")[1] == "2x24: 1g.12gb*2 1g.12gb+me*1 2g.24gb*1\n"
-    assert gpu_tables.block(boards, "LIMITS")[1] == "Y1-8C*2\n", "of the others as many fit as the framebuffer has room for"
+    assert gpu_tables.block(boards, "LIMITS")[1] == "Y1-8C*2\n", "only the framebuffer limits the other types"
     assert boards.startswith("# hand-written\n") and "# profiles\n" in boards
     guests = (here / "guest_types.py").read_text(encoding="utf-8")
     assert gpu_tables.block(guests, "TYPES")[1] == "8888 NVIDIA Y1: b001=4C b002=24C b003=1-12C\n9999 NVIDIA X100: 0003=24\n"

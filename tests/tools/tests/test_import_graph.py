@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The imports of plugins follow the rules of import_graph.py, and each rule can fail: the tests plant breaches in a copy of plugins."""
+"""Tests that plugins follow the rules of import_graph.py, and that the tool detects breaches of each rule in a copy of plugins."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_planted_breach_is_found(whole: Path, name: str, line: str, said: str)
     path.parent.mkdir(exist_ok=True)
     header, mark, rest = (before or "").partition("from __future__ import annotations\n")
     path.write_text(f"{header}{mark}{line}\n{rest}" if mark else f"{header}{line}\n", encoding="utf-8")
-    if "after code" in said or "inside a function" in said:  # the planted function must come after the file's own imports
+    if "after code" in said or "inside a function" in said:  # The planted function must follow the file's own imports.
         path.write_text(f"{before}\n\n{line}\n", encoding="utf-8")
     try:
         found = import_graph.breaches(whole)

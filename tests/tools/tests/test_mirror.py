@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The copy follows all changes of the working tree. Otherwise the tools would test other files than those of the tree."""
+"""Tests that the copy contains all changes of the working tree. Otherwise, the tools would test outdated files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_copies_what_git_would_carry(tree: Path, tmp_path: Path) -> None:
 
 
 def test_follows_deletion_change_and_kind(tree: Path, tmp_path: Path) -> None:
-    """A file that is deleted, changed or replaced by a directory is updated in the copy."""
+    """The copy is updated after a file was deleted, changed, or replaced by a directory."""
     copy = mirror.make(tmp_path / "out", tree)
     (tree / "plugins" / "a.py").unlink()
     (tree / "plugins" / "a.py").mkdir()
@@ -71,14 +71,14 @@ def test_bytecode_stays_as_long_as_its_folder(tree: Path, tmp_path: Path) -> Non
 
 
 def test_deleted_but_still_tracked(tree: Path, tmp_path: Path) -> None:
-    """git lists a deleted file until the deletion is committed. The copy does not contain it."""
+    """git lists a deleted file until the deletion is committed, but the copy does not contain the file."""
     subprocess.run(["git", "-C", str(tree), "add", "plugins/a.py"], check=True)
     os.unlink(tree / "plugins" / "a.py")
     assert "plugins/a.py" not in files(mirror.make(tmp_path / "out", tree))
 
 
 def test_git_lists_the_copy(tree: Path, tmp_path: Path) -> None:
-    """The copy has its own list of files, even inside an ignored directory of a repository: ansible-test asks git for that list."""
+    """ansible-test reads its list of files from git, so the copy has its own list, even inside an ignored directory of a repository."""
     copy = mirror.make(tree / ".build" / "collections", tree)
     out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=copy, check=True, stdout=subprocess.PIPE, text=True).stdout
     assert "plugins/a.py" in out.splitlines()

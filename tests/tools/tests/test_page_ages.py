@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of page_ages.py in a small repository: pages with measured numbers, whose code and text change afterwards."""
+"""Tests of page_ages.py in a small repository with measured numbers on pages. Code and texts change after the measurement."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_page_as_new_as_its_code_is_not_mentioned(root: Path) -> None:
 
 def test_code_that_changed_since_makes_a_page_old_until_it_is_measured_again(root: Path) -> None:
     last = commit(root, code__one_py="2", code__two_py="1")
-    commit(root, page_md="It takes 3 s, says the text.")  # a changed text is not a new measurement
+    commit(root, page_md="It takes 3 s, says the text.")  # A changed text is not a new measurement.
     (line,) = page_ages.ages(root, (PAGE,))
     assert line.startswith("page.md: the numbers are from commit ") and ". Since then, 1 commits have changed 2 files" in line and "Run 'make measure'" in line
     commit(root, record_json='{"commit": "%s"}' % last)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The files for the forge and for contributors' tools agree with the rest of the repository."""
+"""Tests that the files for the code host and for contributors' tools agree with the rest of the repository."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def runs(workflow: str) -> list[str]:
 
 
 def test_ci_does_what_the_readme_says():
-    """The forge runs .ci/run, which runs the README's command for all tests."""
+    """The code host runs .ci/run, which runs the README's command for all tests."""
     assert runs("ci.yml")[-1] == ".ci/run"
     command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
     assert command == "exec make test" and "$ make test\n" in README

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Each rule can fail: the tests check a breach of it, and a similar text that is allowed."""
+"""Tests that each rule rejects a breach and accepts a similar text that is allowed."""
 
 from __future__ import annotations
 

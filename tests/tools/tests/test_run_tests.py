@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The summary never reports success for a failure, or for a run without tests."""
+"""Tests that the summary reports neither a failure nor a run without tests as a success."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_sums_steps() -> None:
 
 
 def test_status_without_counted_failure_is_a_failure() -> None:
-    """A session that ends with an error outside of its tests counts as one failure."""
+    """A session that fails outside of its tests counts as one failure."""
     assert run_tests.collect("x", 1, 1.0, [line(passed=3)]).failed == 1
 
 
@@ -46,14 +46,14 @@ def test_nothing_run_is_a_failure() -> None:
 
 
 def test_missing_interpreter_is_a_note() -> None:
-    """A step that cannot run is listed. It is not a failure, unless the session counts it as one."""
+    """The summary lists a step that cannot run. The step is not a failure, unless the session counts the step as a failure."""
     outcome = run_tests.collect("x", 0, 1.0, [line(not_run="no Python 3.13 found")])
     assert outcome.failed == 0
     assert outcome.not_run == ["s: not run: no Python 3.13 found"]
 
 
 def test_failures_are_named() -> None:
-    """Failures are listed by the names of their tests. Without names, the last output of the session is listed."""
+    """The summary lists failures by the names of their tests. Without names, it shows the last output of the session."""
     named = run_tests.collect("x", 1, 1.0, [line(failed=1, failures=["a::b: assert 1 == 2"])], ["noise"])
     assert named.failures == ["s: 1 failed", "  a::b: assert 1 == 2"]
     unnamed = run_tests.collect("x", 1, 1.0, [line(failed=1)], ["task X", "fatal: no"])
@@ -69,7 +69,7 @@ def test_last_line_is_the_plain_summary() -> None:
 
 
 def test_three_sessions_run_side_by_side_and_two_of_them_with_machines() -> None:
-    """A lane that may not start a session with machines takes a later session without machines. Each session runs once, and the summary keeps the order."""
+    """A lane that must not start a session with machines runs a later session without machines. Each session runs once, and the summary keeps the order."""
     names = ["system", "life", "twin", "faults-short", "lint", "docs", "units-2.18"]
     together: list[set[str]] = []
     done: list[str] = []
@@ -146,9 +146,9 @@ esac
 
 @pytest.mark.parametrize("start", [[], ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]], ids=["foreground", "background"])
 def test_an_interruption_ends_sessions_and_their_machines(tmp_path: Path, start: list[str]) -> None:
-    """An interruption ends all processes of the sessions, including background jobs of scripts, which ignore Ctrl-C.
+    """An interruption stops all processes of the sessions, including background jobs of scripts, which ignore Ctrl-C.
 
-    It also ends machines that the run started. Machines that were up before stay up.
+    It also stops machines that the run started. Machines that were running before keep running.
     """
     (tmp_path / "twin").write_text(TWIN)
     (tmp_path / "twin").chmod(0o755)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""No file exceeds a limit of size_limits.py, and each limit can fail: the tests plant breaches in a copy."""
+"""Tests that no file exceeds a limit of size_limits.py, and that the tool detects breaches of each limit in a copy."""
 
 from __future__ import annotations
 

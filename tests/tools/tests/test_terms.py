@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The check of terms can fail: for each kind of text, the tests check a breach and a similar text that is allowed."""
+"""Tests that the check of terms, for each kind of text, rejects a breach and accepts a similar text that is allowed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""mypy enforces the settings of mypy.ini: the tests plant breaches in a copy of one directory. Session lint checks all directories."""
+"""Tests that mypy detects breaches of mypy.ini in a copy of one directory. The session lint checks all directories."""
 
 from __future__ import annotations
 

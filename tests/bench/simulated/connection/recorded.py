@@ -13,19 +13,19 @@ DOCUMENTATION = r"""
 name: recorded
 short_description: Answer each module with a file
 description:
-  - The controller does all that it does for a host that is reached over ssh with pipelining, but starts no process to get there.
+  - The controller performs the same steps as for a host that it reaches over ssh with pipelining, but starts no ssh process.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
   - connection_pipelining
 options:
   answer:
-    description: What a module prints there; empty is a host that can't be reached.
+    description: Output of each module on the host. If empty, the host is unreachable.
     vars:
       - name: recorded_answer
     default: ""
   seconds:
-    description: How long the host takes for its answer, as a real one would.
+    description: Delay before the host answers, in seconds.
     type: float
     vars:
       - name: recorded_seconds
@@ -48,18 +48,18 @@ class Connection(ConnectionBase):
         if not self.get_option("answer"):
             raise AnsibleConnectionFailure("ssh: connect to host %s port 22: No route to host" % self._play_context.remote_addr)
         if not in_data:
-            raise AnsibleConnectionFailure("only modules have an answer, over pipelining: %r has none" % cmd)
+            raise AnsibleConnectionFailure("this connection answers only modules that Ansible sends with pipelining, but received: %r" % cmd)
         time.sleep(self.get_option("seconds"))
         with open(self.get_option("answer"), "rb") as handle:
             return 0, handle.read(), b""
 
     def put_file(self, in_path, out_path):
         """Fail: with pipelining, Ansible copies no file."""
-        raise AnsibleConnectionFailure("%s can't be copied: nothing is there" % in_path)
+        raise AnsibleConnectionFailure("%s cannot be copied: the host has no files" % in_path)
 
     def fetch_file(self, in_path, out_path):
         """Fail: the host has no files."""
-        raise AnsibleConnectionFailure("%s can't be fetched: nothing is there" % in_path)
+        raise AnsibleConnectionFailure("%s cannot be fetched: the host has no files" % in_path)
 
     def close(self):
         """Do nothing: no connection is open."""
