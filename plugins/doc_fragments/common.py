@@ -34,8 +34,8 @@ attributes:
 options:
   lock_timeout:
     description:
-      - Seconds that the module waits while another program from this collection, such as another playbook run or C(vgpuctl restore), changes the
-        host's vGPUs. After this time, the module fails and names the other program.
+      - The maximum time, in seconds, to wait while another program of this collection, such as another playbook run or C(vgpuctl restore), changes
+        the host's vGPUs. After this time, the module fails and names the other program.
     type: int
     default: 300
 """
@@ -44,7 +44,7 @@ options:
 options:
   check_mode_assume:
     description:
-      - The states that earlier steps of the same run would create. The module uses this option only in check mode, to plan later steps on an
+      - The results of earlier steps that check mode treats as complete. The module uses this option only in check mode, to plan later steps on an
         unconfigured host.
       - V(driver) means that the vGPU host driver is loaded and bound to the GPUs, V(iommu) that the IOMMU is active, V(vfs) that VFs are enabled,
         V(mig) that MIG mode is set as the layout requires, and V(no_vgpus) that vGPUs are removed before VFs are disabled.
@@ -60,7 +60,7 @@ options:
     description:
       - Whether the module fails or warns if a selected GPU fell off the bus (its configuration space reads as all ones). In either case, the module
         configures the other GPUs.
-      - With V(fail), the module fails at the end and lists the unresponsive GPUs. V(warn) is for playbooks that check the GPUs at the end, such as
+      - With V(fail), the module fails at the end and lists the unresponsive GPUs. Use V(warn) in playbooks that check the GPUs at the end, such as
         playbooks that use the P(vgpu.kvm.host#role) role.
     type: str
     choices: [fail, warn]
@@ -83,7 +83,8 @@ options:
 options:
   mdevctl:
     description:
-      - Whether the module maintains mdevctl definitions (C(manual)) for the vGPUs. With definitions, mdevctl and libvirt list the vGPUs.
+      - Whether the module maintains mdevctl definitions for the vGPUs. With these definitions, whose start mode is C(manual), mdevctl and libvirt
+        list the vGPUs.
       - The module keeps the attributes of an existing definition.
       - With V(auto), the module maintains definitions only if mdevctl is installed.
     type: str
@@ -95,8 +96,9 @@ options:
 options:
   force_remove:
     description:
-      - The vGPUs that the module may remove even if a process has them open, as UUIDs or, for vGPUs without UUIDs, as VF addresses. The kernel
-        removes an open vGPU only when the process releases it. The VM loses its vGPU, or the module fails after O(timeout).
+      - The vGPUs that the module may remove even if they are in use, as UUIDs or, for vGPUs without UUIDs, as VF addresses. The kernel removes such a
+        vGPU only when the process, usually a VM, releases the vGPU. If the process does not release the vGPU within O(timeout) seconds, the module
+        fails. Otherwise, the VM loses the vGPU.
     type: list
     elements: str
     default: []
@@ -156,8 +158,8 @@ options:
             description:
               - On a host with NVSwitches, a name for the whole-card vGPUs of one VM. All vGPUs in the layout with the same name share one NVLink
                 fabric partition. If omitted, the vGPUs of each libvirt VM share a partition, and all other whole-card vGPUs have separate partitions.
-              - The board supports a fixed list of partitions. The module refuses a set of GPUs that does not match a partition, and the error lists
-                all partitions.
+              - The board supports a fixed list of partitions. If no partition matches the set of GPUs, the module fails, and the error lists all
+                partitions.
             type: str
       mixed_sizes:
         description:
@@ -188,8 +190,8 @@ options:
         default: []
         suboptions:
           type:
-            description: The vGPU type by full or short name (V(A40-24Q)). The module keeps attached vGPUs of this type, and otherwise attaches any
-              free one.
+            description: The vGPU type by full or short name (V(A40-24Q)). The module keeps attached vGPUs of this type, and adds free vGPUs as
+              needed.
             type: str
           count: {description: The number of vGPUs of this type. The default is 1., type: int}
           gpu:
@@ -197,14 +199,15 @@ options:
             type: str
           uuid: {description: The UUID of the mediated device to attach., type: str}
           vf:
-            description: The VF address of the vGPU to attach, in any format. On a GPU without SR-IOV, the address of a GPU that has one vGPU.
+            description: The VF address of the vGPU to attach, in any format. For a GPU without SR-IOV, use the address of the GPU, which must have
+              exactly one vGPU.
             type: str
           display:
             description: Whether libvirt shows the vGPU's display in the VM's viewer (mediated devices only). The VM requires a C(<graphics>) element.
               If omitted, the module keeps the setting from the VM definition. Without a display, ramfb is also disabled.
             type: bool
           ramfb:
-            description: Whether the vGPU's display also shows boot messages. Requires O(domains[].vgpus[].display). Only one vGPU per VM may have
-              this setting.
+            description: Whether the vGPU's display shows boot messages. Requires O(domains[].vgpus[].display). Only one vGPU per VM may have this
+              setting.
             type: bool
 """

@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 name: fleet_problems
 short_description: List the problems in a fleet of vGPU hosts and guests
 description:
-  - Returns a verdict on a fleet from the registered results of its hosts. The verdict contains a row for each host with its state and problems, the
-    number of hosts in each state, the problems by code, and a text table.
+  - Evaluates the registered results of all hosts and guests in a fleet. The returned verdict contains a row with the state and the problems of each
+    host, the number of hosts in each state, the problems by code, and a text table.
   - If Ansible could not reach or read a host, the host's row contains the reason.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -19,7 +19,7 @@ options:
     description:
       - The registered results, keyed by host name. Each value is a result of M(vgpu.kvm.nvidia_host_plan), M(vgpu.kvm.nvidia_gpu_info), or, for a
         guest, M(vgpu.kvm.nvidia_guest_info). An empty value means that no task read the host.
-      - In results of M(vgpu.kvm.nvidia_host_plan), differences from the layout also count as problems.
+      - In results of M(vgpu.kvm.nvidia_host_plan), differences from the layout count as problems.
     type: dict
     required: true
   licenses:

@@ -23,7 +23,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Show how much of the fleet's framebuffer is in use
+- name: Show the used and total framebuffer of the fleet
   ansible.builtin.debug:
     msg: "{{ fleet['summary']['used'] }} of {{ fleet['summary']['total'] }}"
   vars:

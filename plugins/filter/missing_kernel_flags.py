@@ -6,10 +6,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: missing_kernel_flags
-short_description: List the kernel flags that are not effective on a command line
+short_description: List the kernel flags that a command line does not set
 description:
   - Compares flags with a command line by their effect on the kernel. For example, C(intel_iommu=on,sm_on) includes C(intel_iommu=on),
-    C(iommu.passthrough=1) equals C(iommu=pt), and the last of several settings for a parameter applies.
+    C(iommu.passthrough=1) equals C(iommu=pt), and the last setting of a repeated parameter applies.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -26,14 +26,14 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Show the flags that the next boot does not have
+- name: Show the flags that are missing from the next boot's command line
   ansible.builtin.debug:
     msg: "{{ ['intel_iommu=on', 'iommu=pt'] | vgpu.kvm.missing_kernel_flags(info['host']['next_kernel']['cmdline']) }}"
 """
 
 RETURN = r"""
 _value:
-  description: The flags that are not effective on the command line.
+  description: The expected flags that the command line does not set.
   type: list
   elements: str
   sample: [iommu=pt]

@@ -8,15 +8,15 @@ DOCUMENTATION = r"""
 name: driver_files
 short_description: Read the controller's files for a driver installation
 description:
-  - Reads the list of packages in NVIDIA's vGPU software package (the bundle), and checks whether the signing key files exist. The result is the value
-    for O(vgpu.kvm.nvidia_host_plan#module:driver.supply), with which the installation is planned before any file is copied to the host.
+  - Reads the list of packages in NVIDIA's vGPU software package (the bundle), and checks whether the signing key files exist. To plan an installation
+    before any file is copied to the host, pass the result to O(vgpu.kvm.nvidia_host_plan#module:driver.supply).
   - The lookup never fails. The result contains any errors, which M(vgpu.kvm.nvidia_host_plan) reports together with all other errors.
-  - The lookup returns only the file name from a link, even from a misspelled link, because links may be signed.
+  - If the bundle is a URL, the lookup returns only the file name from the URL, because the URL can contain a signature.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _terms:
-    description: The bundle, a package from a bundle, or a link. Use an empty string if no bundle exists.
+    description: The path or URL of the bundle or of a package from a bundle. Use an empty string if no bundle exists.
     type: list
     elements: str
     required: true
@@ -45,7 +45,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Show the packages of the host driver in a bundle
+- name: Show the host driver packages in a bundle
   ansible.builtin.debug:
     msg: "{{ lookup('vgpu.kvm.driver_files', '/srv/nvidia/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip')['contents']['packages'] }}"
 """

@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 name: play_setting
 short_description: Read a play-wide setting from any part of the inventory
 description:
-  - Reads a variable from the play's hosts. Ansible evaluates keywords such as C(serial) before it loads host variables, so these keywords cannot use
-    variables from C(group_vars).
+  - Reads a variable from the play's hosts. Use this lookup in keywords such as C(serial), which cannot use variables from C(group_vars) because
+    Ansible evaluates these keywords before it loads host variables.
   - Extra variables (C(-e)) have precedence. The lookup ignores hosts that do not set the variable, and fails if hosts have different values.
   - Host variables are available only after the first play of a run. In the first play, the lookup returns O(default).
 author:
@@ -32,11 +32,11 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Let Ansible know the variables of the hosts
+- name: Load the variables of the hosts
   hosts: vgpu_hosts
   gather_facts: false
 
-- name: Work on as many hosts at a time as the inventory sets
+- name: Configure the hosts in batches whose size the inventory sets
   hosts: vgpu_hosts
   gather_facts: false
   serial: "{{ query('vgpu.kvm.play_setting', 'vgpu_serial', default='100%') }}"

@@ -8,9 +8,10 @@ DOCUMENTATION = r"""
 name: target_hosts
 short_description: Select the hosts for a playbook of this collection
 description:
-  - Returns the value of C(hosts) for a play, which is the C(vgpu_hosts) group, the C(vgpu_guests) group, or the hosts that match C(vgpu_target).
+  - Returns the value for the C(hosts) keyword of a play, which is the C(vgpu_hosts) group, the C(vgpu_guests) group, or the hosts that match
+    C(vgpu_target).
   - The lookup fails if the inventory does not contain the required group and C(vgpu_target) is not set, or if C(vgpu_target) matches no host. As a
-    result, a misspelled name never runs a play on the whole inventory.
+    result, a misspelled name never causes a play to run on the whole inventory.
   - For V(hosts), the lookup never returns members of C(vgpu_guests).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -30,7 +31,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: Show the addresses of the hosts with vGPUs
+- name: Run a play on the vGPU hosts
   hosts: "{{ query('vgpu.kvm.target_hosts', 'hosts') }}"
   gather_facts: false
   tasks:

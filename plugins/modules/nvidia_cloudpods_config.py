@@ -7,18 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_cloudpods_config
-short_description: List vGPU-enabled GPUs for Cloudpods' host agent
+short_description: Configure vGPU-enabled GPUs in Cloudpods' host agent
 description:
-  - Sets the C(nvidia_vgpu_pfs) key in C(/etc/yunion/host.conf) to the PF and VF addresses of all selected GPUs, in Cloudpods' format
-    (C(e8:00.4)), sorted by PF and by the kernel's VF number. Cloudpods' host agent binds every NVIDIA function that is not listed to C(vfio-pci),
-    which destroys the function's vGPU.
-  - The module keeps all other content of the file, such as comments, anchors, other keys, and line endings. If the list changes, comments between the
-    addresses are lost. The diff shows only the C(nvidia_vgpu_pfs) lines, because the file may contain passwords.
-  - The module refuses GPUs on the vendor-specific VFIO framework or outside PCI domain 0000, because Cloudpods cannot use them.
-  - The module refuses a file that is not valid YAML, has a duplicate key, or contains several documents.
-  - The module refuses to remove a GPU from the list while a VM uses one of the GPU's vGPUs. The module reports all refusals together.
-  - The module does not restart the host agent, which reads the file only at startup. If RV(restart_pending) is true, restart the agent and then
-    call this module with O(restarted=true). The P(vgpu.kvm.cloudpods#role) role restarts the agent and records the restart.
+  - Sets the C(nvidia_vgpu_pfs) key in C(/etc/yunion/host.conf) to the PF and VF addresses of all selected GPUs in Cloudpods' format, such as
+    C(e8:00.4). The module sorts the addresses by PF and by the kernel's VF number. Cloudpods' host agent binds each unlisted NVIDIA function to
+    C(vfio-pci), which destroys the function's vGPU.
+  - The module preserves all other content of the file, such as comments, anchors, other keys, and line endings. If the list changes, comments between
+    the addresses are lost. The diff shows only the C(nvidia_vgpu_pfs) lines, because the file might contain passwords.
+  - The module fails if a selected GPU uses the vendor-specific VFIO framework or is outside PCI domain 0000, because Cloudpods does not support such
+    GPUs.
+  - The module fails if the file is not valid YAML, has a duplicate key, or contains several documents.
+  - The module fails instead of removing a GPU from the list while a VM uses one of the GPU's vGPUs. The error message lists all reasons for the
+    failure.
+  - The module does not restart the host agent, which reads the file only at startup. If RV(restart_pending) is true, restart the agent, then run this
+    module with O(restarted=true) to record the restart. The P(vgpu.kvm.cloudpods#role) role performs both steps.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 requirements:
@@ -44,36 +46,37 @@ options:
     default: [all]
   require_vgpus:
     description:
-      - Whether the module fails if the selected GPUs lack vGPUs of the host's layout, or if the host has no vGPUs. Cloudpods' host agent detects
-        vGPUs only at startup.
+      - Whether the module fails if the selected GPUs lack vGPUs of the host's layout, or if the host has no vGPUs. The vGPUs must exist before
+        Cloudpods' host agent starts, because the agent detects vGPUs only at startup.
     type: bool
     default: true
   restarted:
     description:
-      - Whether Cloudpods' host agent was restarted after the last change to the file. If V(true), the module sets RV(restart_pending) to false,
-        unless the file must be changed.
+      - Whether Cloudpods' host agent was restarted after the last change to the file. If V(true), the module sets RV(restart_pending) to false unless
+        this run changes the file.
     type: bool
     default: false
   path:
-    description: The configuration file for Cloudpods' host agent. If the path is a symbolic link, the module keeps the link.
+    description: The configuration file for Cloudpods' host agent. If the path is a symbolic link, the module changes the link's target and keeps the
+      link.
     type: path
     default: /etc/yunion/host.conf
 """
 
 EXAMPLES = r"""
-- name: List the GPUs with vGPUs
+- name: Add the vGPU-enabled GPUs to the configuration
   vgpu.kvm.nvidia_cloudpods_config:
   become: true
   register: config
 
-- name: Restart the agent
+- name: Restart Cloudpods' host agent
   ansible.builtin.command:
     argv: [kubectl, -n, onecloud, rollout, restart, ds, default-host]
   become: true
   changed_when: true
   when: config['restart_pending']
 
-- name: Record the restart of the agent
+- name: Record the restart
   vgpu.kvm.nvidia_cloudpods_config:
     restarted: true
   become: true
@@ -81,7 +84,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -95,7 +98,7 @@ addresses:
   elements: str
   sample: ["e8:00.0", "e8:00.4", "e8:00.5"]
 gpus:
-  description: Addresses of the GPUs whose functions are listed in the file, in the kernel's format.
+  description: The addresses, in the kernel's format, of the GPUs whose functions the file lists.
   returned: success
   type: list
   elements: str
@@ -107,21 +110,21 @@ vgpus:
   sample: 2
 restart_pending:
   description:
-    - Whether a restart of Cloudpods' host agent is pending after this run or an earlier, interrupted run. The module stores this state in
+    - Whether Cloudpods' host agent must be restarted because this run or an earlier run changed the file. The module stores this state in
       C(/var/lib/vgpuctl).
   returned: success
   type: bool
   sample: true
 not_done:
-  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
+  description: The failed step, followed by the steps that the module skipped. RV(actions) lists only the completed steps.
   returned: failure midway
   type: list
   elements: str
   sample: ["/etc/yunion/host.conf: set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0"]
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

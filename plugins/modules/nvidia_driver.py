@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_driver
-short_description: Install or uninstall NVIDIA's vGPU host driver or guest driver from a .run package
+short_description: Install or uninstall NVIDIA's vGPU host or guest driver
 description:
-  - Runs NVIDIA's installer with a timeout if the driver version on disk differs from the expected one, and verifies the version afterwards.
-    If the installer fails, the error message includes the last lines of the installer log.
-  - The module refuses to replace a driver while a vGPU is in use or a program, such as a CUDA job, uses a GPU on the host. The module refuses to
-    replace a data center driver without O(replace_datacenter=true).
-  - The module fails before any change if a distribution package provides the current driver, unless O(replace_datacenter=true). With
-    O(load=true), the module also fails if a GPU is bound to nouveau or an X server is running, because NVIDIA's installer would stop.
-  - The module can replace a loaded driver. If O(load=false), the module installs releases 545 and later alongside the loaded driver, and the new
-    driver becomes active after a reboot. In all other cases, the module stops the driver services, unloads the kernel modules, and restarts the
-    services, even if the installation fails.
+  - Runs NVIDIA's installer if the driver version on disk differs from the expected version, then verifies the installed version. The installer must
+    finish within O(timeout) seconds. If the installer fails, the error message includes the last lines of the installer log.
+  - The module never replaces a driver while a vGPU is in use, or while a program on the host, such as a CUDA job, uses a GPU. To replace a data
+    center driver, set O(replace_datacenter=true).
+  - If a distribution package provides the current driver, the module fails before any change unless O(replace_datacenter=true). With O(load=true),
+    the module fails if a GPU is bound to nouveau or an X server is running, because NVIDIA's installer does not run under these conditions.
+  - The module can replace a loaded driver. With O(load=false), the module installs releases 545 and later without unloading the current driver, and
+    the new driver becomes active after a reboot. For earlier releases, and with O(load=true), the module stops the driver services and unloads the
+    kernel modules before the installation. The module restarts the services afterwards, even if the installation fails.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -32,7 +32,7 @@ options:
   kind:
     description:
       - The driver type. V(host) is the driver that includes the vGPU manager (C(…-vgpu-kvm.run)), and V(guest) is the driver for VMs (C(…-grid.run)).
-      - The module refuses to install a guest driver on a host, or a host driver in a guest.
+      - The module fails if O(src) contains the other driver type, or if V(guest) is set on a host.
     type: str
     choices: [host, guest]
     default: host
@@ -41,7 +41,8 @@ options:
     type: bool
     default: true
   src:
-    description: The path of NVIDIA's C(….run) package on the managed host. Required only outside check mode if the expected version is not installed.
+    description: The path of NVIDIA's C(….run) package on the managed host. This option is not required in check mode, or if the expected version is
+      already installed.
     type: path
   version:
     description: The expected driver version, such as V(550.163.02). If omitted, the module reads the version from the file name of O(src).
@@ -49,14 +50,15 @@ options:
   dkms:
     description:
       - Whether NVIDIA's installer registers the kernel module with DKMS, which rebuilds the module after each kernel update.
-      - DKMS, a compiler, and the kernel headers must be installed. If V(false), the installer does not use DKMS, even if DKMS is installed.
+      - With V(true), DKMS, a compiler, and the kernel headers must be installed. With V(false), the installer does not use DKMS, even if DKMS is
+        installed.
     type: bool
     default: true
   load:
     description:
-      - Whether NVIDIA's installer loads the kernel module. Set to V(false) if a reboot follows.
-      - If V(false), idle vGPUs, nouveau, and an X server do not prevent the installation. Installers before release 545 are an exception because
-        they cannot run while the kernel module is loaded, and installers before release 550 because they cannot run while a GPU is bound to nouveau.
+      - Whether NVIDIA's installer loads the kernel module. Set this option to V(false) if a reboot follows the installation.
+      - With V(false), idle vGPUs, nouveau, and an X server do not prevent the installation, with two exceptions. Installers before release 545 cannot
+        run while the kernel module is loaded. Installers before release 550 cannot run while a GPU is bound to nouveau.
     type: bool
     default: true
   disable_nouveau:
@@ -72,15 +74,17 @@ options:
     default: auto
   replace_datacenter:
     description:
-      - Whether the module may uninstall a data center driver first. The module removes packages from the distribution or NVIDIA's repository with
-        C(apt-get purge) or C(dnf remove). Check mode lists all packages that the module would remove, including dependent packages.
-      - If O(state=absent) and the driver comes from distribution packages, the module fails without this option.
+      - Whether the module may uninstall a data center driver before it installs the vGPU driver. The module uses C(apt-get purge) or C(dnf remove) to
+        uninstall packages that came from the distribution or from NVIDIA's repository. Check mode lists all packages that the module would remove,
+        including dependent packages.
+      - With O(state=absent), this option must be V(true) if the driver came from distribution packages.
     type: bool
     default: false
   format:
     description:
-      - The driver package format. For V(deb) and V(rpm), the module only plans and checks the installation, and removes a conflicting driver
-        that NVIDIA's installer or other packages installed. Install the package itself with C(apt) or C(dnf), as the C(driver) role does.
+      - The driver package format. With V(deb) and V(rpm), the module does not install the package. The module plans and checks the installation, and
+        removes a conflicting driver that came from NVIDIA's installer or from other packages. Install the package with C(apt) or C(dnf), as the
+        C(driver) role does.
     type: str
     choices: [run, deb, rpm]
     default: run
@@ -90,10 +94,10 @@ options:
     elements: str
     default: []
   tmpdir:
-    description: The directory to which NVIDIA's installer extracts its files.
+    description: The directory into which NVIDIA's installer extracts its files.
     type: path
   required_space:
-    description: The free space in MiB that O(tmpdir), or its parent directory, must have before the module makes any change.
+    description: The minimum free space, in MiB, in O(tmpdir) or its parent directory. If less space is free, the module fails before any change.
     type: int
     default: 0
   signing_key:
@@ -105,7 +109,7 @@ options:
     description: The path of the DER certificate for O(signing_key). If Secure Boot is enabled, the machine must trust this certificate.
     type: path
   timeout:
-    description: Seconds that the module waits for NVIDIA's installer to finish.
+    description: The maximum time, in seconds, for NVIDIA's installer to finish.
     type: int
     default: 1800
 """
@@ -140,7 +144,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -156,7 +160,7 @@ reboot_required:
   type: bool
   sample: true
 not_done:
-  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
+  description: The failed step, followed by the steps that the module skipped. RV(actions) lists only the completed steps.
   returned: failure midway
   type: list
   elements: str
@@ -165,8 +169,8 @@ not_done:
     - "install the vGPU host driver 550.163.02 in place of 550.163.01"
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

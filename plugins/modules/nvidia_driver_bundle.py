@@ -10,7 +10,7 @@ module: nvidia_driver_bundle
 short_description: Extract one driver package from NVIDIA's vGPU software package
 description:
   - Finds the host or guest driver package in NVIDIA's vGPU software package (the bundle, a ZIP file) on the managed host, verifies the bundle's
-    checksum, and extracts the driver package. Paths inside the bundle never determine the destination directory.
+    checksum, and extracts the driver package. The module writes only to O(dest), regardless of the paths inside the bundle.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -18,7 +18,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common.lock
 options:
   src:
-    description: The path on the managed host to the bundle (C(NVIDIA-GRID-Linux-KVM-….zip)) or to a package from a bundle.
+    description: The path, on the managed host, of the bundle (C(NVIDIA-GRID-Linux-KVM-….zip)) or of a package from a bundle.
     type: path
     required: true
   dest:
@@ -35,7 +35,8 @@ options:
     default: host
   format:
     description:
-      - The format of the package to extract. V(auto) selects the C(.run) package if the bundle has one, otherwise the distribution's package format.
+      - The format of the package to extract. V(auto) selects the C(.run) package if the bundle contains such a package, and the distribution's
+        package format otherwise.
     type: str
     choices: [auto, run, deb, rpm]
     default: auto
@@ -52,7 +53,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success
   type: list
   elements: str
@@ -74,8 +75,8 @@ format:
   sample: run
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

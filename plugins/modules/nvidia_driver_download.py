@@ -9,10 +9,10 @@ DOCUMENTATION = r"""
 module: nvidia_driver_download
 short_description: Download NVIDIA's vGPU software package to the managed host
 description:
-  - Downloads a file over HTTPS and verifies the server's certificate. The same run or the next run resumes an interrupted download.
-  - Before writing a file, the module validates O(checksum), the server's response, and the free space. Check mode also queries the server and reports
-    expired links.
-  - The link may be signed. The link never appears in messages, logs, or the command lines of other programs.
+  - Downloads a file over HTTPS and verifies the server's certificate. The module resumes an interrupted download in the same run or in the next run.
+  - Before the download, the module validates the format of O(checksum), the server's response, and the free space. In check mode, the module queries
+    the server and reports an expired URL.
+  - The module never shows the URL in messages, logs, or command lines, because the URL can contain a signature.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -32,7 +32,8 @@ options:
     type: str
     required: true
   ca_path:
-    description: The path on the managed host to the server's CA certificates (PEM). If omitted, the system's CA certificates apply.
+    description: The path, on the managed host, of a PEM file with CA certificates for the server. If omitted, the module uses the system's CA
+      certificates.
     type: path
   timeout:
     description: The number of seconds without progress after which the download fails.
@@ -51,7 +52,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success
   type: list
   elements: str
@@ -63,8 +64,8 @@ path:
   sample: /var/cache/vgpuctl/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

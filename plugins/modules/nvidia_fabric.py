@@ -11,12 +11,12 @@ short_description: Run NVIDIA Fabric Manager in vGPU mode on a host with NVSwitc
 description:
   - Sets C(FABRIC_MODE=2) in Fabric Manager's configuration file, enables and starts the service, and waits until Fabric Manager reports its
     partitions. The module changes no other lines in the file.
-  - The module changes nothing on a host without NVSwitches, or if O(layout) has no whole-card vGPUs, because MIG-backed vGPUs need no fabric.
-  - Fabric Manager must have exactly the driver's version and requires the C(libnvfm.so.1) library. The C(fabric) role installs Fabric Manager and
-    this library.
+  - The module changes nothing if the host has no NVSwitches, or if O(layout) has no whole-card vGPUs. MIG-backed vGPUs do not use the NVLink fabric.
+  - Fabric Manager must have exactly the same version as the driver. The module communicates with Fabric Manager through the C(libnvfm.so.1) library.
+    The C(fabric) role installs Fabric Manager and this library.
   - The module never restarts or stops Fabric Manager while a VM or a program uses a GPU.
-  - M(vgpu.kvm.nvidia_vgpu) and M(vgpu.kvm.nvidia_vgpu_attach) activate the partitions. At each boot, C(vgpu-restore.service) activates the
-    partitions.
+  - M(vgpu.kvm.nvidia_vgpu) and M(vgpu.kvm.nvidia_vgpu_attach) activate the partitions, and C(vgpu-restore.service) activates the partitions again at
+    each boot.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -33,14 +33,15 @@ options:
     choices: [present, absent]
     default: present
   layout:
-    description: The desired vGPUs, as in M(vgpu.kvm.nvidia_vgpu). If omitted, the module sets up Fabric Manager on every host with NVSwitches.
+    description: The desired vGPUs, as in M(vgpu.kvm.nvidia_vgpu). If omitted, the module sets up Fabric Manager if the host has NVSwitches.
   packages:
-    description: Packages that the caller installed for Fabric Manager. The module records these packages and returns them with O(state=absent).
+    description: The packages that the caller installed for Fabric Manager. The module records these packages. With O(state=absent), RV(packages)
+      lists the packages that the caller must remove.
     type: list
     elements: str
     default: []
   timeout:
-    description: Seconds that the module waits for the service to start, and then for Fabric Manager's first response.
+    description: The maximum time, in seconds, to wait for the service to start. The same limit applies to Fabric Manager's first response.
     type: int
     default: 300
 """
@@ -59,7 +60,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -69,7 +70,7 @@ actions:
 fabric:
   description:
     - The NVSwitches, Fabric Manager, and its partitions, in the format of C(host.fabric) from M(vgpu.kvm.nvidia_gpu_info).
-    - Null on a host without NVSwitches, or if O(layout) needs no fabric.
+    - Null if the host has no NVSwitches, or if O(layout) has no whole-card vGPUs.
   returned: success
   type: dict
   sample:
@@ -80,8 +81,8 @@ fabric:
     silence:
     failed: []
 installs:
-  description: In check mode, the Fabric Manager version to install first, or null if no installation is needed. An empty string if the driver version
-    is unknown.
+  description: In check mode, the version of Fabric Manager that must be installed before this module runs. Null if no installation is needed. An
+    empty string if the driver version is unknown.
   returned: success
   type: str
   sample: 550.163.02
@@ -92,7 +93,7 @@ packages:
   elements: str
   sample: [nvidia-fabricmanager-550, nvidia-fabricmanager-dev-550]
 not_done:
-  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
+  description: The failed step, followed by the steps that the module skipped. RV(actions) lists only the completed steps.
   returned: failure midway
   type: list
   elements: str
@@ -100,8 +101,8 @@ not_done:
     - "nvidia-fabricmanager.service: restart the service"
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

@@ -10,7 +10,7 @@ module: nvidia_gpu_info
 short_description: Read a host's NVIDIA GPUs and vGPUs
 description:
   - Reads the state of GPUs, drivers, the IOMMU, VFs, and vGPUs from the kernel, and detects common NVIDIA vGPU problems.
-  - The module never changes the host. The module runs C(nvidia-smi) only for data that sysfs does not provide, such as MIG data, and type names on
+  - The module never changes the host. The module runs C(nvidia-smi) only for data that sysfs does not provide, such as MIG data, or type names on
     hosts with the vendor-specific VFIO framework.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -27,27 +27,28 @@ options:
     default: []
   may_disturb:
     description:
-      - The devices, VMs, and programs that a reboot may interrupt, as GPU and VF addresses in any format, vGPU UUIDs, VM names, and program names.
-        O(may_disturb) only determines which users RV(in_the_way) omits.
+      - The VMs, programs, and devices that a reboot is allowed to interrupt. List VM names, program names, vGPU UUIDs, or GPU and VF addresses in any
+        format. RV(in_the_way) lists all other users.
     type: list
     elements: str
     default: []
   health:
     description:
-      - Whether RV(problems) also includes log findings, missing vGPUs and VFs of the stored layout, services that do not run or would not start at
-        the next boot, and VMs whose vGPU is missing or attached to another VM.
-      - The module reads entries of the current boot and the last 24 hours from the NVIDIA and libvirt journals, the kernel log, the QEMU logs of VMs
-        with vGPUs, and the log of NVIDIA's installer. Log findings are warnings, because the cause may already be fixed. Their codes begin with
-        V(log_). V(log_unknown) contains error lines for which the collection has no explanation.
+      - Whether the module runs additional checks. These checks find errors in logs, missing vGPUs and VFs of the stored layout, services that are not
+        running or will not start at the next boot, and VMs whose vGPU is missing or attached to another VM.
+      - The module reads the NVIDIA and libvirt journals, the kernel log, the QEMU logs of VMs with vGPUs, and the log of NVIDIA's installer. The
+        module ignores entries older than 24 hours, and journal and kernel log entries from earlier boots. The module reports errors from logs as
+        warnings, because their causes might already be fixed. The codes of these warnings begin with V(log_). Warnings with the code V(log_unknown)
+        contain error lines that the collection cannot explain.
     type: bool
     default: false
   detail:
     description:
-      - The amount of returned data. V(all) lists VFs, types, and vGPUs. V(vgpus) lists only vGPUs. V(counts) omits these lists, and includes only the
+      - The amount of returned data. V(all) lists VFs, types, and vGPUs. V(vgpus) lists only vGPUs. V(counts) omits these lists and returns only the
         first 10 items of RV(in_use), RV(in_the_way), and RV(libvirt_domains).
-      - For all values, the result includes the numbers of VFs, vGPUs, and users (C(vfs_there), C(vfs_used), C(vgpu_counts), RV(in_use_count)).
-      - Use V(counts) for a fleet, because the controller keeps all hosts' results. With V(counts), the result size does not depend on the numbers of
-        VFs, vGPUs, and VMs.
+      - With each value, the result includes the numbers of VFs, vGPUs, and users (C(vfs_there), C(vfs_used), C(vgpu_counts), RV(in_use_count)).
+      - Use V(counts) for a large fleet, because the controller keeps the results of all hosts in memory. With V(counts), the size of the result does
+        not depend on the numbers of VFs, vGPUs, and VMs.
     type: str
     choices: [all, vgpus, counts]
     default: all
@@ -57,19 +58,19 @@ options:
     type: int
     default: 0
   timeout:
-    description: Seconds that the module waits for each program that it runs, such as C(modinfo).
+    description: The maximum time, in seconds, for each program that the module runs, such as C(modinfo).
     type: int
     default: 30
 """
 
 EXAMPLES = r"""
-- name: Read the GPUs
+- name: Read the state of the GPUs
   vgpu.kvm.nvidia_gpu_info:
     iommu_flags: [intel_iommu=on, iommu=pt]
   register: info
   become: true
 
-- name: Fail with the remedies if there are errors
+- name: Fail and show the remedies if the host has errors
   ansible.builtin.assert:
     that: info['problems'] | selectattr('severity', 'equalto', 'error') | length == 0
     fail_msg: "{{ info['problems'] | map(attribute='remedy') | join(' ') }}"
@@ -78,7 +79,7 @@ EXAMPLES = r"""
 RETURN = r"""
 host:
   description:
-    - The host's properties, without GPUs.
+    - The properties of the host, except its GPUs.
   returned: success
   type: dict
   contains:
@@ -92,9 +93,9 @@ host:
     cmdline: {description: The running kernel's flags., type: list, elements: str, returned: success, sample: [intel_iommu=on, iommu=pt]}
     iommu:
       description:
-        - The host's IOMMU. C(active) indicates whether the kernel uses the IOMMU, and C(units) lists the IOMMU units. C(missing_flags) lists inactive
-          flags from O(iommu_flags), and C(default_flags) lists the host's default flags.
-        - C(kind) is V(intel) or V(amd) if the firmware has the DMAR or IVRS table, respectively, otherwise null.
+        - The host's IOMMU. C(active) indicates whether the kernel uses the IOMMU, and C(units) lists the IOMMU units. C(missing_flags) lists the
+          flags from O(iommu_flags) that are not active. C(default_flags) lists the flags that this collection sets by default on this host.
+        - C(kind) is V(intel) if the firmware provides a DMAR table, V(amd) if the firmware provides an IVRS table, and null otherwise.
       type: dict
       returned: success
       sample: {active: true, kind: intel, units: [dmar0], default_flags: [intel_iommu=on, iommu=pt], missing_flags: []}
@@ -131,14 +132,14 @@ host:
         The loaded version of NVIDIA's driver and the version on disk. C(flavour) is V(vgpu) (the host driver), V(guest) (the driver for VMs),
         V(datacenter) (a driver without vGPU support), or V(none). C(scheduler) is the scheduler for time-sliced vGPUs, which is V(best_effort),
         V(equal_share), V(fixed_share), V(other), or null if the driver does not report a scheduler. C(on_disk) is null during an installation by
-        M(vgpu.kvm.nvidia_driver) and after an interrupted installation, because any file may be damaged.
+        M(vgpu.kvm.nvidia_driver) and after an interrupted installation, because the driver's files might be incomplete.
       type: dict
       returned: success
       sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: equal_share}
     next_kernel:
       description:
-        - The kernel for the next boot. C(release) is null if unknown. C(release) is known for the default entry of systemd-boot, and for the common
-          defaults of GRUB, which are the newest kernel or, on the Red Hat family, the saved entry.
+        - The kernel for the next boot. C(release) is the kernel's release, or null if the module cannot determine the boot entry. The module can
+          determine systemd-boot's default entry and GRUB's common defaults, which are the newest kernel or, on the Red Hat family, the saved entry.
         - C(driver) is the version of this kernel's C(nvidia) module, or null if the kernel has no such module. C(cmdline) lists the kernel flags, or
           is null if the flags are unknown.
       type: dict
@@ -157,9 +158,10 @@ host:
         vgpu-restore: {load: loaded, active: active, result: success, enabled: enabled, started: true}
     fabric:
       description:
-        - The NVLink fabric on a host with NVSwitches. Null on other hosts. C(nvlsm) indicates whether Fabric Manager requires the C(nvlsm) service,
-          because the NVSwitches are behind a network adapter.
-        - C(manager) describes Fabric Manager and the state of its service. C(mode) is the mode in the configuration file, which is V(2) for vGPU.
+        - The NVLink fabric on a host with NVSwitches. Null on other hosts. C(nvlsm) is true if the NVSwitches are behind a network adapter. Fabric
+          Manager requires the C(nvlsm) service on such hosts.
+        - C(manager) describes Fabric Manager and the state of its service. C(mode) is the mode in the configuration file, which must be V(2) for
+          vGPUs.
         - If Fabric Manager does not report partitions, C(partitions) is null, and C(silence) contains the reason. In a partition, C(gpus) lists
           module IDs, and C(vfs) lists the VFs for which this collection activated the partition. C(failed) lists devices with failed NVLinks.
       type: dict
@@ -170,13 +172,13 @@ gpus:
     - The GPUs, sorted by address. C(framework) is V(mdev), V(vendor_vfio), or V(none). C(types_ready) indicates whether the driver lists vGPU types
       on the GPU's VFs or PF. On V(vendor_vfio), a vGPU has no C(uuid), and the C(vgpu) key of the VF contains the vGPU type.
     - C(host_vgpu_mode) is the Host VGPU Mode from C(nvidia-smi -q), which is V(SR-IOV) or V(Non SR-IOV). With O(health), the module reads
-      C(host_vgpu_mode) for GPUs without vGPU types in sysfs. In all other cases, C(host_vgpu_mode) is null. If C(host_vgpu_mode) contradicts sysfs, a
-      problem has the code C(vgpu_mode).
+      C(host_vgpu_mode) for GPUs without vGPU types in sysfs. In all other cases, C(host_vgpu_mode) is null. If C(host_vgpu_mode) contradicts sysfs,
+      RV(problems) contains a problem with the code V(vgpu_mode).
     - C(fabric) is null on a host without NVSwitches. On other hosts, C(fabric) contains the module ID by which Fabric Manager identifies the GPU, and
       the fabric state and status that C(nvidia-smi -q) prints for the GPU.
     - C(mig) is null if the driver does not report MIG. Otherwise, C(mig) contains the current and pending modes (null if the GPU is not MIG-capable),
-      the profile names, and the GPU instances. The GPU instance of a vGPU is known on the
-      vendor-specific VFIO framework, and for mediated devices in use.
+      the profile names, and the GPU instances. For a vGPU, C(gpu_instance) is null unless the vGPU uses the vendor-specific VFIO framework or is a
+      mediated device in use.
     - C(vfs_there) is the number of enabled VFs, and C(vfs_used) is the number of VFs with a vGPU. C(vgpu_counts) contains the number of vGPUs by
       type. O(detail) determines which of the lists C(vfs), C(types), and C(vgpus) are returned.
   returned: success
@@ -222,16 +224,16 @@ gpus:
           framebuffer_mib: 24576
       in_use_by: []
 boot_causes:
-  description: Configuration file lines that bind a GPU to vfio-pci at the next boot.
+  description: The lines in configuration files that would bind a GPU to vfio-pci at the next boot.
   returned: success
   type: list
   elements: dict
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci binds to 10de:2235"}]
 in_use:
   description:
-    - The VMs, and the programs on the host (such as CUDA jobs), that a reboot or a removal would disrupt.
-      C(devices) lists the addresses of the devices in use or, for mediated devices, the UUIDs. RV(in_use) omits NVIDIA's own services.
-    - A process whose open files the module cannot read counts as a user, as its C(command) indicates.
+    - The VMs, and the programs on the host (such as CUDA jobs), that a reboot or the removal of vGPUs would disrupt. C(devices) lists the addresses
+      of the devices in use or, for mediated devices, the UUIDs. RV(in_use) omits NVIDIA's own services.
+    - A process whose open files the module cannot read counts as a user. For such a process, C(command) states that the files cannot be read.
   returned: success
   type: list
   elements: dict
@@ -242,7 +244,8 @@ in_use_count:
   type: int
   sample: 1
 in_the_way:
-  description: The users from RV(in_use) that O(may_disturb) covers neither by VM or program name nor by all devices of the process.
+  description: The users from RV(in_use) that a reboot must not interrupt. The list excludes a user if O(may_disturb) contains the VM or program name,
+    or all devices of the process.
   returned: success
   type: list
   elements: dict
@@ -254,15 +257,16 @@ in_the_way_count:
   sample: 1
 busy:
   description:
-    - Running programs that install packages, drivers, or boot files and that a reboot would interrupt, and the holder of this collection's lock.
+    - The running programs that a reboot would interrupt while they install packages, drivers, or boot files. The list includes the program that holds
+      this collection's lock.
   returned: success
   type: list
   elements: str
   sample: ["pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"]
 libvirt_domains:
   description:
-    - The libvirt VMs, including stopped VMs, to which devices of the host are attached. The module reads libvirt's files.
-    - A VM's devices include those in its managed save, its memory snapshots, and its QEMU command line.
+    - The libvirt VMs, including stopped VMs, to which devices of the host are attached. The module reads this data from libvirt's files.
+    - A VM's devices include the devices in the VM's managed save, memory snapshots, and QEMU command line.
   returned: success
   type: list
   elements: dict
@@ -306,8 +310,8 @@ problems_left_out:
   sample: {}
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

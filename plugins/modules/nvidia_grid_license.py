@@ -11,8 +11,9 @@ short_description: Configure licensing for a vGPU guest
 description:
   - Installs a client configuration token for NVIDIA's license server and sets the matching options in C(/etc/nvidia/gridd.conf). The module preserves
     all other settings and comments, and their order.
-  - The module refuses a truncated, malformed, or expired token before any change. The token never appears in messages, diffs, logs, or command lines.
-  - The module does not restart C(nvidia-gridd). Restart C(nvidia-gridd) if RV(restart_needed) is true.
+  - If the token is truncated, malformed, or expired, the module fails before any change. The token never appears in messages, diffs, logs, or command
+    lines.
+  - The module does not restart C(nvidia-gridd). If RV(restart_needed) is true, restart C(nvidia-gridd) in a later task.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -22,8 +23,8 @@ options:
   state:
     description:
       - V(present) configures the license.
-      - V(absent) removes the token that this module installed and the feature, server, and token settings. C(nvidia-gridd) then requests no license.
-        The module keeps C(EnableUI) and C(LicenseInterval).
+      - V(absent) removes the token that this module installed, and the feature, server, and token settings. Without these settings, C(nvidia-gridd)
+        requests no license. The module keeps C(EnableUI) and C(LicenseInterval).
     type: str
     choices: [present, absent]
     default: present
@@ -37,15 +38,15 @@ options:
     default: client_configuration_token_vgpu_kvm.tok
   token_path:
     description:
-      - The token directory. The module sets the directory mode to 0700, because NVIDIA documents mode 0744 for the token, which allows all users to
-        read the token.
+      - The directory for the token. To protect the token, the module sets the directory mode to 0700. The mode of the token file, 0744, follows
+        NVIDIA's documentation and would otherwise allow all users to read the token.
       - If this directory is not NVIDIA's default, the module sets C(ClientConfigTokenPath).
     type: path
     default: /etc/nvidia/ClientConfigToken
   feature:
     description:
-      - The licensed feature (C(FeatureType)). V(vgpu) is correct for all vGPUs, because NVIDIA derives the license from the vGPU type. V(vws) is
-        NVIDIA RTX Virtual Workstation, V(compute) is Virtual Compute Server, and V(unlicensed) requests no license.
+      - The licensed feature (C(FeatureType)). V(vgpu) is correct for all vGPUs, because the vGPU type determines the license. V(vws) is NVIDIA RTX
+        Virtual Workstation, V(compute) is Virtual Compute Server, and V(unlicensed) requests no license.
       - If omitted, the module does not set C(FeatureType), and the vGPU type determines the license.
     type: str
     choices: [vgpu, vws, compute, unlicensed]
@@ -71,14 +72,14 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Set up licensing
+- name: Configure licensing
   vgpu.kvm.nvidia_grid_license:
     token: "{{ vault_vgpu_license_token }}"
     feature: vgpu
   become: true
   register: licensing
 
-- name: Restart the daemon if it is older than its configuration
+- name: Restart nvidia-gridd if its token or settings changed
   ansible.builtin.systemd_service:
     name: nvidia-gridd
     state: restarted
@@ -88,13 +89,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["/etc/nvidia/ClientConfigToken/client_configuration_token_vgpu_kvm.tok: write the token", "/etc/nvidia/gridd.conf: change the file"]
 not_done:
-  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
+  description: The failed step, followed by the steps that the module skipped. RV(actions) lists only the completed steps.
   returned: failure midway
   type: list
   elements: str
@@ -113,8 +114,8 @@ token_expires:
   sample: "2035-11-22T07:29:04Z"
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

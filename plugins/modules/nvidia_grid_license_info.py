@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: nvidia_grid_license_info
 short_description: Check or wait for a vGPU guest's license, and report why a license is missing
 description:
-  - Reads the license state from C(nvidia-smi). After startup, C(nvidia-gridd) acquires a license in the background. With O(wait), the module polls
-    until the VM has a license.
+  - Reads the license state from C(nvidia-smi). After startup, C(nvidia-gridd) acquires a license in the background. With O(wait), the module checks
+    the state repeatedly until the VM has a license or the time expires.
   - If the license is missing, the module reports the reasons, which it derives from the token's claims, the state of C(nvidia-gridd), and the
     C(nvidia-gridd) journal since the last start. The module never changes the VM.
   - The token never appears in messages or results.
@@ -21,7 +21,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common
 options:
   wait:
-    description: Seconds that the module waits for a license, from 0 to 3600. V(0) checks once.
+    description: The maximum time to wait for a license, in seconds, from 0 to 3600. If V(0), the module checks the license state once.
     type: int
     default: 0
   required:
@@ -32,7 +32,7 @@ options:
     description: A string that the licensed product's name must contain, such as V(Virtual Workstation). Licenses for other products do not count.
     type: str
   timeout:
-    description: Seconds that the module waits for each program that it runs, such as C(nvidia-smi) and C(journalctl).
+    description: The maximum time, in seconds, for each program that the module runs, such as C(nvidia-smi) and C(journalctl).
     type: int
     default: 30
 """
@@ -44,7 +44,7 @@ EXAMPLES = r"""
     required: true
   become: true
 
-- name: Read the state
+- name: Read the license state
   vgpu.kvm.nvidia_grid_license_info:
   become: true
   register: license
@@ -77,7 +77,7 @@ gpus:
       restricted: false
       expiry: "2026-11-26T07:29:04Z"
 tokens:
-  description: The tokens in the directory that is configured in C(gridd.conf). C(expires) is null if a token never expires or cannot be parsed.
+  description: The tokens in the token directory that C(gridd.conf) specifies. C(expires) is null if a token never expires or cannot be parsed.
   returned: success
   type: list
   elements: dict
@@ -86,8 +86,8 @@ tokens:
       mode: "0744"
       expires: "2035-11-22T07:29:04Z"
 clock_synchronized:
-  description: Whether systemd reports a synchronized clock, which licenses require, or null if unknown. The module warns if the clock is not
-    synchronized.
+  description: Whether the clock is synchronized according to systemd, or null if unknown. Licenses require an accurate clock, so the module warns if
+    the clock is not synchronized.
   returned: success
   type: bool
   sample: true
@@ -104,8 +104,8 @@ reasons:
   sample: []
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

@@ -41,25 +41,25 @@ options:
     default: false
   health:
     description:
-      - Whether RV(problems) also includes findings from the VM's kernel log and the C(nvidia-gridd) journal. The module reads only log entries
-        from the current boot and the last 24 hours. Each finding is a warning whose code begins with V(log_).
+      - Whether RV(problems) includes errors from the VM's kernel log and the C(nvidia-gridd) journal. The module ignores log entries that are older
+        than 24 hours or from an earlier boot. The module reports these errors as warnings, whose codes begin with V(log_).
     type: bool
     default: false
   timeout:
-    description: Seconds that the module waits for each program that it runs, such as C(modinfo) and C(nvidia-smi).
+    description: The maximum time, in seconds, for each program that the module runs, such as C(modinfo) and C(nvidia-smi).
     type: int
     default: 60
 """
 
 EXAMPLES = r"""
-- name: Read the vGPU
+- name: Read the state of the vGPU
   vgpu.kvm.nvidia_guest_info:
     vgpu_type: A40-24Q
     host_version: 550.163.02
   become: true
   register: vm
 
-- name: Fail if there are problems
+- name: Fail if the VM has problems
   ansible.builtin.assert:
     that: vm['problems'] | length == 0
     fail_msg: "{{ vm['problems'] }}"
@@ -106,7 +106,8 @@ gpus:
       in_use_by: []
 busy:
   description:
-    - Running programs that install packages, drivers, or boot files and that a reboot would interrupt, and the holder of this collection's lock.
+    - The running programs that a reboot would interrupt while they install packages, drivers, or boot files. The list includes the program that holds
+      this collection's lock.
   returned: success
   type: list
   elements: str
@@ -130,8 +131,8 @@ problems:
       severity: error
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_host_plan
-short_description: Plan all vGPU host stages from one snapshot
+short_description: Plan a vGPU host's configuration from one snapshot
 description:
   - Reads the host state once and plans the changes that M(vgpu.kvm.nvidia_pci_driver), M(vgpu.kvm.nvidia_fabric), M(vgpu.kvm.nvidia_mig),
-    M(vgpu.kvm.nvidia_sriov), M(vgpu.kvm.nvidia_vgpu), M(vgpu.kvm.nvidia_vgpu_attach), and M(vgpu.kvm.nvidia_vgpu_restore) would make. With O(ahead),
-    each plan expects that all earlier stages are complete. The module never changes the host.
-  - With O(driver), the module also plans the installation of NVIDIA's driver before the bundle is copied to the host.
-  - If a stage would refuse its request, the plan contains the refusal, and this module does not fail. The C(preflight) role reports all refusals in
-    one message. The C(host) role runs only stages whose plans contain actions.
+    M(vgpu.kvm.nvidia_sriov), M(vgpu.kvm.nvidia_vgpu), M(vgpu.kvm.nvidia_vgpu_attach), and M(vgpu.kvm.nvidia_vgpu_restore) would make. With
+    O(ahead=true), each plan is based on the state that the earlier stages would create. The module never changes the host.
+  - With O(driver), the module plans the installation of NVIDIA's driver. The bundle does not have to be on the host yet.
+  - If a stage would fail, its plan contains the errors, but this module does not fail. The C(preflight) role reports the errors of all plans in one
+    message. The C(host) role runs only stages whose plans contain actions.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -36,11 +36,11 @@ options:
     description: The VMs with their desired vGPUs, as in M(vgpu.kvm.nvidia_vgpu_attach).
     default: []
   domains_exclusive:
-    description: Whether the plan detaches all other vGPUs from these VMs, as with O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
+    description: Whether to plan the detachment of all other vGPUs from these VMs, as with O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
     type: bool
     default: true
   domains_live:
-    description: Whether the plan changes running VMs immediately, as with O(vgpu.kvm.nvidia_vgpu_attach#module:live).
+    description: Whether to plan immediate changes to running VMs, as with O(vgpu.kvm.nvidia_vgpu_attach#module:live).
     type: bool
     default: false
   connect:
@@ -49,8 +49,8 @@ options:
     default: qemu:///system
   stages:
     description:
-      - The stages of the C(host) role that the run includes. The module plans only these stages, and O(ahead) expects only the results of these
-        stages.
+      - The stages of the C(host) role that the run includes. The module plans only these stages. With O(ahead=true), each plan takes only the results
+        of these stages into account.
       - If a stage is missing from this list, RV(converged) is V(false).
     type: list
     elements: str
@@ -94,7 +94,7 @@ options:
         type: bool
         default: true
       reboots:
-        description: Whether the caller reboots the host if needed. If a reboot follows, the plan does not load the kernel module before the reboot.
+        description: Whether the caller reboots the host if needed. If a reboot follows, the plan does not include loading the kernel module.
         type: bool
         default: false
       iommu_flags:
@@ -105,7 +105,7 @@ options:
       temporary:
         description:
           - Paths of files that are needed only during an installation.
-          - The driver plan lists existing files at these paths as C(leftovers), unless a running installation may need the files.
+          - The driver plan lists existing files at these paths as C(leftovers), unless a running installation might need the files.
         type: list
         elements: str
         default: []
@@ -115,7 +115,7 @@ options:
         choices: [auto, open, proprietary]
         default: auto
       replace_datacenter:
-        description: Whether the plan may uninstall a data center driver, as with O(vgpu.kvm.nvidia_driver#module:replace_datacenter).
+        description: Whether the plan may include the removal of a data center driver, as with O(vgpu.kvm.nvidia_driver#module:replace_datacenter).
         type: bool
         default: false
       allow_downgrade:
@@ -136,10 +136,9 @@ options:
         default: ''
       compatibility:
         description:
-          - Additional rows for the compatibility table, which lists incompatible drivers, kernels, GPUs, and vGPU software editions.
-          - If all conditions of a row match, the row causes a warning before an installation. Rows of this option have precedence over the
-            collection's rows.
-          - Version ranges have formats such as V(535), V(..535), V(6.14..), or V(535..570). A bound includes all versions that begin with that bound.
+          - Additional rows for the compatibility table, which lists incompatible combinations of drivers, kernels, GPUs, and vGPU software editions.
+          - If all conditions of a row match, the module warns before an installation. Rows in this option take precedence over the collection's rows.
+          - Examples of version ranges are V(535), V(..535), V(6.14..), and V(535..570). A bound such as V(535) includes all 535 versions.
         type: list
         elements: dict
         default: []
@@ -155,7 +154,7 @@ options:
             description: The version range of the running kernel or of the kernel for the next boot. Quote the value.
             type: str
           gpus:
-            description: Architectures (such as V(Hopper)), models, product names, PCI IDs, or PCI addresses. At least one item must match the GPU.
+            description: Architectures (such as V(Hopper)), models, product names, PCI IDs, or PCI addresses. At least one item must match a GPU.
             type: list
             elements: str
           edition:
@@ -173,11 +172,11 @@ options:
             type: str
           works:
             description:
-              - Whether the combination is known to work. If V(true), the row suppresses warnings from rows that have no condition types other than
-                those of this row.
+              - Whether the combination is known to work. If V(true), a match suppresses the warnings from other rows, except rows with a condition
+                that this row does not have (for example, O(driver.compatibility[].gpus)).
             type: bool
   restore:
-    description: Whether the plan stores the layout to restore at boot and installs the restore unit.
+    description: Whether to plan the storage of the layout and the installation of the unit that restores the layout at boot.
     type: bool
     default: true
   restore_before:
@@ -191,16 +190,17 @@ options:
     elements: str
     default: []
   may_disturb:
-    description: The devices, VMs, and programs that a reboot may interrupt, as in O(vgpu.kvm.nvidia_gpu_info#module:may_disturb).
+    description: The VMs, programs, and devices that a reboot may interrupt, as in O(vgpu.kvm.nvidia_gpu_info#module:may_disturb).
     type: list
     elements: str
     default: []
   before_drain:
-    description: Whether the caller drains the host before the run. If V(true), no plan refuses a change because a device is in use.
+    description: Whether the caller will drain the host before any change. If V(true), devices in use do not cause errors in the plans.
     type: bool
     default: false
   ahead:
-    description: Whether each plan expects that the earlier stages are complete. If V(false), each plan expects the host's current state.
+    description: Whether each plan is based on the state that the earlier stages would create. If V(false), each plan is based on the host's current
+      state.
     type: bool
     default: true
   warn:
@@ -208,18 +208,18 @@ options:
     type: bool
     default: true
   timeout:
-    description: Seconds that the module waits for each program that it runs, such as C(modinfo).
+    description: The maximum time, in seconds, for each program that the module runs, such as C(modinfo).
     type: int
     default: 30
   health:
-    description: Whether the problems include log findings, as with O(vgpu.kvm.nvidia_gpu_info#module:health).
+    description: Whether the module runs additional checks, as with O(vgpu.kvm.nvidia_gpu_info#module:health).
     type: bool
     default: false
   detail:
     description:
-      - The amount of data in RV(info) and RV(plans). V(all) returns all data. With V(counts), the result size does not depend on the numbers of VFs
-        and vGPUs. RV(info) contains the data that O(vgpu.kvm.nvidia_gpu_info#module:detail) describes, and each plan contains only the first 20
-        actions or refusals.
+      - The amount of data in RV(info) and RV(plans). V(all) returns all data. With V(counts), the size of the result does not depend on the numbers
+        of VFs and vGPUs. RV(info) contains the data that O(vgpu.kvm.nvidia_gpu_info#module:detail) describes, and each plan contains only the first
+        20 actions or errors.
       - With V(vgpus), RV(info) also lists vGPUs and users, and RV(plans) contains the same data as with V(counts).
     type: str
     choices: [all, vgpus, counts]
@@ -260,7 +260,7 @@ info:
       elements: dict
       returned: success
     boot_causes:
-      description: Configuration file lines that bind a GPU to vfio-pci at the next boot, in the same format as
+      description: The lines in configuration files that would bind a GPU to vfio-pci at the next boot, in the same format as
         RV(vgpu.kvm.nvidia_gpu_info#module:boot_causes).
       type: list
       elements: dict
@@ -317,8 +317,8 @@ info:
       returned: success
 plans:
   description:
-    - The plans, keyed by name. Each plan is the result of a module in check mode, limited to the values that roles need. A refused plan contains
-      C(failed), C(msg), and C(errors) instead of C(actions).
+    - The plans, keyed by name. Each plan is the result of a module in check mode, limited to the values that roles need. If a stage would fail, its
+      plan contains C(failed), C(msg), and C(errors) instead of C(actions).
     - If O(detail) omits actions or errors, C(actions_left_out) or C(errors_left_out) is the number of omitted items.
   returned: success
   type: dict
@@ -332,8 +332,8 @@ plans:
     restore: {description: The plan for M(vgpu.kvm.nvidia_vgpu_restore)., type: dict, returned: success}
     driver:
       description:
-        - The plan for M(vgpu.kvm.nvidia_driver). Even in a refused plan, the keys C(install), C(version), C(format), and C(loads) describe the
-          installation.
+        - The plan for M(vgpu.kvm.nvidia_driver). Even if the installation would fail, the keys C(install), C(version), C(format), and C(loads)
+          describe the installation.
       type: dict
       returned: with O(driver)
 selected:
@@ -343,14 +343,14 @@ selected:
   elements: str
   sample: ["0000:e8:00.0"]
 converged:
-  description: Whether the host has converged, which means that the module planned all stages and no plan contains actions or refusals.
+  description: Whether the host needs no changes. True if the module planned all stages, and no plan contains actions or errors.
   returned: success
   type: bool
   sample: false
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

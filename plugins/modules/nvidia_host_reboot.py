@@ -13,7 +13,8 @@ short_description: Reboot a vGPU host that is not in use
 description:
   - Checks whether a VM runs on the host, with or without a GPU, whether a program uses a GPU, and whether an installation or another run is
     changing the host. If the host is idle, the module reboots the host with M(ansible.builtin.reboot) and waits until the host is available again.
-  - The check and the reboot are one task, because a host may have to wait while other hosts reboot, and an earlier check would be outdated.
+  - The module checks the host immediately before the reboot. A check in an earlier task could be outdated, because a host might wait while other
+    hosts reboot.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -27,18 +28,18 @@ attributes:
     platforms: linux
 options:
   may_disturb:
-    description: The devices, VMs, and programs that a reboot may interrupt, as in M(vgpu.kvm.nvidia_gpu_info).
+    description: The VMs, programs, and devices that a reboot may interrupt, as in M(vgpu.kvm.nvidia_gpu_info).
     type: list
     elements: str
     default: []
   one_at_a_time:
     description:
       - Whether only one host in this run reboots at a time, regardless of the strategy.
-      - With the C(free) and C(host_pinned) strategies, C(throttle) does not limit tasks in included files.
+      - Use this option instead of C(throttle), which does not limit tasks in included files with the C(free) and C(host_pinned) strategies.
     type: bool
     default: true
   reboot_timeout:
-    description: Seconds that the module waits for the host to become available after the reboot.
+    description: The maximum time, in seconds, to wait for the host to become available after the reboot.
     type: int
     default: 900
   msg:
@@ -51,7 +52,7 @@ options:
     type: bool
     default: true
   progress:
-    description: The run's completed and remaining steps, as sentences that the module appends to an error message.
+    description: Sentences about the run's completed and remaining steps. The module appends these sentences to error messages.
     type: str
     default: ""
 seealso:
@@ -65,7 +66,7 @@ EXAMPLES = r"""
     reboot_timeout: 1800
   become: true
 
-- name: Reboot, although a VM is running that may be interrupted
+- name: Reboot the host even if the VM named scratch is running
   vgpu.kvm.nvidia_host_reboot:
     may_disturb: [scratch]
   become: true

@@ -11,11 +11,12 @@ short_description: Set kernel flags for the next boot
 description:
   - Adds kernel flags, such as IOMMU flags, to the configuration of the boot loader that started the host, and verifies that the boot entry for the
     next boot has these flags.
-  - Supports GRUB on Debian, Ubuntu, SLES, openSUSE, RHEL, and RHEL derivatives. Also supports C(systemd-boot) with C(kernel-install), and Proxmox
-    VE's C(proxmox-boot-tool). The module refuses any other boot loader and changes nothing.
+  - Supports GRUB (on Debian, Ubuntu, SLES, openSUSE, RHEL, and RHEL derivatives), C(systemd-boot) with C(kernel-install), and Proxmox VE's
+    C(proxmox-boot-tool). If a change is needed in any other boot loader, the module fails.
   - The module compares flags by their effect. For example, C(intel_iommu=on,sm_on) includes C(intel_iommu=on), C(iommu.passthrough=1) equals
-    C(iommu=pt), and the last of several settings for a parameter applies. The module does not write a flag that is already active.
-  - The module edits only files that it can parse, and runs the host's shell to confirm that an edit of the GRUB settings changes nothing else.
+    C(iommu=pt), and the last setting of a repeated parameter applies. The module does not add a flag that is already active.
+  - The module edits only files that it can parse. After editing the GRUB settings, the module evaluates them with the host's shell to verify that no
+    other setting changed.
   - The module does not reboot the host.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -37,13 +38,14 @@ options:
     default: []
   rebuild:
     description:
-      - Whether the module rebuilds the boot loader configuration even if no flags change. Set to V(true) if another configuration source changed.
+      - Whether the module rebuilds the boot loader configuration even if no flags change. Set this option to V(true) after another task changes boot
+        loader settings.
       - On RHEL and its derivatives, a rebuild also removes the C(vfio-pci) C(ids=) parameter from the boot entries if C(/etc/default/grub) no longer
         contains the parameter.
     type: bool
     default: false
   timeout:
-    description: Seconds that the module waits for the program that rebuilds the boot loader configuration.
+    description: The maximum time, in seconds, for the program that rebuilds the boot loader configuration.
     type: int
     default: 300
 """
@@ -55,7 +57,7 @@ EXAMPLES = r"""
   become: true
   register: cmdline
 
-- name: Remove the flags again
+- name: Remove the flags that the module added
   vgpu.kvm.nvidia_kernel_cmdline:
     state: absent
   become: true
@@ -63,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -75,7 +77,8 @@ bootloader:
   sample: GRUB (update-grub)
 next_boot:
   description:
-    - The boot entries that the next boot may start, or only the default entry if known. In check mode, the entries before any change.
+    - The default boot entry or, if the default entry is unknown, all entries that the next boot could start. In check mode, the entries do not
+      include the planned changes.
     - C(cmdline) is null if the entry's command line is unknown. Values in C(iommu) are null if the kernel's default applies.
   returned: success
   type: list
@@ -93,15 +96,15 @@ missing_flags:
   elements: str
   sample: [iommu=pt]
 not_done:
-  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
+  description: The failed step, followed by the steps that the module skipped. RV(actions) lists only the completed steps.
   returned: failure midway
   type: list
   elements: str
   sample: [run update-grub, verify that the next boot applies iommu=pt]
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

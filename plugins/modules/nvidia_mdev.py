@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_mdev
-short_description: Create and remove single vGPUs as mediated devices
+short_description: Create and remove individual vGPUs as mediated devices
 description:
   - Creates or removes mediated devices by UUID, parent, and type. If a device with the requested UUID has a different type or parent, the module
     fails. Remove the existing device first.
-  - To configure a whole host by types and counts, use M(vgpu.kvm.nvidia_vgpu), which also restores vGPUs after a reboot and supports the
-    vendor-specific VFIO framework, on which VFs have no mediated devices.
+  - The module does not support the vendor-specific VFIO framework, which has no mediated devices. To configure a whole host by types and counts on
+    either framework, or to restore the vGPUs at boot, use M(vgpu.kvm.nvidia_vgpu).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -22,12 +22,12 @@ extends_documentation_fragment:
   - vgpu.kvm.common.force
 options:
   uuid:
-    description: The UUID of a single device. If omitted, the module derives the UUID from the VF that O(parent) selects, so each run uses the same
+    description: The UUID of a single device. If omitted, the module derives the UUID from the VF that O(parent) selects. Each run derives the same
       UUID.
     type: str
   parent:
     description:
-      - The VF's PCI address in any format. If the address is that of a PF, the module uses the first free VF of the PF.
+      - The VF's PCI address in any format. If the address belongs to a PF, the module uses the PF's first free VF.
     type: str
   type:
     description:
@@ -39,8 +39,8 @@ options:
     choices: [present, absent]
     default: present
   devices:
-    description: Several devices, instead of the single device that O(uuid), O(parent), and O(type) describe. The module validates all devices before
-      any change.
+    description: A list of devices to use instead of the single device that O(uuid), O(parent), and O(type) describe. The module validates all devices
+      before any change.
     type: list
     elements: dict
     suboptions:
@@ -59,31 +59,31 @@ options:
         choices: [present, absent]
         default: present
   timeout:
-    description: Seconds after which each wait fails with an error.
+    description: The maximum time, in seconds, to wait for each change to take effect.
     type: int
     default: 60
   settle:
-    description: Seconds that the module monitors new devices.
+    description: The time, in seconds, during which the module monitors new devices.
     type: float
     default: 2
 """
 
 EXAMPLES = r"""
-- name: Create a vGPU on a certain VF
+- name: Create a vGPU on a specific VF
   vgpu.kvm.nvidia_mdev:
     uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11
     parent: "0000:67:00.4"
     type: A40-24A
   become: true
 
-- name: Create several devices, one of them by its PF
+- name: Create two vGPUs, one on a specific VF and one on any free VF of a PF
   vgpu.kvm.nvidia_mdev:
     devices:
       - {uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12, parent: "0000:68:00.4", type: NVIDIA A40-4Q}
       - {parent: "0000:68:00.0", type: nvidia-560}
   become: true
 
-- name: Remove a device
+- name: Remove a vGPU
   vgpu.kvm.nvidia_mdev:
     uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11
     state: absent
@@ -92,7 +92,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -104,7 +104,7 @@ devices:
   elements: dict
   sample: [{uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11, parent: "0000:67:00.4", type: A40-24A}]
 not_done:
-  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
+  description: The failed step, followed by the steps that the module skipped. RV(actions) lists only the completed steps.
   returned: failure midway
   type: list
   elements: str
@@ -112,8 +112,8 @@ not_done:
     - "0000:e8:00.4: create A40-8Q (b22f6b64-45e1-5c2c-b6e6-003412502047)"
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

@@ -10,10 +10,11 @@ module: nvidia_mig
 short_description: Set the MIG mode and GPU instances of NVIDIA GPUs
 description:
   - Enables or disables MIG mode, and creates GPU instances (each with its default compute instance) from a list of profiles.
-  - Set MIG mode before VFs are enabled and create GPU instances afterwards, because enabling VFs removes GPU instances.
-  - With O(layout), this module sets only the MIG mode that the vGPU types require. M(vgpu.kvm.nvidia_vgpu) then creates the GPU instances.
-  - Ampere GPUs require a reset to change MIG mode, and keep the mode across reboots. Later GPUs require no reset but may lose the mode, so
-    C(vgpu-restore.service) sets MIG mode at boot. The module never resets a GPU that a process or a vGPU uses.
+  - Set MIG mode before you enable VFs, and create GPU instances afterwards, because enabling VFs removes existing GPU instances.
+  - With O(layout), this module sets only the MIG mode that the vGPU types require. To create the GPU instances for a layout, use
+    M(vgpu.kvm.nvidia_vgpu).
+  - Ampere GPUs require a reset to change MIG mode, and keep the mode across reboots. Later GPUs require no reset but can lose the mode at a reboot,
+    so C(vgpu-restore.service) sets MIG mode at boot. The module never resets a GPU that a process or a vGPU uses.
   - The module validates the whole request before the first change, and verifies the changes that C(nvidia-smi) makes.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -42,18 +43,18 @@ options:
       - The module does not change GPUs that the layout does not name or for which the layout lists no vGPUs.
   cycle_vfs:
     description:
-      - Whether the module may disable VFs to change MIG mode. Re-enable the VFs with M(vgpu.kvm.nvidia_sriov). If V(false), the module refuses to
-        change the mode of a GPU with enabled VFs. The module always refuses a change while the GPU has a vGPU.
+      - Whether the module may disable VFs to change MIG mode. Afterwards, re-enable the VFs with M(vgpu.kvm.nvidia_sriov). If V(false), the module
+        fails if a GPU whose mode must change has enabled VFs. If such a GPU has a vGPU, the module always fails.
     type: bool
     default: false
   timeout:
-    description: Seconds that the module waits for each step.
+    description: The maximum time, in seconds, for each step.
     type: int
     default: 120
 """
 
 EXAMPLES = r"""
-- name: Enable MIG mode first
+- name: Enable MIG mode before the VFs
   vgpu.kvm.nvidia_mig:
     gpus: ["0000:17:00.0"]
     mode: enabled
@@ -70,7 +71,7 @@ EXAMPLES = r"""
     instances: [3g.20gb, 1g.5gb, 1g.5gb]
   become: true
 
-- name: Set the mode of each GPU for a layout
+- name: Set the MIG mode that a layout requires on each GPU
   vgpu.kvm.nvidia_mig:
     layout:
       - gpu: A100
@@ -81,7 +82,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -105,7 +106,7 @@ without_mig:
   elements: dict
   sample: [{gpu: "0000:e8:00.0", reason: A40 does not support MIG}]
 not_done:
-  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
+  description: The failed step, followed by the steps that the module skipped. RV(actions) lists only the completed steps.
   returned: failure midway
   type: list
   elements: str
@@ -113,8 +114,8 @@ not_done:
     - "0000:e8:00.0: enable MIG mode"
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

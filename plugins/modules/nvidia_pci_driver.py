@@ -9,12 +9,12 @@ DOCUMENTATION = r"""
 module: nvidia_pci_driver
 short_description: Set the kernel driver for NVIDIA GPUs
 description:
-  - Binds GPUs (PFs) that use C(vfio-pci), C(pci-pf-stub), or no driver to the C(nvidia) driver, or only releases GPUs from
-    C(vfio-pci) and C(pci-pf-stub).
-  - The module removes settings that would rebind the old driver at boot, such as C(ids=) parameters for vfio-pci in C(modprobe.d) and on the kernel
-    command line, and driverctl overrides. The module also blocks C(nouveau), unless another file already blocks nouveau.
-  - The module never changes a GPU that a VM has open. The module never unbinds C(nouveau) at run time, because releasing a GPU from nouveau requires
-    a reboot.
+  - Binds GPUs (PFs) to the C(nvidia) driver if they are bound to C(vfio-pci), C(pci-pf-stub), or no driver. With O(driver=none), the module only
+    releases GPUs from C(vfio-pci) and C(pci-pf-stub).
+  - The module removes settings that would rebind the old driver at boot, such as driverctl overrides, and C(ids=) parameters for vfio-pci in
+    C(modprobe.d) and on the kernel command line. The module blocks C(nouveau) unless another file already blocks nouveau.
+  - The module never changes a GPU that a VM uses. The module never unbinds C(nouveau) at run time, because releasing a GPU from nouveau requires a
+    reboot.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -28,14 +28,14 @@ options:
     description:
       - V(nvidia) binds the GPUs to NVIDIA's driver and loads the driver if needed.
       - V(none) releases the GPUs from C(vfio-pci) and C(pci-pf-stub), for hosts on which NVIDIA's driver is not installed yet.
-      - V(original) restores the boot files to their state before this module first edited them. At the next boot, the original drivers are bound to
-        the GPUs again. The module warns about files that were changed after this module edited them, and does not restore these files. Current driver
-        bindings do not change.
+      - V(original) restores the boot files to their state before this module first edited them. At the next boot, the GPUs are bound to their
+        original drivers. The module warns about files that were changed after this module edited them, and does not restore these files. Current
+        driver bindings do not change.
     type: str
     choices: [nvidia, none, original]
     default: nvidia
   boot:
-    description: Whether the module also changes the files that would rebind the old driver at boot.
+    description: Whether the module changes the files that would rebind the old driver at boot.
     type: bool
     default: true
   initramfs:
@@ -48,7 +48,7 @@ options:
     type: bool
     default: false
   timeout:
-    description: Seconds after which each wait fails with an error.
+    description: The maximum time, in seconds, to wait for each change to take effect.
     type: int
     default: 60
 """
@@ -65,7 +65,7 @@ EXAMPLES = r"""
     driver: original
   become: true
 
-- name: Rebuild the initramfs after a change of a file in /etc/modprobe.d, without changing a GPU
+- name: Rebuild the initramfs after a change in /etc/modprobe.d, without changing any GPU
   vgpu.kvm.nvidia_pci_driver:
     gpus: []
     driver: none
@@ -84,7 +84,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -96,20 +96,21 @@ gpus:
   elements: dict
   sample: [{address: "0000:e8:00.0", driver_before: vfio-pci}]
 boot_causes:
-  description: The configuration file lines that would have rebound the old driver at boot.
+  description: The lines in configuration files that would have rebound the old driver at boot.
   returned: success
   type: list
   elements: dict
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci binds to 10de:2235"}]
 initramfs_update_needed:
   description:
-    - Whether the module changed files that the initramfs contains. Remains true in later runs, even after a failed rebuild, until the initramfs is
-      newer than the change. With O(initramfs), this run has already rebuilt the initramfs.
+    - Whether the module changed files that the initramfs contains. The value remains true in later runs, even after a failed rebuild, until the
+      initramfs is newer than the change. With O(initramfs=true), this run has already rebuilt the initramfs.
   returned: success
   type: bool
   sample: true
 bootloader_update_needed:
-  description: Whether update-grub must run because the GRUB settings changed. Remains true until the GRUB configuration is newer than the change.
+  description: Whether update-grub must run because the GRUB settings changed. The value remains true until the GRUB configuration is newer than the
+    change.
   returned: success
   type: bool
   sample: false
@@ -120,13 +121,13 @@ unresponsive_gpus:
   elements: str
   sample: ["0000:e8:00.0"]
 reboot_reasons:
-  description: The reasons why only a reboot can bind a GPU to its driver.
+  description: The reasons why a reboot is required to bind a GPU to its driver.
   returned: success
   type: list
   elements: str
   sample: []
 not_done:
-  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
+  description: The failed step, followed by the steps that the module skipped. RV(actions) lists only the completed steps.
   returned: failure midway
   type: list
   elements: str
@@ -134,8 +135,8 @@ not_done:
     - "0000:e8:00.0: bind the GPU to nvidia"
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

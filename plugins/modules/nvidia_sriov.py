@@ -10,9 +10,9 @@ module: nvidia_sriov
 short_description: Enable or disable the virtual functions of NVIDIA GPUs
 description:
   - Enables or disables VFs through NVIDIA's C(sriov-manage) or, if the driver allows it, through C(sriov_numvfs).
-  - The module verifies C(sriov_numvfs), each C(virtfn) link, and each VF's driver, because the exit status of C(sriov-manage) is unreliable.
+  - The module verifies C(sriov_numvfs), each C(virtfn) symbolic link, and each VF's driver, because the exit status of C(sriov-manage) is unreliable.
   - If C(sriov-manage) leaves a PF without a driver or bound to C(pci-pf-stub), the module rebinds the PF to C(nvidia).
-  - If the driver refuses a GPU's unbindLock, the module retries until O(timeout), then fails and lists the processes that have the GPU open.
+  - If the driver does not grant a GPU's unbindLock, the module retries for O(timeout) seconds, then fails and lists the processes that use the GPU.
   - The module never disables VFs while the GPU has vGPUs, or while a VM uses a VF or the whole GPU.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -31,20 +31,21 @@ options:
   num_vfs:
     description:
       - The number of VFs for each GPU, at least 1. If omitted, the module enables all VFs.
-      - Because C(sriov-manage) can only enable all VFs, the module writes a smaller number to C(sriov_numvfs), which most NVIDIA driver releases
-        reject.
+      - C(sriov-manage) always enables all VFs. To enable fewer VFs, the module writes the number to C(sriov_numvfs), but most NVIDIA driver releases
+        reject such a write.
     type: int
   reset:
     description: Whether C(sriov-manage) resets a GPU before enabling VFs. A GPU that already has the requested VFs is not reset.
     type: bool
     default: false
   method:
-    description: The interface for enabling VFs. V(auto) selects C(sriov-manage) if installed.
+    description: The interface for enabling VFs. V(auto) selects C(sriov-manage) if it is installed and all VFs are requested, and C(sriov_numvfs)
+      otherwise.
     type: str
     choices: [auto, sriov_manage, sysfs]
     default: auto
   timeout:
-    description: Seconds that the module waits for each GPU's VFs.
+    description: The maximum time, in seconds, to wait for the VFs of each GPU.
     type: int
     default: 120
 """
@@ -63,7 +64,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -81,7 +82,8 @@ unresponsive_gpus:
   elements: str
   sample: ["0000:e8:00.0"]
 without_types:
-  description: The GPUs whose VFs this run enabled but that offer no vGPU types yet. Some driver releases require C(nvidia-vgpud) to run again.
+  description: The GPUs whose VFs this run enabled but that offer no vGPU types yet. With some driver releases, C(nvidia-vgpud) must run again before
+    these GPUs offer types.
   returned: success
   type: list
   elements: str
@@ -93,7 +95,7 @@ without_sriov:
   elements: dict
   sample: [{gpu: "0000:3b:00.0", reason: "T4 does not use SR-IOV for vGPUs, so vGPUs are created on the PF"}]
 not_done:
-  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
+  description: The failed step, followed by the steps that the module skipped. RV(actions) lists only the completed steps.
   returned: failure midway
   type: list
   elements: str
@@ -101,8 +103,8 @@ not_done:
     - "0000:e8:00.0: enable 32 VFs"
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

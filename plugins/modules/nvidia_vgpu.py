@@ -10,12 +10,12 @@ module: nvidia_vgpu
 short_description: Create and remove vGPUs to match a layout
 description:
   - Creates and removes vGPUs to match the desired types and counts for each GPU, and selects the VFs for the vGPUs.
-  - The module keeps vGPUs that match the layout and removes surplus vGPUs from the listed GPUs, or fails if a process has a surplus vGPU open. On
-    GPUs that the layout does not name, the module removes only vGPUs that it created, and warns about all others.
+  - The module keeps vGPUs that match the layout and removes surplus vGPUs from the listed GPUs, or fails if a process uses a surplus vGPU. On GPUs
+    that the layout does not name, the module removes only vGPUs that it created, and warns about all others.
   - The module validates the whole request before the first change, verifies each vGPU, and monitors new vGPUs for O(settle) seconds.
   - The module derives the UUID of a vGPU from the machine's identity, the PF, and the VF number. A recreated vGPU has the same VF and UUID as before.
   - The module supports both of NVIDIA's frameworks. On hosts with the vendor-specific VFIO framework (kernels 6.8 and later), a VF itself becomes the
-    vGPU. The vGPU has no UUID, and VMs refer to it by the VF's PCI address.
+    vGPU. The vGPU has no UUID, and VM definitions contain the VF's PCI address instead.
   - MIG-backed types (such as V(A100-1-5C)) require GPU instances. The module creates the required GPU instances, largest first, and destroys unneeded
     instances on the listed GPUs. If the layout lists no vGPUs for a GPU, the GPU keeps its GPU instances, unless an earlier layout had MIG-backed
     vGPUs or GPU instances on this GPU. Set MIG mode with M(vgpu.kvm.nvidia_mig) before enabling the GPU's VFs.
@@ -42,11 +42,12 @@ options:
     type: bool
     default: true
   timeout:
-    description: Seconds that the module waits for vGPU types after VFs are enabled, and for each vGPU to appear or disappear.
+    description: The maximum time, in seconds, to wait for vGPU types after VFs are enabled. The same limit applies to the creation and the removal of
+      each vGPU.
     type: int
     default: 60
   settle:
-    description: Seconds that the module monitors new vGPUs, because a cloud agent may unbind their VFs.
+    description: The time, in seconds, during which the module monitors new vGPUs, because a cloud agent might unbind their VFs.
     type: float
     default: 2
 """
@@ -70,7 +71,7 @@ EXAMPLES = r"""
         vgpus: []
   become: true
 
-- name: Create MIG-backed vGPUs, on one GPU with the GPU instances that the types require, on another one with explicit ones
+- name: Create MIG-backed vGPUs with derived GPU instances on one GPU, and with explicit GPU instances on another GPU
   vgpu.kvm.nvidia_vgpu:
     layout:
       - gpu: "0000:17:00.0"
@@ -80,7 +81,7 @@ EXAMPLES = r"""
         vgpus: [{type: A100-3-20C, count: 2}]
   become: true
 
-- name: Create several framebuffer sizes on one GPU, one of them without a frame rate limit
+- name: Create vGPUs of different framebuffer sizes on one GPU, including one vGPU without a frame rate limit
   vgpu.kvm.nvidia_vgpu:
     layout:
       - gpu: "0000:e8:00.0"
@@ -91,7 +92,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success, failure midway
   type: list
   elements: str
@@ -109,7 +110,7 @@ vgpus:
   elements: dict
   sample: [{gpu: "0000:e8:00.0", vf: "0000:e8:00.4", vf_index: 0, type: A40-24A, uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
 not_done:
-  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
+  description: The failed step, followed by the steps that the module skipped. RV(actions) lists only the completed steps.
   returned: failure midway
   type: list
   elements: str
@@ -118,8 +119,8 @@ not_done:
     - "0000:e8:00.5: create A40-8Q (10db416a-6ee4-5b39-a309-171158b9575b)"
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

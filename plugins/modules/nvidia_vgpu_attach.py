@@ -13,11 +13,11 @@ description:
     framework by VF (C(<hostdev type='pci' managed='no'>)).
   - The module assigns vGPUs to all requests at once, with the fewest changes to the VMs. A VM keeps the vGPUs that match its requests. If no
     assignment satisfies all requests, the module fails and lists the conflicting requests.
-  - The module never attaches a vGPU that is assigned to another VM or that a process has open. A vGPU is assigned to a VM if the VM's definition,
-    running instance, managed save, memory snapshots, or QEMU command line contains the vGPU, or if the vGPU's VF or GPU is passed through to the VM.
+  - The module never attaches a vGPU that is assigned to another VM or in use by a process. A vGPU is assigned to a VM if the VM's definition, running
+    instance, managed save, memory snapshots, or QEMU command line contains the vGPU, or if the vGPU's VF or GPU is passed through to the VM.
   - When the module changes O(domains[].vgpus[].display), O(domains[].vgpus[].ramfb), or C(managed), it keeps all other device settings, such as the
     address in the guest. If libvirt rejects the change, the module restores the previous device.
-  - Changes to a running VM take effect at the VM's next start, unless O(live) is set.
+  - Changes to a running VM take effect at the VM's next start, unless O(live=true).
   - The module requires C(virsh) on the host. The module reads libvirt's files directly but makes changes only with C(virsh).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -44,13 +44,13 @@ options:
     type: str
     default: qemu:///system
   timeout:
-    description: Seconds that the module waits for libvirt to report a change.
+    description: The maximum time, in seconds, to wait for libvirt to report a change.
     type: int
     default: 30
   check_mode_assume:
     description:
-      - The states that earlier steps of the same run would create. The module uses this option only in check mode. With V(vgpus), the module expects
-        an earlier step to create each missing vGPU.
+      - The results of earlier steps that check mode treats as complete. The module uses this option only in check mode. With V(vgpus), the plan is
+        based on a host on which an earlier step created all missing vGPUs.
     type: list
     elements: str
     choices: [vgpus]
@@ -65,7 +65,7 @@ EXAMPLES = r"""
       - {name: web2, vgpus: [{type: A40-24Q, gpu: "0000:67:00.0"}]}
   become: true
 
-- name: Attach any vGPU of a type to one VM, and a specific vGPU to another one
+- name: Attach any two vGPUs of a type to one VM, and a specific vGPU to another VM
   vgpu.kvm.nvidia_vgpu_attach:
     domains:
       - {name: any, vgpus: [{type: A40-24Q, count: 2}]}
@@ -88,13 +88,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The steps, in order, that the module executed or, in check mode, would execute.
+  description: The steps that the module executed, in order. In check mode, the steps that the module would execute.
   returned: success, failure midway
   type: list
   elements: str
   sample: ["web1: attach 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1 (A40-24Q)"]
 not_done:
-  description: The step that failed, and the steps that the module skipped after the failure. RV(actions) then lists only the completed steps.
+  description: The failed step, followed by the steps that the module skipped. RV(actions) lists only the completed steps.
   returned: failure midway
   type: list
   elements: str
@@ -107,8 +107,8 @@ attached:
   sample: [{vm: web1, device: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1, type: A40-24Q}]
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list

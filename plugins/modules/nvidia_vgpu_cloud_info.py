@@ -12,8 +12,8 @@ description:
   - Reads a host's vGPUs on either framework, and renders the configuration with which cloud platforms attach these vGPUs to VMs. The result contains
     C(nova.conf) sections for OpenStack nova, a patch for the KubeVirt custom resource, C(pci.conf) for the OpenNebula probe, and the profiles that
     Apache CloudStack discovers.
-  - The module never changes the host. Install the rendered configuration with the tool that deploys the cloud platform. See the collection
-    documentation's page about cloud platforms.
+  - The module never changes the host. Install the rendered configuration with the tool that deploys the cloud platform. For instructions, see the
+    page about cloud platforms in the collection's documentation.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -32,7 +32,7 @@ options:
   kubevirt_prefix:
     description:
       - The prefix (before the slash) for KubeVirt resource names.
-      - For VFs on the vendor-specific VFIO framework, a resource name including the prefix may have at most 61 characters, because a KubeVirt socket
+      - For VFs on the vendor-specific VFIO framework, a resource name including the prefix must not exceed 61 characters, because a KubeVirt socket
         path contains the name.
     type: str
     default: nvidia.com
@@ -45,13 +45,13 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Render the configuration of the clouds
+- name: Render the cloud configuration
   vgpu.kvm.nvidia_vgpu_cloud_info:
     nova_resource_classes: true
   become: true
   register: cloud
 
-- name: Install the configuration of nova-compute
+- name: Install the nova-compute configuration
   ansible.builtin.copy:
     content: "{{ cloud['nova_conf'] }}"
     dest: /etc/nova/nova.conf.d/50-vgpu.conf
@@ -92,8 +92,8 @@ nova:
 nova_conf:
   description:
     - The options from RV(nova) as C(nova.conf) sections.
-    - Empty if the host has no vGPUs, or if one address has vGPUs of several types, because nova-compute would not start. In the latter case, a
-      warning names the address.
+    - Empty if the host has no vGPUs. If one address has vGPUs of several types, nova-compute would not start, so the value is empty and a warning
+      names the address.
   returned: success
   type: str
   sample: |
@@ -146,8 +146,8 @@ opennebula_pci_conf:
       - "e8:00.7"
 errors:
   description:
-    - The errors that caused the module to fail. C(msg) contains the same errors as text. C(code) identifies the type of error for programs. C(device)
-      is null if the error concerns the whole host. C(expected) and C(remedy) may be null.
+    - The errors that caused the module to fail. The C(msg) key of the result contains the same errors as text. In each error, C(code) identifies the
+      type of error. C(device) is null if the error concerns the whole host. C(expected) and C(remedy) can be null.
     - Not returned if Ansible's argument validation fails.
   returned: failure
   type: list
