@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Settings of the worlds. VGPU_WORLDS: number of worlds per suite (default: 20). VGPU_WORLDS_SEED: millions to add to the first world's number."""
+"""Configures the hypothesis runs. VGPU_WORLDS sets the number of worlds per suite (default: 20). VGPU_WORLDS_SEED adds millions to the first world's number."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""GPUs of the model's worlds: NVIDIA's name, the spellings that a layout may use, and the fake model of each GPU."""
+"""GPUs that the test model can use: NVIDIA's name, the spellings that a layout can use, and the fake GPU model of each GPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL_RTX = models.FakeModel(
 
 
 class Card(NamedTuple):
-    """A GPU model. model: its name in NVIDIA's lists and in layouts. fake: the fake host's model."""
+    """A GPU of a world. model: its name in NVIDIA's lists and in layouts. fake: the GPU model on the fake host."""
 
     model: str
     fake: models.FakeModel
@@ -39,7 +39,7 @@ class Card(NamedTuple):
 
     @property
     def on_pf(self) -> bool:
-        """Return whether the PF holds the vGPUs."""
+        """Return whether the vGPUs are created on the PF instead of on VFs."""
         return not (self.fake.vfs and self.fake.vf_device)
 
     def spellings(self, address: str, uuid: str) -> List[List[str]]:
@@ -50,7 +50,7 @@ class Card(NamedTuple):
             exact.append("%s:%s" % (bus, rest))
         device, subsystem = self.fake.device[2:], self.fake.subsystem[2:]
         product = self.fake.title
-        vendored = product.split(" ", 1)[1] == self.model  # "NVIDIA A40" is the model with its vendor, not a product name
+        vendored = product.split(" ", 1)[1] == self.model  # "NVIDIA A40" is a model with the name of its vendor, not a product name
         return [
             exact,
             ["10de:%s:%s" % (device, subsystem), "10DE:%s:%s" % (device.upper(), subsystem.upper())],
@@ -73,8 +73,8 @@ CARDS = {
     "rtxpro6000": Card("RTX PRO 6000 Blackwell SE", SMALL_RTX),
 }
 ADDRESSES = ["0000:3b:00.0", "0000:17:00.1", "0000:e7:00.0", "0000:e8:00.0", "10000:01:00.0"]
-# GPUs of NVIDIA's lists that occur in no world. The module ignores such spellings.
+# GPUs in NVIDIA's lists that no world contains. The module ignores their spellings.
 ELSEWHERE = ["B200", "M60", "10de:2901", "10de:3182"]
-# All spellings of known models, including models that a world may lack.
+# All spellings of known GPU models, including models that a world lacks.
 WORDS = {word for card in CARDS.values() for words in card.spellings("0000:00:00.0", "-")[1:-1] for word in words}.union(ELSEWHERE)
 UUIDS = ["3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a%02x" % number for number in range(5)]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Random layouts in every spelling that the documentation allows, and the meaning of each layout."""
+"""Random layouts in all documented spellings, and the meaning of each layout."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ansible_collections.vgpu.kvm.tests.model.rules import Type, Want, instances
 from ansible_collections.vgpu.kvm.tests.model.world import State, World
 
 T = TypeVar("T")
-# Features that a world's layouts use more often than those of other worlds, or never. "wrong" stands for errors that cause a refusal.
+# Features that the layouts of some worlds use more often than others, or never. "wrong" stands for errors that make the module fail.
 HABITS = ("uuid", "vf", "vgpu_params", "mixed_sizes", "mig", "wrong")
 
 
 class Pick:
-    """A named interface to random choices."""
+    """Wraps random choices in methods with names."""
 
     def __init__(self, source: Random) -> None:
         self._random = source
@@ -43,7 +43,7 @@ class Pick:
 
 
 class GpuWant(NamedTuple):
-    """The meaning of a layout for one GPU. mig: the GPU instances that the layout lists, or None if they follow from the types."""
+    """The meaning of a layout for one GPU. mig: the GPU instances that the layout lists, or None if the vGPU types determine the instances."""
 
     wants: Tuple[Want, ...]
     mixed: bool
@@ -51,19 +51,19 @@ class GpuWant(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """The meaning of a layout on a host. gpus: meaning by GPU. reasons: errors in the layout itself. open: cases that the documentation leaves open."""
+    """The meaning of a layout on a host. gpus: meaning by GPU. reasons: errors in the layout itself. open: cases that the documentation does not define."""
 
     gpus: Dict[str, GpuWant]
     reasons: Tuple[str, ...]
     open: Tuple[str, ...]
 
     def wants(self) -> List[Want]:
-        """Return the requested vGPUs of all GPUs."""
+        """Return the vGPUs that the layout requests on all GPUs."""
         return [one for gpu in self.gpus.values() for one in gpu.wants]
 
 
 class _Writer:
-    """Writer of one layout. other: percentage of cases in which the vGPU types need the other MIG mode than the GPU has."""
+    """Writes one layout. other: percentage of cases in which the vGPU types require the opposite of the GPU's current MIG mode."""
 
     def __init__(self, world: World, pick: Pick, mig: bool, other: int = 6) -> None:
         self.world, self.pick, self.mig, self.other = world, pick, mig, other
@@ -74,7 +74,7 @@ class _Writer:
         return self.pick.rarely(percent * self.world.habits.get(word, 1))
 
     def layout(self) -> List[Dict[str, Any]]:
-        """Return entries: usually one for each of some GPUs, rarely one for several GPUs."""
+        """Return entries. Usually, each entry names one GPU and some GPUs have no entry; in rare cases, one entry names several GPUs."""
         if self.pick.rarely(7):
             return []
         if self.pick.rarely(10) and not self.world.vendor and len(self.world.cards) > 1:
@@ -85,7 +85,7 @@ class _Writer:
         return entries
 
     def moved(self) -> List[Dict[str, Any]]:
-        """Return the current vGPUs with one UUID moved to another GPU. The UUID may exist only in the stored layout."""
+        """Return the current vGPUs, with one UUID moved to another GPU. The UUID might exist only in the stored layout."""
         pick, world = self.pick, self.world
         named = [(one.gpu, one.type, one.key) for one in self.state.vgpus if one.key in UUIDS]
         named += [(gpu, one["type"], one["uuid"]) for gpu, vgpus in sorted(world.stored().items()) for one in vgpus if one["uuid"] in UUIDS]
@@ -102,7 +102,7 @@ class _Writer:
         return entries
 
     def entry(self, gpu: str) -> Dict[str, Any]:
-        """Return an entry that usually fits this GPU."""
+        """Return an entry that usually fits on this GPU."""
         pick, card = self.pick, self.world.cards[gpu]
         ranks = card.spellings(gpu, self.world.host.pf(gpu).uuid)
         rank = pick.one([0, 0, 0, 0, 1, 2, 2, 3, 3, 4])
@@ -126,7 +126,7 @@ class _Writer:
         return entry
 
     def lines(self, gpu: str) -> List[Dict[str, Any]]:
-        """Return lines with the GPU's current vGPUs and a change, or with other vGPUs."""
+        """Return lines that change the GPU's current vGPUs, or lines with unrelated vGPUs."""
         pick, goal = self.pick, self.world.goal.get(gpu)
         if (self.state.on(gpu) or goal and goal.facts) and pick.rarely(60):
             return self.changed(gpu)
@@ -135,7 +135,7 @@ class _Writer:
         first, room = pick.one(types), 1.0
         for number in range(pick.one([0, 1, 1, 2, 2, 3])):
             kin = [one for one in types if one.gib == first.gib] if pick.number(0, 7) else types
-            if first.profile and pick.number(0, 2):  # prefer types that share the GPU instances of the first type, or that differ only in size
+            if first.profile and pick.number(0, 2):  # prefer types that can share GPU instances with the first type or that differ only in size
                 kin = [one for one in types if one.profile == first.profile and (one.gib == first.gib or not pick.number(0, 2))]
             one = first if number == 0 or not pick.number(0, 2) else pick.one(kin)
             most = min(4, max(0, int(room / self.share(gpu, one) + 0.01)))
@@ -147,21 +147,21 @@ class _Writer:
         return lines
 
     def share(self, gpu: str, one: Type) -> float:
-        """Return the approximate share of the GPU that a vGPU of this type takes."""
+        """Return the approximate share of the GPU that a vGPU of this type occupies."""
         card = self.world.cards[gpu]
         if not one.profile:
             return max(1 / one.most, one.gib / card.fake.gib)
         return card.board.profiles[one.profile].memory / max(profile.memory for profile in card.fake.profiles) / one.per_gi
 
     def pool(self, gpu: str) -> List[Type]:
-        """Return the types to choose from, usually those that the GPU's mode offers."""
+        """Return the types to choose from. These are usually the types that the GPU offers in its current mode."""
         types = sorted(self.world.cards[gpu].types.values())
         mig = self.state.gpus[gpu].mig is not (self.mig and self.pick.rarely(self.other))
         found = [one for one in types if bool(one.profile) == mig]
         return found if found and not self.often("wrong", 2) else types
 
     def changed(self, gpu: str) -> List[Dict[str, Any]]:
-        """Return the current vGPUs of a GPU, or those of its last layout, with added, removed or replaced vGPUs."""
+        """Return the GPU's current vGPUs or those of its last layout, with some vGPUs added, removed, or replaced."""
         pick, goal = self.pick, self.world.goal.get(gpu)
         there = [(one.type, one.key) for one in self.state.on(gpu)]
         if goal and goal.facts and (not there or pick.number(0, 1)):
@@ -178,7 +178,7 @@ class _Writer:
         return self.again(gpu, there)
 
     def moved_together(self, gpu: str, there: Sequence[Tuple[str, str]]) -> List[Tuple[str, str]]:
-        """Return some of these MIG-backed vGPUs and a large or differently sized one that fits only after the GPU instances of the others move."""
+        """Return some of these MIG-backed vGPUs and one of another size, which fits only after the GPU instances of the others move."""
         pick, card = self.pick, self.world.cards[gpu]
         rest = list(there)
         for dummy in range(pick.number(1, 3)):
@@ -193,7 +193,7 @@ class _Writer:
         return rest + [(pick.one(sorted(kin) or large if pick.number(0, 2) else large).short, "")]
 
     def again(self, gpu: str, there: Sequence[Tuple[str, str]]) -> List[Dict[str, Any]]:
-        """Return lines for (type, key), usually with the UUIDs that layouts have set."""
+        """Return lines for the given (type, key) pairs, usually with the UUIDs from earlier layouts."""
         counts: Dict[Tuple[str, str], int] = {}
         for short, key in there:
             word = key if key in UUIDS and self.pick.number(0, 4) else ""
@@ -223,7 +223,7 @@ class _Writer:
 
 
 def profiles(card: Card, pick: Pick) -> List[str]:
-    """Return names of GPU instance profiles, sometimes with repetitions."""
+    """Return names of GPU instance profiles. A name can occur several times."""
     names = [one.name for one in card.fake.profiles]
     found = [pick.one(names) for dummy in range(pick.number(0, 4))]
     return found + found[:1] * pick.one([0, 0, 1, 2])
@@ -253,7 +253,7 @@ def means(world: World, layout: Sequence[Dict[str, Any]]) -> Meaning:
     for entry in layout:
         for spelling in entry["gpu"]:
             if any(pf.uuid == spelling and pf.driver != "nvidia" for pf in world.kernel.pfs()):
-                unclear.append("%s: a UUID is the driver's word, and another driver has the GPU" % spelling)
+                unclear.append("%s: only the NVIDIA driver reports this UUID, but the GPU is bound to another driver" % spelling)
             missing = all(rank_of(world, gpu, spelling) is None for gpu in world.cards)
             absent = absent or missing and spelling in WORDS
             if missing and spelling not in WORDS:
@@ -267,26 +267,26 @@ def means(world: World, layout: Sequence[Dict[str, Any]]) -> Meaning:
             elif min(ranks) == best[gpu][0]:
                 best[gpu][1].append(entry)
     if layout and not best:
-        reasons.append("nothing of it is for this host")
+        reasons.append("no entry matches a GPU of this host")
     if absent and set(best) != set(world.cards):
-        reasons.append("a layout for several hosts must name each GPU of this one")
+        reasons.append("a layout for several hosts must name every GPU of this host")
     gpus = {}
     for gpu, (dummy, entries) in sorted(best.items()):
         if len({bool(one.get("mixed_sizes")) for one in entries}) > 1:
             unclear.append("entries for %s differ in mixed_sizes" % gpu)
         if len(entries) > 1 and any("mig" in one for one in entries):
-            unclear.append("several entries for %s, and mig in one" % gpu)
+            unclear.append("several entries select %s, and at least one sets mig" % gpu)
         wants = [want for entry in entries for line in entry["vgpus"] for want in _line(world, gpu, line, unclear if world.host.pf(gpu).off_bus else reasons)]
         mig = next((tuple(one["mig"]) for one in entries if "mig" in one), None)
         gpus[gpu] = GpuWant(tuple(wants), any(one.get("mixed_sizes") for one in entries), mig)
     uuids = [line["uuid"].lower() for entry in layout for line in entry["vgpus"] if "uuid" in line]
     if len(uuids) > len(set(uuids)):
-        reasons.append("a UUID is for one vGPU")
+        reasons.append("two vGPUs have the same UUID")
     for line in [line for entry in layout for line in entry["vgpus"]]:
         if line.get("uuid") == "no-uuid":
-            reasons.append("%s is no UUID" % line["uuid"])
+            reasons.append("%s is not a valid UUID" % line["uuid"])
         if line["count"] > 1 and ("uuid" in line or "vf" in line):
-            reasons.append("uuid and vf are for one vGPU")
+            reasons.append("uuid and vf require a count of 1")
     return Meaning(gpus, tuple(reasons), tuple(unclear))
 
 
@@ -304,16 +304,16 @@ def _line(world: World, gpu: str, line: Dict[str, Any], reasons: List[str]) -> L
     number = None
     if "vf" in line:
         pf = world.host.pf(gpu)
-        addresses = [pf._vf_address(index) for index in range(card.fake.vfs)]  # as the kernel computes addresses from offset and stride
+        addresses = [pf._vf_address(index) for index in range(card.fake.vfs)]  # the kernel computes these addresses from the SR-IOV offset and stride
         if card.on_pf:
             reasons.append("%s has no VFs" % gpu)
         elif line["vf"] in addresses:
             number = addresses.index(line["vf"])
         elif ":" in line["vf"]:
-            reasons.append("%s is no VF of %s" % (line["vf"], gpu))
+            reasons.append("%s is not a VF of %s" % (line["vf"], gpu))
         else:
             number = int(line["vf"])
     uuid = line["uuid"].lower() if "uuid" in line else None
     if uuid and world.vendor and not card.on_pf:
-        reasons.append("%s has no UUIDs" % gpu)
+        reasons.append("the vGPUs on %s have no UUIDs" % gpu)
     return [Want(found.short, uuid, number, line.get("vgpu_params"))] * line["count"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Plants defects in the planner, one at a time, each in a copy of the collection, and prints which of them the model finds.
+"""Plants defects in copies of the planner, one at a time, and prints which defects the test model finds.
 
-Run it by hand, from a directory ``ansible_collections/vgpu/kvm``, with pytest and hypothesis:
+Run this program by hand from a directory ``ansible_collections/vgpu/kvm``. It requires pytest and hypothesis:
 
     python3 tests/model/mutants.py --seconds 300 --jobs 16
 """
@@ -27,7 +27,7 @@ ENGINE = ROOT / "plugins" / "module_utils" / "engine"
 
 
 class Mutant(NamedTuple):
-    """A planted defect. suite: the worlds that can reveal it. file: a file of the engine, in which `old` occurs once and is replaced with `new`."""
+    """A planted defect. suite: the worlds that can reveal it. file: the engine file in which the only occurrence of `old` is replaced with `new`."""
 
     title: str
     suite: str
@@ -37,51 +37,51 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = (
-    Mutant("nvidia-smi is not asked about keys that come again", "layout", "checks/in_use.py",
+    Mutant("nvidia-smi is not queried for keys that are recreated", "layout", "checks/in_use.py",
            'return [step.args["key"] for step in steps if step.kind == "params" or',
            'return removed(steps) or [step.args["key"] for step in steps if False and'),
-    Mutant("former keys are never cleared", "layout", "state/layout_file.py",
+    Mutant("former keys are never removed from the layout file", "layout", "state/layout_file.py",
            "if key in present and (key not in types or present[key] not in (None, types[key]))", "if key not in types"),
     Mutant("GPU instances are counted for each type", "mig", "mig/selection.py",
            "found.setdefault((profile.name, size),", "found.setdefault((name, size),"),
-    Mutant("a UUID that moves is created before it is removed", "layout", "vgpu/plan.py",
+    Mutant("a vGPU with a moved UUID is created before the old vGPU is removed", "layout", "vgpu/plan.py",
            "    _move_first(result)\n", ""),
-    Mutant("an explicit UUID forgets its VF", "layout", "vgpu/placement.py", "return was.uuid == one.spec.uuid and", "return False and"),
-    Mutant("the restore refuses because of vGPUs in use that it does not touch", "layout", "boot/restore.py",
+    Mutant("a vGPU with an explicit UUID loses its VF", "layout", "vgpu/placement.py", "return was.uuid == one.spec.uuid and", "return False and"),
+    Mutant("the restore fails because of vGPUs in use that it does not change", "layout", "boot/restore.py",
            "persist=False, keeps=True", "persist=False"),
-    Mutant("VFs of a GPU whose VFs are off are stored", "layout", "vgpu/plan.py",
+    Mutant("VFs are stored for a GPU whose VFs are disabled", "layout", "vgpu/plan.py",
            'comes = planned.placed or "vfs" in options.assume', "comes = True"),
-    Mutant("a type given by number passes the check of MIG mode", "mig", "vgpu/layout.py",
+    Mutant("a type given by number bypasses the check of MIG mode", "mig", "vgpu/layout.py",
            "if names else spec", "if names and False else spec"),
-    Mutant("another type gets the VF of one that is missing", "layout", "vgpu/placement.py",
+    Mutant("a vGPU of another type uses the VF of a missing vGPU", "layout", "vgpu/placement.py",
            "(one.spec.index is None, one not in continued, one.spec.uuid is None)", "(one.spec.index is None, one in continued, one.spec.uuid is None)"),
-    Mutant("idle mediated devices count as close together", "mig", "mig/selection.py",
+    Mutant("idle mediated devices count as sharing GPU instances", "mig", "mig/selection.py",
            "if selected.certain and len(alike) > 1 and any(one.coming for one in alike):", "if False:"),
-    Mutant("more of a profile than the driver has", "mig", "mig/placement.py", "if most and counts[name] > most", "if False"),
+    Mutant("more GPU instances of a profile than the driver allows", "mig", "mig/placement.py", "if most and counts[name] > most", "if False"),
     Mutant("a stranded GPU with MIG is not recovered at boot", "mig", "boot/restore.py", "if gpu.driver in STRANDED:  #", "if False:  #"),
-    Mutant("a UUID on a GPU off the bus refuses the layout", "layout", "vgpu/plan.py",
+    Mutant("a layout is rejected because of a UUID on a GPU that fell off the bus", "layout", "vgpu/plan.py",
            "gpu.address in specs and result.target.of(gpu.address).placed is None:", "False:"),
-    Mutant("mixed sizes stay on silently", "layout", "vgpu/gpu_plan.py",
+    Mutant("mixed-size mode stays enabled without a warning", "layout", "vgpu/gpu_plan.py",
            "    if not request.spec.mixed:\n        unset_mixed(result, target, request.gpu, request.stored)\n", ""),
-    Mutant("a VF's parameters pass to its next vGPU", "layout", "frameworks/vendor_vfio.py",
+    Mutant("the next vGPU of a VF inherits the VF's parameters", "layout", "frameworks/vendor_vfio.py",
            "        if self.params(parent):\n            self.set_params(parent, \"\")", "        if False:\n            self.set_params(parent, \"\")"),
-    Mutant("a GPU that two words of an entry name gets double", "layout", "vgpu/layout.py",
+    Mutant("vGPUs are doubled on a GPU that two selectors of an entry match", "layout", "vgpu/layout.py",
            "                specs[pf].add(entry)\n",
            "                for dummy in [one for one in entry.selectors if pf in [gpu.address for gpu in inventory.select([one])[0]]]:\n"
            "                    specs[pf].add(entry)\n"),
-    Mutant("all idle MIG-backed vGPUs are recreated where one would do", "mig", "vgpu/gpu_plan.py",
+    Mutant("all idle MIG-backed vGPUs are recreated although recreating one suffices", "mig", "vgpu/gpu_plan.py",
            "return sorted((some for some in sets if some), key=len)", "return sorted((some for some in sets if some), key=len)[-1:]"),
     Mutant("a request without parameters prefers an idle vGPU", "layout", "vgpu/placement.py",
            "    lambda requested, present, stays: stays == _USED and requested is None,\n", ""),
-    Mutant("a UUID that moved off a lost GPU is stored twice", "layout", "vgpu/plan.py",
+    Mutant("a UUID that moved from a GPU off the bus is stored twice", "layout", "vgpu/plan.py",
            "kept.append(replace(stored, vgpus=[one for one in stored.vgpus if one.uuid not in placed]))", "kept.append(stored)"),
-    Mutant("nobody looks again before a vGPU is removed", "layout", "vgpu/apply.py",
+    Mutant("usage is not checked again before a vGPU is removed", "layout", "vgpu/apply.py",
            'holders = [] if step.args.get("forced") else', 'holders = [] if step.kind == "remove" else'),
 )
 
 
 def plant(mutant: Mutant, engine: Path) -> None:
-    """Plant the defect in the engine. Raise ValueError unless the old text occurs exactly once."""
+    """Plant the defect in a copy of the engine. Raise ValueError unless the old text occurs exactly once."""
     path = engine / mutant.file
     text = path.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
@@ -90,7 +90,7 @@ def plant(mutant: Mutant, engine: Path) -> None:
 
 
 def run(copy: Path, mutant: Mutant, seed: int, until: float, world: str = "") -> tuple[bool, str]:
-    """Run the worlds of a seed, or one of them, with a copy of the collection until one deviates. Return (whether one deviated, pytest's output)."""
+    """Run all worlds of a seed, or one world, on a copy of the collection until one deviates. Return (whether one deviated, pytest's output)."""
     path = os.pathsep.join([str(copy.parents[2])] + [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one])
     settings = {"VGPU_WORLDS": "1000", "VGPU_WORLDS_SEED": str(seed), "VGPU_WORLDS_NOSHRINK": "1", "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider", "tests/model/test_%s_worlds.py%s" % (mutant.suite, world)]
@@ -103,7 +103,7 @@ def run(copy: Path, mutant: Mutant, seed: int, until: float, world: str = "") ->
 
 
 def worlds_until_found(mutant: Mutant, seed: int, until: float) -> tuple[int, str]:
-    """Run worlds until only the mutated planner deviates in one, or the time is over. Return (number of worlds, the deviation or an empty text)."""
+    """Run worlds until one deviates only with the defect, or time runs out. Return (number of worlds, the deviation or an empty text)."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "ansible_collections" / "vgpu" / "kvm"
         for name in ("plugins", "tests/unit/fake", "tests/model"):
@@ -120,12 +120,12 @@ def worlds_until_found(mutant: Mutant, seed: int, until: float) -> tuple[int, st
                 return number, "" if number and not ended else text[-300:]
             if not run(ROOT, mutant, seed, until, world.group(1))[0]:
                 return number, (kind.group(1) or kind.group(2)).replace("_", " ")
-            seed += 1000  # the unchanged planner deviates in the same world
+            seed += 1000  # the planner without the defect deviates in the same world
         return number, ""
 
 
 def main() -> int:
-    """Run the program."""
+    """Run the program and return its exit status."""
     parser = argparse.ArgumentParser(description="Plant defects in the planner, and count which of them the model finds.")
     parser.add_argument("--seconds", type=int, default=300, help="for all of them (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
@@ -133,7 +133,7 @@ def main() -> int:
     parser.add_argument("--only", help="part of a title")
     arguments = parser.parse_args()
     chosen = [one for one in MUTANTS if not arguments.only or arguments.only in one.title]
-    compileall.compile_dir(str(ROOT / "plugins"), quiet=2)  # the copies include the compiled files
+    compileall.compile_dir(str(ROOT / "plugins"), quiet=2)  # each copy includes the compiled files
     compileall.compile_dir(str(ROOT / "tests" / "unit" / "fake"), quiet=2)
     until = time.monotonic() + arguments.seconds
     with ThreadPoolExecutor(arguments.jobs) as pool:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""NVIDIA's rules for vGPUs in their simplest form: which vGPUs fit, which must go, and where GPU instances may lie.
+"""NVIDIA's rules for vGPUs in their simplest form: which vGPUs fit, which vGPUs must be removed, and where GPU instances can start.
 
-The rules come from facts about NVIDIA's driver and from the documentation of the modules. They share no code with the engine and were written without
-reading it. The model therefore misses only errors that the model and the engine have in common.
+The rules come from facts about NVIDIA's driver and from the modules' documentation. They share no code with the engine, and their author did not
+read the engine. The test model therefore misses only errors that it has in common with the engine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 
 
 class Vgpu(NamedTuple):
-    """An existing vGPU. key: its UUID, or its VF's address if it has no UUID. serial: a unique number for each created vGPU."""
+    """An existing vGPU. key: its UUID, or the address of its VF if it has no UUID. serial: a number that no other vGPU of the world gets."""
 
     serial: int
     key: str
@@ -35,11 +35,11 @@ class Want(NamedTuple):
     type: str
     uuid: Optional[str] = None
     vf: Optional[int] = None
-    params: Optional[str] = None  # None: the layout sets no parameters
+    params: Optional[str] = None  # None if the layout sets no parameters
 
 
 class Verdict(NamedTuple):
-    """The model's verdict. reasons: causes of a refusal. open: causes for which the documentation does not define whether the module refuses."""
+    """The test model's verdict. reasons: why the module must fail. open: reasons for which the documentation does not define whether it fails."""
 
     reasons: Tuple[str, ...] = ()
     open: Tuple[str, ...] = ()
@@ -76,7 +76,7 @@ def may_stay(
 ) -> Stay:
     """Return how many of a GPU's vGPUs a plan can keep.
 
-    named: {UUID: GPU} of the UUIDs in the layout. protected: serials of vGPUs that must not change. but: vGPUs that will be removed.
+    named: {UUID: GPU} for each UUID in the layout. protected: serials of vGPUs that must not change. but: vGPUs that are removed in any case.
     """
     pinned = {want.vf for want in wants if want.vf is not None}
 
@@ -89,7 +89,7 @@ def may_stay(
             return False
         if one.serial not in protected:
             return True
-        return want.params in (None, one.params)  # a vGPU in use keeps its parameters, unless the layout sets others
+        return want.params in (None, one.params)  # a vGPU in use keeps its parameters unless the layout sets different ones
 
     order = sorted((number for number, one in enumerate(existing) if one not in but), key=lambda number: existing[number].serial not in protected)
     found = cover(order, lambda one: [other for other, want in enumerate(wants) if fits(existing[one], want)])
@@ -113,7 +113,7 @@ def satisfied(final: Sequence[Vgpu], wants: Sequence[Want], params: Callable[[Vg
 
 
 class Type(NamedTuple):
-    """A vGPU type. profile: its MIG profile, or None. per_gi: how many vGPUs of the type share a GPU instance."""
+    """A vGPU type. profile: its GPU instance profile, or None if it is time-sliced. per_gi: number of its vGPUs that share a GPU instance."""
 
     short: str
     name: str
@@ -125,21 +125,21 @@ class Type(NamedTuple):
 
 
 def time_sliced_fit(types: Sequence[Type], gib: int, slots: Optional[int], mixed: bool, can_mix: bool) -> List[str]:
-    """Return the reasons why vGPUs of these types cannot share a GPU. gib: the GPU's framebuffer. slots: number of VFs, or None if the PF holds the vGPUs."""
+    """Return why vGPUs of these types cannot share a GPU. gib: framebuffer size. slots: number of VFs, or None if the PF holds the vGPUs."""
     found = []
     if slots is not None and len(types) > slots:
         found.append("more vGPUs than VFs")
     if mixed:
         if not can_mix:
-            found.append("the GPU has no mixed sizes")
+            found.append("the GPU does not support mixed sizes")
         if sum(one.gib for one in types) > gib:
             found.append("more framebuffer than the GPU has")
     elif len({one.gib for one in types}) > 1:
-        found.append("two sizes")
+        found.append("two sizes without mixed-size mode")
     for one in set(types):
         most = min(gib // one.gib, one.most)
         if (sum(other is one for other in types) if mixed else len(types)) > most:
-            found.append("more than max_instance")
+            found.append("more vGPUs of a type than its max_instance")
     return found
 
 
@@ -147,7 +147,7 @@ def time_sliced_fit(types: Sequence[Type], gib: int, slots: Optional[int], mixed
 
 
 class Profile(NamedTuple):
-    """A GPU instance profile: its compute slices, its memory slices, and the largest number of its instances."""
+    """A GPU instance profile: its compute slices, its memory slices, and the maximum number of its instances."""
 
     name: str
     slices: int
@@ -164,7 +164,7 @@ class Instance(NamedTuple):
 
 
 class Board:
-    """The positions of GPU instances: at multiples of their memory slices, without overlap, and at most as many per profile as the driver allows."""
+    """The valid positions of GPU instances: multiples of their memory slices, without overlap, and up to the driver's maximum number per profile."""
 
     def __init__(self, profiles: Sequence[Profile]) -> None:
         self.profiles = {one.name: one for one in profiles}
@@ -172,12 +172,12 @@ class Board:
         self._memory = max([one.memory for one in profiles] or [0])
 
     def starts(self, name: str) -> List[int]:
-        """Return the memory slices at which an instance of a profile may start."""
+        """Return the memory slices at which an instance of this profile can start."""
         one = self.profiles[name]
         return [at for at in range(0, self._memory - one.memory + 1, one.memory) if at + one.slices <= self._compute]
 
     def fits(self, wanted: Sequence[str], pinned: Sequence[Instance] = ()) -> bool:
-        """Return whether new instances of the requested profiles fit beside the pinned ones."""
+        """Return whether new instances of these profiles fit beside the pinned instances."""
         if not set(wanted) <= set(self.profiles):
             return False
         for name in self.profiles:
@@ -203,16 +203,16 @@ Size = Tuple[str, int, int]
 
 
 def _size(one: Type) -> Size:
-    """Return the properties that vGPUs in one GPU instance have in common."""
+    """Return the properties that all vGPUs in a GPU instance must share."""
     assert one.profile is not None
     return (one.profile, one.gib, one.per_gi)
 
 
 def instances_needed(types: Sequence[Type], kept: Sequence[Tuple[Type, int]] = (), stay: Sequence[Instance] = ()) -> List[str]:
-    """Return the profiles of the GPU instances that must be created for the vGPUs. A GPU instance holds one framebuffer size, of any series.
+    """Return the profiles of the GPU instances to create. A GPU instance holds vGPUs of one framebuffer size, regardless of their series.
 
-    types: types of all vGPUs, including those that stay. kept: type and GPU instance of each vGPU that stays; free room there is used first.
-    stay: GPU instances that stay, with or without a vGPU.
+    types: types of all vGPUs, including existing ones. kept: type and GPU instance of each vGPU that stays; its instance is filled first.
+    stay: GPU instances that stay, whether or not they hold a vGPU.
     """
     rooms: Dict[Size, Set[int]] = {}
     for one, instance in kept:
@@ -227,9 +227,9 @@ def instances_needed(types: Sequence[Type], kept: Sequence[Tuple[Type, int]] = (
 
 
 def spreads(idle: Sequence[Type], known: Sequence[Tuple[Type, int]], free: Sequence[Instance]) -> Iterator[List[Tuple[Type, int]]]:
-    """Yield all possible distributions of vGPUs over GPU instances: one (type, GPU instance) for each instance that holds the size.
+    """Yield all possible distributions of vGPUs over GPU instances. Each distribution has one (type, GPU instance) per occupied instance.
 
-    known: type and GPU instance of the other vGPUs. free: GPU instances that hold none of the other vGPUs.
+    idle: types whose GPU instance is unknown. known: type and GPU instance of the other vGPUs. free: GPU instances without known vGPUs.
     """
     if not idle:
         yield []

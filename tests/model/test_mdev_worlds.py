@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Worlds of twenty operations with single mediated devices, beside layouts and foreign vGPUs."""
+"""Runs worlds of twenty operations with single mediated devices, layouts, and foreign vGPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.vgpu.kvm.tests.model.world import State, agree
 
 
 class Device(NamedTuple):
-    """The meaning of one of nvidia_mdev's devices. vf: None if any free VF of the GPU is acceptable or the PF holds the vGPUs."""
+    """The meaning of one nvidia_mdev device. vf: None if any free VF of the GPU is acceptable or if the PF holds the vGPUs."""
 
     present: bool
     uuid: Optional[str]
@@ -26,7 +26,7 @@ class Device(NamedTuple):
 
 
 class MdevWorlds(Worlds):
-    """Worlds of hosts whose vGPUs are mediated devices, sometimes of hosts with another framework."""
+    """Worlds with hosts whose vGPUs are mediated devices. Some worlds use a host with the other framework."""
 
     cards = ("a40", "a40", "l40s", "t4", "v100", "p40", "a100", "a2")
     weights = (
@@ -36,7 +36,7 @@ class MdevWorlds(Worlds):
     )
 
     def draw(self, pick: Pick) -> List[Dict[str, Any]]:
-        """Return one to four devices in any spelling."""
+        """Return one to four devices in any documented spelling."""
         world = self.world
         found = []
         there = [one.key for one in world.state().vgpus]
@@ -60,16 +60,16 @@ class MdevWorlds(Worlds):
         return found
 
     def means(self, device: Dict[str, Any], reasons: List[str]) -> Optional[Device]:
-        """Return the meaning of a device."""
+        """Return the meaning of a device, or None if it is invalid."""
         world = self.world
         present = device.get("state") != "absent"
         if ":" in device.get("uuid", ""):
-            reasons.append("a VF's address is no UUID")
+            reasons.append("the address of a VF is not a UUID")
         if not present and "uuid" not in device:
-            reasons.append("removed without a UUID")
+            reasons.append("a device without a UUID cannot be removed")
             return None
         if present and not ("parent" in device and "type" in device):
-            reasons.append("created without parent or type")
+            reasons.append("a device to create requires parent and type")
             return None
         if "parent" not in device:
             return Device(present, device["uuid"], None, None, None)
@@ -83,7 +83,7 @@ class MdevWorlds(Worlds):
         raise AssertionError("a parent that is nowhere")
 
     def devices(self, data: Random) -> None:
-        """Run nvidia_mdev for some devices in check mode, for real, and a second time."""
+        """Run nvidia_mdev for some devices in check mode, in a real run, and in a second run."""
         world, devices = self.world, self.draw(Pick(data))
         before = world.state()
         reasons: List[str] = []
@@ -97,9 +97,9 @@ class MdevWorlds(Worlds):
         same_answer(check, outcome)
         if refused(outcome):
             agree(bool(reasons or unclear), "nvidia_mdev refused", lambda: outcome.result["msg"])
-            agree(world.state() == before and not outcome.writes, "refusal of nvidia_mdev that writes", lambda: outcome.result["msg"])
+            agree(world.state() == before and not outcome.writes, "nvidia_mdev writes despite a refusal", lambda: outcome.result["msg"])
             return
-        agree(not reasons, "nvidia_mdev did not refuse", lambda: "%s; the module: %s" % (reasons, outcome.result))
+        agree(not reasons, "nvidia_mdev did not refuse", lambda: "%s; result of the module: %s" % (reasons, outcome.result))
         agree(not outcome.failed, "nvidia_mdev failed midway", lambda: str(outcome.result))
         self.remember_devices(before)
         after = world.state()
@@ -115,7 +115,7 @@ class MdevWorlds(Worlds):
         agree(not again.failed and not again["changed"] and not again.writes, "second run of nvidia_mdev", lambda: str(again.result))
 
     def remember_devices(self, before: State) -> None:
-        """Record that the devices of nvidia_mdev belong to no layout."""
+        """Record that no layout contains the devices of nvidia_mdev."""
         old = {one.serial for one in before.vgpus}
         self.world.adopted.update(one.serial for one in self.world.state().vgpus if one.serial not in old)
         self.world.by_hand = True
@@ -125,11 +125,11 @@ class MdevWorlds(Worlds):
         there = {one.key: one for one in after.vgpus}
         for one in meant:
             if not one.present:
-                agree(one.uuid not in there, "device is still there", lambda one=one: str(one))
+                agree(one.uuid not in there, "device still exists", lambda one=one: str(one))
                 continue
             found = [other for other in after.on(one.gpu or "") if one.type and other.type == one.type.short
                      and one.vf in (None, other.vf) and one.uuid in (None, other.key)]
-            agree(bool(found), "device is missing", lambda one=one: "%s; there: %s" % (one, after.vgpus))
+            agree(bool(found), "device is missing", lambda one=one: "%s; on the host: %s" % (one, after.vgpus))
         for row in outcome["devices"]:
             other = there.get(row["uuid"])
             parent = other and (self.world.host.pf(other.gpu).vfs[other.vf].address if other.vf is not None else other.gpu)
@@ -137,20 +137,20 @@ class MdevWorlds(Worlds):
         agree(len(outcome["devices"]) == sum(one.present for one in meant), "returned devices", lambda: str(outcome["devices"]))
 
     def judge(self, before: State, meant: List[Device], reasons: List[str], unclear: List[str]) -> List[Any]:
-        """Return (GPU, type) of all vGPUs after the run, and collect the reasons for a refusal."""
+        """Return (GPU, type) of all vGPUs after the run, and collect the reasons why the module must fail."""
         uuids = [one.uuid for one in meant if one.uuid]
         if len(set(uuids)) < len(uuids):
-            reasons.append("a UUID twice")
+            reasons.append("two devices have the same UUID")
         vfs = [(one.gpu, one.vf) for one in meant if one.present and one.vf is not None]
         if len(set(vfs)) < len(vfs):
-            reasons.append("a VF twice")
+            reasons.append("two devices request the same VF")
         for one, vgpu in [(one, vgpu) for one in meant for vgpu in before.vgpus if not one.present and one.uuid == vgpu.key]:
             if one.gpu not in (None, vgpu.gpu) or one.vf not in (None, vgpu.vf):
-                reasons.append("a device to be removed, at another parent than it has")
+                reasons.append("a device to remove has another parent")
             elif one.gpu and one.vf != vgpu.vf:
-                unclear.append("a device to be removed, given with its PF")
+                unclear.append("the request to remove a device names its PF as the parent")
             if before.gpus[vgpu.gpu].off_bus:
-                reasons.append("a device to be removed, of a GPU that is off the bus")
+                reasons.append("a device to remove is on a GPU that fell off the bus")
         final: List[Vgpu] = []
         gone: Set[int] = set()
         for one in before.vgpus:
@@ -161,7 +161,7 @@ class MdevWorlds(Worlds):
                         reasons.append("%s exists with another type or parent" % one.key)
             if one.serial in gone:
                 if one.used:
-                    reasons.append("%s is in use and must go or change" % one.key)
+                    reasons.append("%s is in use and must be removed or changed" % one.key)
             else:
                 final.append(one)
         created = self.place(before, meant, final, reasons, unclear)
@@ -170,27 +170,27 @@ class MdevWorlds(Worlds):
 
     @staticmethod
     def same(device: Device, one: Vgpu) -> bool:
-        """Return whether a vGPU matches the device, apart from the UUID."""
+        """Return whether a vGPU has the properties of the device, except for the UUID."""
         return device.gpu == one.gpu and device.type is not None and device.type.short == one.type and device.vf in (None, one.vf)
 
     def place(self, before: State, meant: List[Device], final: List[Vgpu], reasons: List[str], unclear: List[str]) -> List[Any]:
-        """Return (GPU, type) of the vGPUs that must be created."""
+        """Return (GPU, type) of each vGPU to create."""
         created: List[Any] = []
         free = [one for one in final if one.key not in [device.uuid for device in meant]]
         for device in sorted((one for one in meant if one.present), key=lambda one: one.vf is None):
             assert device.gpu is not None
             state = before.gpus[device.gpu]
             if device.type is None:
-                reasons.append("no such type")
+                reasons.append("unknown vGPU type")
                 continue
             if state.off_bus:
-                unclear.append("%s is off the bus, whether or not its device is there" % device.gpu)
+                unclear.append("%s fell off the bus, whether or not the device exists" % device.gpu)
             elif state.driver != "nvidia" or not (state.card.on_pf or state.vfs):
-                reasons.append("%s holds no vGPUs now" % device.gpu)
+                reasons.append("%s currently cannot hold vGPUs" % device.gpu)
             if self.world.vendor and not state.card.on_pf:
-                reasons.append("%s has no mediated devices" % device.gpu)
+                reasons.append("the vGPUs on %s are not mediated devices" % device.gpu)
             if device.vf is not None and device.vf not in state.usable:
-                reasons.append("no such VF now")
+                reasons.append("the VF currently does not exist")
             if device.uuid:
                 if any(one.key == device.uuid for one in final):
                     continue
@@ -204,24 +204,24 @@ class MdevWorlds(Worlds):
                 if device.vf is not None and any(one.gpu == device.gpu and one.vf == device.vf for one in final):
                     reasons.append("the VF holds a device of another type")
             if state.off_bus:
-                reasons.append("%s is off the bus" % device.gpu)
+                reasons.append("%s fell off the bus" % device.gpu)
             created.append((device.gpu, device.type.short))
         return created
 
     @staticmethod
     def fit(before: State, meant: List[Device], final: List[Vgpu], created: List[Any], reasons: List[str]) -> None:
-        """Collect reasons for a refusal: the vGPUs do not fit on a GPU that gets a new one."""
+        """Collect a reason for each GPU that gets a new vGPU but does not have enough room."""
         for gpu in sorted({gpu for gpu, short in created}):
             state = before.gpus[gpu]
             types = [state.card.types[short] for other, short in [(one.gpu, one.type) for one in final] + created if other == gpu]
             if any(bool(one.profile) != state.mig for one in types):
-                reasons.append("%s: MIG is %s" % (gpu, "on" if state.mig else "off"))
+                reasons.append("%s: MIG mode is %s" % (gpu, "on" if state.mig else "off"))
                 continue
             slots = None if state.card.on_pf else len(state.usable)
             reasons += time_sliced_fit(types, state.card.fake.gib, slots, state.mixed, state.card.fake.mixed)
 
     def devices_killed(self, data: Random) -> None:
-        """Kill nvidia_mdev during its run. The world continues with the incomplete result."""
+        """Kill nvidia_mdev during its run. Later operations start from the incomplete result."""
         pick, world = Pick(data), self.world
         devices, number = self.draw(pick), pick.number(1, 6)
         world.say("world.killed(nvidia_mdev, %d, devices=%r, settle=0)" % (number, devices))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Worlds of twenty operations with MIG: modes, GPU instances, and layouts of MIG-backed vGPUs."""
+"""Runs worlds of twenty operations with MIG: MIG mode, GPU instances, and layouts with MIG-backed vGPUs."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ansible_collections.vgpu.kvm.tests.model.world import GpuState, State, agre
 
 
 class MigWorlds(Worlds):
-    """Worlds of GPUs with MIG, sometimes with a GPU without MIG."""
+    """Worlds with GPUs that support MIG. Some worlds add a GPU without MIG support."""
 
     cards = ("a100", "a30", "h100", "rtxpro6000", "a100", "h100", "rtxpro6000", "a40")
     mig = True
     weights = Worlds.weights + (("mode", 3), ("mode_of_layout", 3), ("gpu_instances", 2), ("foreign_instance", 2), ("another_size", 3))
 
     def built(self, pick: Pick) -> None:
-        """Put some GPUs into MIG mode from the start."""
+        """Enable MIG mode on some GPUs."""
         for gpu, card in self.world.cards.items():
             if card.fake.profiles and pick.number(0, 3):
                 self.world.say("world.mig(%r)" % gpu)
                 self.world.mig(gpu)
 
     def another_size(self, data: Random) -> None:
-        """Apply more vGPUs than one GPU instance holds, then fewer vGPUs together with one of another size."""
+        """Apply more vGPUs than one GPU instance holds, then fewer vGPUs and one of another size."""
         pick, world = Pick(data), self.world
         state = world.state()
         shared = [(gpu, one) for gpu, card in sorted(world.cards.items()) if state.gpus[gpu].mig for one in sorted(card.types.values()) if one.per_gi > 1]
@@ -43,7 +43,7 @@ class MigWorlds(Worlds):
         self.applied([{"gpu": [gpu], "vgpus": [fewer, {"type": pick.one(others).short, "count": 1}]}], "warn")
 
     def mode(self, data: Random) -> None:
-        """Set the mode of some GPUs with nvidia_mig."""
+        """Set the MIG mode of some GPUs with nvidia_mig."""
         pick = Pick(data)
         gpus = pick.some(sorted(self.world.cards), 2) or sorted(self.world.cards)[:1]
         enabled = bool(pick.number(0, 1))
@@ -51,7 +51,7 @@ class MigWorlds(Worlds):
         self.set({gpu: enabled for gpu in gpus}, arguments, [], [])
 
     def mode_of_layout(self, data: Random) -> None:
-        """Set the modes that a layout needs with nvidia_mig."""
+        """Set the MIG modes that a layout requires with nvidia_mig."""
         pick, world = Pick(data), self.world
         layout = write(world, pick, True, 50)
         meaning = means(world, layout)
@@ -61,10 +61,10 @@ class MigWorlds(Worlds):
         modes: Dict[str, Optional[bool]] = {}
         for gpu, want in meaning.gpus.items():
             kinds = {bool(world.cards[gpu].types[one.type].profile) for one in want.wants} | ({True} if want.mig else set())
-            if len(kinds) > 1:  # the driver assigns type numbers, and a GPU off the bus lists none
-                (unclear if before.gpus[gpu].off_bus else reasons).append("%s: MIG-backed and time-sliced at once" % gpu)
+            if len(kinds) > 1:  # the driver assigns type numbers, but does not list them for a GPU that fell off the bus
+                (unclear if before.gpus[gpu].off_bus else reasons).append("%s: MIG-backed and time-sliced types on one GPU" % gpu)
             modes[gpu] = True in kinds if kinds and want.mig != () else None
-        # The documentation does not define which parts of a layout nvidia_mig checks besides the modes. It accepts any layout that is valid with the new modes.
+        # The documentation does not define which parts of a layout nvidia_mig checks besides MIG mode. It must accept layouts that are valid in the new modes.
         there = {gpu: self.then(state, modes.get(gpu)) for gpu, state in before.gpus.items()}
         judged = Judge(world, before._replace(gpus=there), meaning).judge()
         cycle = bool(pick.number(0, 1))
@@ -72,12 +72,12 @@ class MigWorlds(Worlds):
 
     @staticmethod
     def then(state: GpuState, mode: Optional[bool]) -> GpuState:
-        """Return the state of the GPU after its mode is set and its VFs are enabled."""
+        """Return the state of the GPU after its MIG mode is set and its VFs are enabled."""
         on = state._replace(vfs=state.card.fake.vfs, usable=tuple(range(state.card.fake.vfs)))
         return on if mode in (None, state.mig) else on._replace(mig=bool(mode), instances=(), mixed=False)
 
     def set(self, modes: Dict[str, Optional[bool]], arguments: Dict[str, Any], reasons: List[str], unclear: List[str]) -> None:
-        """Change modes in check mode, for real, and a second time."""
+        """Change MIG modes in check mode, in a real run, and in a second run."""
         world = self.world
         before = world.state()
         for gpu, mode in modes.items():
@@ -112,33 +112,33 @@ class MigWorlds(Worlds):
         return mode is not None and state.mig != mode and bool(state.card.fake.profiles)
 
     def may_change(self, gpu: str, mode: Optional[bool], before: State, cycle: bool, reasons: List[str], unclear: List[str]) -> None:
-        """Collect the reasons why a mode cannot be set."""
+        """Collect the reasons why MIG mode cannot be set."""
         state = before.gpus[gpu]
         if state.off_bus:
             if mode and not state.card.fake.profiles:
-                unclear.append("%s has no MIG, and is off the bus" % gpu)
+                unclear.append("%s does not support MIG and fell off the bus" % gpu)
             return
         if state.driver != "nvidia" and (mode or state.card.fake.profiles):
             (unclear if mode is None else reasons).append("%s is on %s" % (gpu, state.driver))
             return
         if mode and not state.card.fake.profiles:
-            reasons.append("%s has no MIG" % gpu)
+            reasons.append("%s does not support MIG" % gpu)
         if not self.changes(state, mode):
             return
         if before.on(gpu):
             reasons.append("%s holds vGPUs" % gpu)
         elif state.vfs and not cycle:
-            reasons.append("%s: its VFs are on" % gpu)
+            reasons.append("%s: its VFs are enabled" % gpu)
         elif any(self.world.kernel.users(vf.group) for vf in self.world.host.pf(gpu).vfs):
-            reasons.append("%s: a VM has a VF" % gpu)
+            reasons.append("%s: a VM uses a VF" % gpu)
 
     def judged(self, outcome: Any, reasons: Sequence[str], unclear: Sequence[str], before: State) -> None:
-        """Check that the module refuses exactly if the model refuses."""
+        """Check that the module fails before any change exactly when the test model expects a failure."""
         if refused(outcome):
             agree(bool(reasons or unclear), "nvidia_mig refused", lambda: outcome.result["msg"])
-            agree(self.world.state() == before and outcome.writes == 0, "refusal of nvidia_mig that writes", lambda: outcome.result["msg"])
+            agree(self.world.state() == before and outcome.writes == 0, "nvidia_mig writes despite a refusal", lambda: outcome.result["msg"])
         else:
-            agree(not reasons, "nvidia_mig did not refuse", lambda: "%s; the module: %s" % (list(reasons), outcome.result))
+            agree(not reasons, "nvidia_mig did not refuse", lambda: "%s; result of the module: %s" % (list(reasons), outcome.result))
 
     def gpu_instances(self, data: Random) -> None:
         """Create the GPU instances of one GPU with nvidia_mig."""
@@ -157,7 +157,7 @@ class MigWorlds(Worlds):
         elif wanted and not state.mig and not state.off_bus:
             reasons.append("%s is not in MIG mode" % gpu)
         elif wanted and not state.vfs and not state.off_bus:
-            reasons.append("%s: GPU instances before its VFs" % gpu)
+            reasons.append("%s: GPU instances require enabled VFs" % gpu)
         hidden = world.hidden if not world.vendor else set()
         homes = {one.gi for one in before.on(gpu) if world.vendor or one.used and one.key not in hidden}
         pinned = [one for one in state.instances if one.id in homes]
@@ -166,12 +166,12 @@ class MigWorlds(Worlds):
             if one.profile in rest:
                 rest.remove(one.profile)
             elif not state.off_bus:
-                reasons.append("%s: a GPU instance that is not listed holds a vGPU" % gpu)
+                reasons.append("%s: an unlisted GPU instance holds a vGPU" % gpu)
         if not world.vendor and any(not one.used or one.key in hidden for one in before.on(gpu)):
             if staying(world.cards[gpu].board, state.instances, wanted) < len(state.instances):
-                unclear.append("%s: where idle mediated devices live is not known" % gpu)
+                unclear.append("%s: the GPU instances of idle mediated devices are unknown" % gpu)
         if not world.cards[gpu].board.fits(rest, pinned):
-            (unclear if state.off_bus or state.driver != "nvidia" else reasons).append("%s: they find no place" % gpu)
+            (unclear if state.off_bus or state.driver != "nvidia" else reasons).append("%s: the GPU instances do not fit" % gpu)
         arguments = {"gpus": [gpu], "instances": wanted, "unresponsive_gpus": "warn"}
         world.say("world.call(nvidia_mig, **%r)" % arguments)
         check = world.call(nvidia_mig, check=True, **arguments)
@@ -192,14 +192,14 @@ class MigWorlds(Worlds):
 
     @staticmethod
     def kept(before: State, after: State, gpu: str, wanted: Sequence[str]) -> None:
-        """Check that no GPU instance was destroyed without need."""
+        """Check that nvidia_mig destroyed no GPU instance that could stay."""
         old = before.gpus[gpu].instances
         most = staying(before.gpus[gpu].card.board, old, wanted)
         found = len([one for one in old if one in after.gpus[gpu].instances])
         agree(found >= most, "GPU instances destroyed", lambda: "%s became %s, %d can stay" % (old, after.gpus[gpu].instances, most))
 
     def foreign_instance(self, data: Random) -> None:
-        """Create a GPU instance by hand as another user of the host, or destroy one that holds no vGPU."""
+        """As another user of the host, create a GPU instance or destroy an empty one."""
         pick, world = Pick(data), self.world
         state = world.state()
         gpus = [gpu for gpu in sorted(world.cards) if state.gpus[gpu].mig and state.gpus[gpu].driver == "nvidia" and not state.gpus[gpu].off_bus]

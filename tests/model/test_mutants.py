@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Each planted defect of mutants.py still applies to the current planner. A manual run of mutants.py shows whether the model finds the defects."""
+"""Tests that the planted defects of mutants.py can still be planted. Run mutants.py by hand to learn whether the test model finds them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A world: a fake host, all operations on it, and the model's record of the host."""
+"""A world: a fake host, all operations on it, and the test model's record of it."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ LAYOUT_FILE = "/etc/vgpuctl/layout.json"
 
 
 class Deviation(AssertionError):
-    """The error that is raised if the model and a module disagree."""
+    """Raised if a module does not behave as the test model expects."""
 
 
 _KINDS: Dict[str, Class[Deviation]] = {}
 
 
 def deviation(kind: str, text: str) -> Deviation:
-    """Return a deviation. Each kind has its own exception class, which makes hypothesis report each kind."""
+    """Return a deviation. Each kind has its own exception class, so that hypothesis reports each kind separately."""
     return _KINDS.setdefault(kind, type("Deviation_" + kind.replace(" ", "_"), (Deviation,), {}))(kind + ": " + text)
 
 
 def agree(holds: bool, kind: str, text: Callable[[], str]) -> None:
-    """Raise a deviation of this kind if the condition does not hold."""
+    """Raise a deviation of this kind unless the condition holds."""
     if not holds:
         raise deviation(kind, text())
 
 
 class GpuState(NamedTuple):
-    """A GPU as the kernel shows it. usable: numbers of the VFs that offer types or hold a vGPU. off_bus: the GPU fell off the bus."""
+    """A GPU as the kernel shows it. usable: numbers of the VFs that offer types or hold a vGPU. off_bus: whether the GPU fell off the bus."""
 
     card: Card
     driver: Optional[str]
@@ -69,7 +69,7 @@ class State(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """The state that the restore must reach on a GPU. asked: the last layout had MIG-backed vGPUs or GPU instances on the GPU."""
+    """The state that the restore must reach on a GPU. asked: whether the last layout listed MIG-backed vGPUs or GPU instances on the GPU."""
 
     facts: Tuple[Tuple[str, str, Optional[int], str, str], ...]
     mixed: bool
@@ -80,7 +80,7 @@ class Goal(NamedTuple):
 
 
 class World:
-    """A host and the model's record of it. gpus: (address, name of a card) of each GPU. goal: the last layout's result by GPU, or None if it is unknown."""
+    """A host and the test model's record of it. gpus: (address, name) of each GPU. goal: result of the last layout by GPU, or None if unknown."""
 
     def __init__(self, gpus: Sequence[Tuple[str, str]], vendor: bool, mdevctl: bool, options: Sequence[str]) -> None:
         self.directory = tempfile.mkdtemp(prefix="model-")
@@ -99,33 +99,33 @@ class World:
         self._serials: Dict[int, Tuple[Any, int]] = {}
         self._pid = 4000
         self.created: Set[int] = set()  # serials of the vGPUs that the modules created
-        self.adopted: Set[int] = set()  # serials of foreign vGPUs that a layout has included since
+        self.adopted: Set[int] = set()  # serials of foreign vGPUs that a later layout included
         self.params: Dict[int, str] = {}  # parameters that a layout set, by serial
-        self.vf_params: Dict[str, str] = {}  # parameters that a layout set, by VF, on the vendor-specific framework
+        self.vf_params: Dict[str, str] = {}  # parameters that a layout set, by VF, on vendor-specific VFIO
         self.goal: Dict[str, Optional[Goal]] = {}
         self.boot_vfio: Set[str] = set()
-        self.mig_layouts: Set[str] = set()  # GPUs on which a layout had MIG-backed vGPUs or GPU instances
+        self.mig_layouts: Set[str] = set()  # GPUs for which a layout listed MIG-backed vGPUs or GPU instances
         self.homes: Dict[str, Tuple[str, int]] = {}  # GPU and VF of each derived UUID
         self.blind = False  # whether nvidia-smi currently fails to list the users of vGPUs
-        self.habits: Dict[str, int] = {}  # factor by which this world's layouts use a feature more often than the default
-        self.by_hand = False  # whether nvidia_mdev has defined devices
+        self.habits: Dict[str, int] = {}  # multiplier for each feature: how much more often this world's layouts use it than the default
+        self.by_hand = False  # whether nvidia_mdev has created or removed devices
 
     def close(self) -> None:
         """Remove the host's directory."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def say(self, text: str) -> None:
-        """Record an operation as code that reproduces the world."""
+        """Record an operation as Python code that reproduces the world."""
         self.log.append(text)
 
     # --- the state of the host
 
     def serial(self, mdev: Any) -> int:
-        """Return the unique number of a vGPU, which no other vGPU ever gets."""
+        """Return the unique serial number of a vGPU."""
         return self._serials.setdefault(id(mdev), (mdev, len(self._serials)))[1]
 
     def vgpu(self, mdev: Any) -> Vgpu:
-        """Return the model's description of a vGPU in the fake kernel."""
+        """Return a vGPU of the fake kernel in the test model's form."""
         parent = mdev.parent
         instance = mdev.gi.id if mdev.gi else None
         return Vgpu(
@@ -146,14 +146,14 @@ class World:
         return State(gpus, vgpus, self.host.get(LAYOUT_FILE) or "", tuple(defined))
 
     def stored(self, text: Optional[str] = None) -> Dict[str, List[Dict[str, Any]]]:
-        """Return the vGPUs by GPU in the layout that is stored for the boot, or in the given text of the layout file."""
+        """Return the vGPUs of each GPU in the layout file, or in the given text of a layout file."""
         text = self.host.get(LAYOUT_FILE) if text is None else text
         return {one["address"]: one["vgpus"] for one in json.loads(text)["gpus"]} if text else {}
 
     # --- operations of the modules
 
     def call(self, module: Any, check: bool = False, **arguments: Any) -> Outcome:
-        """Run a module, and check the rules that hold for every run."""
+        """Run a module, and check the rules that apply to every run."""
         before = self.state()
         outcome = call(module, self.host, check=check, **arguments)
         self.unharmed(before)
@@ -164,7 +164,7 @@ class World:
         return outcome
 
     def killed(self, module: Any, number: int, fails: bool = False, **arguments: Any) -> None:
-        """Run a module that is killed right before the change with the given number. With `fails`, the change fails with EIO instead."""
+        """Run a module that is killed right before its change with the given number. With `fails`, that change fails with EIO instead."""
         before = self.state()
         with self.ending(number, fails):
             call(module, self.host, **arguments)
@@ -184,7 +184,7 @@ class World:
             self.host.ctx.side_by_side = together
 
     def raced(self, module: Any, number: int, event: Callable[[], None], **arguments: Any) -> None:
-        """Run a module and trigger an event right after the module's change with the given number."""
+        """Run a module, and trigger an event right after its change with the given number."""
         before, sysfs, count = self.state(), self.host.sysfs.write, self.host._count
         left = [number]
 
@@ -207,7 +207,7 @@ class World:
         self.unharmed(before)
 
     def restored(self, kill: Optional[int] = None) -> Optional[List[str]]:
-        """Run the restore. Return the texts of its errors, or None if it was killed."""
+        """Run the restore. Return its error messages, or None if the restore was killed."""
         before, errors = self.state(), None
         with self.ending(kill) if kill else contextlib.nullcontext(), self.host.counting_files():
             errors = [str(one) for one in restore.restore(self.host.ctx, 60, 0.5, lambda words: None).errors]
@@ -215,7 +215,7 @@ class World:
         return errors
 
     def unharmed(self, before: State) -> None:
-        """Check that vGPUs in use are unchanged and that no operation on them was attempted."""
+        """Check that no vGPU in use changed and that no harmful operation on it was attempted."""
         agree(not self.kernel.harm, "harm", lambda: "; ".join(self.kernel.harm))
         after = {one.serial: one.facts() for one in self.state().vgpus}
         for one in before.vgpus:
@@ -225,7 +225,7 @@ class World:
     # --- operations of others
 
     def start_vm(self, keys: Sequence[str], out_of_sight: bool, named: bool = True) -> None:
-        """Start a VM that opens vGPUs."""
+        """Start a VM that uses the given vGPUs."""
         self.say("world.start_vm(%r, out_of_sight=%r, named=%r)" % (list(keys), out_of_sight, named))
         self._pid += 1
         if out_of_sight:
@@ -263,7 +263,7 @@ class World:
             self.vf_params.pop(parent, None)
         made = self.kernel.mdevs[parent if device.vendor else uuid]
         made.params = params
-        # The modules cannot distinguish this vGPU from a stored one with the same type and the same UUID (or the same VF without UUIDs).
+        # The modules cannot distinguish this vGPU from a stored vGPU of the same type with the same UUID (or, without UUIDs, on the same VF).
         if any((one["uuid"] or one["parent"], one["type"]) == (made.uuid, short) for one in self.stored().get(made.parent.gpu.address, ())):
             self.adopted.add(self.serial(made))
         return True
@@ -278,7 +278,7 @@ class World:
             self.kernel.remove(one)
 
     def cycle(self, gpu: str, on: bool = True) -> None:
-        """Disable the VFs of an unused GPU as another user of the host; with `on`, enable them again."""
+        """Disable the VFs of an unused GPU as another user of the host. With `on`, enable them again."""
         self.say("world.cycle(%r, on=%r)" % (gpu, on))
         pf = self.host.pf(gpu)
         pf.set_vfs(0)
@@ -288,7 +288,7 @@ class World:
             pf.set_vfs(pf.model.vfs)
 
     def take_vf(self, address: str) -> None:
-        """Give a plain VF to a VM."""
+        """Attach a VF to a VM as a plain PCI device."""
         self.say("world.take_vf(%r)" % address)
         vf = self.kernel.devices[address]
         self.kernel.unregister(vf)
@@ -297,7 +297,7 @@ class World:
         self.kernel.add_process(self._pid, "qemu-system-x86", ["qemu-system-x86_64", "-name", "guest=plain"], ["/dev/kvm", "/dev/vfio/" + vf.group])
 
     def swap(self, gpu: str, name: str) -> None:
-        """Replace the card in a slot while the host is off."""
+        """Replace the card in a slot while the host is powered off."""
         self.stop_vms()
         self.say("world.swap(%r, %r)" % (gpu, name))
         self.host.pf(gpu).set_vfs(0)
@@ -325,7 +325,7 @@ class World:
             del self.host.programs["nvidia-smi"]
 
     def to_vfio(self, gpu: str, at_boot: bool) -> None:
-        """Bind an unused GPU to vfio-pci as another user of the host, for a VM that gets the whole GPU."""
+        """Bind an unused GPU to vfio-pci as another user of the host, so that a VM can use the whole GPU."""
         self.say("world.to_vfio(%r, at_boot=%r)" % (gpu, at_boot))
         pf = self.host.pf(gpu)
         pf.set_vfs(0)
@@ -337,7 +337,7 @@ class World:
         self.kernel.add_process(self._pid, "qemu-system-x86", ["qemu-system-x86_64", "-name", "guest=whole"], ["/dev/kvm", "/dev/vfio/" + pf.group])
 
     def to_nvidia(self, gpu: str) -> None:
-        """Bind the GPU to nvidia again."""
+        """Bind a GPU to nvidia again."""
         self.say("world.to_nvidia(%r)" % gpu)
         pf = self.host.pf(gpu)
         self.boot_vfio.discard(gpu)
@@ -347,14 +347,14 @@ class World:
         self.kernel.bind("nvidia", pf)
 
     def strand(self, gpu: str, driver: Optional[str]) -> None:
-        """Leave the PF on another driver or on none, as if the program that enables VFs ended too early."""
+        """Bind the PF to another driver or to none, as if the program that enables VFs had exited too early."""
         self.say("world.strand(%r, %r)" % (gpu, driver))
         pf = self.host.pf(gpu)
         self.kernel.unregister(pf)
         pf.driver = driver
 
     def mig(self, gpu: str) -> None:
-        """Put the GPU into MIG mode from the start."""
+        """Enable MIG mode on the GPU before the first operation."""
         self.host.pf(gpu).mig = self.host.pf(gpu).mig_pending = True
 
     def smi(self, *argv: str) -> None:
@@ -363,7 +363,7 @@ class World:
         self.host.command(["nvidia-smi", *argv], 60)
 
     def reboot(self, back: bool = True) -> None:
-        """Reboot the host. With `back`, GPUs that fell off the bus are present again."""
+        """Reboot the host. With `back`, GPUs that fell off the bus respond again."""
         self.say("world.reboot(back=%r)" % back)
         self.hidden.clear()
         for pf in self.kernel.pfs():

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import Guest
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 
-# Hypothesis tries the same examples in each run and has no time limit for an example: a slow machine must not fail a run.
+# Hypothesis tries the same examples in each run. Examples have no time limit, because a slow machine must not fail a run.
 settings.register_profile("ci", derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("ci")
 
@@ -37,5 +37,5 @@ def host(make_host):
 
 @pytest.fixture
 def guest(tmp_path):
-    """Return a VM with an A40-24Q and the guest driver, not yet licensed."""
+    """Return a VM with an A40-24Q vGPU and the guest driver, but without a license."""
     return Guest(tmp_path)

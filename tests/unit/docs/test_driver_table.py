@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The table of docs/drivers.md: what happens to an installed driver, as check mode plans it on a fake host.
+"""Tests the table in docs/drivers.md, which shows how the driver role handles each installed driver, as check mode plans it on a fake host.
 
-With VGPU_DRIVERS_PAGE, the test writes the page to that file instead of comparing it.
+If VGPU_DRIVERS_PAGE names a file, the test writes the page to that file instead of comparing it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNINSTALL = "/usr/bin/nvidia-uninstall"
 UBUNTU = 'ID=ubuntu\nVERSION_ID="22.04"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n'
 DEBIAN = 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
 ROCKY = 'ID=rocky\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\nPRETTY_NAME="Rocky Linux 9.4"\n'
-# Bundles by kind: the name of the zip, and its packages by format.
+# Bundles by kind: the file name of the zip, and its packages by format.
 BUNDLES = {
     "host": ("NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip", {
         "run": "Host_Drivers/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "deb": "Host_Drivers/nvidia-vgpu-ubuntu-550_550.163.02_amd64.deb",
@@ -48,7 +48,7 @@ BUNDLES = {
 
 
 def nothing(host):
-    """Leave the machine without any driver."""
+    """Leave the machine without a driver."""
     host.on_disk = None
     host.kernel.loaded.clear()
     for name in ("nvidia-vgpu-mgr", "nvidia-gridd"):
@@ -72,7 +72,7 @@ def other(host):
 
 
 def not_loaded(host):
-    """Install another version without loading it."""
+    """Install another version, but do not load it."""
     other(host)
     host.kernel.loaded.clear()
     host.units = {}
@@ -81,25 +81,25 @@ def not_loaded(host):
 
 
 def with_vgpus(host):
-    """Install another version, with a vGPU that no VM uses."""
+    """Install another version, and create a vGPU that no VM uses."""
     other(host)
     host.vfs_on().add("0000:e8:00.4", "A40-8Q", UUID)
 
 
 def in_vm(host):
-    """Install another version, with a vGPU that a VM uses."""
+    """Install another version, and create a vGPU that a VM uses."""
     with_vgpus(host)
     host.kernel.use(UUID)
 
 
 def job(host):
-    """Install another version, with a program that uses the GPU directly."""
+    """Install another version, and start a program that uses the GPU directly."""
     other(host)
     host.kernel.add_process(4711, "python3", ["python3", "train.py"], ["/dev/nvidia0"])
 
 
 def own_package(host):
-    """Install another version from a package of NVIDIA's bundle."""
+    """Install another version from a package in NVIDIA's bundle."""
     other(host)
     os.unlink(host.root + UNINSTALL)
     host.packages = ["nvidia-vgpu-ubuntu-550"]
@@ -114,7 +114,7 @@ def plain(host):
 
 
 def debians(host):
-    """Install Debian's driver: its module has another file name, and a marker file for NVIDIA's installer shows that packages own the driver."""
+    """Install Debian's driver. Its module has another file name, and its marker file shows NVIDIA's installer that packages own the driver."""
     nothing(host)
     host.put("/etc/modprobe.d/nvidia.conf", "install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n")
     host.put("/usr/lib/nvidia/alternate-install-present", "")
@@ -125,7 +125,7 @@ def debians(host):
 
 
 def half_gone(host):
-    """Interrupt the removal of Debian's driver after the module's package is gone. No module is loaded."""
+    """Interrupt the removal of Debian's driver after the package with the module was removed. No module is loaded."""
     debians(host)
     nothing(host)
     host.put(removal_mark.PATH, "".join(word + "\n" for word in ["apt-get", "purge", *host.packages]))
@@ -133,7 +133,7 @@ def half_gone(host):
 
 
 def ubuntus(host):
-    """Install Ubuntu's driver, and nvtop, which needs one of its libraries."""
+    """Install Ubuntu's driver, and nvtop, which depends on one of the driver's libraries."""
     nothing(host)
     host.on_disk, host.packages, host.dependents = PLAIN, ["libnvidia-compute-550:amd64", "nvidia-dkms-550", "nvidia-driver-550"], ["nvtop"]
     host.kernel.load(host.on_disk)
@@ -157,7 +157,7 @@ def fusion(host):
 
 
 def half(host):
-    """Interrupt an installation, so that its mark remains."""
+    """Interrupt an installation, so that the mark of the running installation stays."""
     nothing(host)
     host.on_disk = OLD
     host.put("/usr/bin/nvidia-vgpu-mgr", "")
@@ -165,7 +165,7 @@ def half(host):
 
 
 def nouveau(host):
-    """Bind the GPUs to the loaded module nouveau."""
+    """Load nouveau and bind the GPUs to it."""
     nothing(host)
     for pf in host.kernel.pfs():
         pf.driver = "nouveau"
@@ -179,7 +179,7 @@ def old_guest(host):
     host.put(UNINSTALL, "", 0o755)
 
 
-# Row's text, its state, the machine's release, replace_datacenter, kind of bundle.
+# Text of the row, function that sets up the state, os-release, replace_datacenter, kind of bundle
 ROWS = (
     ("Host: nothing", nothing, UBUNTU, False, "host"),
     ("Host: the bundle's version, loaded", same, UBUNTU, False, "host"),
@@ -213,14 +213,14 @@ ROWS = (
 
 
 def cell(actions, errors):
-    """Return the numbered steps of a plan, or its refusals."""
+    """Return the numbered steps of a plan, or its errors."""
     if errors:
         return "<br>".join("refused, [`%s`](troubleshooting.md#%s): %s" % (one["code"], one["code"], one["found"]) for one in errors)
     return "<br>".join("%d. %s" % one for one in enumerate(actions, 1)) or "nothing"
 
 
 def stage(host, kind, form, word, directory):
-    """Return the plan of the driver stage, as a playbook in check mode computes it."""
+    """Return the plan of the driver stage as a table cell."""
     name, members = BUNDLES[kind]
     os.makedirs(str(directory), exist_ok=True)
     with zipfile.ZipFile(str(directory / name), "w") as handle:
@@ -261,12 +261,12 @@ def test_the_page_has_what_is_planned(tmp_path):
     if os.environ.get("VGPU_DRIVERS_PAGE"):
         Path(os.environ["VGPU_DRIVERS_PAGE"]).write_text(expected, encoding="utf-8")
         pytest.skip("written")
-    assert page == expected, "Write it: VGPU_DRIVERS_PAGE=$PWD/docs/drivers.md make unit TESTS=tests/unit/docs/test_driver_table.py"
+    assert page == expected, "To update the page, run: VGPU_DRIVERS_PAGE=$PWD/docs/drivers.md make unit TESTS=tests/unit/docs/test_driver_table.py"
     assert table in page
 
 
 def test_what_the_issue_asks_of_the_table(tmp_path):
-    """The table has each kind of row, and a refusal occurs in each column that would change the driver."""
+    """The table has each kind of row, and each column that would change the driver has a refusal."""
     found = dict(reversed(list(rows(tmp_path))))
     assert found["Host: the bundle's version, loaded"][:2] == ["nothing", "nothing"]
     for text in ("Host: another version, a VM has a vGPU", "Host: another version, a program uses a GPU"):

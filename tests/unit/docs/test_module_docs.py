@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The modules' documentation matches what the modules accept and return."""
+"""Tests that the documentation of each module matches what the module accepts and returns."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ MODULES = (
     "nvidia_vgpu_cloud_info",
     "nvidia_vgpu_restore",
 )
-# Actions run on the controller: they have no module code that runs on a host.
+# Actions run on the controller. They have no module code for the host.
 ACTIONS = ("nvidia_host_reboot",)
 CLOUDS = ("nvidia_cloudpods_config", "nvidia_vgpu_cloud_info")
 GUESTS = ("nvidia_grid_license", "nvidia_grid_license_info", "nvidia_guest_info")
 READING = ("nvidia_gpu_info", "nvidia_grid_license_info", "nvidia_guest_info", "nvidia_host_plan", "nvidia_vgpu_cloud_info")
-# Modules whose work has steps, so a failure can occur after some of them.
+# Modules that execute steps, so that they can fail after some changes.
 STEPPING = (
     "nvidia_cloudpods_config",
     "nvidia_driver",
@@ -72,7 +72,7 @@ STEPPING = (
     "nvidia_vgpu_attach",
     "nvidia_vgpu_restore",
 )
-# Keys that Ansible itself documents: for a success (COMMON) and for a failure (UNDOCUMENTED).
+# Keys that Ansible itself documents for a success (COMMON) and for a failure (UNDOCUMENTED).
 COMMON = {"changed", "diff"}
 UNDOCUMENTED = {"changed", "msg"}
 RUN = "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run"
@@ -85,7 +85,7 @@ def module(name):
 
 
 def fragments(names):
-    """Return the options of doc fragments, merged."""
+    """Return the merged options of doc fragments."""
     from ansible_collections.vgpu.kvm.plugins.doc_fragments.common import ModuleDocFragment
 
     options = {}
@@ -96,7 +96,7 @@ def fragments(names):
 
 
 def documented(name):
-    """Return the options of a module, including those of its doc fragments."""
+    """Return the documented options of a module, including those from its doc fragments."""
     text = yaml.safe_load(module(name).DOCUMENTATION)
     options, own = fragments(text.get("extends_documentation_fragment", [])), text.get("options") or {}
     return {key: dict(options.get(key, {}), **own.get(key, {})) for key in {**options, **own}}
@@ -107,7 +107,7 @@ class _Built(Exception):
 
 
 def spec(name):
-    """Return the arguments with which the module creates AnsibleModule."""
+    """Return the keyword arguments with which the module creates AnsibleModule."""
     seen = {}
 
     def build(self, **arguments):
@@ -121,7 +121,7 @@ def spec(name):
 
 
 def examples():
-    """Yield (module, arguments) of every task of this collection in every module's EXAMPLES, with the task's name as id."""
+    """Yield (module, arguments) for each task of this collection in the EXAMPLES of all modules. The id includes the task's name."""
     for name in MODULES:
         for task in yaml.safe_load(module(name).EXAMPLES):
             for key in task:
@@ -146,7 +146,7 @@ def test_options_of_an_action_are_those_that_it_checks(name):
 
 
 def compare(options, arguments, where):
-    """Compare documentation and argument spec, option by option."""
+    """Compare the documentation and the argument spec of each option."""
     assert sorted(options) == sorted(arguments), where
     for name, option in options.items():
         argument = arguments[name]
@@ -181,18 +181,18 @@ LINK = {"url": "https://downloads.example.com/x.zip?autho=1", "checksum": "sha25
 
 
 def answering(url, **kwargs):
-    """Answer as a server that has the file."""
+    """Simulate a server that has the file."""
     return mock.Mock(wraps=io.BytesIO(b"zip"), status=200, headers={"Content-Length": "3"}, geturl=lambda: url)
 
 
 def refusing(url, **kwargs):
-    """Answer as a server whose link has expired."""
+    """Simulate a server whose download URL has expired."""
     raise urllib.error.HTTPError(url, 403, "Forbidden", {}, io.BytesIO())
 
 
 @pytest.fixture
 def outcome(make_host, tmp_path, monkeypatch):
-    """Return a function that runs one module on a host that it must change, in check mode or for real."""
+    """Return a function that runs one module in check mode or for real, on a host where the module has something to change."""
 
     def run(name, check):
         if name in GUESTS:
@@ -244,7 +244,7 @@ def test_what_is_returned_is_documented(outcome, name, check):
     assert ("diff" in result) == (name not in READING)
 
 
-# A string is null if it has no value, as the description states.
+# As the description states, a string without a value is null.
 TYPES = {"list": list, "dict": dict, "str": (str, type(None)), "bool": bool, "int": int}
 
 
@@ -260,7 +260,7 @@ def test_return_values_have_the_documented_type(outcome, name):
 
 
 def same_keys(sample, real, where):
-    """Check that the sample has the same keys as the result, at each depth where both have content."""
+    """Assert that the sample has the same keys as the result, at each level where both have content."""
     if isinstance(sample, list) and isinstance(real, list):
         for one in real[:1]:
             if sample:
@@ -290,7 +290,7 @@ def test_samples_show_the_keys_that_are_there(outcome, name):
 
 @pytest.fixture
 def early(make_host, tmp_path, monkeypatch):
-    """Return a function that runs one module, which fails before its first step."""
+    """Return a function that runs one module so that it fails before its first step."""
 
     def run(name):
         if name in GUESTS:
@@ -335,7 +335,7 @@ def early(make_host, tmp_path, monkeypatch):
 
 @pytest.fixture
 def midway(make_host, tmp_path, monkeypatch):
-    """Return a function that runs one module, one step of which fails."""
+    """Return a function that runs one module so that one of its steps fails."""
 
     def run(name):
         if name in GUESTS:
@@ -388,7 +388,7 @@ def midway(make_host, tmp_path, monkeypatch):
 
 
 def agrees(described, result, *when):
-    """Check that a failure returns exactly its documented keys, and that the samples show their content."""
+    """Assert that a failure returns exactly its documented keys, and that each key has a sample."""
     assert set(result) - UNDOCUMENTED == {key for key, value in described.items() if set(when) & set(value["returned"].split(", "))}
     for key in set(result) - UNDOCUMENTED:
         assert described[key]["sample"], key

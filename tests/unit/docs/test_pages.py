@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The examples on the pages can be used as printed: YAML, variables, roles, modules, layouts, commands."""
+"""Tests that readers can use the examples on the pages as printed: YAML, variables, roles, modules, layouts, and commands."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ for _entries in ROLES.values():
     for _entry in _entries.values():
         for _name, _option in _entry.get("options", {}).items():
             OPTIONS.setdefault(_name, []).append(_option)
-# Variables that only playbooks read: they are not options of a role.
+# Variables that playbooks read but roles do not.
 OF_PLAYBOOKS = set(re.findall(r"\bvgpu_\w+(?= \| default|', default=)", "".join(PLAYBOOKS.values())))
-# Settings of ansible-rulebook, which no play reads; docs/metrics.md documents them.
+# Settings for ansible-rulebook. No play reads them. docs/metrics.md documents them.
 RULEBOOKS = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "extensions" / "eda" / "rulebooks").glob("*.yml"))
 OF_RULEBOOKS = set(re.findall(r"\{\{ (vgpu_\w+)", RULEBOOKS))
 PREFIX = "vgpu.kvm."
@@ -42,7 +42,7 @@ OURS = re.compile("(?:vgpu|%s)_" % "|".join(sorted(ROLES)))
 
 
 def blocks(language):
-    """Yield the text of each block in the language, on each page."""
+    """Yield the text of each code block in the language, from all pages."""
     for path in PAGES:
         text = path.read_text(encoding="utf-8")
         for found in re.finditer(r"^```%s\n(.*?)^```$" % language, text, re.MULTILINE | re.DOTALL):
@@ -54,21 +54,21 @@ YAML = list(blocks("yaml"))
 CONSOLE = list(blocks("console"))
 
 
-# --- content of a block
+# --- content of a code block
 
 
 def is_play(item):
-    """Return whether a list's item is a play."""
+    """Return whether a list item is a play."""
     return isinstance(item, dict) and ("hosts" in item or "ansible.builtin.import_playbook" in item)
 
 
 def is_task(item):
-    """Return whether a list's item is a task."""
+    """Return whether a list item is a task."""
     return isinstance(item, dict) and any(key.startswith(("vgpu.kvm.", "ansible.builtin.")) for key in item)
 
 
 def variables(value):
-    """Yield (name, value) of each variable of this collection, at any depth of an inventory or of vars."""
+    """Yield (name, value) for each variable of this collection, at any level of an inventory or of vars."""
     for key, inner in value.items() if isinstance(value, dict) else ():
         if isinstance(key, str) and OURS.match(key) and key not in GROUPS:
             yield key, inner
@@ -77,7 +77,7 @@ def variables(value):
 
 
 def wrong_variable(name, value):
-    """Return the error in a variable, or None."""
+    """Return the error in a variable, or None if the variable is valid."""
     if name in OF_PLAYBOOKS | OF_RULEBOOKS:
         return None
     if name not in OPTIONS:
@@ -92,7 +92,7 @@ def wrong_variable(name, value):
 
 
 def wrong_role(name, tasks_from="main"):
-    """Return the error in the use of a role, or None."""
+    """Return the error in a reference to a role, or None if the reference is valid."""
     if not name.startswith(PREFIX):
         return None
     role = ROOT / "roles" / name.replace(PREFIX, "")
@@ -100,12 +100,12 @@ def wrong_role(name, tasks_from="main"):
 
 
 def wrong_playbook(name):
-    """Return the error in a playbook's name, or None."""
+    """Return the error in the name of a playbook, or None if the name is valid."""
     return None if not name.startswith(PREFIX) or name.replace(PREFIX, "") in PLAYBOOKS else "%s: there is no such playbook" % name
 
 
 def wrong_module(name, arguments):
-    """Return the error in a task of one of the collection's modules, or None."""
+    """Return the error in a task that uses a module of the collection, or None if the task is valid."""
     if name not in MODULES:
         return "%s: there is no such module" % name
     expected = spec(name)
@@ -138,7 +138,7 @@ def wrong_play(play):
 
 
 def wrong(value):
-    """Return all errors in a block's value."""
+    """Return all errors in the value of a YAML block."""
     if isinstance(value, list):
         found = []
         for item in value:
@@ -147,7 +147,7 @@ def wrong(value):
     return [text for text in (wrong_variable(name, inner) for name, inner in variables(value)) if text]
 
 
-# --- blocks of YAML
+# --- YAML blocks
 
 
 def test_there_are_blocks():
@@ -181,14 +181,14 @@ def test_what_is_wrong_is_found(value):
 
 
 def test_the_page_of_variables_has_each_of_them_once():
-    """docs/variables.md lists role variables, playbook variables and vgpu_target. It omits vgpu_guests_optional, which site sets for its own play."""
+    """docs/variables.md lists role variables, playbook variables, and vgpu_target. It omits vgpu_guests_optional, which site sets for one of its own plays."""
     rows = re.findall(r"^\| `(vgpu_\w+)` \|", (ROOT / "docs" / "variables.md").read_text(encoding="utf-8"), re.MULTILINE)
     public = {name for name in OPTIONS if name.startswith("vgpu_")} | OF_PLAYBOOKS - {"vgpu_guests_optional"} | {"vgpu_target"}
     assert len(public) > 100 and sorted(rows) == sorted(public)
 
 
 def test_both_rulebooks_mend_the_same():
-    """AWX's rulebook filters alerts by code before it starts a job. The other rulebook leaves the filter to the playbook. Both use the same codes."""
+    """AWX's rulebook filters alerts by code before it starts a job. With the other rulebook, the playbook filters alerts. Both must use the same codes."""
     (asked,) = re.findall(r"commonLabels\.code in \[([^]]+)\]", RULEBOOKS)
     (play,) = yaml.safe_load(PLAYBOOKS["react"])
     assert re.findall(r'"(\w+)"', asked) == play["vars"]["__react_codes"]
@@ -198,7 +198,7 @@ def test_both_rulebooks_mend_the_same():
 
 
 def hosts_of(layout):
-    """Return the GPUs that a layout needs, as (address, model). The text before the size in a type's name is the model."""
+    """Return the GPUs that a layout needs, as (address, model). A type name starts with the GPU model, followed by the size."""
     gpus, number = {}, 0
     for entry in layout:
         selectors = entry["gpu"] if isinstance(entry["gpu"], list) else [entry["gpu"]]
@@ -236,13 +236,13 @@ SESSIONS |= set(re.findall(r"^    Session\(\s*\"([a-z0-9_-]+)\"", (ROOT / "tests
 
 
 def commands(text):
-    """Return the commands of a console block as lists of words, without output and comments."""
+    """Return the commands of a console block as lists of words. Output and comments are omitted."""
     joined = re.sub(r"\\\n\s*", " ", text)
     return [shlex.split(part, comments=True) for line in joined.splitlines() if line.startswith("$ ") for part in line[2:].split(" && ")]
 
 
 def wrong_command(words):
-    """Return the error in a command of this project, or None."""
+    """Return the error in a command of this project, or None if the command is valid."""
     if words[0] == "make":
         for word in words[1:]:
             if "=" not in word and word not in MAKE:
@@ -280,7 +280,7 @@ def test_the_demo_page_has_the_commands_that_the_demo_prints():
     assert [line for line in lines if line not in known] == []
 
 
-# --- troubleshooting.md, which a tool generates
+# --- docs/troubleshooting.md, which a tool generates
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +288,7 @@ def tool():
     """Load the tool that generates docs/troubleshooting.md."""
     found = importlib.util.spec_from_file_location("troubleshooting_page", str(ROOT / "tests/tools/troubleshooting_page.py"))
     made = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = made  # dataclasses search sys.modules for their module
+    sys.modules[found.name] = made  # dataclasses look up their module in sys.modules
     found.loader.exec_module(made)
     return made
 

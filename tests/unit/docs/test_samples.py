@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The page of samples shows what a real machine returned. It matches what the modules document and report today."""
+"""Tests that docs/samples.md, which shows results from a real machine, still matches what the modules document and report."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MODULES = {"nvidia_gpu_info": nvidia_gpu_info, "nvidia_mig": nvidia_mig}
 
 
 def sample(name):
-    """Return the module's result on the VM with a whole H100."""
+    """Return the module's result from a VM with a passed-through H100."""
     with open(os.path.join(UNIT, "samples", "h100-vm-%s.json" % name), encoding="utf-8") as handle:
         return json.load(handle)
 
 
 def differences(described, real, where):
-    """Return the keys that only one of the two has, at each depth where both have content."""
+    """Return the keys that only one of the two has, at each level where both have content."""
     if isinstance(described, list) and isinstance(real, list):
         return [text for one in real if described for text in differences(described[0], one, where + "[]")]
     if not (isinstance(described, dict) and isinstance(real, dict) and real):
@@ -37,7 +37,7 @@ def differences(described, real, where):
 
 
 def documented(module):
-    """Return a module's result on success, as its RETURN section shows it."""
+    """Return the result of a successful module run, as the samples in RETURN describe it."""
 
     def shown(value):
         return {key: shown(one) for key, one in value["contains"].items()} if "contains" in value else value["sample"]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tables of symptoms name only codes of the engine, and each of their rows has a code."""
+"""Tests that each row in the tables of symptoms has a code, and that the engine uses each code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 ENGINE = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "plugins/module_utils/engine").rglob("*.py")))
 TABLES = yaml.safe_load((ROOT / "tests/tools/symptoms.yml").read_text(encoding="utf-8"))
-FAILURES, WORDS = TABLES["symptoms"], TABLES["lines"]  # WORDS are lines that occur in logs
+FAILURES, WORDS = TABLES["symptoms"], TABLES["lines"]  # WORDS are log lines
 
 
 def test_there_are_the_fifteen_and_the_words_of_logs():

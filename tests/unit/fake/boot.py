@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Boot loaders of fake hosts. update-grub, grub2-mkconfig, grubby, proxmox-boot-tool and mount are fakes; a real sh sources the files."""
+"""Boot loaders of fake hosts. update-grub, grub2-mkconfig, grubby, proxmox-boot-tool, and mount are fakes, but a real sh sources the files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENTRY = "title Linux\nversion %s\nmachine-id %s\noptions %s\nlinux /vmlinuz-%s\n
 
 
 def kernel(host, running="quiet"):
-    """Prepare a kernel that runs without the flags. Return the host."""
+    """Make the running kernel lack the flags, and return the host."""
     host.kernel.cmdline = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 ro " + running
     host.put("/boot/vmlinuz-" + RELEASE, "")
     os.makedirs("%s/lib/modules/%s" % (host.root, RELEASE), exist_ok=True)
@@ -27,7 +27,7 @@ def kernel(host, running="quiet"):
 
 
 def sourced(host, drop_ins=True):
-    """Return (GRUB_CMDLINE_LINUX, GRUB_CMDLINE_LINUX_DEFAULT) as grub-mkconfig reads them, or None if sh cannot source the files."""
+    """Return (GRUB_CMDLINE_LINUX, GRUB_CMDLINE_LINUX_DEFAULT) as grub-mkconfig reads them. Return None if sh cannot source the files."""
     directory = host.root + "/etc/default/grub.d"
     paths = [host.root + "/etc/default/grub"]
     paths += ["%s/%s" % (directory, name) for name in sorted(os.listdir(directory)) if name.endswith(".cfg")] if drop_ins and os.path.isdir(directory) else []
@@ -37,7 +37,7 @@ def sourced(host, drop_ins=True):
 
 
 def grub_cfg(host, drop_ins=True):
-    """Return grub.cfg as 10_linux generates it: a normal and a recovery entry."""
+    """Return grub.cfg with a normal and a recovery entry, as 10_linux generates it."""
     linux, default = sourced(host, drop_ins) or ("", "")
     line = "\tlinux\t/boot/vmlinuz-%s root=/dev/sda1 ro %s %s\n"
     return "menuentry 'Linux' {\n%s}\nmenuentry 'Linux (recovery mode)' {\n%s}\n" % (
@@ -79,7 +79,7 @@ def suse(host, text='GRUB_CMDLINE_LINUX_DEFAULT="quiet splash=silent"\nGRUB_CMDL
 
 
 def redhat(host, text='GRUB_TIMEOUT=1\nGRUB_CMDLINE_LINUX="crashkernel=1G quiet"\n', options="root=/dev/sda1 ro quiet"):
-    """Set up GRUB with boot loader entries. Like the real program, the fake grubby replaces a flag of the same name."""
+    """Set up GRUB with boot loader entries. Like the real grubby, the fake grubby replaces a flag with the same name."""
     kernel(host)
     host.put("/etc/default/grub", text)
     host.put("/usr/sbin/grubby", "", 0o755)
@@ -115,7 +115,7 @@ def systemd_boot(host, options="root=/dev/sda1 ro quiet", place="/boot/efi/loade
 
 
 def proxmox(host, grub):
-    """Set up Proxmox VE's proxmox-boot-tool, with a partition that is not mounted."""
+    """Set up proxmox-boot-tool of Proxmox VE, with a boot partition that is not mounted."""
     if grub:
         debian(host)
     else:

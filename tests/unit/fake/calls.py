@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs a module's main() on a fake host, with real arguments and the real argument spec."""
+"""Runs the main() of a module on a fake host, with real task arguments and the real argument spec."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ except ImportError:  # older releases of ansible-core lack patch_module_args
 
     @contextlib.contextmanager
     def patch_module_args(args):
-        """Provide arguments as the controller sends them."""
+        """Provide the arguments in the form in which the controller sends them."""
         with mock.patch.object(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": args}).encode()):
             yield
 
@@ -33,7 +33,7 @@ class _Ended(Exception):
 
 
 class Outcome:
-    """The result of a module. *writes* is the number of its changes to the host."""
+    """The result of a module. *writes* is the number of changes that the module made to the host."""
 
     def __init__(self, failed, result, warnings, writes):
         self.failed = failed
@@ -46,13 +46,13 @@ class Outcome:
 
     @property
     def ok(self):
-        """Assert that the module succeeded. Return the outcome."""
+        """Assert that the module succeeded, and return the outcome."""
         assert not self.failed, self.result["msg"]
         return self
 
     @property
     def msg(self):
-        """Assert that the module failed without a traceback. Return its error message."""
+        """Assert that the module failed without a traceback, and return its error message."""
         assert self.failed, "the module did not fail: %s" % self.result
         assert "Traceback" not in self.result["msg"]
         return self.result["msg"]
@@ -64,12 +64,12 @@ class Outcome:
 
 
 def call(module, host, check=False, **arguments):
-    """Run the module with the arguments of a task. Return its outcome."""
+    """Run the module with the arguments of a task, and return its outcome."""
     warnings = []
 
     def ending(failed):
         def end(self, **result):
-            json.dumps(result, ensure_ascii=False).encode("utf-8")  # fails if the controller could not write the result as UTF-8 text
+            json.dumps(result, ensure_ascii=False).encode("utf-8")  # fails if the result is not valid UTF-8, because the controller could not write it either
             raise _Ended(failed, result)
 
         return end

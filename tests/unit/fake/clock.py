@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Virtual time: a pause takes no real time, and delayed events run when their time comes."""
+"""Virtual time: a pause does not wait in real time, and scheduled events run when the virtual time reaches them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Clock:
         self._number = 0
 
     def now(self):
-        """Return the seconds since an arbitrary origin."""
+        """Return the virtual time in seconds since an arbitrary origin."""
         return self._time
 
     @staticmethod
     def wall():
-        """Return the real seconds since 1970, because a fake host's files have real timestamps."""
+        """Return the real time in seconds since 1970, because the files of a fake host have real timestamps."""
         return time.time()
 
     def pause(self, seconds):
-        """Advance the time and run pending events in order."""
+        """Advance the virtual time, and run pending events in order."""
         end = self._time + seconds
         while self._events and self._events[0][0] <= end:
             self._time, dummy, event = heapq.heappop(self._events)
@@ -34,7 +34,7 @@ class Clock:
         self._time = end
 
     def after(self, seconds, event):
-        """Run event() after that many seconds, or at once for 0 seconds."""
+        """Run event() after the given number of seconds, or immediately if the number is 0."""
         if not seconds:
             event()
             return

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""An NVSwitch board on a fake host: switches, module ids, and Fabric Manager with its package, configuration, service and library."""
+"""An NVSwitch board on a fake host: its switches, module IDs, and Fabric Manager with its package, configuration, service, and library."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command imp
 from . import nvidia_smi
 from .tree import Dir, File
 
-# Partitions of an HGX H100, H200 or H20 board, as listed in NVIDIA's guide.
+# Partitions of an HGX H100, H200, or H20 board, as listed in NVIDIA's guide.
 PARTITIONS = [(1, 2, 3, 4, 5, 6, 7, 8), (1, 2, 3, 4), (5, 6, 7, 8), (1, 3), (2, 4), (5, 7), (6, 8), *((number,) for number in range(1, 9))]
 SWITCHES = ("0000:05:00.0", "0000:06:00.0", "0000:07:00.0", "0000:08:00.0")
-# The comments and spaces are those of NVIDIA's file.
+# The comments and the spaces are those of the file that NVIDIA ships.
 CONFIG = """# NVIDIA Fabric Manager configuration file.
 #\tDescription: Fabric Manager Operating Mode
 #\tPossible Values:
@@ -30,7 +30,7 @@ FM_CMD_UNIX_SOCKET_PATH=
 class Board:
     """An NVSwitch board.
 
-    modules: module ids by address. By default, Fabric Manager is installed and runs in vGPU mode.
+    modules: module IDs by PCI address. By default, Fabric Manager is installed and runs in vGPU mode.
     """
 
     def __init__(self, host, modules, monkeypatch, mode="2", installed=True):
@@ -38,12 +38,12 @@ class Board:
         self.boot = "boot-1"
         self.version = host.on_disk if installed else None
         self.enabled = installed
-        self.started = None  # time of the service's start, by the host's clock; None while it is stopped
+        self.started = None  # start time of the service on the host's clock, or None while the service is stopped
         self.delay = 0  # seconds until the service has configured the fabric
         self.running_mode = None
-        self.waits = False  # whether the service started in restart mode and waits for the list of active partitions
+        self.waits = False  # whether the service was started in restart mode and waits for the list of active partitions
         self.active = {}  # VFs of each active partition
-        self.lost = False  # whether activations succeed without effect
+        self.lost = False  # whether activations report success but activate nothing
         self.asked = []
         top = host.kernel.top.entries
         switch = {"vendor": File(lambda: "0x10de\n"), "class": File(lambda: "0x068000\n")}
@@ -63,14 +63,14 @@ class Board:
         self.host.put("/usr/lib/x86_64-linux-gnu/libnvfm.so.1", "")
 
     def start(self):
-        """Start the service with the current settings of its file."""
+        """Start the service with the current settings in its file."""
         settings = fabric_manager.settings(self.host.root) or {}
         self.running_mode, self.waits = settings.get("FABRIC_MODE"), settings.get("FABRIC_MODE_RESTART") == "1"
         self.started = self.host.clock.now()
         self.active = {number: vfs for number, vfs in self.active.items() if self.waits}
 
     def stop(self):
-        """Stop the service of Fabric Manager."""
+        """Stop the Fabric Manager service."""
         self.started = None
 
     def reboot(self):
@@ -123,7 +123,7 @@ class Board:
     # --- fake library libnvfm
 
     def ask(self, path, address, requests, timeout):
-        """Answer requests to the library in place of libnvfm.ask."""
+        """Replace libnvfm.ask: answer requests to the library."""
         self.asked.append(address)
         if self.started is None:
             return libnvfm.Answer(status=libnvfm.NO_CONNECTION, call="fmConnect")

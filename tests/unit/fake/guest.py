@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A fake VM with a vGPU: one NVIDIA function without VFs, the guest driver, the output of nvidia-smi -q, the license daemon and its journal."""
+"""A fake VM with a vGPU: one NVIDIA function without VFs, the guest driver, the output of nvidia-smi -q, and the license daemon with its journal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command imp
 from .host import Host
 from .models import A40, FakeModel
 
-# A vGPU in its VM has the GPU's device id, the type's subsystem id, and no SR-IOV.
+# In its VM, a vGPU has the device ID of the GPU, the subsystem ID of its type, and no SR-IOV.
 A40_24Q = FakeModel("0x2235", "NVIDIA A40-24Q", 24, 0, [], subsystem="0x14df")
 ADDRESS = "0000:02:00.0"
 DIRECTORY = "/etc/nvidia/ClientConfigToken"
@@ -50,7 +50,7 @@ GPU 00000000:02:00.0
 
 
 def token(expires=2082758400, begins=1732492800, **more):
-    """Return a test token: three parts, readable claims, and an invalid signature. Times are in seconds since 1970."""
+    """Return a test token of three parts, with readable claims and an invalid signature. Times are in seconds since 1970."""
 
     def part(value):
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
@@ -60,7 +60,7 @@ def token(expires=2082758400, begins=1732492800, **more):
 
 
 class Guest(Host):
-    """A fake VM. *status* lists the license states that nvidia-smi prints: each query consumes one, and the last one stays."""
+    """A fake VM. *status* lists the license states that nvidia-smi prints. Each query uses the next state, and the last state stays."""
 
     def __init__(self, root, gpus=((ADDRESS, A40_24Q),), driver="nvidia"):
         super().__init__(root, gpus=gpus, driver=driver)
@@ -79,7 +79,7 @@ class Guest(Host):
         self.smi_rc = 0
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Run a fake program of the VM in place of system.command.run."""
+        """Run a fake program of the VM. This method replaces system.command.run."""
         name = os.path.basename(argv[0])
         if name == "nvidia-smi" and argv[1:] == ["-q"]:
             self.calls.append(list(argv))
@@ -105,7 +105,7 @@ class Guest(Host):
         return Result(0, text.replace(": VGPU\n", ": %s\n" % self.virtualization))
 
     def without_driver(self):
-        """Return the VM to its state before the first installation of the driver."""
+        """Reset the VM to its state before the driver was first installed."""
         self.on_disk = None
         self.kernel.loaded.clear()
         os.unlink(self.root + "/usr/bin/nvidia-gridd")
@@ -115,5 +115,5 @@ class Guest(Host):
 
 
 def host_gpu(root):
-    """Return a machine with the guest driver and a physical GPU."""
+    """Return a bare-metal machine with a physical GPU and the guest driver."""
     return Guest(root, gpus=((ADDRESS, A40),))

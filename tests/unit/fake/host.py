@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A fake host: the fake kernel, regular files in a directory, the programs that the engine calls, and virtual time."""
+"""A fake host: the fake kernel, regular files in a directory, the programs that the engine runs, and virtual time."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Died(BaseException):
 class Host:
     """A fake host with GPUs.
 
-    root: an empty directory. gpus: (address, model) of each GPU, bound to nvidia.
+    root: an empty directory. gpus: (address, model) of each GPU. The GPUs are bound to nvidia.
 
-    Each change of the host (a write to a kernel file, a replaced regular file, a definition of mdevctl) has a number.
-    The change *fail_at* fails with EIO; the change *die_at* kills the process instead.
+    Each change to the host (a write to a kernel file, a replaced regular file, or a definition that mdevctl writes) has a number.
+    Change number *fail_at* fails with EIO. Change number *die_at* kills the process instead.
     """
 
     def __init__(self, root, gpus=(("0000:e8:00.0", A40),), driver="nvidia", mdevctl=False, vendor_vfio=False):
@@ -54,16 +54,16 @@ class Host:
         self.fail_at = None
         self.die_at = None
         self.on_disk = "550.163.02"
-        self.module = "nvidia"  # file name of the module; Debian's packages use nvidia-current
+        self.module = "nvidia"  # file name of the module, which is nvidia-current in Debian's packages
         self.packages = []  # packages of the distribution's data center driver
-        self.dependents = []  # packages that depend on those, and are removed with them
-        self.signed_by = ("", "")  # serial number and name of the key that signed the module nvidia
+        self.dependents = []  # packages that depend on those in self.packages and are removed with them
+        self.signed_by = ("", "")  # serial number and name of the key that signed the nvidia module
         self.sync_rc = 0
-        self.units = {}  # ActiveState of services by name; other services do not exist
-        self.owners = {}  # packages by path, for dpkg's answers
-        self.programs = {}  # a test's own fake programs by name, called with (arguments, timeout)
+        self.units = {}  # ActiveState of services by name; a service without an entry does not exist
+        self.owners = {}  # packages by path, for the output of dpkg
+        self.programs = {}  # fake programs of a test by name; each is called with (arguments, timeout)
         self.journal = []  # (unit or "kernel", message) or (unit, message, pid), oldest first
-        self.load = {}  # values that nvidia-smi shows, such as the load in percent: GPUs by address, vGPUs in use by UUID or VF
+        self.load = {}  # values that nvidia-smi shows, such as the load in percent: by address for GPUs, by UUID or VF for vGPUs in use
         self.python_rc = 0  # exit status of the system's Python when it runs the engine
         for address, model in gpus:
             self.kernel.add_gpu(address, model, driver)
@@ -77,36 +77,36 @@ class Host:
         if mdevctl:
             self.put("/usr/sbin/mdevctl", "", 0o755)
         self.ctx = Context(self.root, self.sysfs, self.command, self.clock)
-        self.ctx.side_by_side = False  # the engine must not use threads, because the fake kernel has no locks; one test enables them
+        self.ctx.side_by_side = False  # the fake kernel has no locks, so the engine must not use threads; one test enables them
 
     # --- regular files
 
     def put(self, path, content, mode=0o644):
-        """Write a file below the fake host's root."""
+        """Write a file below the root of the fake host."""
         os.makedirs(os.path.dirname(self.root + path), exist_ok=True)
         with open(self.root + path, "w", encoding="utf-8") as handle:
             handle.write(content)
         os.chmod(self.root + path, mode)
 
     def get(self, path):
-        """Return a file's text, or None."""
+        """Return the text of a file, or None if the file does not exist."""
         return files.read_text(self.root, path)
 
     # --- shortcuts
 
     def pf(self, address=None):
-        """Return a GPU of the kernel. Without an address, return the first one."""
+        """Return a GPU of the fake kernel. Without an address, return the first GPU."""
         return self.kernel.devices[address] if address else self.kernel.pfs()[0]
 
     def vfs_on(self):
-        """Enable the VFs of all GPUs that have them, as a successful sriov-manage does."""
+        """Enable the VFs of all GPUs that have VFs, as a successful sriov-manage does."""
         for pf in self.kernel.pfs():
             if pf.model.vfs and pf.model.vf_device:
                 pf.set_vfs(pf.model.vfs)
         return self
 
     def add(self, parent, short, uuid):
-        """Create a vGPU as another user would. The UUID counts only for mdev."""
+        """Create a vGPU as another user of the host. The UUID is used only for mediated devices."""
         device = self.kernel.devices[parent]
         found = [one for one in device.gpu.model.types if one.short == short]
         if device.vendor:
@@ -115,11 +115,11 @@ class Host:
         self.kernel.create(device, found[0], uuid)
 
     def vgpus(self):
-        """Return all vGPUs as (uuid, parent, type), sorted."""
+        """Return (uuid, parent, type) of each vGPU, sorted."""
         return sorted(one.facts() for one in list(self.kernel.mdevs.values()))
 
     def reboot(self):
-        """Reboot the host: VFs, vGPUs and processes are gone, but the files stay."""
+        """Reboot the host. VFs, vGPUs, and processes disappear, but the files stay."""
         self.kernel.processes.clear()
         for ids in self.kernel.driver_ids.values():
             ids.clear()
@@ -141,7 +141,7 @@ class Host:
 
     @contextlib.contextmanager
     def counting_files(self):
-        """Count the engine's writes of regular files, too, and let them fail or die like other changes. Skip fsync."""
+        """Count the engine's writes to regular files as changes, so that they can fail or kill the process. Skip fsync."""
 
         def counted(real):
             def write(root, path, *args, **options):
@@ -162,7 +162,7 @@ class Host:
     # --- fake programs
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Run a fake program of the host in place of system.command.run."""
+        """Run a fake program of the host. This method replaces system.command.run."""
         self.calls.append(list(argv))
         name = os.path.basename(argv[0])
         if name in self.programs:
@@ -202,7 +202,7 @@ class Host:
         return Result(0, "")
 
     def _dpkg_query(self, argv, timeout):
-        """Print the owner of a path, or the packages, including packages that were removed but not purged."""
+        """Print the package that owns a path, or list the packages, including those that were removed but not purged."""
         if argv[0] == "--search":
             owner = self.owners.get(argv[-1])
             return Result(0, "%s: %s\n" % (owner, argv[-1])) if owner else Result(1, "dpkg-query: no path found matching pattern\n")
@@ -241,7 +241,7 @@ class Host:
         return Result(0, "".join(line + "\n" for line in lines))
 
     def _rmmod(self, argv, timeout):
-        """Unload the module nvidia, unless a process or a service has it open. VFs and vGPUs disappear with it."""
+        """Unload the nvidia module together with its VFs and vGPUs. Fail if a process or a service uses the module."""
         if "active" in self.units.values() or any(path.startswith("/dev/nvidia") for one in self.kernel.processes.values() for path in one.paths):
             return Result(1, "rmmod: ERROR: Module nvidia is in use\n")
         for pf in self.kernel.pfs():
@@ -270,7 +270,7 @@ class Host:
         return Result(0, "")
 
     def _mdevctl(self, argv, timeout):
-        """Print the definitions, as mdevctl list --defined --dumpjson does. A file with valid JSON that is not a definition makes the program fail."""
+        """Print the definitions like 'mdevctl list --defined --dumpjson'. Fail if a file contains valid JSON that is not a definition."""
         listed = {}
         directory = self.root + "/etc/mdevctl.d"
         for parent in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
@@ -285,7 +285,7 @@ class Host:
         return Result(0, json.dumps([{parent: listed[parent]} for parent in listed]))
 
     def _sriov_manage(self, argv, timeout):
-        """Work as NVIDIA's script does: unbindLock, PF to pci-pf-stub, sriov_numvfs, PF back. A failure undoes nothing."""
+        """Work like NVIDIA's script: get unbindLock, bind the PF to pci-pf-stub, write sriov_numvfs, and bind the PF back. A failure reverts nothing."""
         faults, address = self.faults, argv[1]
         pf = self.kernel.devices[address]
         if faults.no_vfs:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The kernel of a fake host: PCI devices, drivers, SR-IOV and mediated devices, with write hooks.
+"""The kernel of a fake host: PCI devices, drivers, SR-IOV, and mediated devices. Writes to its files have effects.
 
-Writes have the effects of the kernel's PCI and mdev cores and of NVIDIA's host driver: only pci-pf-stub enables VFs, a VF has
-one vGPU, a GPU has one framebuffer size, and removing a VF or its driver destroys its vGPU. With vendor_vfio, VFs have
-NVIDIA's attributes instead of mdev's. In MIG mode, each vGPU lives in a GPU instance with its type's profile; vGPUs of one
-framebuffer size share an instance.
+These effects are those of the kernel's PCI and mdev cores and of NVIDIA's host driver: only pci-pf-stub enables VFs, a VF has
+at most one vGPU, a GPU has one framebuffer size, and the vGPU of a VF is destroyed with the VF or when its driver is unbound. With
+vendor_vfio, VFs have NVIDIA's attributes instead of those of mdev. In MIG mode, each vGPU uses a GPU instance with the
+profile of its type, and vGPUs of the same framebuffer size can share an instance.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import uuid as uuids
 
 from .tree import Blocked, Dir, File, Link, text
 
-# Device numbers by path of the node. A group's minor number is its id; groups without an IOMMU have higher minor numbers.
+# Device numbers by path of the device node. The minor number of a group is its ID. Groups without an IOMMU have higher minor numbers.
 NODES = (
     (r"/dev/kvm", 10, 232),
     (r"/dev/iommu", 10, 125),
@@ -54,7 +54,7 @@ PCI_DRIVERS = ("nvidia", "vfio-pci", "pci-pf-stub", "nouveau")
 
 
 def node(path):
-    """Return (major, minor) of a device node, or None for another path."""
+    """Return (major, minor) of a device node, or None if the path is not a device node."""
     for pattern, major, minor in NODES:
         match = re.match(pattern + r"( \(deleted\))?\Z", path)
         if match:
@@ -63,37 +63,37 @@ def node(path):
 
 
 def device_file(path):
-    """Return a device's directory in sysfs, which has the file dev."""
+    """Return the sysfs directory of a device that contains the file dev."""
     numbers = node(path)
     return None if numbers is None else Dir({"dev": File(text("%d:%d\n" % numbers))})
 
 
 class Faults:
-    """Injected faults. A count is the number of times; None and 0 mean never."""
+    """Injected faults. A count is the number of times that a fault occurs. None and 0 mean never."""
 
     def __init__(self):
-        self.lock_busy = 0  # times that sriov-manage cannot get the unbindLock
-        self.lock_taken = None  # time (in seconds since boot) until which the lock is refused
-        self.locked = {}  # time (in seconds since boot) until which the lock of one GPU is refused, by address
-        self.manage_seconds = 0  # seconds that sriov-manage takes after it got the lock
-        self.no_vfs = 0  # times that sriov-manage exits with status 0 without doing anything
-        self.stranded = []  # how each of the next calls of sriov-manage strands the PF: "driverless" or "stub"
-        self.fewer_vfs = 0  # number of VFs that are missing from the requested ones
+        self.lock_busy = 0  # number of times that sriov-manage cannot get the unbindLock
+        self.lock_taken = None  # time (in seconds since boot) until which the driver refuses the lock
+        self.locked = {}  # time (in seconds since boot) until which the driver refuses the lock of a GPU, by address
+        self.manage_seconds = 0  # seconds that sriov-manage takes after it gets the lock
+        self.no_vfs = 0  # number of times that sriov-manage exits with status 0 without any effect
+        self.stranded = []  # how each of the next runs of sriov-manage strands the PF: "driverless" or "stub"
+        self.fewer_vfs = 0  # by how many VFs the number of created VFs is below the requested number
         self.numvfs_errno = None
-        self.vf_driver = "nvidia"  # driver that binds new VFs
-        self.vf_prefix = None  # driver other than nvidia on which VFs still offer types, with the driver's name as prefix
-        self.vfs_delay = 0  # seconds until VFs are bound
+        self.vf_driver = "nvidia"  # driver to which new VFs are bound
+        self.vf_prefix = None  # driver other than nvidia whose VFs still offer types, with the driver's name as the prefix
+        self.vfs_delay = 0  # seconds until new VFs are bound
         self.types_delay = 0  # seconds until a parent offers its types
-        self.create_errno = []  # error number of each of the next creations of a vGPU
+        self.create_errno = []  # error number for each of the next attempts to create a vGPU
         self.create_lies = 0
-        self.vanish_after = 0  # seconds after which the next created vGPU vanishes
+        self.vanish_after = 0  # seconds after which the next vGPU to be created vanishes
         self.remove_linger = 0  # seconds by which a removal is delayed
-        self.bind_errno = []  # error number of each of the next attempts to bind nvidia
-        self.params_unknown = False  # whether the driver lacks vgpu_params
-        self.mig_create_fails = 0  # times that nvidia-smi mig -cgi creates only the first instance
+        self.bind_errno = []  # error number for each of the next attempts to bind a device to nvidia
+        self.params_unknown = False  # whether vgpu_params is missing
+        self.mig_create_fails = 0  # number of times that nvidia-smi mig -cgi creates only the first instance
         self.mig_reset_fails = False
         self.no_smi_types = False  # whether nvidia-smi vgpu -s -v prints no types
-        self.off_bus_silences = False  # whether a GPU off the bus makes each call of nvidia-smi fail that is not limited to another GPU
+        self.off_bus_silences = False  # whether nvidia-smi fails because of a GPU that fell off the bus, unless the call is limited to another GPU
 
 
 class Device:
@@ -106,29 +106,29 @@ class Device:
         self.group = group
         self.pf = pf
         self.index = index
-        self.cdev = kernel.new_cdev()  # path of the function's VFIO character device, while it has one
+        self.cdev = kernel.new_cdev()  # path of the function's VFIO character device, if it has one
         self.driver = None
         self.override = None
-        self.prefix = None  # prefix of the names of its mdev types, while the function is an mdev parent
+        self.prefix = None  # prefix in the names of its mdev types while the function is an mdev parent
         self.gone = False
-        self.vm_name = None  # name of the VM that uses the VF's vGPU, if the driver shows it
-        self.params = ""  # on the vendor-specific framework, vgpu_params belong to the VF
+        self.vm_name = None  # name of the VM that uses the VF's vGPU, if the driver shows the name
+        self.params = ""  # on vendor-specific VFIO, the VF has the vgpu_params
         self.directory = self._directory()
         names = self.path.strip("/").split("/")
         nodes = [kernel.top]
         for name in names[:-1]:
             nodes.append(nodes[-1].get(name) or kernel.root_directory())
         self.location = nodes + [self.directory]
-        self.link = Link(lambda: "../../.." + self.path[4:], lambda: self.location)  # link to the function in /sys/bus/pci/devices
+        self.link = Link(lambda: "../../.." + self.path[4:], lambda: self.location)  # symbolic link to the function in /sys/bus/pci/devices
 
     @property
     def gpu(self):
-        """Return the function's PF, or the function itself if it is a PF."""
+        """Return the PF of a VF, or the function itself if it is a PF."""
         return self.pf or self
 
     @property
     def path(self):
-        """Return the path of the function's directory below /sys/devices."""
+        """Return the path of the function's directory in /sys/devices."""
         return "/sys/devices/pci%s/%s" % (self.gpu.address[:7], self.address)
 
     def mdevs(self):
@@ -162,12 +162,12 @@ class Device:
         return Dir(entries, find=self._find_mdev, names=lambda: [one.uuid for one in self.mdevs() if not self.vendor])
 
     def has_cdev(self):
-        """Return whether the function has its own VFIO character device for IOMMUFD: it is bound to vfio-pci, or it is a VF with a vGPU."""
+        """Return whether the function has its own VFIO character device for IOMMUFD. This applies to functions on vfio-pci and to VFs with a vGPU."""
         return self.kernel.cdevs and (self.driver == "vfio-pci" or self.vendor and bool(self.mdevs()))
 
     @property
     def vendor(self):
-        """Return whether this is a VF on the vendor-specific VFIO framework."""
+        """Return whether this function is a VF on vendor-specific VFIO."""
         return self.kernel.vendor_vfio and self.pf is not None
 
     def _vendor_directory(self):
@@ -245,11 +245,11 @@ class Pf(Device):
         self.number = number
         self.uuid = "GPU-%s" % uuids.uuid5(uuids.NAMESPACE_OID, address)
         self.vfs = []
-        self.removed = set()  # numbers of VFs that were removed through sysfs; sriov_numvfs still counts them
+        self.removed = set()  # numbers of VFs that were removed through sysfs but that sriov_numvfs still counts
         self.mig = self.mig_pending = False
         self.instances = []
         self.mixed = False
-        self.host_mode = None  # Host VGPU Mode in nvidia-smi's output, if it differs from the hardware's mode
+        self.host_mode = None  # Host VGPU Mode in the output of nvidia-smi, if it contradicts the hardware
         super().__init__(kernel, address, model.device, group)
         names = ("card%d" % number, "renderD%d" % (128 + number))
         self.directory.entries["drm"] = Dir({name: device_file("/dev/dri/" + name) for name in names}, when=lambda: self.driver in ("nvidia", "nouveau"))
@@ -298,7 +298,7 @@ class Pf(Device):
         self.set_vfs(expected - min(expected, faults.fewer_vfs))
 
     def remove_vf(self, number):
-        """Remove a VF. Return its address."""
+        """Remove a VF, and return its address."""
         one = self.vfs[number]
         self.kernel.unregister(one)
         one.driver, one.gone = None, True
@@ -307,7 +307,7 @@ class Pf(Device):
         return one.address
 
     def set_vfs(self, expected):
-        """Create VFs, or remove them all. Both reset GPU instances and mixed-size mode."""
+        """Create VFs, or remove all VFs. Both reset GPU instances and mixed-size mode."""
         kernel = self.kernel
         self.instances, self.mixed = [], False
         for number in range(len(self.vfs)):
@@ -322,7 +322,7 @@ class Pf(Device):
 
 
 class GpuInstance:
-    """A GPU instance with the ids of its compute instances."""
+    """A GPU instance, and the IDs of its compute instances."""
 
     def __init__(self, number, profile, start):
         self.id = number
@@ -337,7 +337,7 @@ class GpuInstance:
 
 
 class Mdev:
-    """A vGPU. On the vendor-specific VFIO framework, the VF's address is used as its UUID."""
+    """A vGPU. On vendor-specific VFIO, the address of the VF serves as the UUID."""
 
     def __init__(self, kernel, uuid, parent, vgpu_type, group, gi=None):
         self.gi = gi
@@ -366,16 +366,16 @@ class Mdev:
         self.params = value.strip()
 
     def facts(self):
-        """Return the properties that must not change while the vGPU stays."""
+        """Return the properties that must not change during the life of the vGPU."""
         return (self.uuid, self.parent.address, self.type.short)
 
 
 class Process:
-    """A process with its open devices.
+    """A process, and the devices that it has open.
 
-    paths: paths as /proc shows them, or (shown path, path of the node) for a process with its own root directory.
-    unreadable: errno of reading its open files. hangs: whether one of its files is on a network file system that does not answer.
-    headless: whether its first thread has ended while another one runs.
+    paths: paths as /proc shows them, or (shown path, path of the node) if the process has its own root directory.
+    unreadable: errno of an attempt to read its open files. hangs: whether one of its files is on a network file system that does not respond.
+    headless: whether its first thread has exited while another thread runs.
     """
 
     def __init__(self, pid, comm, argv, paths):
@@ -415,7 +415,7 @@ class Process:
 
 
 class Kernel:
-    """The state of the kernel, and the tree that shows it."""
+    """The state of the fake kernel, and the file tree that shows the state."""
 
     def __init__(self, clock):
         self.clock = clock
@@ -429,21 +429,21 @@ class Kernel:
         self.registry = ""
         self.vendor_vfio = False
         self.short_list = False  # whether creatable_vgpu_types has the short format
-        self.spreads = False  # whether a new vGPU goes into the GPU instance with the fewest vGPUs, instead of the fullest one that has room
-        self.cdevs = False  # whether VMs open /dev/vfio/devices/vfioN instead of a group
+        self.spreads = False  # whether a new vGPU uses the GPU instance with the fewest vGPUs instead of the fullest instance that has room
+        self.cdevs = False  # whether VMs open /dev/vfio/devices/vfioN instead of a VFIO group
         self.release = "6.1.0-50-amd64"
         self.cmdline = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 intel_iommu=on iommu=pt"
-        self.product_uuid = None  # product UUID of the firmware
+        self.product_uuid = None  # product UUID that the firmware reports
         self.secure_boot = None
-        self.efivars = {}  # other variables of the firmware: bytes by name
-        self.xen = None  # content of /proc/xen/capabilities
+        self.efivars = {}  # other firmware variables: content in bytes by name
+        self.xen = None  # content of /proc/xen/capabilities, if that file exists
         self.loader = None
         self.driver_ids = {name: set() for name in PCI_DRIVERS}
-        self.harm = []  # harmful changes to devices in use
+        self.harm = []  # descriptions of harmful changes to devices in use
         self.locks = ""  # content of /proc/locks
-        self.forced = set()  # vGPUs whose removal may be requested while they are in use
+        self.forced = set()  # vGPUs whose removal a test allows while they are in use
         self.hidden = False  # whether /proc hides the processes of other users
-        self.container = False  # whether /proc is that of a container with its own processes
+        self.container = False  # whether /proc belongs to a container with its own processes
         self._groups = 10
         self._cdevs = 0
         self._init = Process(1, "systemd", ["/sbin/init"], ["/dev/null"])
@@ -456,12 +456,12 @@ class Kernel:
         return "/dev/vfio/devices/vfio%d" % (self._cdevs - 1)
 
     def new_group(self):
-        """Return the next IOMMU group, or None while the IOMMU is off."""
+        """Return the number of the next IOMMU group, or None while the IOMMU is disabled."""
         self._groups += 1
         return str(self._groups) if self.iommu_on else None
 
     def add_gpu(self, address, model, driver="nvidia"):
-        """Add a GPU to the fake host."""
+        """Add a GPU to the fake host, and bind it to the driver."""
         pf = Pf(self, address, model, self.new_group(), len(self.pfs()))
         self.devices[address] = pf
         pf.driver = driver
@@ -469,7 +469,7 @@ class Kernel:
         return pf
 
     def pfs(self):
-        """Return the GPUs in order of address."""
+        """Return the GPUs in the order of their addresses."""
         return [one for dummy, one in sorted(self.devices.items()) if not one.pf]
 
     def users(self, group):
@@ -477,7 +477,7 @@ class Kernel:
         return self.having("/dev/vfio/%s" % group)
 
     def having(self, path):
-        """Return the processes that have a device node open, under any path."""
+        """Return the processes that have a device node open under any path."""
         return [one for one in self.processes.values() if node(path) and node(path) in one.nodes]
 
     def add_process(self, pid, comm, argv, paths):
@@ -485,7 +485,7 @@ class Kernel:
         self.processes[pid] = Process(pid, comm, argv, paths)
 
     def used(self, mdev):
-        """Return whether a process has a vGPU open."""
+        """Return whether a process has the vGPU open."""
         return bool(self.users(mdev.group) or self.having(self.cdev_of(mdev)))
 
     @staticmethod
@@ -494,7 +494,7 @@ class Kernel:
         return mdev.parent.cdev if mdev.parent.vendor else mdev.cdev
 
     def use(self, uuid, pid=4711, name="web1"):
-        """Let a VM open a vGPU."""
+        """Start a VM that uses a vGPU."""
         one = self.mdevs[uuid]
         opened = ["/dev/iommu", self.cdev_of(one)] if self.cdevs else ["/dev/vfio/vfio", "/dev/vfio/%s" % one.group]
         self.add_process(
@@ -507,12 +507,12 @@ class Kernel:
     # --- mediated devices
 
     def _register(self, device):
-        """Offer a device's types, if the device is one that holds vGPUs."""
+        """Offer the vGPU types of a device, if the device can hold vGPUs."""
         gpu = device.gpu
         if device.prefix or device.gone or gpu.driver != "nvidia" or not gpu.model.types:
             return
         if gpu.model.vf_device and gpu.model.vfs and not device.pf:
-            return  # the GPU's VFs hold the vGPUs
+            return  # on this GPU, only VFs hold vGPUs
         if device.driver == "nvidia":
             device.prefix = "nvidia"
         elif self.faults.vf_prefix and device.driver == self.faults.vf_prefix:
@@ -533,7 +533,7 @@ class Kernel:
         self.mdevs.pop(mdev.uuid, None)
 
     def available(self, device, vgpu_type):
-        """Return available_instances: how many more vGPUs of the type fit on this parent."""
+        """Return available_instances: how many additional vGPUs of the type fit on this parent."""
         gpu = device.gpu
         here = [one for one in list(self.mdevs.values()) if one.parent.gpu is gpu]
         if gpu.mig != (vgpu_type.profile is not None):
@@ -551,7 +551,7 @@ class Kernel:
         return max(room, 0)
 
     def _instances_for(self, gpu, vgpu_type):
-        """Return the GPU instances with room for another vGPU of the type, in the driver's order of preference."""
+        """Return the GPU instances that have room for another vGPU of the type, in the order in which the driver prefers them."""
         found = []
         for instance in gpu.instances:
             sizes = [one.type.gib for one in list(self.mdevs.values()) if one.gi is instance]
@@ -582,7 +582,7 @@ class Kernel:
         self._create_mdev(device, found[0], device.address, device.group)
 
     def create(self, device, vgpu_type, value):
-        """Handle a write to a type's ``create``."""
+        """Handle a write to the file ``create`` of a type."""
         word = value.rstrip("\n")
         try:
             good = len(word) == 36 and bool(uuids.UUID(word))
@@ -610,7 +610,7 @@ class Kernel:
             self.faults.vanish_after = 0
 
     def remove(self, mdev):
-        """Handle a write to ``remove``, which blocks while a process has the device open."""
+        """Handle a write to ``remove``. The write blocks while a process has the device open."""
         if self.used(mdev):
             harm = "remove was written for %s, which is in use" % mdev.uuid
             if mdev.uuid not in self.forced and harm not in self.harm:
@@ -626,12 +626,12 @@ class Kernel:
             return
         expected = self.faults.vf_driver
         if expected == "nvidia" and (not vf.group or "nvidia" not in self.loaded):
-            return  # the driver aborts the probe of a VF without an IOMMU
+            return  # without an IOMMU, the driver aborts the probe of a VF
         vf.driver = expected
         self._register_late(vf)
 
     def bind(self, name, device):
-        """Bind a device, as a write to a driver's bind does."""
+        """Bind a device, like a write to the bind file of a driver."""
         if device.driver:
             raise OSError(errno.EBUSY, device.address)
         if device.override not in (None, name):
@@ -648,7 +648,7 @@ class Kernel:
             self._register_late(one)
 
     def unbind(self, name, device):
-        """Unbind a device, as a write to a driver's unbind does."""
+        """Unbind a device, like a write to the unbind file of a driver."""
         if device.driver != name:
             raise OSError(errno.ENODEV, device.address)
         if self.users(device.group):
@@ -658,7 +658,7 @@ class Kernel:
         device.driver = None
 
     def new_id(self, name, value):
-        """Add a PCI id to a driver. The driver binds every device with that id that has no driver."""
+        """Add a PCI ID to a driver. The driver binds every device that has this ID and no driver."""
         number = "0x" + value.split()[1]
         if number in self.driver_ids[name]:
             raise OSError(errno.EEXIST, value)
@@ -668,20 +668,20 @@ class Kernel:
                 device.driver = name
 
     def remove_id(self, name, value):
-        """Remove a PCI id from a driver."""
+        """Remove a PCI ID from a driver."""
         number = "0x" + value.split()[1]
         if number not in self.driver_ids[name]:
             raise OSError(errno.ENODEV, value)
         self.driver_ids[name].remove(number)
 
     def load(self, version):
-        """Load the module nvidia. It binds all GPUs without a driver."""
+        """Load the nvidia module. It binds all GPUs that have no driver."""
         self.loaded["nvidia"] = version
         for device in self.pfs():
             if not device.driver and device.override in (None, "nvidia"):
                 self.bind("nvidia", device)
 
-    # --- tree of files in /sys and /proc
+    # --- files in /sys and /proc
 
     def _device(self, address):
         if address not in self.devices:
@@ -729,7 +729,7 @@ class Kernel:
         return self.root_directory()
 
     def root_directory(self):
-        """Return a root bus, with the devices below it."""
+        """Return a root bus with its devices."""
         return Dir(find=lambda address: self.devices[address].directory if address in self.devices else None)
 
     def _find_group(self, name):
@@ -741,20 +741,20 @@ class Kernel:
         return Dir({"type": File(text("identity\n")), "devices": Dir(names=members)}) if self.iommu_on else None
 
     def _cdev_owners(self):
-        """Return {vfioN: the device's name}."""
+        """Return {vfioN: name of the device}."""
         found = {os.path.basename(one.cdev): address for address, one in self.devices.items() if one.has_cdev()}
         found.update((os.path.basename(one.cdev), key) for key, one in list(self.mdevs.items()) if self.cdevs and not one.parent.vendor)
         return found
 
     def _find_cdev(self, name):
-        """Return an entry of /sys/class/vfio-dev: the device behind a VFIO character device."""
+        """Return an entry of /sys/class/vfio-dev, which leads to the device of a VFIO character device."""
         owner = self._cdev_owners().get(name)
         if owner is None:
             return None
         return Dir({"device": Link(lambda: "../../../../%s" % owner), "dev": File(text("%d:%d\n" % node("/dev/vfio/devices/" + name)))})
 
     def _groups_open(self):
-        """Return the entries of /sys/class/vfio: groups of all devices and vGPUs."""
+        """Return the entries of /sys/class/vfio: the VFIO groups of all devices and vGPUs."""
         found = [one.group for one in self.devices.values() if one.group] + [one.group for one in list(self.mdevs.values()) if one.group]
         return [prefix + group for group in found for prefix in ("", "noiommu-")]
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""GPU models of fake hosts: PCI ids, VFs, and the vGPU types that the driver lists for them."""
+"""GPU models of fake hosts: their PCI IDs, VFs, and the vGPU types that the driver lists."""
 
 from __future__ import annotations
 
 
 class FakeType:
-    """A vGPU type of the driver.
+    """A vGPU type that the driver lists.
 
-    profile: the GPU instance profile of the type, None for a time-sliced type; per_gi: number of vGPUs that share such an instance.
+    profile: the GPU instance profile of the type, or None for a time-sliced type. per_gi: number of vGPUs that share one GPU instance.
     """
 
     def __init__(self, number, name, gib, most, heads=4, profile=None, per_gi=1):
@@ -26,12 +26,12 @@ class FakeType:
 
     @property
     def short(self):
-        """Return the short name, such as A40-24Q for NVIDIA A40-24Q."""
+        """Return the short name of the type, such as A40-24Q for NVIDIA A40-24Q."""
         return self.name.split()[-1]
 
 
 class FakeProfile:
-    """A GPU instance profile: compute and memory slices, GiB as nvidia-smi prints them, number of instances that fit on an empty GPU."""
+    """A GPU instance profile: compute slices, memory slices, GiB as nvidia-smi prints them, and the number of instances that fit on an empty GPU."""
 
     def __init__(self, name, number, slices, memory, gib, total):
         self.name = name
@@ -45,8 +45,8 @@ class FakeProfile:
 class FakeModel:
     """A GPU model.
 
-    device: PCI device id. gib: framebuffer. vfs: sriov_totalvfs. vf_device: 0 if the GPU's SR-IOV capability is unusable.
-    profiles: MIG profiles. mig_needs_reset: whether a mode change needs a reset and survives a reboot, as on Ampere. mixed: whether it supports mixed sizes.
+    device: PCI device ID. gib: framebuffer in GiB. vfs: sriov_totalvfs. vf_device: device ID of the VFs, or 0 if the SR-IOV capability is unusable.
+    profiles: MIG profiles. mig_needs_reset: as on Ampere, a mode change needs a reset and survives a reboot. mixed: whether it supports mixed sizes.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ def _types(first, word, whole, sizes, series="Q", most=32):
 
 
 def _mig_types(first, word, profiles, series="C"):
-    """Return one type for each profile, with the size from the profile's name."""
+    """Return one type for each profile. The size is that in the profile's name."""
     found = []
     for number, one in enumerate(profiles):
         gib = int(one.name.split(".")[1].split("gb")[0])
@@ -90,7 +90,7 @@ def _mig_types(first, word, profiles, series="C"):
 
 
 A40 = FakeModel("0x2235", "NVIDIA A40", 48, 32, _a40(), mixed=True)
-# An A40 with fewer VFs and types shortens tests with many runs. The engine must not depend on the number 32.
+# An A40 with fewer VFs and types keeps tests with many runs short and verifies that the engine does not depend on 32 VFs.
 SMALL_A40 = FakeModel(
     "0x2235", "NVIDIA A40", 48, 6, [one for one in A40.types if one.short in ("A40-8Q", "A40-8A", "A40-24Q", "A40-48A")], mixed=True
 )
@@ -147,7 +147,7 @@ H100 = FakeModel(
     "0x2331", "NVIDIA H100 PCIe", 80, 16, _types(821, "H100", 80, (4, 5, 8, 10, 16, 20, 40, 80), "C") + _mig_types(835, "H100", _H100_MIG),
     profiles=_H100_MIG,
 )
-# A GPU of an HGX board, whose GPUs are connected by NVSwitches.
+# A GPU of an HGX board. NVSwitches connect the GPUs of the board.
 H200X = FakeModel("0x2335", "NVIDIA H200", 141, 6, _types(1300, "H200X", 141, (28, 70, 141), "C") + _mig_types(1310, "H200X", _H100_MIG), profiles=_H100_MIG)
 _RTX_MIG = [
     FakeProfile("1g.24gb+gfx", 47, 1, 1, 23.12, 4),
@@ -161,7 +161,7 @@ _RTX_MIG = [
 
 
 def _shared_types(first, word):
-    """Return types that live in GPU instances with graphics, where several vGPUs of one size share an instance."""
+    """Return types for GPU instances with graphics. Several vGPUs of the same size share one instance."""
     sizes = [(_RTX_MIG[0], 24, (2, 3, 4, 6, 8, 12, 24)), (_RTX_MIG[1], 48, (12, 16, 24, 48)), (_RTX_MIG[2], 96, (24, 32, 48, 96))]
     found = []
     for profile, whole, each in sizes:
@@ -172,7 +172,7 @@ def _shared_types(first, word):
     return found
 
 
-# The first VF is at .2, and a type's name has several words before the last one.
+# On this GPU, the address of the first VF ends in .2, and the type names have several words before the size.
 RTXPRO6000 = FakeModel(
     "0x2bb5",
     "NVIDIA RTX PRO 6000 Blackwell Server Edition",
@@ -183,7 +183,7 @@ RTXPRO6000 = FakeModel(
     profiles=_RTX_MIG,
     mixed=True,
 )
-# Fewer VFs shorten tests with many runs.
+# This GPU has fewer VFs, which keeps tests with many runs short.
 SMALL_A100 = FakeModel(
     "0x20f1", "NVIDIA A100-PCIE-40GB", 40, 8, [one for one in A100.types if one.profile or one.short in ("A100-10C", "A100-20C")],
     profiles=_A100_MIG, mig_needs_reset=True,

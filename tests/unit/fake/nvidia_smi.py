@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The fake host's nvidia-smi: MIG, mixed sizes and supported types, in the real program's formats."""
+"""The nvidia-smi of the fake host: MIG, mixed sizes, and supported types, in the output formats of the real program."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .kernel import GpuInstance
 
 
 def starts(model, profile):
-    """Return the possible starts of an instance with this profile, as mig -lgipp prints them for real GPUs."""
+    """Return the memory slices at which an instance of this profile can start, as nvidia-smi mig -lgipp prints them for real GPUs."""
     compute = max(one.slices for one in model.profiles)
     memory = max(one.memory for one in model.profiles)
     return [start for start in range(0, memory - profile.memory + 1, profile.memory) if start + profile.slices <= compute]
 
 
 def free_placement(pf, profile, start=None):
-    """Return the first free placement of a GPU instance, or None."""
+    """Return the first free placement for a GPU instance, or None if none is free."""
     taken = set()
     for one in pf.instances:
         taken |= one.slots
@@ -67,7 +67,7 @@ class Program:
         return self._lost(chosen) or Result(0, "".join(self._details(pf) for pf in chosen))
 
     def _counted(self, what):
-        """Count a change of the host. Return None, or the program's result if the change fails."""
+        """Count a change to the host. Return None, or the program's result if this change must fail."""
         try:
             self.host._count("nvidia-smi", what)
         except OSError:
@@ -84,7 +84,7 @@ class Program:
 
     @staticmethod
     def _lost(chosen):
-        """Return the program's result if a GPU does not answer, or None."""
+        """Return the program's result if a selected GPU does not respond, otherwise None."""
         text = "Unable to determine the device handle for GPU0: %s: GPU is lost.  Reboot the system to recover this GPU\n"
         return next((Result(15, text % pf.address) for pf in chosen if pf.off_bus), None)
 
@@ -185,7 +185,7 @@ class Program:
         return Result(0, text)
 
     def _vm_name(self, mdev):
-        """Return the name of the VM that uses a vGPU, or web1 if /proc does not show the VM."""
+        """Return the name of the VM that uses a vGPU. Return web1 if /proc does not show the VM."""
         users = self.kernel.users(mdev.group) + self.kernel.having(self.kernel.cdev_of(mdev))
         names = [word[len("guest="):].split(",")[0] for one in users for word in one.argv if word.startswith("guest=")]
         return names[0] if names else "web1"

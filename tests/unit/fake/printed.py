@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A host whose programs print a given text, for tests of the engine's parsers."""
+"""A host whose programs print a given text, which tests use for the engine's parsers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A parser of Prometheus's text format that is as strict as Prometheus's linter."""
+"""A parser for Prometheus's text format that is as strict as Prometheus's linter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SAMPLE = re.compile(r'^(nvidia_vgpu_[a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\]|\\.)*",?
 
 
 def metrics(text):
-    """Return {(name, labels): value}. Each family must have its help and type once, before its samples."""
+    """Return {(name, labels): value}. Assert that each family has its help and its type exactly once, before its samples."""
     found, family = {}, None
     for line in text.splitlines():
         if line.startswith("# HELP "):
@@ -21,7 +21,7 @@ def metrics(text):
         else:
             name, labels, value = SAMPLE.match(line).groups()
             assert name == family
-            assert (name, labels or "") not in found, "node_exporter drops a file that has a sample twice: %s" % line
+            assert (name, labels or "") not in found, "node_exporter ignores a file that contains a sample twice: %s" % line
             found[name, labels or ""] = float(value)
     assert text.endswith("\n")
     return found

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Output of commands on the pages of docs: compared with the commands, or written by tests/tools/screens.py."""
+"""Screens on the pages in docs, which show the output of commands. Tests compare the screens, and tests/tools/screens.py writes them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SCREEN = re.compile(r"<!-- screen: ([\w-]+) -->\n\n```text\n(.*?)```", re.DOTALL
 
 
 def compare(page: str, screens: dict[str, str]) -> None:
-    """Check that the page has exactly these screens. With VGPU_WRITE_SCREENS=<docs>, write them into that directory's page first."""
+    """Assert that the page has exactly these screens. If VGPU_WRITE_SCREENS names a docs directory, first write the screens into the page there."""
     path = DOCS / page
     text = path.read_text(encoding="utf-8")
     if "VGPU_WRITE_SCREENS" in os.environ:
         text = SCREEN.sub(lambda found: "<!-- screen: %s -->\n\n```text\n%s```" % (found[1], screens.get(found[1], found[2])), text)
         path.write_text(text, encoding="utf-8")
-    assert dict(SCREEN.findall(text)) == screens, "tests/tools/screens.py writes them"
+    assert dict(SCREEN.findall(text)) == screens, "The screens are outdated. Run tests/tools/screens.py to update them."

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A tree of files whose content is computed on reading and whose writes run code, as in sysfs."""
+"""A file tree in memory, similar to sysfs: reading a file computes its content, and writing to a file runs code."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs impor
 
 
 class Blocked(Exception):
-    """Raised where the kernel would block until another process releases a device."""
+    """Raised where the kernel would block until another process closes a device."""
 
 
 class File:
-    """An attribute. read() returns text or bytes, write(text) has the effect of the kernel; both may raise OSError."""
+    """A file. read() returns text or bytes, and write(text) has the effect that the kernel's file has. Both can raise OSError."""
 
     kind = "file"
 
@@ -27,9 +27,9 @@ class File:
 
 
 class Link:
-    """A symbolic link. target() returns its text, or None while the link does not exist.
+    """A symbolic link. target() returns the text of the link, or None while the link does not exist.
 
-    jump() may return the nodes from the top to the target, which saves the walk. node: device numbers of the link's target.
+    jump() can return the nodes from the root to the target, so that the path need not be resolved. node: device numbers of the target.
     """
 
     kind = "link"
@@ -45,7 +45,7 @@ class Link:
 
 
 class Dir:
-    """A directory of fixed entries, which may be absent at times, and of dynamic entries from find(name) and names()."""
+    """A directory of fixed entries, some of which can be absent at times, and of dynamic entries from find(name) and names()."""
 
     kind = "directory"
 
@@ -56,14 +56,14 @@ class Dir:
         self._names = names
 
     def get(self, name):
-        """Return the entry with that name, or None if it does not exist now."""
+        """Return the entry with that name, or None if it currently does not exist."""
         node = self.entries.get(name)
         if node is None:
             return self._find(name) if self._find else None
         return node if not node.when or node.when() else None
 
     def names(self):
-        """Return the names of all entries of the directory that exist now."""
+        """Return the names of all entries that currently exist."""
         found = [name for name, node in self.entries.items() if not node.when or node.when()]
         return sorted(found + list(self._names() if self._names else ()))
 
@@ -73,21 +73,21 @@ def text(value):
     return lambda: value
 
 
-# Most reads are below this directory, which always exists.
+# Most reads are in this directory, which always exists.
 DEVICES = "/sys/bus/pci/devices/"
 
 
 @functools.lru_cache(maxsize=1 << 17)
 def _parts(path):
-    """Return (whether the path is below DEVICES, its parts in reverse order, without those of DEVICES)."""
+    """Return (whether the path is in DEVICES, the remaining parts of the path in reverse order)."""
     inside = path.startswith(DEVICES)
     return inside, tuple(part for part in reversed(path[len(DEVICES) if inside else 0:].split("/")) if part)
 
 
 class TreeSysfs(Sysfs):
-    """The engine's interface to the kernel's files, on a tree. before_write(path, value) may raise OSError.
+    """Reads and writes the files of a tree through the engine's interface for kernel files. before_write(path, value) can raise OSError.
 
-    A blocking operation takes virtual time. It continues when the event for which it waits has happened.
+    A blocking operation advances the virtual time and continues when the event that it waits for has occurred.
     """
 
     def __init__(self, top, before_write, clock):
@@ -98,12 +98,12 @@ class TreeSysfs(Sysfs):
         self._devices = self._resolve([top], DEVICES.strip("/").split("/")[::-1], DEVICES, True)
 
     def _walk(self, path, follow=True):
-        """Return the node of a path. Raises OSError if it does not exist."""
+        """Return the node at a path. Raise OSError if the path does not exist."""
         inside, todo = _parts(path)
         return self._resolve(list(self._devices) if inside else [self._top], list(todo), path, follow)[-1]
 
     def _resolve(self, nodes, todo, path, follow):
-        """Follow the parts in *todo*, in reverse order, from the last of *nodes*. Return the nodes from the top to the result."""
+        """Resolve the parts in *todo* (in reverse order), starting at the last of *nodes*. Return the nodes from the root to the result."""
         hops = 0
         while todo:
             name = todo.pop()
@@ -191,7 +191,7 @@ class TreeSysfs(Sysfs):
             return []
 
     def _only(self, kind, path, number, follow=True):
-        """Return the node, which must be of this kind. Otherwise raise OSError with the kernel's error number."""
+        """Return the node at a path if it is of this kind. Otherwise, raise OSError with the kernel's error number."""
         node = self._walk(path, follow=follow)
         if not isinstance(node, kind):
             raise OSError(number, path)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A fake virsh on the files of a fake libvirt: list, define, attach-device, detach-device."""
+"""A fake virsh that works on the files of a fake libvirt: list, define, attach-device, and detach-device."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def uuid_of(name):
 
 
 class Libvirt:
-    """The fake libvirt daemon and its program virsh.
+    """The fake libvirt daemon, and its program virsh.
 
-    silent: whether the daemon does not answer.
-    stubborn: whether running guests keep a device that is detached.
+    silent: whether the daemon does not respond.
+    stubborn: whether a running VM keeps a device after virsh detaches it.
     """
 
     def __init__(self, host):
@@ -41,7 +41,7 @@ class Libvirt:
         host.ctx.command = self.command
 
     def xml(self, name, *hostdevs, graphics=True, id=None, more=()):
-        """Return the XML of a VM with these devices. *more* has elements beside <devices>."""
+        """Return the XML of a VM with these devices. *more* contains elements outside of <devices>."""
         element = ElementTree.fromstring(DOMAIN % (name, id or uuid_of(name), GRAPHICS if graphics else ""))
         for one in hostdevs:
             element.find("devices").append(ElementTree.fromstring(one))
@@ -50,7 +50,7 @@ class Libvirt:
         return ElementTree.tostring(element, encoding="unicode")
 
     def define(self, name, *hostdevs, running=False, **words):
-        """Define a VM with these devices. With *running*, it also runs with them."""
+        """Define a VM with these devices. If *running* is true, the running VM has the same devices."""
         text = self.xml(name, *hostdevs, **words)
         self.host.put("%s/%s.xml" % (libvirt_xml.DEFINED, name), text)
         if running:
@@ -84,7 +84,7 @@ class Libvirt:
         return ElementTree.fromstring(self.host.get("%s/%s.xml" % (libvirt_xml.DEFINED, name))).findall("devices/hostdev")[number]
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Run the fake virsh, or another program of the host, in place of system.command.run."""
+        """Run the fake virsh or another program of the host. This method replaces system.command.run."""
         if os.path.basename(argv[0]) != "virsh":
             return self._real(argv, timeout, env, keeps_lock)
         self.host.calls.append(list(argv))
@@ -96,7 +96,7 @@ class Libvirt:
             return Result(0, "".join("%s\n" % one.uuid for one in domains) + "\n")
         if verb == "define":
             return self._define(rest[0])
-        # virsh finds a VM by the id of a running one, then by UUID, then by name.
+        # virsh compares the name first with the IDs of running VMs, then with UUIDs, and then with names.
         running = [one for one in domains if one.running]
         found = [one for number, one in enumerate(running, 1) if rest[0] == str(number)]
         found += [one for one in domains if one.uuid == rest[0]] + [one for one in domains if one.name == rest[0]]
@@ -137,7 +137,7 @@ class Libvirt:
             if expected.get("display") == "on" and devices.find("graphics") is None:
                 return Result(1, "error: graphics device is needed for attribute value 'display=on' in <hostdev>\n")
             if expected.get("type") == "mdev" and not expected.get("display"):
-                expected.set("display", "off")  # libvirt sets this default
+                expected.set("display", "off")  # libvirt's default
             devices.append(expected)
         elif not there:
             return Result(1, "error: device not found\n")

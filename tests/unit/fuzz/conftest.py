@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reports how many inputs a fuzz run tried, and fails a run that tried too few."""
+"""Prints how many inputs a fuzz run tried, and fails a run that tried too few."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def _missing():
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """Fail a run that tried fewer inputs than requested."""
+    """Fail the run if it tried fewer inputs than requested."""
     if _missing() > 0 and exitstatus == 0:
         session.exitstatus = 1
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print the number of inputs, and the settings that repeat the run."""
+    """Print the number of inputs, and the settings with which the run can be repeated."""
     if not inputs.COUNT.all:
         return
     for name, number in sorted(inputs.COUNT.by_test.items()):

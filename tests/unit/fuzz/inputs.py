@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bad inputs for parsers, derived from good inputs by small changes, and counted.
+"""Bad inputs for parsers. Each input is a good input with small changes, and all inputs are counted.
 
-``VGPU_FUZZ`` sets the total number of inputs of a run of this directory (3,000 by default), ``VGPU_FUZZ_SEED`` selects them.
-The same number and seed produce the same inputs.
+``VGPU_FUZZ`` sets the total number of inputs for a run of this directory (3,000 by default). ``VGPU_FUZZ_SEED`` selects the inputs.
+The same number and the same seed produce the same inputs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SEED = int(os.environ.get("VGPU_FUZZ_SEED") or 0)
 ASKED = "VGPU_FUZZ" in os.environ
 SAMPLES = pathlib.Path(__file__).resolve().parents[1] / "samples"
 
-# Typical inputs that break parsers: numbers at and beyond limits, unusual digits, ends of lines and of texts, other encodings.
+# Inputs that often break parsers: numbers at and beyond limits, unusual digits, ends of lines and of texts, and other encodings.
 WORDS = (
     "", "0", "-1", "00", "010", "0x", "0xffffffff", "1e9", "4294967296", "18446744073709551616", "9" * 30, "9" * 5000, "1.2.3", ".", "²", "٣", "nan", "inf",
     "N/A", "[N/A]", "None", "null", "true", "[]", "{}", '""', "\n", "\n\n", "\r", "\r\n", "\t", "\x0b", "\x0c", "\0", "\x1b[31m", "\ufeff", "\u2028", "é",
@@ -30,13 +30,13 @@ WORDS = (
 
 
 class Count:
-    """Numbers of tried inputs, by test."""
+    """Counts the tried inputs of each test."""
 
     def __init__(self):
         self.by_test = {}
 
     def add(self, test):
-        """Count one more input of a test."""
+        """Count one more input for a test."""
         self.by_test[test] = self.by_test.get(test, 0) + 1
 
     @property
@@ -49,22 +49,22 @@ COUNT = Count()
 
 
 def share(part):
-    """Return the number of inputs of a test: its share of the total in thousandths, rounded up."""
+    """Return the number of inputs for a test: the given thousandths of the total, rounded up."""
     return max(1, -(-TOTAL * part // 1000))
 
 
 def generator(name):
-    """Return a random number generator for one test."""
+    """Return the random number generator of a test."""
     return random.Random("%d %s" % (SEED, name))
 
 
 def sample(name):
-    """Return a captured output."""
+    """Return the captured output with that name."""
     return (SAMPLES / name).read_text(encoding="utf-8")
 
 
 def samples(*endings):
-    """Return all captured outputs whose file names have these endings."""
+    """Return all captured outputs whose file names end in one of these endings."""
     return [one.read_text(encoding="utf-8") for one in sorted(SAMPLES.iterdir()) if one.name.endswith(endings)]
 
 
@@ -133,7 +133,7 @@ def mutated(rng, seeds):
 
 
 def tolerated(name, work, *arguments):
-    """Return the result of *work*, or None if it refuses with a message. Any other exception fails the test."""
+    """Return the result of *work*, or None if it raises an expected error with a message. Any other exception fails the test."""
     COUNT.add(name)
     try:
         return work(*arguments)
@@ -143,9 +143,9 @@ def tolerated(name, work, *arguments):
 
 
 def must_help(errors):
-    """Assert that each error has a code, a finding without a traceback, and a device, an expectation or a remedy."""
+    """Assert that each error has a code, a finding without a traceback, and a device, an expectation, or a remedy."""
     assert errors
     for one in errors:
         assert one.found.strip() and one.code, one
         assert "Traceback" not in str(one) and "object at 0x" not in str(one), one
-        assert one.device or one.expected or one.remedy, "it names neither the device nor what to do: %s" % one
+        assert one.device or one.expected or one.remedy, "the error has no device, no expectation, and no remedy: %s" % one

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fuzzes kernel files and programs: every module plans or refuses with a message, and writes nothing in check mode."""
+"""Fuzzes kernel files and programs. Each module must plan or fail with a message, and must not write in check mode."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NAMES = ("", "..", "0", "0000:e8:00.4", "vfio-pci", "virtfn0", "virtfn99999", "n
 
 
 class Liar:
-    """The kernel files of a fake host. Some have other content, fail, or are missing. A path always returns the same result."""
+    """The kernel files of a fake host. Some files have other content, cannot be read, or are missing. The same path always returns the same result."""
 
     def __init__(self, real, rng, rate):
         self._real = real
@@ -72,30 +72,30 @@ class Liar:
         return inputs.mutated(self._rng, seeds).encode("utf-8", "surrogatepass")
 
     def _bytes(self, path, size=-1):
-        """Stand in for Sysfs._bytes."""
+        """Replace Sysfs._bytes."""
         answer = self._lie("read", path, lambda: self._read(path), lambda: self._false_read(path))
         if isinstance(answer, int):
             raise OSError(answer, os.strerror(answer), path)
         return answer if size < 0 else answer[:size]
 
     def read_bytes(self, path, size=-1):
-        """Stand in for Sysfs.read_bytes."""
+        """Replace Sysfs.read_bytes."""
         return type(self._real).read_bytes(self, path, size)
 
     def read(self, path):
-        """Stand in for Sysfs.read."""
+        """Replace Sysfs.read."""
         return self.read_bytes(path).decode("utf-8", "replace").rstrip("\n")
 
     def read_or(self, path, default=None):
-        """Stand in for Sysfs.read_or."""
+        """Replace Sysfs.read_or."""
         return type(self._real).read_or(self, path, default)
 
     def read_int(self, path, default=None):
-        """Stand in for Sysfs.read_int."""
+        """Replace Sysfs.read_int."""
         return type(self._real).read_int(self, path, default)
 
     def list(self, path):
-        """Stand in for Sysfs.list."""
+        """Replace Sysfs.list."""
 
         def lies():
             names = self._real.list(path)
@@ -104,7 +104,7 @@ class Liar:
         return list(self._lie("list", path, lambda: self._real.list(path), lies))
 
     def _or_error(self, kind, path, truth, lies):
-        """Return the real or false answer of a method, or raise it if it is an OSError."""
+        """Return the real or a false result for a path. Raise the result if it is an OSError."""
 
         def real():
             try:
@@ -121,19 +121,19 @@ class Liar:
         return answer
 
     def names(self, path):
-        """Stand in for Sysfs.names."""
+        """Replace Sysfs.names."""
         return list(self._or_error("names", path, self._real.names, lambda: [*self._real.list(path), self._rng.choice(NAMES)]))
 
     def leads(self, path):
-        """Stand in for Sysfs.leads."""
+        """Replace Sysfs.leads."""
         return self._or_error("leads", path, self._real.leads, lambda: self._rng.choice(NAMES))
 
     def node(self, path):
-        """Stand in for Sysfs.node."""
+        """Replace Sysfs.node."""
         return self._or_error("node", path, self._real.node, lambda: self._rng.choice((None, (0, 0), (195, 0), (10, 196), (1 << 40, -1))))
 
     def apart(self, work, timeout):
-        """Stand in for Sysfs.apart. The child's output may be cut off."""
+        """Replace Sysfs.apart. The output of the child can be truncated."""
         rows, ended = self._real.apart(work, timeout)
         return (rows[: len(rows) // 2], False) if self._rng.random() < self._rate else (rows, ended)
 
@@ -141,28 +141,28 @@ class Liar:
         return self._rng.choice((None, *NAMES))
 
     def link(self, path):
-        """Stand in for Sysfs.link."""
+        """Replace Sysfs.link."""
         return self._lie("link", path, lambda: self._real.link(path), self._name)
 
     def target(self, path):
-        """Stand in for Sysfs.target."""
+        """Replace Sysfs.target."""
         return self._lie("target", path, lambda: self._real.target(path), self._name)
 
     def exists(self, path):
-        """Stand in for Sysfs.exists."""
+        """Replace Sysfs.exists."""
         return self._lie("exists", path, lambda: self._real.exists(path), lambda: self._rng.random() < 0.5)
 
     def resolve(self, path):
-        """Stand in for Sysfs.resolve."""
+        """Replace Sysfs.resolve."""
         return self._lie("resolve", path, lambda: self._real.resolve(path), lambda: "/" + self._rng.choice(NAMES))
 
     def write(self, path, value):
-        """Fail the test: check mode must not write."""
+        """Fail the test, because check mode must not write."""
         raise AssertionError("%r was written to %s" % (value, path))
 
 
 def hosts(make_host):
-    """Yield hosts on both frameworks and in MIG mode, each with processes that use a device."""
+    """Yield hosts on both frameworks and in MIG mode. On each host, processes use a device."""
     for model, address, vendor in ((SMALL_A40, "0000:e8:00.0", False), (SMALL_L40S, "0000:e8:00.0", True), (SMALL_A100, "0000:e8:00.0", True)):
         host = make_host(gpus=[(address, model), ("0000:3b:00.0", T4)], vendor_vfio=vendor, mdevctl=True).vfs_on()
         host.kernel.add_process(9, "nvidia-smi", ["nvidia-smi"], ["/dev/nvidia0", "/dev/vfio/99"])

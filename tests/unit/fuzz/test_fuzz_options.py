@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fuzzes the options of every module: a module refuses a bad value in check mode and in a real run alike, before any write."""
+"""Fuzzes the options of each module. A module must reject a bad value before any write, in check mode and in a real run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ NUMBERS = [-1, 0, 1, 2, 7, 32, 65536, 2**31, 2**63, 10**30, -(10**30), 1.5, "nan
 
 
 def spec_of(module):
-    """Return the module's argument spec, as it passes it to Ansible."""
+    """Return the argument spec that the module passes to Ansible."""
     spec = {}
 
     def keep(argument_spec, work, reads_only=False, **kwargs):
@@ -76,7 +76,7 @@ def spec_of(module):
 
 
 def value_for(rng, option):
-    """Return a value that mostly has the option's type."""
+    """Return a value that usually has the option's type."""
     kind = option.get("type", "str")
     if rng.random() < 0.04:
         return anything(rng)
@@ -102,7 +102,7 @@ def anything(rng):
 
 
 def arguments_for(rng, spec, rate):
-    """Return values for some of the options, and nearly always for the required ones."""
+    """Return values for some of the options. Required options nearly always get a value."""
     given = {}
     for name in sorted(spec):
         if rng.random() < (0.97 if spec[name].get("required") else rate):
@@ -111,14 +111,14 @@ def arguments_for(rng, spec, rate):
 
 
 def must_be_reported(outcome):
-    """Assert that a failure has a message: Ansible's own, or the module's errors."""
+    """Assert that a failure has a message, either from Ansible or in the module's errors."""
     assert outcome.msg.strip()
     if "errors" in outcome.result:
         inputs.must_help([Refusal(**one) for one in outcome["errors"]])
 
 
 def state(root):
-    """Return all files below the root with their modification times, except lock files."""
+    """Return the modification times of all files below the root, except for lock files."""
     return sorted(
         (os.path.join(directory, name), os.path.getmtime(os.path.join(directory, name)))
         for directory, dummy, names in os.walk(root)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every parser of the engine accepts any text: it returns the usable parts or refuses with a message, but never raises another exception."""
+"""Fuzzes each parser of the engine. A parser must return the usable parts of any text or raise an error with a message, but no other exception."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ GPU = Gpu("0000:e8:00.0", "0x2235", "0x145a", None)
 
 
 def boot_texts(text):
-    """Files that bind GPUs at boot can have any content. After the edits, no such line remains."""
+    """The files that bind GPUs at boot can have any content. After the edits, they no longer bind the GPU."""
     boot = boot_files.BootFiles({"/etc/modprobe.d/a.conf": text}, {boot_files.GRUB: text}, {"/etc/driverctl.d/0000:e8:00.0": text})
     dummy, edits, dummy2 = boot_files.causes_and_edits(boot, [GPU], [GPU])
     after = {edit.path: edit.after for edit in edits}
@@ -77,7 +77,7 @@ def boot_texts(text):
 
 
 def type_names(text):
-    """Every reader of a type's name accepts any text."""
+    """Each parser for a type name accepts any text."""
     one = vgpu_types.VgpuType(text, text)
     for value in (one.slices, one.series, one.suffix, vgpu_types.gpu_word(text), vgpu_types.parse_description(text)):
         repr(value)
@@ -89,7 +89,7 @@ def type_names(text):
 
 
 def profiles(text):
-    """Profiles, and all values derived from them, accept any text."""
+    """The parser for profiles, and all values derived from a profile, accept any text."""
     found = [one for dummy, one in nvidia_smi.profiles(printed(text))]
     mig_placement.fits(found, [], found[:8])
     mig_placement.find_profile(text, found)
@@ -99,18 +99,18 @@ def profiles(text):
 
 
 def placements(text):
-    """Parsed placements are small numbers from 0."""
+    """Placements consist of small numbers that are not negative."""
     for starts, size in nvidia_smi.placements(printed(text), "0000:17:00.0").values():
         assert all(0 <= start < 1000 for start in starts) and 0 <= size < 1000
 
 
 def creatable(text):
-    """Parsed types of a VF can be merged with other types."""
+    """The types that a VF offers can be merged with other types."""
     vgpu_types.merge(vendor_vfio.parse_creatable(text), [])
 
 
 def spelling(text):
-    """The normalized form of an address is stable: parsing it again returns the same address."""
+    """Normalizing an address that is already normalized does not change it."""
     if address.is_address(text):
         assert address.parse(address.parse(text)) == address.parse(text)
     address.is_gpu_uuid(text)
@@ -118,13 +118,13 @@ def spelling(text):
 
 
 def stored(text):
-    """A stored layout that loads is written again unchanged."""
+    """A layout file that can be loaded is written back unchanged."""
     once = layout_file.dumps(layout_file.loads(text).values())
     assert layout_file.dumps(layout_file.loads(once).values()) == once
 
 
 def domain(text):
-    """libvirt's XML either parses or raises ValueError."""
+    """Parsing libvirt's XML succeeds or raises ValueError."""
     try:
         libvirt_xml.parse(text)
     except ValueError:
@@ -132,7 +132,7 @@ def domain(text):
 
 
 def guest_license(text):
-    """The license report from nvidia-smi -q, a status or the daemon's journal is short and contains no token."""
+    """The license report from nvidia-smi -q, a service status, or the daemon's journal is short and contains no token."""
     for gpu in nvidia_smi.guest_gpus(printed(text))[0]:
         licensing.state(gpu.status)
     licensing.state(text)
@@ -141,14 +141,14 @@ def guest_license(text):
 
 
 def tokens(text):
-    """A bad token has errors, none of which repeats the token."""
+    """The errors for a bad token never contain the token."""
     for one in token.errors(text, 1764000000, "the token"):
         assert len(str(one)) < 600
         inputs.must_help([one])
 
 
 def conf(text):
-    """Rendering gridd.conf sets the requested values, and a second rendering changes nothing."""
+    """An edit of gridd.conf sets the requested values, and a second edit changes nothing."""
     expected = {"FeatureType": "1", "ServerAddress": None}
     once = gridd_conf.render(text, expected)
     assert gridd_conf.values(once).get("FeatureType") == "1" and "ServerAddress" not in gridd_conf.values(once)
@@ -156,7 +156,7 @@ def conf(text):
 
 
 class Words:
-    """A host whose files and programs all return the same text."""
+    """A host on which all files and programs return the same text."""
 
     root = ""
     memo = None
@@ -166,7 +166,7 @@ class Words:
         self.sysfs = self
 
     def once(self, name, read):
-        """Call the reader each time, without a cache."""
+        """Call the function each time, without a cache."""
         return read()
 
     def read_or(self, path, default=None):
@@ -182,36 +182,36 @@ class Words:
         return []
 
     def read_bytes(self, path, size=-1):
-        """Return the text as bytes for every file."""
+        """Return the text as bytes for each file."""
         return self.text.encode("utf-8", "surrogatepass")
 
     def command(self, argv, timeout):
-        """Return this object as the result of every program."""
+        """Return this object as the result of each program."""
         return self
 
     rc = 0
 
     @property
     def out(self):
-        """Return the output of the program."""
+        """Return the text as the output of a program."""
         return self.text
 
 
 def host_texts(text):
-    """The kernel command line, the driver's parameters, Secure Boot and the CPU can have any content."""
+    """The kernel command line, the driver's parameters, the state of Secure Boot, and the CPU information can have any content."""
     state = host.read(Words(text))
     host.missing_flags(state, ["intel_iommu=on", "iommu=pt", "flag", text])
     frameworks.likely_uuids(text)
 
 
 def journal_lines(text):
-    """Findings from any output of journalctl can be shown on a terminal."""
+    """Findings from any output of journalctl are safe to print on a terminal."""
     lines, dummy = journal.read(printed(text), ["_TRANSPORT=kernel"], 100)
     for one in logs.find(log_files.Logs(lines)):
         assert one.found.isprintable() and one.device and one.code.startswith("log_")
 
 
-# Parser's name: (function that is called with the text, good texts).
+# Name of the parser: (function that gets the text, good texts)
 PARSERS = {
     "nvidia-smi: modes": (lambda text: nvidia_smi.modes(printed(text)), [inputs.sample("modes.txt")]),
     "nvidia-smi: mig -lgip": (profiles, inputs.samples("lgip.txt") + ["1g.5gb+me", "MIG 3g.20gb"]),
@@ -291,7 +291,7 @@ VALUES = st.recursive(
 
 
 def shaped(**keys):
-    """Return a strategy for dictionaries with some of the keys, whose values may have any type."""
+    """Return a strategy for dictionaries with some of the keys. The values can have any type."""
     return st.fixed_dictionaries({}, optional={key: value | VALUES for key, value in keys.items()}) | VALUES
 
 
@@ -312,7 +312,7 @@ def test_any_layout(content):
     entries, errors = inputs.tolerated("layouts", layout.parse, content)
     assert sum(len(entry.vgpus) for entry in entries) < 10000
     for one in errors:
-        assert str(one.device).startswith("layout"), "it does not name the entry: %s" % one
+        assert str(one.device).startswith("layout"), "the error does not name the layout entry: %s" % one
     for entry in entries:
         assert all(isinstance(word, str) for word in entry.selectors)
         assert entry.mig is None or all(isinstance(word, str) for word in entry.mig)
@@ -353,7 +353,7 @@ def test_any_definition_of_mdevctl(tmp_path_factory, content):
 
 
 def test_changed_bundles(tmp_path):
-    """A zip with changed bytes is refused, or its package is extracted completely."""
+    """A zip file with changed bytes is rejected, or its package is extracted completely."""
     rng = inputs.generator("bundles")
     good = tmp_path / "good.zip"
     with zipfile.ZipFile(good, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fuzzes files and names that the roles' code reads: GRUB's defaults, boot loader entries, the kernel command line, names of bundles."""
+"""Fuzzes files and names that the roles read: GRUB's defaults, boot loader entries, the kernel command line, and the file names of bundles."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ansible_collections.vgpu.kvm.tests.unit.fuzz import inputs
 
 try:
     from ansible.template import trust_as_template
-except ImportError:  # ansible-core before it distinguished templates from other texts
+except ImportError:  # older releases of ansible-core do not distinguish templates from other texts
 
     def trust_as_template(text):
-        """Return the text: every text is a template."""
+        """Return the text unchanged, because every text is a template in these releases."""
         return text
 
 
@@ -62,7 +62,7 @@ GUESTS = {
 
 
 def templates(value):
-    """Return the value with all its texts marked as templates, because they come from the role and not from the host."""
+    """Return the value with all texts marked as templates. The texts come from the role, not from the host."""
     if isinstance(value, dict):
         return {key: templates(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -71,7 +71,7 @@ def templates(value):
 
 
 class Role:
-    """The variables of a role, as templates over the variables that its tasks registered."""
+    """The variables of a role. They are templates that can use the variables that the role's tasks registered."""
 
     def __init__(self, name):
         self.loader = DataLoader()
@@ -80,13 +80,13 @@ class Role:
             self.variables.update(templates(yaml.safe_load((ROLES / name / directory / "main.yml").read_text(encoding="utf-8"))))
 
     def read(self, variable, **registered):
-        """Return the value of a variable."""
+        """Return the rendered value of a variable."""
         templar = Templar(loader=self.loader, variables=dict(self.variables, **registered))
         return templar.template(trust_as_template("{{ %s }}" % variable))
 
 
 def texts(name, seeds, part):
-    """Yield good and changed texts as a host can have them: valid UTF-8 without NUL."""
+    """Yield good and changed texts that a host could have, that is, valid UTF-8 without NUL."""
     rng = inputs.generator(name)
     yield from seeds
     for dummy in range(inputs.share(part)):
@@ -95,7 +95,7 @@ def texts(name, seeds, part):
 
 
 def test_flags_of_grubs_defaults():
-    """An edit of GRUB's defaults adds the flags and can be undone, or the edit is refused with a line number. No shell runs the random texts."""
+    """An edit of GRUB's defaults adds flags that can be removed again, or raises an error with a line number. No shell runs the random texts."""
     for text in texts("GRUB's defaults", GRUB, 3):
         try:
             after = shell_text.append(text, defaults.LINUX, FLAGS)
@@ -110,14 +110,14 @@ def test_flags_of_grubs_defaults():
 
 
 def test_ids_that_stay():
-    """Each argument for grubby is one setting of vfio-pci.ids."""
+    """Each argument for grubby contains exactly one vfio-pci.ids setting."""
     for text in texts("ids of vfio-pci", GRUB, 2):
         for word in grub_bls.ids(kernel_flags.words(text)):
             assert re.match(r"^\"?vfio[-_]pci\.ids(=|\"?$)", word), (text, word)
 
 
 def test_flags_of_boot_entries():
-    """An entry lacks some of the flags, or it has all of them with their effect."""
+    """A boot loader entry either lacks some of the flags, or has all of them and they are effective."""
     for text in texts("boot entries", ENTRIES, 2):
         entry = boot_entries.of_bls("/boot/loader/entries/a.conf", text, {"kernelopts": "ro iommu=pt"})
         if entry is None:
@@ -128,7 +128,7 @@ def test_flags_of_boot_entries():
 
 
 def test_flags_in_force():
-    """Of two flags with the same effect, the last one counts, whatever the other flags are. If the next boot is unknown, no flag is missing."""
+    """If two flags have the same effect, the last one is effective, regardless of other flags. If the next boot is unknown, no flag counts as missing."""
     missing = FilterModule().filters()["missing_kernel_flags"]
     for text in texts("cmdline", CMDLINES, 2):
         words = kernel_flags.words(text)
@@ -140,7 +140,7 @@ def test_flags_in_force():
 
 
 def test_versions_in_names_of_bundles():
-    """The version in a bundle's name is found if the name has one. It consists of digits and dots."""
+    """The version in the file name of a bundle is found. The version consists of digits and dots."""
     for text in texts("names of bundles", BUNDLES, 2):
         found = supply.version_named(text, "host")
         assert re.match(r"^[0-9.]*$", found), text

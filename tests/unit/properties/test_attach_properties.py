@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Random VMs, vGPUs and requests: the plan of nvidia_vgpu_attach is compared with all possible assignments.
+"""Tests random VMs, vGPUs, and requests: the plan of nvidia_vgpu_attach must be as good as the best of all possible assignments.
 
-VGPU_ATTACH_CASES=10000 sets another number of cases, VGPU_ATTACH_SEED selects others. The reference in this file does not use the algorithm of the plan.
+VGPU_ATTACH_CASES sets the number of cases, and VGPU_ATTACH_SEED selects them. The reference in this file does not use the algorithm of the planner.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.libvirt_xml
 
 CASES = int(os.environ.get("VGPU_ATTACH_CASES", "1000"))
 SEED = int(os.environ.get("VGPU_ATTACH_SEED", "22"))
-PARTS = 10  # number of tests among which the cases are divided
+PARTS = 10  # number of tests into which the cases are divided
 VMS = ("a", "b", "c")
 TYPES = ("A40-24Q", "A40-8Q")
 GPUS = ("0000:e7:00.0", "0000:e8:00.0")
 
 
 class Case:
-    """A random host with up to five vGPUs, three VMs, and requests for some of them."""
+    """A random host with up to five vGPUs, up to three VMs, and requests for some of the VMs."""
 
     def __init__(self, seed):
         chance = random.Random(seed)
@@ -45,7 +45,7 @@ class Case:
                 if kind < 0.25 and named:
                     wanted.append({"vf" if self.vendor else "uuid": named.pop(chance.randrange(len(named)))})
                 else:
-                    like = chance.choice(self.vgpus)  # most requests name the type of a vGPU that exists
+                    like = chance.choice(self.vgpus)  # most requests name the type of an existing vGPU
                     wanted.append({"type": like.type.split()[-1] if kind < 0.97 else chance.choice(TYPES)})
                     if kind < 0.45:
                         wanted[-1]["gpu"] = like.parent[:-2] + ".0"
@@ -60,7 +60,7 @@ class Case:
         return Vgpu(uuid, vf, number, "1", "NVIDIA " + chance.choice(TYPES), holders)
 
     def _domains(self, chance):
-        """Return the VMs. At most one VM has a vGPU in its definition; sometimes another VM runs with that vGPU or is saved with it."""
+        """Return the VMs. A vGPU is in the definition of at most one VM. In some cases, another VM runs or was saved with that vGPU."""
         made = {name: Domain(name, [], [] if chance.random() < 0.4 else None, uuid=name * 8, graphics=True) for name in VMS}
         for vgpu in self.vgpus:
             defined, live = (chance.choice((*VMS, None, None, None)) for dummy in range(2))
@@ -87,7 +87,7 @@ class Case:
         return Inventory(gpus, self.vgpus, open_files=None)
 
     def plan(self):
-        """Return the collection's plan, or None if it refuses."""
+        """Return the plan of the collection, or None if planning fails."""
         try:
             return plan.plan(self.inventory(), self.domains, request.parse([dict(one) for one in self.requests]), self.options)
         except EngineError:
@@ -102,7 +102,7 @@ def means(one, vgpu):
 
 
 def steps_of(case, assigned):
-    """Return the number of steps to an assignment, which has (vm, request, vGPU) for each request. Return None if a vGPU would be in two VMs."""
+    """Return the number of steps that an assignment of (vm, request, vGPU) needs. Return None if a vGPU would be in two VMs."""
     expected = {one["name"]: {vgpu.key: wanted for vm, wanted, vgpu in assigned if vm == one["name"]} for one in case.requests}
     steps, users = 0, {vgpu.key: [] for vgpu in case.vgpus}
     for domain in case.domains:
@@ -122,7 +122,7 @@ def steps_of(case, assigned):
             if vgpu.key in after | live_after | set(domain.saved):
                 users[vgpu.key].append(domain.name)
             if {vgpu.key, vgpu.parent} & set(domain.fixed):
-                users[vgpu.key] += [domain.name, "itself"]  # a second user excludes the vGPU, because this device cannot be changed
+                users[vgpu.key] += [domain.name, "itself"]  # the device cannot be changed, and a second user excludes the vGPU
     for vm, dummy, vgpu in assigned:
         if set(users[vgpu.key]) != {vm} or [one for one in vgpu.holders if one.vm != vm]:
             return None
@@ -130,7 +130,7 @@ def steps_of(case, assigned):
 
 
 def fewest(case):
-    """Return the least number of steps to the request, or None if it is impossible."""
+    """Return the smallest number of steps that serves all requests, or None if that is impossible."""
     wanted = [(one["name"], vgpu) for one in case.requests for vgpu in one["vgpus"]]
     choices = [[vgpu for vgpu in case.vgpus if means(one, vgpu)] for dummy, one in wanted]
     found = []
@@ -141,13 +141,13 @@ def fewest(case):
 
 
 def do(case, made):
-    """Apply the steps to the VMs of the case."""
+    """Apply the steps of a plan to the VMs of the case."""
     vms = {one.name: one for one in case.domains}
     for step in made.steps:
         devices = vms[step.device].live if step.args["live"] else vms[step.device].defined
         key = step.args["hostdev"].key
         there = [one for one in devices if one.key == key]
-        assert len(there) == (step.kind != "attach-device"), "attached twice, or detached where it is not"
+        assert len(there) == (step.kind != "attach-device"), "a device is attached twice, or is detached from a VM that lacks it"
         for one in there:
             devices.remove(one)
         if step.kind != "detach-device":
@@ -155,7 +155,7 @@ def do(case, made):
 
 
 def check(seed):
-    """Check one case. Return whether it is possible."""
+    """Check the case of one seed. Return whether its requests can be served."""
     case = Case(seed)
     best, made = fewest(case), case.plan()
     assert (made is None) == (best is None), "seed %d: %s" % (seed, "refused" if made is None else "impossible")
@@ -168,11 +168,11 @@ def check(seed):
             has = [one.key for one in [*other.defined, *(other.live or ())]]
             assert other.name == vm or key not in has, "seed %d: %s is in two VMs" % (seed, key)
     again = case.plan()
-    assert again and not again.steps and again.target.attached == made.target.attached, "seed %d: a second run" % seed
+    assert again and not again.steps and again.target.attached == made.target.attached, "seed %d: a second run has steps or changes the result" % seed
     return True
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_plan_is_possible_where_one_is_and_the_shortest(part):
     possible = [check(seed) for seed in range(SEED * 1000003 + part, SEED * 1000003 + CASES, PARTS)]
-    assert 0.2 < sum(possible) / len(possible) < 0.9, "the cases are too easy or too hard"
+    assert 0.2 < sum(possible) / len(possible) < 0.9, "too many or too few of the random cases are possible"

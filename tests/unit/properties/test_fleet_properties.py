@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Properties that hold for hosts of every kind: both frameworks, MIG, mixed sizes, with foreign vGPUs and vGPUs in use."""
+"""Tests properties that hold for all kinds of hosts: both frameworks, MIG, mixed sizes, foreign vGPUs, and vGPUs in use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PARAMS = st.sampled_from([None, None, "", "frame_rate_limiter=0"])
 
 
 class Scenario:
-    """A host in some state, and the layout that it should get. build() always creates the same host."""
+    """A host in some state, and the layout to apply to it. build() always creates the same host."""
 
     def __init__(self, gpus, vendor, before, instances, foreign, used, layout):
         self.gpus = gpus
@@ -72,12 +72,12 @@ class Scenario:
         return host
 
     def used_by(self, host):
-        """Return facts, parameters and GPU instances of the vGPUs that a VM has open."""
+        """Return the facts, the parameters, and the GPU instances of the vGPUs that a VM has open."""
         return [(one.facts(), one.params, one.gi.id if one.gi else None) for one in host.kernel.mdevs.values() if host.kernel.used(one)]
 
 
 class Refused(Exception):
-    """Raised when a stage refuses; no later stage runs."""
+    """Raised when a stage fails before any change. No later stage runs."""
 
     def __init__(self, outcome):
         super().__init__(outcome.result["msg"])
@@ -85,7 +85,7 @@ class Refused(Exception):
 
 
 def stages(host, layout, check=False):
-    """Run the stages in the order of the roles, and yield their outcomes. In check mode, each stage assumes that the earlier ones have run."""
+    """Run the stages in the order of the roles and yield their outcomes. In check mode, each stage assumes that the earlier stages have run."""
     assume_all = {"check_mode_assume": ["driver", "iommu", "vfs", "mig"]} if check else {}
     for module, arguments in (
         (nvidia_pci_driver, {"driver": "nvidia", "boot": False}),
@@ -100,7 +100,7 @@ def stages(host, layout, check=False):
 
 
 def apply(host, layout):
-    """Run all stages. Return their outcomes, or None if a stage refused."""
+    """Run all stages. Return their outcomes, or None if a stage fails."""
     try:
         return list(stages(host, layout))
     except Refused:
@@ -108,7 +108,7 @@ def apply(host, layout):
 
 
 def state(host):
-    """Return all of the host's state that a layout determines."""
+    """Return the complete part of the host's state that a layout determines."""
     return [
         sorted((one.facts(), one.params) for one in host.kernel.mdevs.values()),
         [(pf.address, pf.mig, sorted(one.profile.name for one in pf.instances), bool(pf.mixed and any(x.parent.gpu is pf for x in host.kernel.mdevs.values())))
@@ -117,7 +117,7 @@ def state(host):
 
 
 def in_bounds(host):
-    """Assert that the vGPUs and GPU instances of each GPU fit on it."""
+    """Assert that the vGPUs and the GPU instances of each GPU fit on the GPU."""
     for pf in host.kernel.pfs():
         here = [one for one in host.kernel.mdevs.values() if one.parent.gpu is pf]
         assert sum(one.type.gib for one in here) <= pf.model.gib
@@ -147,7 +147,7 @@ def entries(draw, pf):
 
 @st.composite
 def layouts(draw, gpus):
-    """Draw a layout that names some of the GPUs."""
+    """Draw a layout that contains some of the GPUs."""
     return [draw(entries(pf)) for pf in draw(st.lists(st.sampled_from(gpus), unique=True, min_size=1))]
 
 
@@ -184,7 +184,7 @@ def test_every_layout_is_applied_or_refused_and_a_second_run_does_nothing(scenar
             event("refused: %s" % ",".join(sorted(set(refused.outcome.codes))))
         try:
             for number, real in enumerate(stages(host, scenario.layout)):
-                assert planned is not None or number < 3, "what check refuses, real refuses too"
+                assert planned is not None or number < 3, "the real run must fail if check mode fails"
                 if planned:
                     assert real["actions"] == planned[number]["actions"] or number > 1 and planned[1]["changed"]
             assert apply(host, scenario.layout) and not any(one["changed"] for one in apply(host, scenario.layout))
@@ -193,7 +193,7 @@ def test_every_layout_is_applied_or_refused_and_a_second_run_does_nothing(scenar
             assert refused.outcome.writes == 0
         assert host.kernel.harm == []
         in_bounds(host)
-        assert set(used) <= set(scenario.used_by(host)), "a vGPU in use went or changed"
+        assert set(used) <= set(scenario.used_by(host)), "a vGPU in use disappeared or changed"
 
 
 @given(scenarios(foreign=False, used=False))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Properties that hold for VFs and for the drivers of GPUs, whichever write fails."""
+"""Tests properties that hold for VFs and for the drivers of GPUs, regardless of which write fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DRIVERS = st.sampled_from(["nvidia", None, "pci-pf-stub"])
 
 
 def build(directory, drivers, vfs=(), vf_drivers=None):
-    """Return a host whose PFs are on these drivers. The PFs whose number is in *vfs* have their VFs enabled."""
+    """Return a host whose PFs are bound to these drivers. VFs are enabled for the PFs whose number is in *vfs*."""
     host = Host(directory, gpus=[(pf, SMALL_A40) for pf in GPUS[: len(drivers)]], driver=None)
     for number, driver in enumerate(drivers):
         pf = host.pf(GPUS[number])
@@ -38,7 +38,7 @@ def build(directory, drivers, vfs=(), vf_drivers=None):
 
 
 def complete(host):
-    """Return whether each PF is on nvidia and all its VFs are on nvidia."""
+    """Return whether all PFs and all of their VFs are bound to nvidia."""
     return all(pf.driver == "nvidia" and [vf.driver for vf in pf.vfs] == ["nvidia"] * 6 for pf in host.kernel.pfs())
 
 
@@ -96,7 +96,7 @@ def test_vfs_after_a_failure_at_any_write(how, drivers, vfs, state):
 
 
 def on_vfio(directory, overrides, ids, loaded):
-    """Return a host whose GPUs are on vfio-pci, some through driver_override, some through an id."""
+    """Return a host with GPUs on vfio-pci. Some are bound through driver_override, others through a PCI ID."""
     host = build(directory, ["vfio-pci"] * len(overrides))
     for pf, override in zip(host.kernel.pfs(), overrides):
         pf.override = "vfio-pci" if override else None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Properties that hold for every host and every layout, whichever write fails."""
+"""Tests properties that hold for every host and every layout, regardless of which write fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UUIDS = ["3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a%02x" % number for number in range(8
 
 
 class Scenario:
-    """A host in some state, and the layout that it should get. build() always creates the same host."""
+    """A host in some state, and the layout to apply to it. build() always creates the same host."""
 
     def __init__(self, gpus, mdevctl, before, foreign, used, layout):
         self.gpus = gpus
@@ -55,12 +55,12 @@ class Scenario:
         return host
 
     def used_by(self, host):
-        """Return facts of the vGPUs that a VM has open."""
+        """Return the facts of the vGPUs that a VM has open."""
         return [one.facts() for one in host.kernel.mdevs.values() if host.kernel.users(one.group)]
 
 
 def vgpus_for(pf):
-    """Return a strategy for the vGPUs of one GPU. Most of them have one size, because most layouts should be possible."""
+    """Return a strategy for the vGPUs of one GPU. Most vGPUs have the same size, because most layouts should be valid."""
     if pf == T4_ADDRESS:
         names, most = st.sampled_from(["T4-4Q", "T4-8Q"]), 4
     else:
@@ -78,14 +78,14 @@ def vgpus_for(pf):
 
 @st.composite
 def layouts(draw, gpus):
-    """Draw a layout that names some of the GPUs."""
+    """Draw a layout that contains some of the GPUs."""
     chosen = draw(st.lists(st.sampled_from(gpus), unique=True))
     return [{"gpu": [pf], "vgpus": draw(vgpus_for(pf))} for pf in chosen]
 
 
 @st.composite
 def scenarios(draw, foreign=True, used=True):
-    """Draw hosts with the remains of earlier runs and of other users, and a new layout."""
+    """Draw a host with the remains of earlier runs and vGPUs of other users, and a new layout."""
     gpus = draw(st.sampled_from([A40S[:1], A40S, (T4_ADDRESS, A40S[0])]))
     others = st.tuples(st.sampled_from([pf[:11] + "4" for pf in A40S if pf in gpus]), st.sampled_from(["A40-8Q", "A40-24Q"]), st.sampled_from(UUIDS))
     return Scenario(
@@ -99,12 +99,12 @@ def scenarios(draw, foreign=True, used=True):
 
 
 def defined(host):
-    """Return mdevctl's definitions, by UUID."""
+    """Return mdevctl's definitions by UUID."""
     return {uuid: (one.parent, one.mdev_type, one.start) for uuid, one in mdevctl.definitions(host.root).items()}
 
 
 def apply(host, layout, check=False):
-    """Run the module nvidia_vgpu."""
+    """Run nvidia_vgpu and return its outcome."""
     return call(nvidia_vgpu, host, check=check, layout=layout, settle=0.5)
 
 
@@ -120,7 +120,7 @@ def test_check_mode_predicts_the_run_and_a_second_run_does_nothing(scenario):
         assert real.failed == check.failed
         event("refused" if real.failed else "changed" if real["changed"] else "unchanged")
         if real.failed:
-            # The real run refuses with the message of check mode, before the first write.
+            # The real run must fail with the same message as check mode, before the first write.
             assert real.msg == check.msg and real.writes == 0 and host.vgpus() == before
         else:
             for key in ("changed", "actions", "diff", "vgpus"):
@@ -137,11 +137,11 @@ def test_check_mode_predicts_the_run_and_a_second_run_does_nothing(scenario):
                 assert {uuid: definition[0] for uuid, definition in defined(host).items()} == {one["uuid"]: one["vf"] for one in real["vgpus"]}
             assert again["diff"]["before"] == again["diff"]["after"] == real["diff"]["after"]
         assert host.kernel.harm == []
-        assert set(used) <= set(host.vgpus()), "a vGPU in use went or changed"
+        assert set(used) <= set(host.vgpus()), "a vGPU in use disappeared or changed"
 
 
 def expected_count(scenario, pf):
-    """Return the number of vGPUs that the layout has for a GPU."""
+    """Return the number of vGPUs in the layout for a GPU."""
     return sum(vgpu.get("count", 1) for entry in scenario.layout if entry["gpu"] == [pf] for vgpu in entry["vgpus"])
 
 
@@ -183,11 +183,11 @@ def test_a_failure_at_any_write_is_mended_by_the_next_run(how, scenario):
                 assert how == "fail_at"
                 if broken.failed:
                     assert broken["changed"] == bool(broken["actions"])
-                    assert broken["not_done"], "a failure names what was not done"
+                    assert broken["not_done"], "a failure must list the steps that were not done"
             except Died:
                 assert how == "die_at"
             setattr(host, how, None)
-            assert staying <= set(host.vgpus()), "a vGPU that was to stay was removed"
+            assert staying <= set(host.vgpus()), "a vGPU was removed that the layout keeps"
             apply(host, scenario.layout).ok
             assert host.vgpus() == goal and defined(host) == definitions
             assert apply(host, scenario.layout).ok["actions"] == []
@@ -216,7 +216,7 @@ def test_a_reboot_at_any_write_and_the_restore_lead_to_the_layout(scenario):
                 report = restore.restore(host.ctx, 120, 0.5, lambda words: None)
             assert not report.errors
             if "store the layout for the next boot" in outcome["actions"] and number > 1:
-                assert host.vgpus() == goal, "the boot restores the new layout"
+                assert host.vgpus() == goal, "the boot must restore the new layout"
             call(nvidia_sriov, host).ok
             apply(host, scenario.layout).ok
             assert host.vgpus() == goal

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A plan before the driver's installation and the plan after it differ only where a warning announced it. A prediction never refuses a possible layout."""
+"""Tests that plans before and after the driver installation are equal unless a warning was printed, and that predictions never reject a possible layout."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A40, A100, 
 PF = "0000:17:00.0"
 ASSUMED = ["driver", "iommu", "vfs", "mig"]
 MODELS = (A40, T4, V100, A30, A100, H100, L40S, RTXPRO6000)
-# Names that no driver of these GPUs offers, or that name no type at all.
+# Type names that no driver of these GPUs offers, or that are no type names at all.
 STRANGE = ("A40-5Q", "A41-24Q", "A100-1-7C", "H100-1-10CGFX", "DC-1-24QME", "DC-1-16Q", "T4-3Q", "nvidia-1", "nonsense")
 
 
 class Request:
-    """A model, whether its driver uses the vendor-specific framework, and a layout for the model."""
+    """A GPU model, the framework of its driver, and a layout for the GPU."""
 
     def __init__(self, model, vendor, layout):
         self.model = model
@@ -35,7 +35,7 @@ class Request:
 
 @st.composite
 def requests(draw):
-    """Draw layouts that are possible, nearly possible, or strange."""
+    """Draw layouts that are possible, nearly possible, or unusual."""
     model = draw(st.sampled_from(MODELS))
     kind = draw(st.sampled_from(["sliced", "mig", "any"]) if model.profiles else st.just("sliced"))
     offered = [one for one in model.types if kind == "any" or bool(one.profile) == (kind == "mig")]
@@ -79,11 +79,11 @@ def test_what_is_planned_before_the_driver_is_done_after_it_unless_a_warning_sai
         warned = bool(predicted.warnings or mode.warnings)
         event("%s, %s, %s" % ("warned" if warned else "sure", "predicted to fail" if predicted.failed else "predicted", "fails" if real.failed else "done"))
         if predicted.failed:
-            assert real.failed, "a guess refused %s" % predicted.msg
+            assert real.failed, "a prediction wrongly rejected the layout: %s" % predicted.msg
         elif not warned:
             assert not real.failed, real.msg
         if not warned:
             assert (mode.failed, mode.result.get("actions")) == (turned.failed, turned.result.get("actions"))
         if not warned and not predicted.failed:
             assert predicted["actions"] == real["actions"] and predicted["vgpus"] == real["vgpus"] and predicted["diff"] == real["diff"]
-        assert not real.failed or host.vgpus() == [], "it is refused before anything is created: %s" % real.msg
+        assert not real.failed or host.vgpus() == [], "the run must fail before it creates any vGPU: %s" % real.msg

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of the filter fleet_problems: host states, drift, license problems, hosts without a result, and the printed table."""
+"""Tests the filter fleet_problems: host states, drift, license problems, hosts without a result, and the printed table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MILD = dict(BAD, code="boot_cause", severity="warning")
 
 
 def read(*problems, vgpus=2, users=1):
-    """Returns the result of nvidia_gpu_info for a host with one GPU."""
+    """Returns what nvidia_gpu_info reports for a host with one GPU."""
     there = [{"uuid": str(number), "in_use_by": [{"pid": 1}] if number < users else []} for number in range(vgpus)]
     return {"changed": False, "gpus": [{"address": PF, "vgpus": there, "in_use_by": []}], "problems": list(problems)}
 
@@ -62,7 +62,7 @@ def test_the_table():
 
 
 def planned(plan, *problems):
-    """Returns the result of nvidia_host_plan for a host with one GPU."""
+    """Returns what nvidia_host_plan reports for a host with one GPU."""
     return {"changed": False, "info": read(*problems), "plans": {"vgpus": plan} if plan is not None else {}, "settled": False}
 
 
@@ -108,9 +108,9 @@ def test_problems_that_the_host_did_not_list():
 
 
 def failed_restore():
-    """Returns the result for a host with eight GPUs whose restore failed at boot.
+    """Returns the result from a host with eight GPUs whose restore failed at boot.
 
-    The result has 1 + 8 + 8 + 16 problems and lists at most eight problems of each code.
+    The host has 1 + 8 + 8 + 16 problems. The result lists at most eight problems of each code.
     """
     root = {
         "code": "restore_failed", "device": "vgpu-restore.service", "found": "the restore failed at the last boot", "expected": "success", "severity": "error",
@@ -134,10 +134,10 @@ def test_one_failed_restore_is_one_problem_and_numbers():
         "1 host: 1 with errors.",
     ]
     page = (Path(__file__).resolve().parents[4] / "docs/validate.md").read_text(encoding="utf-8")
-    assert "```text\n%s\n```" % "\n".join(found["table"]) in page, "the page shows what is printed"
+    assert "```text\n%s\n```" % "\n".join(found["table"]) in page, "docs/validate.md must show the printed table"
     assert found["bad"] == {"gpu-7": {"state": "error", "text": "gpu-7: errors were found (restore_failed)."}}
     codes = {one["code"] for one in found["hosts"][0]["problems"]}
-    assert codes == {"restore_failed", "vfs_missing", "vgpus_missing", "vm_without_vgpu"}, "for machines nothing is left out"
+    assert codes == {"restore_failed", "vfs_missing", "vgpus_missing", "vm_without_vgpu"}, "the result for programs must contain all codes"
 
 
 def test_problems_of_one_code_have_their_remedy_once():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the rows and totals of the fleet report, with results of the real module on fake hosts and with incomplete or arbitrary results."""
+"""Tests the rows and the totals of the fleet report with real module results from fake hosts and with incomplete or arbitrary results."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ csp_hash = CspHash().filters()["csp_hash"]
 
 
 def row(result, name="gpu-1"):
-    """Returns the report's row for the result of one host."""
+    """Returns the row of the report for the result of one host."""
     (found,) = fleet_report({name: result})["hosts"]
     return found
 
 
 def read(host):
-    """Returns the report's row for a fake host that nvidia_gpu_info reads."""
+    """Returns the row of the report for a fake host that nvidia_gpu_info reads."""
     return row(call(nvidia_gpu_info, host).ok.result)
 
 
 def drawn(gpu):
-    """Returns (kind, GiB, label) of each segment in the drawing of a GPU."""
+    """Returns (kind, GiB, label) for each segment in the drawing of a GPU."""
     return [(one["kind"], one["mib"] // 1024, one["label"]) for one in gpu["segments"]]
 
 

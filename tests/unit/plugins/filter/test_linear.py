@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests that fleet_problems and fleet_report scale linearly with the number of hosts.
+"""Tests that the run time of fleet_problems and fleet_report grows linearly with the number of hosts.
 
-The tests count function calls, because a busy machine distorts run times.
+The tests count function calls instead of seconds, because run times vary on a busy machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
 
 def calls(work, *arguments):
-    """Returns the number of function calls that the work makes, including calls of built-in functions."""
+    """Returns the number of function calls during the work, including calls of built-in functions."""
     count = [0]
 
     def seen(dummy_frame, event, dummy_argument):
@@ -34,7 +34,7 @@ def calls(work, *arguments):
 
 
 def fleet(result, number):
-    """Returns the results of a fleet: healthy hosts, hosts with one problem each, and unreachable hosts."""
+    """Returns the results of a fleet. It has healthy hosts, hosts with one problem each, and unreachable hosts."""
     found = {}
     for index in range(number):
         found["gpu-%04d" % index] = dict(result)

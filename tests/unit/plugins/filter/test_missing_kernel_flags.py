@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the filter missing_kernel_flags, which the role iommu uses to compare kernel flags."""
+"""Tests the filter missing_kernel_flags, with which the iommu role compares kernel flags."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the filter shown_lines, whose output depends on the setting result_format of the callback."""
+"""Tests the filter shown_lines. Its output depends on the callback setting result_format."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the plan for the driver stage. The plan checks the bundle, its format, the signing key and the URL before any file reaches the host."""
+"""Tests the plan for the driver stage. Before any file is copied to the host, the plan checks the bundle, its format, the signing key, and the URL."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Case:
         host.put("/etc/os-release", UBUNTU)
 
     def put(self, name=ZIP, members=MEMBERS):
-        """Writes a bundle or, if the name does not end in .zip, an empty package file. Returns the path."""
+        """Writes a bundle, or an empty package file if the name does not end in .zip. Returns the path."""
         path = self.directory / name
         if not name.endswith(".zip"):
             path.write_text("")
@@ -52,7 +52,7 @@ class Case:
         return str(path)
 
     def supply(self, bundle="", **files):
-        """Returns what the lookup driver_files finds on the controller."""
+        """Returns the result of the lookup driver_files."""
         options = {"folders": [str(self.directory)], "kind": "host", "key": "", "certificate": "", "keys_on_host": False, **files}
         return json.loads(json.dumps(driver_files.read(bundle, options)))
 
@@ -61,19 +61,19 @@ class Case:
         supply = self.supply(bundle, kind=kind, key=key, certificate=certificate, keys_on_host=options.get("keys_on_host", False))
         driver = {"kind": kind, "supply": supply, **options}
         outcome = call(nvidia_host_plan, self.host, stages=["driver"], driver=driver).ok
-        assert outcome.writes == 0 and not outcome["converged"], "one stage is not all"
+        assert outcome.writes == 0 and not outcome["converged"], "the plan contains only one stage, so the host cannot count as converged"
         assert set(outcome["plans"]) == {"driver"}
         return outcome["plans"]["driver"]
 
     def refusal(self, *arguments, **options):
-        """Returns the only error of a plan as (code, text)."""
+        """Returns (code, text) of the only error in a plan."""
         plan = self.plan(*arguments, **options)
         assert plan["failed"] and plan["msg"] == text_of(plan["errors"]) and len(plan["errors"]) == 1, plan
         return plan["errors"][0]["code"], plan["msg"]
 
 
 def text_of(errors):
-    """Returns the text of the first error in the form of a module's message."""
+    """Returns the first error as text in the form of a module's message."""
     one = errors[0]
     text = "%s: %s" % (one["device"], one["found"]) if one["device"] else one["found"]
     text += " (expected: %s)." % one["expected"] if one["expected"] else "."
@@ -82,7 +82,7 @@ def text_of(errors):
 
 @pytest.fixture
 def case(make_host, tmp_path):
-    """Returns a host without a driver, together with an empty directory on the controller."""
+    """Returns a host without a driver and an empty directory on the controller."""
     directory = tmp_path / "controller"
     directory.mkdir()
     return Case(make_host(), directory)
@@ -95,7 +95,7 @@ def test_what_would_be_installed(case):
     case.host.put("/usr/bin/nvidia-vgpu-mgr", "")
     plan = case.plan(case.put())
     assert (plan["install"], plan["actions"]) == (False, [])
-    assert case.plan("550.163.02-not-there.zip", version="550.163.02")["actions"] == [], "a bundle is not needed for the version that is there"
+    assert case.plan("550.163.02-not-there.zip", version="550.163.02")["actions"] == [], "no bundle is needed if its version is already installed"
 
 
 def test_the_content_counts_and_not_the_name(case):
@@ -208,7 +208,7 @@ def test_the_format_is_detected(case, release, members, form):
     ],
 )
 def test_a_package_alone_in_a_bundle_of_any_name_is_planned_and_extracted(case, name, release, member, form):
-    """The plan and the extraction must accept the same bundles. Previously, a bundle that the plan accepted failed during the extraction."""
+    """The plan and the extraction must accept the same bundles. Previously, the extraction failed for bundles that the plan had accepted."""
     case.host.put("/etc/os-release", release)
     for inside in (member, os.path.basename(member)):
         path = case.put(name, members=[inside])
@@ -225,7 +225,7 @@ def test_a_link_to_a_package(case):
     case.host.put("/etc/os-release", ROCKY)
     assert case.refusal("https://example.com/" + os.path.basename(DEB), checksum=SUM)[0] == "wrong_format"
     guessed = case.plan("https://example.com/NVIDIA-GRID-Ubuntu-KVM-550.163.02-550.163.01-553.74.zip", checksum=SUM)
-    assert "failed" not in guessed, "what a name suggests refuses nothing"
+    assert "failed" not in guessed, "a format that is only guessed from the name must not cause an error"
 
 
 def test_a_bundle_that_can_not_be_read(case):
@@ -236,7 +236,7 @@ def test_a_bundle_that_can_not_be_read(case):
     assert code == "bad_zip" and "the zip file cannot be read" in text
     case.host.on_disk = "550.163.02"
     case.host.put("/usr/bin/nvidia-vgpu-mgr", "")
-    assert "failed" not in case.plan(path), "the version of its name is installed"
+    assert "failed" not in case.plan(path), "the version in the bundle's name is already installed"
 
 
 def test_names_in_a_zip_are_no_templates(case):
@@ -255,7 +255,7 @@ def test_what_is_not_of_the_lookup(case):
 
 
 def key_files(case, names=("MOK.priv", "MOK.der")):
-    """Writes a signing key and its certificate on the controller. Returns the options that name them."""
+    """Writes a signing key and its certificate on the controller. Returns the options with their paths."""
     for name in names:
         (case.directory / name).write_text(name)
         (case.directory / name).chmod(0o600)
@@ -272,7 +272,7 @@ def test_a_key_of_the_controller(case):
 
 
 def test_a_key_of_the_controller_that_others_may_read(case):
-    """A signing key that other users can read is refused, like a token, unless ansible-vault has encrypted it."""
+    """A signing key that other users can read causes an error, as a token does, unless it is encrypted with ansible-vault."""
     options = key_files(case)
     key = case.directory / options["key"]
     key.chmod(0o644)
@@ -316,7 +316,7 @@ def test_secure_boot(case, monkeypatch):
     assert "failed" not in case.plan(case.put(), extra_arguments=["--module-signing-secret-key=/root/x"])
 
 
-# --- several rules together
+# --- several errors at once
 
 
 def test_all_refusals_are_reported_at_once(case):
@@ -324,7 +324,7 @@ def test_all_refusals_are_reported_at_once(case):
     options = dict(key_files(case), dkms=True, checksum="md5:12")
     found = [one["code"] for one in case.plan(LINK, **options)["errors"]]
     assert found == ["bad_checksum", "signing_key_missing", "driver_datacenter"]
-    assert [one["code"] for one in case.plan("")["errors"]] == ["bundle_missing", "driver_datacenter"], "also without a version"
+    assert [one["code"] for one in case.plan("")["errors"]] == ["bundle_missing", "driver_datacenter"], "without a version, both errors are reported as well"
 
 
 def test_space_for_the_bundle_and_the_package(case):
@@ -361,10 +361,10 @@ def test_what_no_stage_of_the_run_brings_is_not_assumed(make_host, tmp_path):
 
     everything = ("gpu_release", "iommu", "driver", "reboot", "services", "sriov", "vgpus")
     assert refused(*everything) == set()
-    assert refused("sriov", "vgpus") == {"sriov", "vgpus"}, "nothing of this run installs the driver"
+    assert refused("sriov", "vgpus") == {"sriov", "vgpus"}, "no stage of this run installs the driver"
     assert refused("vgpus") == {"vgpus"}
-    assert refused("services", "reboot", "sriov") == {"sriov"}, "there is no driver to start or to load"
-    assert refused("driver", "iommu", "reboot", "vgpus") == {"vgpus"}, "nothing of this run enables VFs"
+    assert refused("services", "reboot", "sriov") == {"sriov"}, "no driver is installed that could be started or loaded"
+    assert refused("driver", "iommu", "reboot", "vgpus") == {"vgpus"}, "no stage of this run enables VFs"
 
 
 def test_the_selected_gpus_are_known_whatever_is_planned(make_host):

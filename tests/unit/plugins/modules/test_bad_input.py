@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of invalid input that once caused a traceback, a hang or a write, found by tests/unit/fuzz. Each input now causes an error message."""
+"""Tests invalid input that once caused a traceback, a hang, or a write. tests/unit/fuzz found the input, which now causes an error message."""
 
 from __future__ import annotations
 

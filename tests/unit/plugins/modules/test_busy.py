@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of operations that a reboot would interrupt, as nvidia_gpu_info and nvidia_guest_info report them."""
+"""Tests how nvidia_gpu_info and nvidia_guest_info report operations that a reboot would interrupt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
 
 def held(host, path, pid, kind="WRITE"):
-    """Adds a lock to the kernel's list of locks."""
+    """Adds a lock to /proc/locks of the fake kernel."""
     host.put(path, "")
     status = os.stat(host.root + path)
     where = "%02x:%02x:%d" % (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
@@ -26,7 +26,7 @@ def held(host, path, pid, kind="WRITE"):
 
 
 def found(host):
-    """Returns what nvidia_gpu_info reports as busy."""
+    """Returns the operations that nvidia_gpu_info reports as busy."""
     return call(nvidia_gpu_info, host).ok["busy"]
 
 
@@ -97,7 +97,7 @@ def test_locks_that_cannot_be_read_count(make_host):
 
 
 def test_a_lock_of_the_real_kernel(tmp_path):
-    """Another process holds the lock, as the run of another controller would."""
+    """Another process holds the lock, like a run from another controller."""
     (tmp_path / "run").mkdir()
     (tmp_path / "proc").symlink_to("/proc")
     path = str(tmp_path) + lock.PATH

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the configuration rendered for clouds, against the rules in each cloud's own code.
+"""Tests that the configuration for clouds follows the rules in the code of each cloud.
 
-Each rule names the function that defines it. None of the code is copied.
+For each rule, the test names the function that defines the rule. No code is copied from the clouds.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def ask(host, **arguments):
 
 
 def mdevs_at(host, address):
-    """Returns {uuid: type} of the mediated devices whose directories are below a PCI function. The fake kernel does not show these directories."""
+    """Returns {uuid: type} of the mediated devices in the directory of a PCI function. The fake kernel does not have these directories."""
     return {uuid: one.type.name for uuid, one in host.kernel.mdevs.items() if one.parent.address == address}
 
 
 def settings(text):
-    """Returns {section: {option: [values]}} of a file in the format of oslo.config."""
+    """Returns {section: {option: [values]}} for a file in the format of oslo.config."""
     found = {}
     for line in text.splitlines():
         if line.startswith("["):
@@ -46,10 +46,10 @@ def settings(text):
 
 
 def nova_totals(host, text):
-    """Returns {address: number of vGPUs that nova 34.0.0 offers there}. Raises an error if nova-compute would end.
+    """Returns {address: number of vGPUs that nova 34.0.0 offers there}. Raises an error if nova-compute would exit.
 
-    The rules are from nova/virt/libvirt/driver.py. In _get_supported_vgpu_types, two types on one address end nova-compute. In _get_gpu_inventories,
-    a device offers its existing vGPUs and those of its type that it can create. A device offers nothing if its new vGPUs and all vGPUs of that type
+    The rules are from nova/virt/libvirt/driver.py. In _get_supported_vgpu_types, two types on one address make nova-compute exit. In _get_gpu_inventories,
+    a device offers its existing vGPUs and the vGPUs of its type that it can create. It offers nothing if its new vGPUs and all vGPUs of that type
     exceed max_instances.
     """
     conf = settings(text)
@@ -57,7 +57,7 @@ def nova_totals(host, text):
     sections = {kind: conf["mdev_" + kind] for kind in kinds}
     type_of = {}
     for kind, options in sections.items():
-        assert re.match(r"^(VGPU|CUSTOM_[A-Z0-9_]+)\Z", options.get("mdev_class", ["VGPU"])[0]), "nova/conf/devices.py, register_dynamic_opts"
+        assert re.match(r"^(VGPU|CUSTOM_[A-Z0-9_]+)\Z", options.get("mdev_class", ["VGPU"])[0]), "see register_dynamic_opts in nova/conf/devices.py"
         for address in options["device_addresses"][0].split(","):
             assert address not in type_of, "InvalidLibvirtMdevConfig: duplicate types for PCI ID"
             type_of[address] = kind
@@ -78,11 +78,11 @@ def nova_totals(host, text):
 
 
 def nova_pci(text, parents):
-    """Asserts the rule of PciResourceProvider.add_child in nova/compute/pci_placement_translator.py: all VFs of a PF have one resource class."""
+    """Asserts the rule of PciResourceProvider.add_child in nova/compute/pci_placement_translator.py: all VFs of a PF have the same resource class."""
     classes = {}
     for line in settings(text).get("pci", {}).get("device_spec", ()):
         spec = json.loads(line)
-        assert spec["managed"] == "no", "else libvirt takes the VF from nvidia"
+        assert spec["managed"] == "no", "with managed='yes', libvirt would unbind the VF from nvidia"
         classes.setdefault(parents[spec["address"]], set()).add(spec.get("resource_class"))
     assert all(len(one) == 1 for one in classes.values()), "PlacementPciMixedResourceClassException"
 
@@ -96,7 +96,7 @@ def test_nova_offers_what_the_layout_has_on_vfs(make_host):
 
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_nova_keeps_a_gpu_without_sriov(make_host, number):
-    """With max_instances = 1 or 2, nova would offer nothing on this GPU, although the GPU could have 4 vGPUs."""
+    """With max_instances = 1 or 2, nova would offer no vGPUs on this GPU, although 4 vGPUs fit."""
     host = make_host(gpus=[(OTHER, T4)])
     for index in range(number):
         host.add(OTHER, "T4-4Q", UUID % index)
@@ -105,11 +105,11 @@ def test_nova_keeps_a_gpu_without_sriov(make_host, number):
     assert outcome["nova"]["mdev_types"][0]["max_instances"] is None and "max_instances" not in outcome["nova_conf"]
     assert any("has no SR-IOV" in one for one in outcome.warnings)
     with_limit = outcome["nova_conf"] + "max_instances = %d\n" % number
-    assert nova_totals(host, with_limit) == {OTHER: 4 if number == 4 else 0}, "the rule that this is about"
+    assert nova_totals(host, with_limit) == {OTHER: 4 if number == 4 else 0}, "nova offers no vGPUs if max_instances is too small"
 
 
 def test_nova_gets_no_configuration_that_ends_it(make_host):
-    """One address has vGPUs of two types, as V100 and T4 GPUs have with some driver releases."""
+    """One address has vGPUs of two types. This occurs on V100 and T4 GPUs with some driver releases."""
     host = make_host(gpus=[(OTHER, T4)])
     host.add(OTHER, "T4-4Q", UUID % 1)
     resolve = host.sysfs.target
@@ -119,7 +119,7 @@ def test_nova_gets_no_configuration_that_ends_it(make_host):
     host.sysfs.target = lambda path: "../nvidia-999" if path.endswith(UUID % 2 + "/mdev_type") else resolve(path)
     outcome = ask(host)
     assert outcome["nova_conf"] == "" and any("one address is configured for two types" in one for one in outcome.warnings)
-    assert outcome["kubevirt_yaml"], "that is nova's matter alone"
+    assert outcome["kubevirt_yaml"], "the rule of nova must not affect KubeVirt"
 
 
 def test_nova_refuses_two_classes_on_one_gpu(make_host):
@@ -141,7 +141,7 @@ def test_nova_refuses_two_classes_on_one_gpu(make_host):
 
 
 def kubevirt_socket(resource, mediated):
-    """Returns the path of the socket of KubeVirt's device plugin.
+    """Returns the path of the socket that KubeVirt's device plugin creates.
 
     The rules are from pkg/virt-handler/device-manager: NewMediatedDevicePlugin (mediated_device.go), NewPCIDevicePlugin (pci_device.go) and
     SocketPath (generic_device.go).
@@ -158,16 +158,16 @@ def test_kubevirts_sockets_have_room_for_the_names(make_host, prefix, vendor):
     outcome = call(nvidia_vgpu_cloud_info, host, kubevirt_prefix=prefix)
     if outcome.failed:
         assert outcome.codes == ["long_resource"] and vendor and len(prefix) > 40 and "shorter kubevirt_prefix" in outcome.msg
-        assert ask(host, kubevirt_prefix=prefix, kubevirt_external=True)["kubevirt_yaml"], "another plugin has other sockets"
+        assert ask(host, kubevirt_prefix=prefix, kubevirt_external=True)["kubevirt_yaml"], "the socket path of an external plugin is different"
         return
     for kind, mediated in (("mediatedDevices", True), ("pciHostDevices", False)):
         for one in outcome["kubevirt"][kind]:
             assert len(kubevirt_socket(one["resourceName"], mediated).encode()) <= 107, one
-            assert re.match(r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z", one["resourceName"].split("/")[1]), "apimachinery, IsQualifiedName"
+            assert re.match(r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z", one["resourceName"].split("/")[1]), "see IsQualifiedName in apimachinery"
 
 
 def test_kubevirt_finds_our_devices(make_host):
-    """KubeVirt replaces spaces with underscores in both names before it compares them. A VF must be bound to nvidia and have a type.
+    """KubeVirt replaces spaces with underscores in both names and then compares the names. A VF must be bound to nvidia and have a type.
 
     The rules are from getMdevTypeName and removeSelectorSpaces (mediated_device.go), and from shouldPermitNonVFIOPCI (pci_device.go).
     """
@@ -185,7 +185,7 @@ def test_kubevirt_finds_our_devices(make_host):
 
 
 def test_cloudpods_finds_all_mediated_devices_and_takes_nothing_else(make_host):
-    """Cloudpods lists the mediated devices of each address and binds all other functions of the GPU to vfio-pci.
+    """Cloudpods lists the mediated devices at each address, and binds all other functions of the GPU to vfio-pci.
 
     The rule is from getNvidiaVGpus (pkg/hostman/isolated_device/nvidia_vgpu.go).
     """
@@ -199,7 +199,7 @@ def test_cloudpods_finds_all_mediated_devices_and_takes_nothing_else(make_host):
 
 
 def test_cloudstack_discovers_our_vgpus(make_host):
-    """CloudStack reads the types of the PF and of its virtfns, in PCI domain 0000.
+    """CloudStack reads the types of the PF and of its virtfn links, but only in PCI domain 0000.
 
     The rule is from process_mdev_instances (scripts/vm/hypervisor/kvm/gpudiscovery.sh).
     """
@@ -211,7 +211,7 @@ def test_cloudstack_discovers_our_vgpus(make_host):
         ids = ":".join(host.sysfs.read("%s%s/%s" % (PCI, gpu, name)).strip().replace("0x", "") for name in ("vendor", "device"))
         virtfns = [host.sysfs.target(PCI + gpu + "/" + name).rpartition("/")[2] for name in host.sysfs.names(PCI + gpu) if name.startswith("virtfn")]
         for address in [gpu, *virtfns]:
-            assert address.startswith("0000:") and len(address) == 12, "the script cuts bus, slot and function out of it"
+            assert address.startswith("0000:") and len(address) == 12, "the script cuts bus, slot, and function out of the address"
             for uuid, name in mdevs_at(host, address).items():
                 found[uuid] = (address, name)
                 listed.setdefault((ids, name), []).append(address[5:])
@@ -221,7 +221,7 @@ def test_cloudstack_discovers_our_vgpus(make_host):
 
 
 def test_cloudstack_takes_vfs_that_have_a_type(make_host):
-    """CloudStack uses NVIDIA VFs whose type nvidia-smi names, with managed='no'. VFs without a type have no profile.
+    """CloudStack uses NVIDIA VFs with managed='no' if nvidia-smi shows their type. It cannot use VFs without a type.
 
     The rule is from pull request 11432 of apache/cloudstack.
     """
@@ -232,12 +232,12 @@ def test_cloudstack_takes_vfs_that_have_a_type(make_host):
 
 
 def opennebula_offers(host, text):
-    """Returns the short addresses that OpenNebula offers: the matches of 'lspci -d' for each filter, limited to short_address if that is not empty.
+    """Returns the short addresses of PCI functions that OpenNebula offers: all matches of 'lspci -d' for each filter, limited to short_address if it is set.
 
     The rule is from src/im_mad/remotes/node-probes.d/pci.rb.
     """
     conf = yaml.safe_load(text)
-    assert set(conf) <= {":filter", ":short_address", ":device_name", ":nvidia_vendors"}, "the keys of CONF; YAML of Ruby reads them as symbols"
+    assert set(conf) <= {":filter", ":short_address", ":device_name", ":nvidia_vendors"}, "CONF has no other keys; Ruby's YAML parser reads them as symbols"
     ids = {one: ":".join(host.sysfs.read(PCI + one + "/" + name).strip().replace("0x", "") for name in ("vendor", "device"))
            for one in host.sysfs.names("/sys/bus/pci/devices")}
     matching = sorted(one[5:] for one in ids if one.startswith("0000:") and ids[one] in conf[":filter"].split(","))
@@ -246,7 +246,7 @@ def opennebula_offers(host, text):
 
 @pytest.mark.parametrize("vendor", [False, True])
 def test_opennebula_gets_vfs_that_are_free(make_host, vendor):
-    """OpenNebula creates a vGPU when its VM starts, so the VF must not have a vGPU already. OpenNebula would offer a PF as a whole GPU.
+    """OpenNebula creates a vGPU when the VM starts. It therefore needs VFs without a vGPU, and it would offer a PF as a whole GPU.
 
     The rule is from src/vmm_mad/remotes/kvm/vgpu.
     """
@@ -260,7 +260,7 @@ def test_opennebula_gets_vfs_that_are_free(make_host, vendor):
         return any(host.sysfs.read("%s/%s/available_instances" % (types, kind)).strip() != "0" for kind in host.sysfs.names(types))
 
     free = opennebula_offers(host, ask(host)["opennebula_pci_conf"])
-    assert len(free) == 32 and PF[5:] not in free and all(map(can_create, free)), "VFs on, an empty layout"
+    assert len(free) == 32 and PF[5:] not in free and all(map(can_create, free)), "with an empty layout, all VFs must be offered"
     host.add(VF, "L40S-24Q" if vendor else "A40-24Q", None if vendor else UUID % 1)
     free = opennebula_offers(host, ask(host)["opennebula_pci_conf"])
     assert len(free) == 31 and VF[5:] not in free and not can_create(VF[5:])

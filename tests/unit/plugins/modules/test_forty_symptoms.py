@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of forty symptoms that operators report in public threads: each symptom leads to a code and a remedy.
+"""Tests that forty symptoms that operators reported in public threads lead to a code and a remedy.
 
-The log lines are in the host's logs, and nvidia_gpu_info with health reports them, as do doctor, validate and the report. The other symptoms are
-states of a host.
+Log lines occur in the logs of a fake host. nvidia_gpu_info with health, doctor, validate, and the report show them. The other symptoms are
+states of a fake host.
 """
 
 from __future__ import annotations
@@ -20,51 +20,51 @@ TWO = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 MGR, KERNEL, FABRIC = "nvidia-vgpu-mgr", "kernel", "nvidia-fabricmanager"
 XML = "<domain><name>web1</name><devices><hostdev mode='subsystem' type='%s' managed='%s'><source>%s</source></hostdev></devices></domain>"
 
-# (number, symptom, log, text of the log line, code, text in the remedy)
+# (number, symptom, log, log line, code, text in the remedy)
 IN_LOGS = [
-    (1, "VFs do not come up: the IOMMU is off", KERNEL, "NVRM: Aborting probe for VF 0000:e8:00.4 since IOMMU is not present on the system.",
+    (1, "VFs do not appear because the IOMMU is disabled", KERNEL, "NVRM: Aborting probe for VF 0000:e8:00.4 since IOMMU is not present on the system.",
      "log_iommu_off", "iommu"),
-    (2, "fewer or no VFs: the firmware has no room", KERNEL, "pci-pf-stub 0000:e8:00.0: not enough MMIO resources for SR-IOV", "log_no_room_for_vfs", "ARI"),
-    (10, "GPU instances vanish; EIO, 0x38", KERNEL, "NVRM: Failed to add vgpu create request: 0x38", "log_no_gpu_instance", "the mig role"),
-    (16, "cuInit 802: Fabric Manager of another version", FABRIC, "fabric manager NVIDIA GPU driver interface version 550.90.07 don't match with driver version"
+    (2, "too little MMIO space for the VFs", KERNEL, "pci-pf-stub 0000:e8:00.0: not enough MMIO resources for SR-IOV", "log_no_room_for_vfs", "ARI"),
+    (10, "GPU instances vanish, EIO or 0x38", KERNEL, "NVRM: Failed to add vgpu create request: 0x38", "log_no_gpu_instance", "the mig role"),
+    (16, "Fabric Manager version mismatch (802)", FABRIC, "fabric manager NVIDIA GPU driver interface version 550.90.07 don't match with driver version"
          " 550.107.02. Please update with matching NVIDIA driver package", "log_fabric_version", "exactly the driver's version"),
-    (17, "an unbind hangs, lsof is empty", KERNEL, "NVRM: Attempting to remove device 0000:e8:00.0 with non-zero usage count!",
+    (17, "an unbind hangs, but lsof shows no user", KERNEL, "NVRM: Attempting to remove device 0000:e8:00.0 with non-zero usage count!",
      "log_unbind_waits", "reboot the host"),
-    (18, "MIG vGPUs fail on RTX PRO 6000", KERNEL, "NVRM: Failed to add vgpu create request: 0x38", "log_no_gpu_instance", "+gfx"),
-    (19, "the build fails on kernels 6.14 and later", "installer", "Error! Bad return status for module build on kernel: 6.14.0-27-generic (x86_64)",
+    (18, "MIG-backed vGPUs fail on RTX PRO 6000", KERNEL, "NVRM: Failed to add vgpu create request: 0x38", "log_no_gpu_instance", "+gfx"),
+    (19, "the driver build fails on kernel 6.14 and later", "installer", "Error! Bad return status for module build on kernel: 6.14.0-27-generic (x86_64)",
          "log_build_failed", "newer driver release"),
-    (20, "nvidia-vgpu-vfio.ko can't be loaded", "installer",
+    (20, "nvidia-vgpu-vfio.ko cannot be loaded", "installer",
      "ERROR: Unable to load the kernel module 'nvidia-vgpu-vfio.ko'.  This happens most frequently when",
          "log_module_load", "are incompatible"),
-    (21, "API mismatch of client and module", KERNEL, "NVRM: API mismatch: the client has the version 570.148.08, but", "log_api_mismatch", "guest driver"),
-    (22, "the manager's RM client", MGR, "error: vmiop_env_log: Failed to initialize RM client: 0x26", "log_rm_client", "restart nvidia-vgpud"),
-    (23, "H100: VFs, and no types", "nvidia-vgpud", "GPU not supported by vGPU at PCI Id: 0:82:0:0 DevID: 0x10de / 0x2331", "log_no_types", "AI Enterprise"),
+    (21, "client and module APIs differ", KERNEL, "NVRM: API mismatch: the client has the version 570.148.08, but", "log_api_mismatch", "guest driver"),
+    (22, "the RM client cannot be initialized", MGR, "error: vmiop_env_log: Failed to initialize RM client: 0x26", "log_rm_client", "restart nvidia-vgpud"),
+    (23, "H100: VFs but no types", "nvidia-vgpud", "GPU not supported by vGPU at PCI Id: 0:82:0:0 DevID: 0x10de / 0x2331", "log_no_types", "AI Enterprise"),
     (24, "the GSP firmware is not loaded", KERNEL, "NVRM: RmInitAdapter: Cannot initialize GSP firmware RM", "log_gsp_firmware", "/lib/firmware"),
     (25, "error getting device from group", "qemu", "qemu-kvm: vfio error: %s: error getting device from group 14: Input/output error" % UUID, "log_vfio_group",
          "journalctl -u nvidia-vgpu-mgr"),
-    (26, "no UUID of the VM", MGR, "error: vmiop_env_log: Failed to get VM UUID from QEMU command-line 0x57", "log_no_vm_uuid", "-uuid"),
+    (26, "the vGPU manager finds no VM UUID", MGR, "error: vmiop_env_log: Failed to get VM UUID from QEMU command-line 0x57", "log_no_vm_uuid", "-uuid"),
     (27, "libvirt does not find mdevctl", "libvirtd", "Cannot find 'mdevctl' in path: No such file or directory", "log_no_mdevctl", "container"),
-    (28, "live migration is refused", "qemu", "qemu-system-x86_64: VFIO migration is not compatible with postcopy migration", "log_migration", "post-copy"),
-    (29, "a second vGPU in a VM fails", "qemu", "qemu-kvm: vfio %s: error getting device from group 53: Input/output error" % UUID,
+    (28, "live migration fails", "qemu", "qemu-system-x86_64: VFIO migration is not compatible with postcopy migration", "log_migration", "post-copy"),
+    (29, "the second vGPU of a VM fails", "qemu", "qemu-kvm: vfio %s: error getting device from group 53: Input/output error" % UUID,
      "log_vfio_group", "Several vGPUs in a VM"),
-    (31, "CUDA devices are busy, nvidia-smi is well", MGR, "notice: vmiop_log: (0x0): vGPU license state: Unlicensed (Restricted)",
+    (31, "CUDA devices are busy although nvidia-smi works", MGR, "notice: vmiop_log: (0x0): vGPU license state: Unlicensed (Restricted)",
      "log_unlicensed", "guest_license"),
     (33, "a GPU fell off the bus", KERNEL, "NVRM: Xid (PCI:0000:e8:00): 79, GPU has fallen off the bus", "log_off_bus", "power-cycle"),
-    (34, "the GSP does not answer", KERNEL, "NVRM: Xid (PCI:0000:e8:00): 119, pid=1, Timeout waiting for RPC from GSP!", "log_gsp_timeout", "reboot"),
-    (35, "errors of the GPU's memory", KERNEL, "NVRM: Xid (PCI:0000:e8:00): 48, pid=1, DBE (double bit error)", "log_gpu_memory", "replaced"),
-    (36, "the GPU needs the open module", KERNEL, "NVRM: installed in this system requires use of the NVIDIA open kernel modules.",
+    (34, "the GSP does not respond", KERNEL, "NVRM: Xid (PCI:0000:e8:00): 119, pid=1, Timeout waiting for RPC from GSP!", "log_gsp_timeout", "reboot"),
+    (35, "the GPU reports memory errors", KERNEL, "NVRM: Xid (PCI:0000:e8:00): 48, pid=1, DBE (double bit error)", "log_gpu_memory", "replaced"),
+    (36, "the GPU requires the open kernel modules", KERNEL, "NVRM: installed in this system requires use of the NVIDIA open kernel modules.",
      "log_wrong_flavour", "open"),
-    (37, "the vGPU is not started, a timeout", KERNEL, "[nvidia-vgpu-vfio] %s: start failed. status: 0x0 Timeout Occured" % UUID, "log_vgpu_start", MGR),
+    (37, "starting the vGPU times out", KERNEL, "[nvidia-vgpu-vfio] %s: start failed. status: 0x0 Timeout Occured" % UUID, "log_vgpu_start", MGR),
     (38, "Fabric Manager on a host without NVSwitches", FABRIC, "request to query NVSwitch device information from NVSwitch driver failed with error:WARNING"
          " Nothing to do [NV_WARN_NOTHING_TO_DO]", "log_fabric_no_switch", "disable"),
-    (39, "the VM's memory can't be locked", "qemu", "qemu-system-x86_64: VFIO_MAP_DMA failed: Cannot allocate memory", "log_dma_map", "hard_limit"),
-    (40, "AppArmor keeps QEMU from the device", KERNEL, 'audit: type=1400 apparmor="DENIED" operation="open" profile="libvirt-1" name="/dev/vfio/40"',
+    (39, "the memory of the VM cannot be locked", "qemu", "qemu-system-x86_64: VFIO_MAP_DMA failed: Cannot allocate memory", "log_dma_map", "hard_limit"),
+    (40, "AppArmor denies QEMU access to the device", KERNEL, 'audit: type=1400 apparmor="DENIED" operation="open" profile="libvirt-1" name="/dev/vfio/40"',
          "log_denied", "AppArmor"),
 ]
 
 
 def found(host, code):
-    """Returns the problem with that code that nvidia_gpu_info reports."""
+    """Returns the problem with that code from nvidia_gpu_info."""
     rows = [one for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == code]
     assert rows, [one["code"] for one in call(nvidia_gpu_info, host, health=True).ok["problems"]]
     return rows[0]
@@ -84,7 +84,7 @@ def test_words_in_a_log(host, number, symptom, log, words, code, remedy):
     assert remedy in one["remedy"] and one["severity"] in ("warning", "error") and words.split("  ")[0][:60] in one["found"], symptom
 
 
-# --- states: (number, function that causes the symptom and returns the problem or error)
+# --- states: (number, function that sets up the state and returns the problem or error)
 
 
 def iommu_off(make_host):

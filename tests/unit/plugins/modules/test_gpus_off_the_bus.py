@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of a GPU that fell off the bus: a run completes the other GPUs first and then names the unresponsive GPU."""
+"""Tests a GPU that fell off the bus: a run first completes the other GPUs, and then reports the unresponsive GPU."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 
 @pytest.fixture
 def pair(make_host):
-    """Returns a host with two A40 GPUs. fall_off_bus() makes the second GPU unresponsive."""
+    """Returns a host with two A40 GPUs. The second GPU is for fall_off_bus()."""
     return make_host(gpus=[(GOOD, A40), (OFF_BUS, A40)])
 
 
 def fall_off_bus(host):
-    """Makes the second GPU fall off the bus, and returns the host."""
+    """Makes the second GPU fall off the bus and returns the host."""
     host.pf(OFF_BUS).off_bus = True
     return host
 
@@ -107,7 +107,7 @@ def test_its_types_are_not_waited_for(make_host):
 def test_nvidia_smi_that_fails_for_all_is_asked_about_each(make_host, vendor):
     """If nvidia-smi fails for all GPUs at once, the engine runs nvidia-smi for each GPU.
 
-    MIG mode, GPU instances, types and mixed-size mode of the responsive GPUs are then still known.
+    The engine can then still read MIG mode, GPU instances, types, and mixed-size mode of the responsive GPUs.
     """
     host = make_host(gpus=[(GOOD, A100), (OFF_BUS, A40), ("0000:e9:00.0", L40S)], vendor_vfio=vendor)
     host.pf(GOOD).mig = host.pf(GOOD).mig_pending = True

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the driver in a VM: which driver is installed, which driver fits, and what is refused."""
+"""Tests the driver in a VM: which driver is installed, which driver is compatible, and which requests fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GUEST_RUN = "NVIDIA-Linux-x86_64-550.163.01-grid.run"
 
 @pytest.fixture
 def package(tmp_path):
-    """Returns the path of the guest driver's package in the VM."""
+    """Returns the path of the guest driver package in the VM."""
     path = tmp_path / GUEST_RUN
     path.write_text("")
     return str(path)
@@ -42,7 +42,7 @@ def test_a_guest_that_is_well(guest):
 
 
 def test_who_a_reboot_would_interrupt(guest):
-    """The users are processes that have the GPU's own device nodes open, including a desktop on nouveau, but not NVIDIA's services."""
+    """The users are processes that have the device nodes of the GPU open, including a desktop on nouveau. NVIDIA's services are excluded."""
     guest.kernel.add_process(900, "nvidia-gridd", ["/usr/bin/nvidia-gridd"], ["/dev/nvidiactl", "/dev/nvidia0"])
     guest.kernel.add_process(901, "python3", ["python3", "train.py"], ["/dev/nvidia0"])
     assert [one["pid"] for one in call(nvidia_guest_info, guest).ok["gpus"][0]["in_use_by"]] == [901]
@@ -60,7 +60,7 @@ def test_no_vgpu(tmp_path):
 
 
 def test_a_container_is_no_guest(guest):
-    """A container shows the kernel of its VM or host, so the results would not be those of a guest."""
+    """A container shows the kernel of its VM or host, so its results would not describe a guest."""
     guest.put("/run/.containerenv", "")
     (problem,) = call(nvidia_guest_info, guest, vgpu_type="A40-12Q").ok["problems"]
     assert problem["code"] == "not_a_guest" and problem["found"] == "the system is a container (podman)" and "Use the VM itself" in problem["remedy"]
@@ -103,7 +103,7 @@ def test_a_type_whose_series_the_pci_ids_do_not_show(tmp_path):
 
 @pytest.mark.parametrize("flavour", ["guest", "datacenter"])
 def test_a_whole_gpu_is_no_vgpu(tmp_path, flavour):
-    """The values are those of a real H100 that a VM has as a passed-through GPU."""
+    """The values come from a VM with a real, passed-through H100."""
     model = FakeModel("0x2330", "NVIDIA H100 80GB HBM3", 80, 0, [], subsystem="0x16c1")
     vm = Guest(tmp_path, gpus=((ADDRESS, model),))
     vm.name, vm.virtualization, vm.mib = "NVIDIA H100 80GB HBM3", "Pass-Through", 81559
@@ -174,9 +174,9 @@ def test_a_guest_driver_on_a_host_is_reported_and_replaced_on_request(make_host,
 
 
 def test_a_removed_driver_that_is_still_loaded_is_no_other_driver(guest, package):
-    """After 'apt-get purge', no file on disk proves that the loaded driver is a data center driver.
+    """After 'apt-get purge', no file on disk shows that the loaded driver is a data center driver.
 
-    The driver of a driver container, whose files are not on the machine, counts as a data center driver.
+    A driver from a driver container has no files on the machine and counts as a data center driver.
     """
     guest.on_disk = None
     for left in ("nvidia-gridd", "nvidia-uninstall"):
@@ -197,7 +197,7 @@ def test_who_uses_the_vgpu_is_asked_and_named(guest, tmp_path):
     guest.kernel.add_process(900, "nvidia-gridd", ["/usr/bin/nvidia-gridd"], ["/dev/nvidiactl", "/dev/nvidia0"])
     assert call(nvidia_driver, guest, check=True, kind="guest", src=str(newer)).ok["changed"]
     guest.kernel.add_process(901, "dcgm-exporter", ["/usr/bin/dcgm-exporter"], ["/dev/nvidia0"])
-    assert call(nvidia_driver, guest, check=True, kind="guest", src=str(newer), load=False).ok["changed"], "monitoring is nobody's work, as on a host"
+    assert call(nvidia_driver, guest, check=True, kind="guest", src=str(newer), load=False).ok["changed"], "monitoring must not count as use"
     guest.kernel.add_process(4711, "python3", ["python3", "train.py"], ["/dev/nvidia0"])
     outcome = call(nvidia_driver, guest, kind="guest", src=str(newer))
     assert ADDRESS in outcome.msg and "pid 4711 (python3 train.py)" in outcome.msg

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of a guest's license: configuring it, waiting for it, and reporting why it is missing."""
+"""Tests the license of a guest: its configuration, the wait for it, and the reasons why it is missing."""
 
 from __future__ import annotations
 
@@ -170,28 +170,28 @@ def test_a_restart_that_a_killed_run_left_out_is_requested_until_it_is_done(gues
         found = call(nvidia_grid_license, guest, token=token(), **more).ok
         return found["changed"], found["restart_needed"]
 
-    guest.daemon["InactiveExitTimestampMonotonic"] = "900000000"  # the daemon started 100 s ago on the fake clock
+    guest.daemon["InactiveExitTimestampMonotonic"] = "900000000"  # on the fake clock, the daemon started 100 s ago
     assert needed(check=True) == (True, True)
     assert needed() == (True, True)
-    assert needed() == (False, True), "the run ended here, before its restart"
+    assert needed() == (False, True), "the killed run did not restart the daemon"
     guest.daemon["InactiveExitTimestampMonotonic"] = "1000000000"
     for path in (CONF, TOKEN):
         os.utime(guest.root + path, (time.time() - 5, time.time() - 5))
     assert needed() == (False, False)
     os.utime(guest.root + CONF, (time.time() + 5000, time.time() + 5000))
-    assert needed() == (False, False), "the clock was set back since"
+    assert needed() == (False, False), "the clock was set back after the edit"
     os.utime(guest.root + CONF)
     guest.clock.pause(3)
-    assert needed() == (False, True), "somebody edited the file"
+    assert needed() == (False, True), "another user edited the file"
     guest.daemon["ActiveState"] = "inactive"
-    assert needed() == (False, False), "it is started anyway, not restarted"
+    assert needed() == (False, False), "a stopped daemon is started, so it needs no restart"
 
 
 # --- nvidia_grid_license_info
 
 
 def licensed_soon(guest, checks=3):
-    """Makes the guest licensed after a number of checks, and returns the guest."""
+    """Makes the guest licensed after a number of checks and returns the guest."""
     guest.status = ["Unlicensed (Unrestricted)"] * checks + [LICENSED]
     return guest
 
@@ -206,7 +206,7 @@ def test_licensed(guest):
 
 
 def test_tokens_are_found_where_the_daemon_finds_them(guest):
-    """Kubernetes mounts a token as a link. The daemon does not search for tokens with other names."""
+    """Kubernetes mounts a token as a symbolic link. The daemon ignores tokens with other file names."""
     guest.put(DIRECTORY + "/..data/client_configuration_token.tok", token())
     os.chmod(guest.root + DIRECTORY + "/..data/client_configuration_token.tok", 0o744)
     os.symlink("..data/client_configuration_token.tok", guest.root + DIRECTORY + "/client_configuration_token.tok")
@@ -236,7 +236,7 @@ def test_waits_with_a_deadline(guest):
     begin = guest.clock.now()
     assert not call(nvidia_grid_license_info, guest, wait=60).ok["licensed"]
     assert 59 <= guest.clock.now() - begin <= 62
-    assert not call(nvidia_grid_license_info, licensed_soon(guest)).ok["licensed"], "it checks once without wait"
+    assert not call(nvidia_grid_license_info, licensed_soon(guest)).ok["licensed"], "without wait, the module checks only once"
 
 
 @pytest.mark.parametrize("status", ["Unlicensed (Unrestricted)", "Unlicensed (Restricted)", "Unlicensed", "N/A"])

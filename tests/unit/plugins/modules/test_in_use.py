@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests that each module refuses to change a device in use and names the user. A device that a stopped VM needs causes a warning."""
+"""Tests that each module fails instead of changing a device in use, and names the user. A device in the definition of a stopped VM causes a warning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PCI = (
 
 
 def passed_through(make_host, **arguments):
-    """Returns a host with a GPU on vfio-pci, which the VM db uses, and another GPU."""
+    """Returns a host with two GPUs. The VM db uses the first GPU, which is on vfio-pci."""
     host = make_host(gpus=[(OTHER, A40), (PF, A40)], **arguments)
     host.pf(PF).driver, host.pf(PF).override = "vfio-pci", "vfio-pci"
     host.kernel.unregister(host.pf(PF))
@@ -152,7 +152,7 @@ MIXED = [{"gpu": "all", "mixed_sizes": True, "vgpus": [{"type": "L40S-24Q"}, {"t
     ids=["another type", "another type, vendor", "mixed sizes", "parameters", "parameters, vendor"],
 )
 def test_nvidia_smi_is_asked_about_vgpus_that_come_again(make_host, vendor, after):
-    """The layout recreates a vGPU on the same VF with the same UUID, but a VM that uses the vGPU would still lose it."""
+    """The layout recreates a vGPU with the same UUID on the same VF. A VM that uses the vGPU would lose it all the same."""
     host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
     (vgpu,) = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-8Q" if vendor else "A40-8Q"}]}]).ok["vgpus"]
     hidden(host, vgpu["uuid"] or vgpu["vf"])
@@ -164,7 +164,7 @@ def test_nvidia_smi_is_asked_about_vgpus_that_come_again(make_host, vendor, afte
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_nvidia_smi_that_names_no_vf_makes_all_of_its_type_count(make_host, number):
-    """The layout keeps one of two vGPUs, and it is unknown which of them the VM uses. The plan must not simply remove the other one."""
+    """The layout keeps one of two vGPUs, and it is unknown which one the VM uses. The plan must not simply remove the other one."""
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
     vgpus = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q", "count": 2}]}]).ok["vgpus"]
     hidden(host, vgpus[number]["vf"])
@@ -188,17 +188,17 @@ def test_the_vf_of_a_vm_is_known_to_the_driver_or_to_libvirt(make_host, source):
 
 
 def defines(host, name, vgpu):
-    """Defines a stopped libvirt VM that has the vGPU."""
+    """Defines a stopped libvirt VM with the vGPU."""
     domain(host, name, MDEV % vgpu["uuid"] if vgpu["uuid"] else PCI % ("no", int(vgpu["vf"][-1])))
 
 
 def counted(kind, count, **words):
-    """Returns a layout with one row."""
+    """Returns a layout with *count* vGPUs of one type."""
     return [{"gpu": "all", "vgpus": [{"type": kind, "count": count, **words}]}]
 
 
 def keys_of(host):
-    """Returns the sorted keys of all vGPUs: the UUID, or the VF of a vGPU without a UUID."""
+    """Returns the sorted keys of all vGPUs. A key is the UUID, or the VF of a vGPU without a UUID."""
     return sorted(key for key, dummy, dummy2 in host.vgpus())
 
 
@@ -214,10 +214,10 @@ def test_a_lower_count_keeps_what_a_vm_that_is_off_is_defined_with(make_host, ve
     check = call(nvidia_vgpu, host, check=True, layout=counted(kind, 3))
     real = call(nvidia_vgpu, host, layout=counted(kind, 3)).ok
     assert keys_of(host) == sorted(keys[1:]) and real.warnings == [] and check.ok["actions"] == real["actions"]
-    if params:  # another vGPU may already have the requested parameters
+    if params:  # otherwise, another vGPU can already have the requested parameters
         host.kernel.processes.clear()
         call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": kind, "count": 2}, {"type": kind, "vgpu_params": params}]}]).ok
-    # Two of the vGPUs are in VM definitions, and one of these vGPUs must be removed.
+    # Two of the vGPUs are in VM definitions. One of these two vGPUs must be removed.
     last = call(nvidia_vgpu, host, layout=counted(kind, 1 if params else 2, **({"vgpu_params": params} if params else {}))).ok
     assert keys[2] in keys_of(host) and keys[3] not in keys_of(host)
     (warning,) = last.warnings
@@ -280,7 +280,7 @@ def test_a_gpu_off_the_bus_does_not_silence_nvidia_smi_for_the_others(make_host)
 
 
 def test_a_vgpu_that_went_with_its_vm_is_no_user_of_another(host, monkeypatch):
-    """nvidia-smi still lists the UUID of a vGPU that was removed."""
+    """nvidia-smi still lists the UUID of a vGPU that has been removed."""
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
     gone = nvidia_smi.Active(PF, "A40-24Q", "558", UUID, "web1")
     monkeypatch.setattr(nvidia_smi, "active", lambda ctx, pf: ([gone], None))
@@ -292,7 +292,7 @@ def test_a_vgpu_that_went_with_its_vm_is_no_user_of_another(host, monkeypatch):
 
 
 def used(make_host, vendor, **kernel):
-    """Returns a host whose only vGPU is used by a VM."""
+    """Returns a host with one vGPU, which a VM uses."""
     host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q" if vendor else "A40-24Q"}]}]).ok
     vars(host.kernel).update(kernel)
@@ -341,7 +341,7 @@ def hiding(host):
 
 
 def inside(host):
-    """Makes the module run in a container that has its own processes."""
+    """Makes the module run in a container with its own processes."""
     host.kernel.container = True
 
 
@@ -388,7 +388,7 @@ def test_one_walk_serves_all_removals_of_a_batch(host, number):
     host.sysfs.names = lambda path: [reads.append(path), real(path)][1]
     host.kernel.add_process(90, "sh", ["sh"], ["/dev/null"])
     call(nvidia_vgpu, host, layout=EMPTY).ok
-    assert host.vgpus() == [] and reads.count("/proc/90/fd") == 2, "once for the plan, once before the removals"
+    assert host.vgpus() == [] and reads.count("/proc/90/fd") == 2, "/proc must be read once for the plan and once before the removals"
 
 
 # --- programs that use a GPU through NVIDIA's driver
@@ -448,7 +448,7 @@ def test_nvidia_smi_that_lags_behind_a_vms_end_is_waited_for(host):
 
 
 def test_nvidia_smi_that_lags_is_waited_for_once(make_host):
-    """The driver names the VM for all of its vGPUs except one. Only the second query of nvidia-smi therefore identifies the last vGPU."""
+    """At first, the driver names the VM for all of its vGPUs except one. The second query of nvidia-smi identifies the last one."""
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
     row = {"type": "L40S-8Q", "vgpu_params": "disable_vnc=1"}
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{**row, "count": 2}, {"type": "L40S-8Q"}]}]).ok
@@ -472,9 +472,9 @@ def test_an_idle_vgpu_beside_one_in_use_goes_on_the_framework_without_uuids(make
 
 
 def test_a_user_in_another_gpu_instance_explains_nothing(make_host):
-    """Each of two GPU instances has two vGPUs, one of them with a user.
+    """Each of two GPU instances has two vGPUs, and one vGPU in each instance has a user.
 
-    /proc shows the user of the third vGPU, and only nvidia-smi that of the first.
+    /proc shows the user of the third vGPU. Only nvidia-smi shows the user of the first vGPU.
     """
     host = make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=True)
     host.pf(PF).mig = host.pf(PF).mig_pending = True
@@ -561,7 +561,7 @@ def test_no_name_is_none():
 
 
 def test_the_fake_prints_what_the_real_program_prints(host):
-    """The same parser reads both output formats for active vGPUs."""
+    """The same parser must read the output of the fake and the real nvidia-smi."""
     host.add("0000:e8:00.4", "A40-24Q", UUID)
     host.kernel.use(UUID)
     text = program.Program(host).run(["vgpu", "-q"], 5).out
@@ -583,7 +583,7 @@ EVIL = "web\x1b[2J\x1b]0;owned\x07\x9b31m\nroot@host:~# "
 
 
 def evil(make_host):
-    """Returns a host with a passed-through GPU that is used by a VM with terminal control characters in its name."""
+    """Returns a host with a passed-through GPU. The name of the VM that uses it contains terminal control characters."""
     host = passed_through(make_host)
     host.kernel.processes.clear()
     host.kernel.add_process(77, "qemu-system-x86", ["qemu", "-name", EVIL], ["/dev/kvm", "/dev/vfio/" + host.pf(PF).group])
@@ -591,7 +591,7 @@ def evil(make_host):
 
 
 def harmless(text):
-    """Asserts that the text has no terminal control characters and still shows the name."""
+    """Asserts that the text contains the VM's name but no terminal control characters."""
     assert not set(text) & set("\x1b\x07\x9b") and "web\\x1b[2J" in text and "\nroot@host" not in text
 
 
@@ -607,14 +607,14 @@ def test_a_vms_name_does_not_reach_the_terminal_raw(make_host, monkeypatch, caps
 
 
 def make_idle(host):
-    """Ends the VM, and returns the host."""
+    """Stops the VM and returns the host."""
     host.kernel.processes.clear()
     return host
 
 
 @pytest.mark.parametrize("link", ["anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0", "anon_inode:[vfio-device]"])
 def test_a_vm_whose_process_closed_the_node_that_it_opened_is_in_use(make_host, link):
-    """Firecracker closes /dev/kvm after it has created the VM."""
+    """For example, Firecracker closes /dev/kvm after it has created the VM."""
     host = make_host()
     host.kernel.add_process(88, "firecracker", ["/usr/bin/firecracker", "--id", "a"], [link])
     (user,) = call(nvidia_gpu_info, host).ok["in_use"]
@@ -622,7 +622,7 @@ def test_a_vm_whose_process_closed_the_node_that_it_opened_is_in_use(make_host, 
 
 
 def test_a_process_whose_first_thread_has_ended_is_in_use(make_host):
-    """The kernel shows no open files for a first thread that has ended. The other threads of the process still have the files open."""
+    """The kernel shows no open files for a first thread that has exited. The other threads of the process still have the files open."""
     host = passed_through(make_host)
     host.kernel.processes[77].headless = True
     outcome = call(nvidia_pci_driver, host)
@@ -631,7 +631,7 @@ def test_a_process_whose_first_thread_has_ended_is_in_use(make_host):
 
 @pytest.mark.parametrize("change", [("vGPU ID ", "vGPU Id-"), ("GPU 00000000:E8", "Device 00000000:E8")])
 def test_an_active_vgpu_that_cannot_be_read_is_in_use(host, change):
-    """If a release of nvidia-smi prints another table, the number of active vGPUs in its output differs from the number of parsed vGPUs."""
+    """A release of nvidia-smi might print another table. The number of active vGPUs in its output then differs from the number of parsed vGPUs."""
     host.add("0000:e8:00.4", "A40-24Q", UUID)
     real = host.ctx.command
 
@@ -662,7 +662,7 @@ def test_secrets_of_others_programs_are_not_repeated(make_host, argv):
 
 
 def test_a_program_of_several_lines_is_named_on_one(make_host):
-    # Roles print one user per line. A line break in a user's command must not produce a line that resembles another user.
+    # Roles print one user per line. A line break in the command line of a user must not produce a line that looks like another user.
     host = make_host()
     host.kernel.add_process(4711, "python3", ["python3", "-c", "import torch\n- All is well."], ["/dev/nvidia0"])
     (user,) = call(nvidia_gpu_info, host).ok["in_use"]
@@ -670,7 +670,7 @@ def test_a_program_of_several_lines_is_named_on_one(make_host):
 
 
 def vm_comes_after_the_plan(host, key):
-    """Makes a VM use the vGPU as soon as the layout is stored."""
+    """Makes a VM use the vGPU as soon as the layout has been stored."""
     count = host._count
 
     def counted(path, value):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests that GRUB's own grub-mkconfig and grub-script-check accept what the module writes, if these programs are available.
+"""Tests that GRUB's own grub-mkconfig and grub-script-check accept the files that the module writes. Requires both programs.
 
-VGPU_GRUB_TREE can name a directory with their unpacked packages. Stand-ins replace grub-probe and 10_linux, which needs a real /boot.
+VGPU_GRUB_TREE can name a directory with their unpacked packages. Stand-ins replace grub-probe, and 10_linux, which requires a real /boot.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 TREE = Path(os.environ.get("VGPU_GRUB_TREE", "/"))
 MKCONFIG = TREE / "usr/sbin/grub-mkconfig"
 CHECK = TREE / "usr/bin/grub-script-check"
-pytestmark = pytest.mark.skipif(not (MKCONFIG.is_file() and CHECK.is_file()), reason="grub-mkconfig is not here")
+pytestmark = pytest.mark.skipif(not (MKCONFIG.is_file() and CHECK.is_file()), reason="requires grub-mkconfig and grub-script-check")
 LINUX = """#!/bin/sh
 echo "menuentry 'Linux' {"
 echo "	linux /boot/vmlinuz-%s root=/dev/sda1 ro ${GRUB_CMDLINE_LINUX} ${GRUB_CMDLINE_LINUX_DEFAULT}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests with systemd's own kernel-install: entries that it creates, and kernels that it installs after the flags were set.
+"""Tests with systemd's own kernel-install: entries that it creates, and kernels that are installed after the flags were set.
 
-The tests do not change the machine that runs them.
+The tests do not change the machine on which they run.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ansible_collections.vgpu.kvm.tests.unit.fake import boot
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import MACHINE_ID
 
-pytestmark = pytest.mark.skipif(not shutil.which("kernel-install"), reason="kernel-install is not here")
+pytestmark = pytest.mark.skipif(not shutil.which("kernel-install"), reason="requires kernel-install")
 NEWER = "6.1.0-99-amd64"
 KINDS = [("systemd-boot", "/boot"), ("systemd-boot", "/efi"), ("systemd-boot", "/boot/efi"), ("redhat", "/boot")]
 
 
 def install(host, place, release):
-    """Installs a kernel as its package does. Returns the path of the entry."""
+    """Installs a kernel like its package would. Returns the path of the boot loader entry."""
     image = Path(host.root) / ("boot/vmlinuz-" + release)
     image.write_bytes(b"")
     (Path(host.root + place) / MACHINE_ID).mkdir(exist_ok=True)
@@ -37,7 +37,7 @@ def install(host, place, release):
 
 
 def options(host, entry):
-    """Returns the words of the kernel command line in an entry."""
+    """Returns the kernel command line of an entry as a list of words."""
     return [word for line in host.get(entry).splitlines() if line.split()[0] == "options" for word in line.split()[1:]]
 
 

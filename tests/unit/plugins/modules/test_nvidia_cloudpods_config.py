@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of Cloudpods' host.conf: which addresses are listed, what is refused, and that a pending restart is never forgotten."""
+"""Tests host.conf of Cloudpods: which addresses are listed, which configurations are rejected, and that a pending restart is never forgotten."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ADDRESS = re.compile(r"^([0-9a-f]{2}):([0-9a-f]{2})\.([0-9a-f])$")
 
 @pytest.fixture
 def pod(make_host):
-    """Returns a Cloudpods host with an A40 of six VFs, one vGPU and a configuration file without the key."""
+    """Returns a Cloudpods host with one vGPU on an A40 with six VFs. Its configuration file lacks the key."""
     host = make_host(gpus=[(PF, SMALL_A40)]).vfs_on()
     host.add(VF, "A40-24Q", UUID)
     host.put(CONF, TOP + END, 0o640)
@@ -38,7 +38,7 @@ def pod(make_host):
 
 
 def text(host, path=CONF):
-    """Returns the text of a file with its own line endings."""
+    """Returns the text of a file with unchanged line endings."""
     with open(host.root + path, encoding="utf-8", newline="") as handle:
         return handle.read()
 
@@ -66,7 +66,7 @@ def test_vfs_are_in_order_of_their_number(make_host):
     addresses = call(nvidia_cloudpods_config, host).ok["addresses"]
     assert addresses[:4] == ["3b:00.0", "e8:00.0", "e8:00.4", "e8:00.5"] and len(addresses) == 34
     numbers = [int(one[3:5], 16) * 8 + int(one[6], 16) for one in addresses[1:]]
-    assert numbers == sorted(numbers)  # sorted as text, virtfn10 would be before virtfn2
+    assert numbers == sorted(numbers)  # in text order, virtfn10 would precede virtfn2
 
 
 def test_an_existing_list_is_updated(pod):
@@ -78,9 +78,9 @@ def test_an_existing_list_is_updated(pod):
 
 @pytest.mark.parametrize("key", ["nvidia-vgpu-pfs", "nvidia_vgpu-pfs", "'nvidia-vgpu-pfs'", "'nvidia_vgpu_pfs '"])
 def test_another_spelling_is_the_same_key(pod, key):
-    """Cloudpods removes spaces from a key and replaces each underscore with a minus. If a file has two spellings of a key, Cloudpods uses either.
+    """Cloudpods removes spaces from a key and replaces underscores with minus signs. Of two spellings of one key, Cloudpods uses either.
 
-    The rules are from keyToToken in yunionio/structarg, and from parseJSONDict, which ranges over a map.
+    The rules are from keyToToken in yunionio/structarg and from parseJSONDict, which iterates over a map in random order.
     """
     pod.put(CONF, TOP + key + ":\n- 67:00.0\n" + END)
     outcome = call(nvidia_cloudpods_config, pod).ok
@@ -122,7 +122,7 @@ def test_a_gpu_without_vfs_is_left_to_vms_unless_it_is_named(make_host):
     assert call(nvidia_cloudpods_config, host, gpus=[OTHER]).codes == ["no_vfs", "no_vgpus"]
 
 
-# --- links, line endings, and the file itself
+# --- symbolic links, line endings, and the file itself
 
 
 def test_a_link_stays_and_its_file_is_changed(pod):
@@ -247,7 +247,7 @@ def test_a_change_outweighs_the_word_that_it_was_restarted(pod):
 def test_a_killed_run_leaves_the_restart_pending(pod, write):
     """A run that is killed before its first write changes nothing.
 
-    After that write, the mark of the pending restart exists, even if the configuration file is unchanged.
+    The first write creates the mark for the pending restart, even if the configuration file has not been changed yet.
     """
     pod.die_at = write
     with pytest.raises(Died):

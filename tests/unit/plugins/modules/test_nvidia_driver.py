@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of installing the driver, and of extracting it from the vGPU software package."""
+"""Tests the installation of the driver and its extraction from the vGPU software package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 
 
 def bare(host):
-    """Removes all of NVIDIA's drivers from the host, and returns the host."""
+    """Removes all NVIDIA drivers from the host and returns the host."""
     host.on_disk = None
     host.kernel.loaded.clear()
     os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
@@ -37,7 +37,7 @@ def bare(host):
 
 @pytest.fixture
 def package(tmp_path):
-    """Returns the path of a driver package on the host."""
+    """Returns the path of a driver package that is on the host."""
     path = tmp_path / RUN
     path.write_text("")
     return str(path)
@@ -62,7 +62,7 @@ def test_installed_once(make_host, package):
 def test_arguments_of_the_installer():
     assert driver_apply.arguments(driver_plan.Request(), "550.163.02", None) == ["--silent", "--dkms"]
     old = driver_apply.arguments(driver_plan.Request(load=False, dkms=False), "535.161.05", "proprietary")
-    assert old == ["--silent", "--no-dkms", "--no-nouveau-check", "--no-x-check"], "--skip-module-load came with 550"
+    assert old == ["--silent", "--no-dkms", "--no-nouveau-check", "--no-x-check"], "release 535 does not have --skip-module-load"
     new = driver_apply.arguments(driver_plan.Request(disable_nouveau=True, tmpdir="/var/tmp", extra=["--no-systemd"]), "580.65.05", "open")
     assert new == ["--silent", "--dkms", "--disable-nouveau", "--kernel-module-type=open", "--tmpdir=/var/tmp", "--no-systemd"]
 
@@ -112,7 +112,7 @@ def test_the_data_center_drivers_package_is_refused_by_name(make_host, tmp_path,
 
 
 def test_a_driver_of_the_distribution_is_recognized(make_host, package):
-    """Debian's module has another file name, and a modprobe rule loads Debian's module in place of NVIDIA's."""
+    """Debian's module has another file name, and a modprobe rule loads it instead of NVIDIA's."""
     host = bare(make_host())
     lines = "install nvidia-uvm modprobe -i nvidia-current-uvm\n install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n"
     host.put("/etc/modprobe.d/nvidia.conf", lines)
@@ -124,9 +124,9 @@ def test_a_driver_of_the_distribution_is_recognized(make_host, package):
     assert "535.247.01" in outcome.msg and "'apt-get purge nvidia-driver nvidia-kernel-dkms'" in outcome.msg
     outcome = call(nvidia_driver, host, state="absent")
     assert outcome.codes == ["no_uninstaller"] and "'apt-get purge nvidia-driver nvidia-kernel-dkms'" in outcome.msg
-    assert not [argv for argv in host.calls if argv[0] == "apt-get"], "left alone without the word"
+    assert not [argv for argv in host.calls if argv[0] == "apt-get"], "without replace_datacenter, no package must be removed"
     host.put("/usr/bin/nvidia-vgpu-mgr", "")
-    assert call(nvidia_gpu_info, host).ok["host"]["driver"]["flavour"] == "datacenter", "modprobe loads the distribution's"
+    assert call(nvidia_gpu_info, host).ok["host"]["driver"]["flavour"] == "datacenter", "modprobe loads the module of the distribution"
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def debians(make_host):
 
 
 def test_a_driver_of_the_distribution_is_replaced_on_request(debians, package):
-    """Check mode lists all packages that are removed. One of these packages contains the file that makes the .run installer refuse."""
+    """Check mode lists all packages that the run removes. One package contains the file that makes the .run installer fail."""
     check = call(nvidia_driver, debians, check=True, src=package, replace_datacenter=True, load=False).ok
     assert debians.packages and not [argv for argv in debians.calls if argv[:2] == ["apt-get", "--yes"]]
     real = call(nvidia_driver, debians, src=package, replace_datacenter=True, load=False).ok
@@ -158,7 +158,7 @@ def test_a_driver_of_the_distribution_is_replaced_on_request(debians, package):
 
 @pytest.mark.parametrize("options", [{}, {"state": "absent"}])
 def test_a_removal_of_packages_that_was_killed_is_continued(debians, package, options):
-    """The killed removal has already deleted the module, whose version identifies the packages."""
+    """The killed removal has already deleted the module. Normally, the version of the module identifies the packages."""
     options = {"replace_datacenter": True, **(options or {"src": package, "load": False})}
 
     def killed(argv, timeout):
@@ -187,7 +187,7 @@ def test_a_driver_of_the_distribution_is_removed_on_request(debians):
 
 @pytest.mark.parametrize("kind", ["run", "deb"])
 def test_one_way_of_installation_makes_room_for_the_other(make_host, tmp_path, kind):
-    """NVIDIA's .run installer and NVIDIA's packages write the same files, but neither tracks the files that the other one wrote."""
+    """NVIDIA's .run installer and NVIDIA's packages write the same files. Neither knows which files the other one wrote."""
     host = make_host()
     if kind == "run":
         host.packages = ["nvidia-vgpu-ubuntu-550"]
@@ -204,7 +204,7 @@ def test_one_way_of_installation_makes_room_for_the_other(make_host, tmp_path, k
     if kind == "run":
         assert real["actions"] == check["actions"] and (host.on_disk, host.packages) == ("550.200.01", [])
     else:
-        assert real["actions"] == [first] and host.on_disk is None, "the package is installed by apt"
+        assert real["actions"] == [first] and host.on_disk is None, "the apt module installs the package after this module"
         assert not [argv for argv in host.calls if argv[0] == "sh"]
 
 
@@ -217,7 +217,7 @@ def test_a_package_of_ours_is_updated_by_its_manager(make_host, tmp_path):
     assert call(nvidia_driver, host, check=True, **options).ok["actions"] == ["install the vGPU host driver 550.200.01 in place of 550.163.02"]
     assert call(nvidia_driver, host, **options).ok["actions"] == [] and host.on_disk == "550.163.02"
     host.kernel.add_process(4711, "python3", ["python3", "train.py"], ["/dev/nvidia0"])
-    assert call(nvidia_driver, host, **options).codes == ["in_use"], "apt would not ask"
+    assert call(nvidia_driver, host, **options).codes == ["in_use"], "apt does not check for users of the GPU"
     host.kernel.processes.clear()
     assert call(nvidia_driver, host, state="absent").ok["actions"] == ["remove the driver 550.163.02 (apt-get purge): nvidia-vgpu-ubuntu-550"]
 
@@ -230,7 +230,7 @@ def test_packages_that_would_stay_are_reported_before_anything_is_done(debians, 
 
 
 def test_a_module_that_its_package_leaves_is_reported(debians, package):
-    """If dkms fails, Debian's package leaves its module on disk. The kernel might load that module at the next boot."""
+    """If dkms fails, Debian's package leaves its module on disk. The kernel could load that module at the next boot."""
     real = debians._apt_get
 
     def leaves(argv, timeout):
@@ -252,7 +252,7 @@ def test_packages_that_stay_are_named(debians, package):
 
 
 def test_a_half_done_replacement_is_completed(make_host, package):
-    """The data center driver is uninstalled but still loaded. The installation that followed failed or was interrupted."""
+    """The data center driver is uninstalled but still loaded. The installation of the vGPU driver failed or was interrupted."""
     host = bare(make_host())
     host.kernel.load("550.163.01")
     outcome = call(nvidia_driver, host, check=True, src=package, replace_datacenter=True, load=False).ok
@@ -270,9 +270,9 @@ def test_a_half_done_replacement_is_completed(make_host, package):
 
 @pytest.mark.parametrize("uninstaller", [False, True])
 def test_an_interrupted_installation_needs_no_word_to_go_on(make_host, package, uninstaller):
-    """The interrupted installer had removed the old driver's programs, and the old module is still loaded.
+    """The interrupted installer has removed the programs of the old driver, but the old module is still loaded.
 
-    The old module does not count as a data center driver.
+    This module must not count as a data center driver.
     """
     host = bare(make_host())
     host.kernel.load("535.161.05")
@@ -286,7 +286,7 @@ def test_an_interrupted_installation_needs_no_word_to_go_on(make_host, package, 
 
 @pytest.mark.parametrize("check", [True, False])
 def test_idle_vgpus_do_not_end_an_interrupted_installation(make_host, package, check):
-    """The interrupted installer had removed nvidia-smi, and the old driver is still loaded with its vGPUs. Only /proc shows who uses them."""
+    """The interrupted installer has removed nvidia-smi. The old driver is still loaded and has vGPUs, whose users only /proc shows."""
     host = make_host(gpus=[("0000:e8:00.0", A40)]).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]).ok
     host.kernel.load("550.144.02")
@@ -295,7 +295,7 @@ def test_idle_vgpus_do_not_end_an_interrupted_installation(make_host, package, c
         os.unlink(host.root + "/usr/bin/" + name)
     host.programs["nvidia-smi"] = lambda argv, timeout: Result(127, "nvidia-smi: No such file or directory")
     outcome = call(nvidia_driver, host, check=check, src=package, load=False)
-    assert outcome.codes == ["in_use", "in_use"] and "nvidia-smi is not installed" in outcome.msg, "without the mark nobody knows"
+    assert outcome.codes == ["in_use", "in_use"] and "nvidia-smi is not installed" in outcome.msg, "without the mark, it is unknown who uses the vGPUs"
     host.put(install_mark.DRIVER, "")
     group = next(iter(host.kernel.mdevs.values())).group
     host.kernel.add_process(4711, "qemu-system-x86", ["qemu-system-x86_64", "-name", "guest=web1"], ["/dev/vfio/%s" % group])
@@ -359,7 +359,7 @@ HOST_MEMBER = "Host_Drivers/" + RUN
 
 @pytest.fixture
 def bundle(tmp_path):
-    """Returns a function that builds a zip from {name of a member: content}."""
+    """Returns a function that creates a zip file from {name of a member: content}."""
 
     def build(members, name="NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"):
         path = str(tmp_path / name)
@@ -456,7 +456,7 @@ def test_the_format_follows_the_bundle_and_the_distribution(make_host, bundle, t
             and "the bundle contains the host driver only as deb packages, but the distribution is Rocky Linux 9.4" in outcome.msg
         )
     explicit = call(nvidia_driver_bundle, host, src=src, dest=str(tmp_path / "out"), kind=kind, format=members[-1])
-    assert explicit.ok["format"] == members[-1], "an explicit format wins"
+    assert explicit.ok["format"] == members[-1], "an explicit format takes precedence"
 
 
 def test_a_path_in_the_zip_decides_nothing(make_host, bundle, tmp_path):
@@ -534,7 +534,7 @@ def test_a_package_of_the_same_size_but_another_content_is_extracted_again(make_
 
 
 def test_what_a_killed_extraction_left_is_removed(make_host, bundle, tmp_path):
-    """Without the cleanup, each killed extraction would leave a file of the driver's size on disk."""
+    """Without this cleanup, each killed extraction would leave a file as large as the driver on disk."""
     src, dest = bundle(GOOD), str(tmp_path / "out")
     os.makedirs(dest)
     for name in (RUN + ".ab12cd.part", "other.part"):
@@ -545,7 +545,7 @@ def test_what_a_killed_extraction_left_is_removed(make_host, bundle, tmp_path):
 
 
 def strange(name=HOST_MEMBER, content=b"x", mode=0o100644):
-    """Returns (ZipInfo, content) of a zip member that NVIDIA would not ship."""
+    """Returns (ZipInfo, content) of a zip member that NVIDIA's bundles do not contain."""
     info = zipfile.ZipInfo(name)
     info.external_attr = mode << 16
     info.compress_type = zipfile.ZIP_DEFLATED

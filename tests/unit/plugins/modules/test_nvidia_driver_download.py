@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of downloading the vGPU software package: the file is resumed, verified and readable only by its owner, and its URL is never shown."""
+"""Tests downloads of the vGPU software package: a download is resumed and verified, only its owner can read it, and its URL is never shown."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ IDLE = namedtuple("usage", "total used free")(1 << 40, 0, 1 << 40)
 
 
 class Response(io.BytesIO):
-    """A response of a server.
+    """The response of a server.
 
-    The body ends after *cut* bytes. At its end, reading raises *broken*, if that is set, and the response has no length.
+    The body stops after *cut* bytes. If *broken* is set, reading beyond that point raises *broken*, and the response has no Content-Length.
     """
 
     def __init__(self, status, body, headers, cut=None, broken=None):
@@ -48,19 +48,19 @@ class Response(io.BytesIO):
                 self.headers[key] = value
 
     def read(self, size=-1):
-        """Reads from the body. At its end, raises *broken*, if that is set."""
+        """Reads from the body. At its end, raises *broken* if it is set."""
         return super().read(size) or (fail(self.broken) if self.broken else b"")
 
 
 def fail(exc):
-    """Raises *exc*, for use in an expression."""
+    """Raises *exc*. This function can be used in an expression."""
     raise exc
 
 
 class Server:
     """Replaces open_url.
 
-    The items of *script* apply to the first requests: an exception to raise, or changes of the response. All later requests succeed.
+    Each item in *script* applies to one request: an exception to raise, or changes to the response. All later requests succeed.
     """
 
     def __init__(self, content=CONTENT, script=()):
@@ -87,7 +87,7 @@ class Server:
 
 
 def status(code, location=None):
-    """Returns the exception that urllib raises for a response without a file. Its text contains the URL."""
+    """Returns the exception that urllib raises for a response without a file. The exception's text contains the URL."""
     headers = email.message.Message()
     if location:
         headers["Location"] = location
@@ -96,7 +96,7 @@ def status(code, location=None):
 
 @pytest.fixture
 def fetch(make_host, tmp_path, monkeypatch):
-    """Returns a function that runs the module against a server."""
+    """Returns a function that runs the module with a fake server."""
 
     def run(server, check=False, **changes):
         monkeypatch.setattr(driver_download, "open_url", server)
@@ -162,7 +162,7 @@ def test_a_server_without_ranges_begins_again(fetch, tmp_path):
 
 
 def test_another_part_than_requested_is_not_used(fetch, tmp_path):
-    """If a server sends another part than the requested one, that part is ignored, and the whole file is requested."""
+    """If a server sends a part that was not requested, the module ignores that part and requests the whole file."""
     fetch(Server(script=[{"cut": 1 << 20}] + [status(503)] * 500), timeout=30)
     for check in (True, False):
         server = Server(script=[{"headers": {"Content-Range": "bytes 7-8/9"}}])
@@ -234,13 +234,13 @@ def test_a_server_that_names_another_link_is_followed(fetch, tmp_path, code):
 
 @pytest.mark.parametrize("check", [True, False])
 def test_a_link_without_tls_is_not_asked(fetch, check):
-    """A URL without TLS is never requested, because the request itself would reveal the secret."""
+    """A URL without TLS must never be requested, because the request would reveal the secret in the URL."""
     server = Server(script=[status(302, "HTTP://mirror.example.com/%s?x=%s" % (NAME, MARK))])
     assert fetch(server, check=check).codes == ["download_failed"] and server.asked == [URL]
 
 
 def test_the_next_server_is_not_asked_without_tls():
-    """Ansible's real client sends only one request to the server. The test has no certificate, so the URL of the server is without TLS."""
+    """Ansible's real client must send only one request to the server. The test has no certificate, so the server's URL uses no TLS."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):

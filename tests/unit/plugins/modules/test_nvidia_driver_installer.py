@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the real behavior of NVIDIA's .run installer: its options in each release, what makes it fail, and a loaded driver."""
+"""Tests how the module handles NVIDIA's .run installer: the options of each release, reasons for failures, and a loaded driver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RELEASES = ("535.309.01", "550.200.01", "570.237", "580.159.01", "595.58.02")
 
 @pytest.fixture
 def package(tmp_path):
-    """Returns a function that creates a package of a release and returns its path."""
+    """Returns a function that creates a package of a release and returns the path of the package."""
 
     def make(version="550.200.01"):
         path = tmp_path / ("NVIDIA-Linux-x86_64-%s-vgpu-kvm.run" % version)
@@ -32,7 +32,7 @@ def package(tmp_path):
 
 @pytest.fixture
 def running(make_host):
-    """Returns a host with a loaded driver and its services."""
+    """Returns a host with a loaded driver and the driver's services."""
     host = make_host()
     host.units = {"nvidia-vgpu-mgr": "active", "nvidia-persistenced": "inactive", "nvidia-dcgm": "active"}
     return host
@@ -45,7 +45,7 @@ def programs(host):
 
 
 def words(version, **changes):
-    """Returns the arguments of the installer."""
+    """Returns the installer's command line arguments for a release."""
     return driver_apply.arguments(driver_plan.Request(**changes), version, None)
 
 
@@ -109,7 +109,7 @@ def test_without_a_reboot_the_driver_is_unloaded(running, package):
 
 
 def test_fabric_manager_is_stopped_too_and_starts_in_the_new_version(running, package):
-    """Fabric Manager keeps the modules loaded. If nvidia_driver started Fabric Manager again, the old version would start and end."""
+    """Fabric Manager keeps the modules loaded. If nvidia_driver started it after the installation, the old version would start and exit."""
     running.units = {"nvidia-fabricmanager": "active", "nvidia-vgpu-mgr": "active"}
     real = call(nvidia_driver, running, src=package()).ok
     assert real["actions"][0] == "stop nvidia-vgpu-mgr, nvidia-fabricmanager" and real["actions"][-1] == "start nvidia-vgpu-mgr again"
@@ -127,7 +127,7 @@ def test_after_a_failure_the_old_driver_runs_again(running, package):
 
 
 def test_modules_that_the_installer_unloaded_are_loaded_again(running, package):
-    """The installer first unloads idle modules, even if it is allowed to continue beside a loaded driver."""
+    """The installer first unloads idle modules, even if its options let it continue with a loaded driver."""
 
     def unloads(argv, timeout):
         running.units.clear()
@@ -158,7 +158,7 @@ def test_idle_vgpus_are_not_removed_where_nothing_restores_them(running, package
 
 
 def test_an_old_release_has_no_way_around_a_loaded_driver(running, package):
-    """Release 535 of the installer requires an unloaded driver, even if a reboot follows. The reboot restores the idle vGPUs."""
+    """The installer of release 535 requires an unloaded driver, even if a reboot follows. The reboot restores the idle vGPUs."""
     running.vfs_on().add("0000:e8:00.4", "A40-8Q", UUID)
     running.kernel.add_process(4711, "python3", ["python3", "train.py"], ["/dev/nvidiactl"])
     refused = call(nvidia_driver, running, check=True, src=package("535.309.01"), load=False)

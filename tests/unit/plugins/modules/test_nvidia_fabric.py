@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of NVSwitch boards: Fabric Manager in vGPU mode, and the partitions of vGPUs that use a whole GPU."""
+"""Tests NVSwitch boards: Fabric Manager in vGPU mode, and fabric partitions for vGPUs that use a whole GPU."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ EMPTY = [{"gpu": "all", "vgpus": []}]
 
 
 def vf(pf):
-    """Returns the VF of the first vGPU of a GPU."""
+    """Returns the VF that the first vGPU of a GPU uses."""
     return pf[:-1] + "4"
 
 
 def of(*modules):
-    """Returns the GPUs with the given module IDs."""
+    """Returns the GPUs with these module IDs."""
     return [next(pf for pf in PFS if MODULES[pf] == module) for module in modules]
 
 
@@ -38,18 +38,18 @@ ALONE = {7 + MODULES[pf] - 1: [vf(pf)] for pf in PFS}  # the partition of each s
 
 @pytest.fixture
 def host(make_host):
-    """Returns a host with eight H200 GPUs and their VFs on the vendor-specific framework."""
+    """Returns a host with eight H200 GPUs, whose VFs are on the vendor-specific framework."""
     return make_host(gpus=[(pf, H200X) for pf in PFS], vendor_vfio=True).vfs_on()
 
 
 @pytest.fixture
 def board(host, monkeypatch):
-    """Returns the board of the host, with Fabric Manager in vGPU mode."""
+    """Returns the NVSwitch board of the host. Fabric Manager is in vGPU mode."""
     return Board(host, MODULES, monkeypatch)
 
 
 def both(host, **arguments):
-    """Runs nvidia_vgpu and returns its result. Asserts that check mode matches the run, and that a second run changes nothing."""
+    """Runs nvidia_vgpu and returns its result. Asserts that check mode returns the same result, and that a second run changes nothing."""
     check = call(nvidia_vgpu, host, check=True, **arguments).ok
     assert check.writes == 0
     real = call(nvidia_vgpu, host, **arguments).ok
@@ -116,7 +116,7 @@ def test_the_layout_puts_cards_together(host, board):
     four = [{"gpu": of(1, 2, 3, 4), "vgpus": [{"type": "H200X-141C", "fabric": "train"}]}, {"gpu": of(5, 6, 7, 8), "vgpus": [{"type": "H200X-141C"}]}]
     real = both(host, layout=four)
     vfs = [vf(pf) for pf in of(1, 2, 3, 4)]
-    assert board.active == {1: vfs, **{number: ALONE[number] for number in (11, 12, 13, 14)}}, "in the partition's order, not PCI's"
+    assert board.active == {1: vfs, **{number: ALONE[number] for number in (11, 12, 13, 14)}}, "VFs must be in the partition's order, not that of PCI"
     assert "fabric partition 1: activate the partition for %s" % ", ".join(vfs) in real["actions"]
     board.reboot()
     assert boot(host).errors == [] and board.active[1] == vfs
@@ -170,7 +170,7 @@ def test_the_partition_of_a_running_vm_is_never_deactivated(host, board):
 
 
 def test_an_activation_that_fails_leaves_the_others(host, board):
-    board.active[7] = []  # a foreign partition of an unused GPU, which is deactivated
+    board.active[7] = []  # the module must deactivate a foreign partition of an unused GPU
     both(host, layout=WHOLE)
     assert board.active == ALONE
     call(nvidia_vgpu, host, layout=EMPTY).ok
@@ -203,7 +203,7 @@ def test_fabric_manager_in_vgpu_mode_and_back(host, monkeypatch):
     assert check.writes == 0 and real["actions"] == check["actions"] == [
         fabric_manager.CONFIG + ": set FABRIC_MODE=2 (previously 0)", "nvidia-fabricmanager.service: restart the service",
     ]
-    assert host.get(fabric_manager.CONFIG) == CONFIG % ("2", 0), "no other line"
+    assert host.get(fabric_manager.CONFIG) == CONFIG % ("2", 0), "the module must not change other lines"
     assert board.running_mode == "2" and not call(nvidia_fabric, host).ok["changed"]
     call(nvidia_vgpu, host, layout=WHOLE).ok
     call(nvidia_vgpu, host, layout=EMPTY).ok
@@ -277,7 +277,7 @@ def test_other_hosts_are_asked_nothing(make_host):
     assert not any("fabric" in word for words in host.calls for word in words if words[0] != "journalctl")
 
 
-# --- what modules and vgpuctl show
+# --- output of modules and vgpuctl
 
 
 def test_what_is_read(host, board, capsys, monkeypatch):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of what nvidia_gpu_info reads from a host, and of the problems that it recognizes."""
+"""Tests what nvidia_gpu_info reads from a host and which problems it reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PF = "0000:e8:00.0"
 
 
 def problems(host, **arguments):
-    """Returns the problems by code. Asserts that each problem names what was found and that each error has a remedy."""
+    """Returns the problems by code. Asserts that each problem has a finding and that each error has a remedy."""
     outcome = call(nvidia_gpu_info, host, **arguments).ok
     assert outcome.writes == 0 and not outcome["changed"]
     for one in outcome["problems"]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of nvidia_host_plan: one read plans all stages as each module's check mode does, and vgpuctl is the same as from nvidia_vgpu_restore."""
+"""Tests nvidia_host_plan: it reads the host once, plans all stages like the check mode of each module, and installs the same vgpuctl as nvidia_vgpu_restore."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DOMAINS = [{"name": "web1", "vgpus": [{"type": "A40-24Q"}]}]
 
 
 def mixed(make_host, driver):
-    """Returns a host with an A40, an A100 and a T4."""
+    """Returns a host with an A40, an A100, and a T4."""
     host = make_host(gpus=[("0000:17:00.0", A100), ("0000:3b:00.0", T4), ("0000:e8:00.0", A40)], driver=driver)
     Libvirt(host).define("web1")
     return host
@@ -89,7 +89,7 @@ def test_a_refusal_is_in_its_plan(make_host):
     found = call(nvidia_host_plan, host, layout=[{"gpu": "A40", "vgpus": [{"type": "A41-24"}]}], domains=[{"name": "nobody"}], gpus=["0000:99:00.0"]).ok
     assert {name for name, plan in found["plans"].items() if plan.get("failed")} == {"release", "sriov", "vgpus", "attach"}
     assert "A41-24" in found["plans"]["vgpus"]["msg"] and found["plans"]["attach"]["errors"][0]["code"] == "unknown_vm"
-    assert set(call(nvidia_host_plan, host).ok["plans"]) == {"release", "sriov", "restore"}, "what is not asked for is not planned"
+    assert set(call(nvidia_host_plan, host).ok["plans"]) == {"release", "sriov", "restore"}, "a stage without options must not be planned"
 
 
 # --- the command on the host
@@ -105,7 +105,7 @@ def test_before_a_drain_use_alone_refuses_nothing(make_host):
     found = call(nvidia_host_plan, host, layout=layout, before_drain=True).ok
     assert "failed" not in found["plans"]["vgpus"] and found["plans"]["vgpus"]["actions"] and not found["converged"]
     nothing = [{"gpu": "all", "vgpus": [{"type": "A40-99Q"}]}]
-    assert call(nvidia_host_plan, host, layout=nothing, before_drain=True).ok["plans"]["vgpus"]["failed"], "other errors count"
+    assert call(nvidia_host_plan, host, layout=nothing, before_drain=True).ok["plans"]["vgpus"]["failed"], "before_drain must not hide other errors"
 
 
 def test_files_of_an_interrupted_installation_are_found(make_host):
@@ -116,11 +116,11 @@ def test_files_of_an_interrupted_installation_are_found(make_host):
     assert plan["leftovers"] == paths[:1]
     host.kernel.add_process(900, "sh", ["sh", "/var/cache/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "--silent"], [])
     plan = call(nvidia_host_plan, host, driver={"temporary": paths}).ok["plans"]["driver"]
-    assert plan["leftovers"] == [], "an installation whose run lost its connection still needs them"
+    assert plan["leftovers"] == [], "an installation whose run lost its connection still needs the files"
 
 
 def imported(path, package):
-    """Returns the names of the engine and backend files that a file imports, directly or through other files."""
+    """Returns the names of the engine and backend files that a file imports, directly or indirectly."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(module_backends.__file__)))
     seen, waiting = set(), [(path, package)]
     while waiting:
@@ -144,7 +144,7 @@ def imported(path, package):
 
 
 def test_both_modules_copy_the_same_files_of_the_engine():
-    """Ansible copies the engine's files that a module imports. nvidia_host_plan and nvidia_vgpu_restore must therefore import the same files."""
+    """Ansible copies only those engine files that a module imports. nvidia_host_plan and nvidia_vgpu_restore must therefore import the same files."""
     directory = os.path.dirname(os.path.abspath(module_backends.__file__))
     copied = imported(os.path.join(directory, "vgpu_restore.py"), ["module_backends"])
     assert "cli/main.py" in copied and "system/mdevctl.py" in copied
@@ -157,6 +157,6 @@ def test_what_is_read_counts_for_all_stages(make_host, monkeypatch):
     real = libvirt_xml.parse
     monkeypatch.setattr(libvirt_xml, "parse", lambda text: read.append(text) or real(text))
     call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS).ok
-    assert len(read) == 1, "the definition of web1, for the host's state, the vGPUs' plan and that of the VMs"
+    assert len(read) == 1, "one read of web1's definition must serve the host's state and all plans"
     call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS).ok
-    assert len(read) == 2, "each task reads again"
+    assert len(read) == 2, "each task must read the definition again"

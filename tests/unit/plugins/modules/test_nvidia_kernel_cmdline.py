@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the kernel command line for the next boot, on each boot loader.
+"""Tests how the kernel command line for the next boot is set with each boot loader.
 
-Stand-ins in fake/boot.py replace the programs of the boot loaders. The sh that sources files is real.
+Stand-ins in fake/boot.py replace the programs of the boot loaders. A real sh sources the files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CMDLINE = "/etc/kernel/cmdline"
 
 @pytest.fixture(params=sorted(boot.KINDS))
 def any_loader(request, make_host):
-    """Returns a host of each boot loader, without the flags."""
+    """Returns a host with each boot loader in turn. The flags are not set."""
     return boot.KINDS[request.param](make_host())
 
 
@@ -35,7 +35,7 @@ def run(host, **arguments):
 
 
 def files(host):
-    """Returns the text of each file, except for the state directory and the lock."""
+    """Returns the text of each file except the state directory and the lock."""
     found = {}
     for directory, dummy, names in os.walk(host.root):
         for name in names:
@@ -169,7 +169,7 @@ def test_defaults_that_do_not_source_are_refused(make_host, kind):
     host = boot.KINDS[kind](make_host())
     host.put(GRUB, 'GRUB_CMDLINE_LINUX=""crashkernel=auto quiet" # site defaults intel_iommu=on iommu=pt"\n')
     outcome = run(host)
-    # If the module would edit the file itself, the error names the line.
+    # If the module edits the file itself, the error must name the line.
     assert outcome.codes == ["bootloader_file_unclear" if kind in ("redhat", "suse") else "grub_defaults_broken"]
     assert outcome.msg.startswith(GRUB) and outcome.writes == 0
 
@@ -220,7 +220,7 @@ def test_the_default_line_that_turns_it_off_is_named(make_host, kind):
 def test_a_configuration_without_the_flags_fails_before_anybody_reboots(make_host):
     host = boot.debian(make_host())
     old = host.get("/boot/grub/grub.cfg")
-    host.programs["update-grub"] = lambda argv, timeout: Result(0, "done\n")  # as if update-grub wrote another file
+    host.programs["update-grub"] = lambda argv, timeout: Result(0, "done\n")  # simulates an update-grub that writes to another file
     outcome = run(host)
     assert outcome.codes == ["cmdline_overridden"] and "/boot/grub/grub.cfg:2: the next boot would not apply intel_iommu=on iommu=pt" in outcome.msg
     assert host.get("/boot/grub/grub.cfg") == old and outcome["not_done"]
@@ -265,7 +265,7 @@ def test_a_reboot_that_did_not_help_is_not_asked_for_again(make_host):
 
     rebooted()
     run(host).ok
-    assert not run(host).ok["changed"], "nobody has rebooted yet"
+    assert not run(host).ok["changed"], "the host has not been rebooted yet"
     rebooted()
     outcome = run(host)
     assert outcome.codes == ["cmdline_not_in_force"] and "Another reboot would not help" in outcome.msg
@@ -341,7 +341,7 @@ def test_entries_of_systemd_boot_wherever_they_are(make_host, place):
     host.put(other, "title Other\nversion 1\nmachine-id 0123\noptions root=/dev/sdb1\nlinux /other\n")
     before = host.get(other)
     run(host).ok
-    assert host.get(other) == before and host.get(CMDLINE) is None, "kernel-install takes the running kernel's"
+    assert host.get(other) == before and host.get(CMDLINE) is None, "kernel-install uses the command line of the running kernel"
 
 
 def test_an_entry_that_turns_it_off_is_named(make_host):
@@ -373,7 +373,7 @@ def test_other_boot_loaders_are_named_and_nothing_is_changed(make_host, loader, 
     before = files(host)
     outcome = run(host)
     assert outcome.codes == ["bootloader_unsupported"] and word in outcome.msg and "intel_iommu=on iommu=pt" in outcome.msg and files(host) == before
-    assert not run(host, state="absent").ok["changed"], "there is nothing of ours"
+    assert not run(host, state="absent").ok["changed"], "the module has not set any flag"
     boot.kernel(host, " ".join(FLAGS))
     assert run(host).ok["bootloader"] is None
 
@@ -402,14 +402,14 @@ def test_flags_that_can_not_be_written(any_loader, flags):
 
 
 def test_a_saved_default_is_no_reason_to_write(make_host):
-    """If the default entry is unknown, all boot entries of this system must have the flags."""
+    """If the default boot entry is unknown, all boot entries of this system must have the flags."""
     host = boot.debian(make_host(), 'GRUB_DEFAULT=saved\nGRUB_CMDLINE_LINUX=""\n')
     run(host).ok
     assert not run(host).ok["changed"]
 
 
 def test_a_grubby_that_edits_the_defaults_too_leaves_them_ours(make_host):
-    """RHEL 9's grubby rewrites /etc/default/grub. The original file is restored nevertheless."""
+    """The grubby of RHEL 9 rewrites /etc/default/grub. The backup of the original file must still be restored."""
     host = boot.redhat(make_host(driver="vfio-pci"))
     before, real = host.get(GRUB), host.programs["grubby"]
     host.programs["grubby"] = lambda argv, timeout: host.put(GRUB, host.get(GRUB) + "# grubby was here\n") or real(argv, timeout)
@@ -434,7 +434,7 @@ def test_a_failing_grubby_and_proxmox_boot_tool(make_host):
 
 
 def test_a_pinned_entry_without_the_flags_is_found(make_host):
-    """grubby changes all entries, but the saved entry no longer exists."""
+    """grubby changes all entries, but the saved entry does not exist."""
     host = boot.redhat(make_host())
     host.put("/boot/grub2/grubenv", "saved_entry=gone\n")
     assert run(host).codes == ["bootloader_unknown"]
@@ -456,13 +456,13 @@ def test_partitions_of_proxmox(make_host, monkeypatch, tmp_path):
     mounts = "%s /boot/efi vfat rw 0 0\n" % os.path.realpath(host.root + "/dev/disk/by-uuid/" + boot.UUID)
     monkeypatch.setattr(host.sysfs, "read_or", lambda path, default=None: mounts if path == "/proc/mounts" else real(path, default))
     host.put("/boot/efi/grub/grub.cfg", host.get("/esp/%s/grub/grub.cfg" % boot.UUID).replace("iommu=pt", ""))
-    assert run(host, check=True).ok["changed"], "what is mounted counts, and lacks a flag"
+    assert run(host, check=True).ok["changed"], "the mounted partition must be read, and its configuration lacks a flag"
 
 
 def test_a_partition_that_a_killed_run_left_mounted_is_unmounted(make_host, monkeypatch, tmp_path):
-    """A boot partition that is mounted read-only cannot be mounted for writing.
+    """While a boot partition is mounted read-only, it cannot be mounted for writing.
 
-    Until a reboot, no refresh would reach the partition, not even after a kernel update.
+    Until the next reboot, no refresh could update the partition, not even after a kernel update.
     """
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     host = boot.proxmox(make_host(), True)
@@ -485,15 +485,15 @@ def test_a_partition_that_a_killed_run_left_mounted_is_unmounted(make_host, monk
     host.programs["umount"] = umount
     assert run(host, check=True).ok["changed"]
     assert gone[0] == ended and running not in gone and not os.path.exists(ended) and os.path.exists(running)
-    assert gone[1].startswith("%s/vgpu-boot-%d-" % (tmp_path, os.getpid())), "the next run knows whose it is"
+    assert gone[1].startswith("%s/vgpu-boot-%d-" % (tmp_path, os.getpid())), "the directory's name must contain the PID, so that the next run recognizes it"
 
 
 class Killed(BaseException):
-    """Simulates SIGKILL: the code under test does not handle this exception."""
+    """Simulates SIGKILL. The code under test does not catch this exception."""
 
 
 def test_a_grubby_that_is_killed_halfway_is_run_again(make_host):
-    """The first entry that grubby wrote is newer than the mark of the pending rebuild, but grubby may not have reached the entry that boots."""
+    """The first entry that grubby wrote is newer than the mark of the pending rebuild, but grubby might not have changed the entry that boots."""
     host = boot.redhat(make_host(), 'GRUB_CMDLINE_LINUX="vfio-pci.ids=10de:2235 quiet"\n', "root=/dev/sda1 vfio-pci.ids=10de:2235")
     host.programs["modinfo"] = lambda argv, timeout: Result(1, "modinfo: ERROR: Module nvidia not found.\n")
     assert call(nvidia_pci_driver, host, driver="none").ok["bootloader_update_needed"] and "vfio" not in host.get(GRUB)
@@ -516,7 +516,7 @@ def test_a_grubby_that_is_killed_halfway_is_run_again(make_host):
 
 @pytest.mark.parametrize("kind, program", [("debian", "update-grub"), ("suse", "grub2-mkconfig")])
 def test_a_configuration_that_was_half_written_is_written_again(make_host, kind, program):
-    """GRUB's tools write the configuration in place. The first entry exists and has the flags, but the file ends in the middle."""
+    """GRUB's tools write the configuration in place. Here, the first entry exists and has the flags, but the file is truncated after that entry."""
     host = boot.KINDS[kind](make_host())
     good, config = host.programs[program], "/boot/grub/grub.cfg" if kind == "debian" else "/boot/grub2/grub.cfg"
 

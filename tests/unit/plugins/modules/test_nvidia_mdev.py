@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of single mediated devices on a fake host."""
+"""Tests single mediated devices on a fake host."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of MIG mode, GPU instances, and the vGPUs that use them, on fake hosts with each framework."""
+"""Tests MIG mode, GPU instances, and MIG-backed vGPUs on fake hosts with each framework."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 
 
 def one(*vgpus, **more):
-    """Returns a layout of one GPU from the names of types."""
+    """Returns a layout for one GPU with vGPUs of the given types."""
     return [dict({"gpu": PF, "vgpus": [{"type": name} for name in vgpus]}, **more)]
 
 
 def prepare(host, layout):
-    """Configures the host as the roles mig and sriov do, and returns the host."""
+    """Prepares the host like the roles mig and sriov and returns the host."""
     call(nvidia_mig, host, layout=layout, cycle_vfs=True).ok
     call(nvidia_sriov, host).ok
     return host
 
 
 def names(host):
-    """Returns the sorted names of the profiles of all GPU instances."""
+    """Returns the profile names of all GPU instances, sorted."""
     return sorted(instance.profile.name for instance in host.pf(PF).instances)
 
 
 def kinds(host):
-    """Returns the sorted types of all vGPUs."""
+    """Returns the types of all vGPUs, sorted."""
     return sorted(name for dummy, dummy2, name in host.vgpus())
 
 
 def restored(host):
-    """Restores the host as a boot does, and returns the report."""
+    """Runs the restore like a boot does, and returns the report."""
     return restore.restore(host.ctx, 60, 0.5, lambda words: None)
 
 
@@ -116,7 +116,7 @@ def test_a_gpu_in_use_is_never_reset(make_host):
 def test_only_the_daemon_itself_counts_as_harmless(make_host, argv, unreadable):
     host = make_host(gpus=[(PF, A100)])
     host.kernel.add_process(9, "x", argv, ["/dev/nvidia0"])
-    if unreadable:  # this case stands for any state that cannot be read
+    if unreadable:  # this case represents all states that cannot be read
         host.kernel.processes[9].unreadable = errno.EACCES
     outcome = call(nvidia_mig, host, mode="enabled")
     assert outcome.codes == ["in_use"] and outcome.writes == 0 and not host.pf().mig
@@ -217,7 +217,7 @@ def test_a_bare_host_is_planned(make_host):
     assert PF + ": create the GPU instances 1g.5gb, 1g.5gb" in planned["actions"] and len(planned["vgpus"]) == 2
     many = [{"gpu": PF, "vgpus": [{"type": "A100-1-5C", "count": 8}]}]
     outcome = call(nvidia_vgpu, bare, check=True, layout=many, check_mode_assume=["driver", "iommu", "vfs", "mig"]).ok
-    assert len(outcome["vgpus"]) == 8 and len(outcome.warnings) == 1, "a table of ours refuses nothing"
+    assert len(outcome["vgpus"]) == 8 and len(outcome.warnings) == 1, "the collection's own table must not cause an error"
     assert "8 GPU instances 1g.5gb" in outcome.warnings[0] and "at most 7" in outcome.warnings[0] and "estimate" in outcome.warnings[0]
 
 
@@ -374,9 +374,9 @@ def test_status_and_info_show_mig(monkeypatch, capsys, make_host):
     assert gpu["vgpus"][0]["gpu_instance"] is None and gpu["mig_slices"] == 7
     host.kernel.use(host.vgpus()[0][0])
     (gpu,) = call(nvidia_gpu_info, host).ok["gpus"]
-    assert gpu["vgpus"][0]["gpu_instance"] == 1, "nvidia-smi prints it for what runs"
+    assert gpu["vgpus"][0]["gpu_instance"] == 1, "nvidia-smi shows the GPU instance of a vGPU in use"
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
-    assert cli.main(["status"]) == 2, "no unit restores the layout"
+    assert cli.main(["status"]) == 2, "no unit restores the layout at boot"
     assert "MIG on: 1g.5gb (1)" in capsys.readouterr().out
 
 
@@ -406,11 +406,11 @@ def test_an_nvidia_smi_that_hangs_or_is_missing_is_reported(make_host, hangs):
     assert ("did not exit within 60 s" if hangs else "is not installed") in outcome.msg
     assert ("Run this command manually" if hangs else "Reinstall the host driver, which includes nvidia-smi, with the driver role") in outcome.msg
     if hangs:
-        assert len(asked) == 1  # a second query would take another minute for the same result
+        assert len(asked) == 1  # a second query would take another minute and have the same result
 
 
 def test_a_dead_gpu_does_not_shift_the_numbers_of_the_others(make_host):
-    """nvidia-smi identifies a GPU by its index in tables. A GPU without a line in a table still counts in the index."""
+    """In tables, nvidia-smi identifies a GPU by its index. A GPU without a line in a table still counts in the index."""
     host = make_host(gpus=[("0000:17:00.0", SMALL_A100), ("0000:e8:00.0", SMALL_A100)]).vfs_on()
     for pf in host.kernel.pfs():
         pf.mig = pf.mig_pending = True
@@ -447,7 +447,7 @@ def test_a_type_by_number_is_known_to_nvidia_smi_without_vfs(make_host, vfs, bes
 
 
 def test_no_instance_goes_where_one_may_hold_a_vgpu_of_an_unknown_type():
-    """Neither the type of the vGPU nor its GPU instance is known, so the vGPU may use any GPU instance."""
+    """Neither the type of the vGPU nor its GPU instance is known. The vGPU could use any GPU instance."""
     gpu = Gpu(PF, "0x20b0", "0x0000", None)
     gpu.mig = Mig(True, True, [Profile("1g.5gb", 19), Profile("3g.20gb", 9)], [GpuInstance(3, "3g.20gb", 9, 0, 4, [0])])
     vgpu = Vgpu(UUID, "0000:17:00.4", 0, "999", "type 999")
@@ -456,7 +456,7 @@ def test_no_instance_goes_where_one_may_hold_a_vgpu_of_an_unknown_type():
 
 
 def test_as_many_instances_stay_as_leave_room_for_the_others(make_host):
-    """Of the six small GPU instances, those at 0 to 3 are removed for the large one, and the one at 4 or 5 stays."""
+    """Of the six small GPU instances, those at 0 to 3 must be removed for the large one. The one at 4 or 5 must stay."""
     host = make_host(gpus=[("0000:17:00.0", A100)]).vfs_on()
     host.pf().mig = host.pf().mig_pending = True
     assert call(nvidia_mig, host, gpus=["all"], instances=["1g.5gb"] * 6).ok["changed"]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of releasing GPUs from other drivers, on a fake host."""
+"""Tests how GPUs are released from other drivers on a fake host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PF = "0000:e8:00.0"
 
 
 def no_driver(host):
-    """Removes NVIDIA's driver from the host, and returns the host."""
+    """Removes NVIDIA's driver from the host and returns the host."""
     host.on_disk = None
     host.kernel.loaded.pop("nvidia", None)
     os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
@@ -100,7 +100,7 @@ def test_causes_are_reported_and_removed(make_host):
 
 
 def test_a_file_of_another_task_comes_into_the_initramfs(make_host):
-    """A rebuild of the initramfs counts as pending until it has succeeded."""
+    """A rebuild of the initramfs stays pending until it succeeds."""
     host, seen = make_host(driver="vfio-pci"), []
     fails = [True]
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of enabling and disabling VFs on a fake host, and of the errors that can occur."""
+"""Tests how VFs are enabled and disabled on a fake host, including the possible errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PF = "0000:e8:00.0"
 
 
 def enabled(host):
-    """Returns whether the GPU has all of its VFs and nvidia has bound each of them."""
+    """Returns whether all VFs of the GPU exist and are bound to nvidia."""
     pf = host.pf(PF)
     return pf.driver == "nvidia" and len(pf.vfs) == 32 and {vf.driver for vf in pf.vfs} == {"nvidia"}
 
@@ -43,7 +43,7 @@ def test_reset_is_passed_on(make_host):
 
 
 def test_a_gpu_that_a_job_uses_is_not_reset(make_host):
-    """sriov-manage resets a GPU before it checks with the driver whether the GPU is in use."""
+    """sriov-manage resets a GPU before it asks the driver whether the GPU is in use."""
     host = make_host(gpus=[(PF, A40), ("0000:e7:00.0", A40)])
     host.kernel.add_process(9, "python3", ["python3", "train.py"], ["/dev/nvidiactl", "/dev/nvidia%d" % host.pf(PF).number])
     outcome = call(nvidia_sriov, host, gpus=[PF], reset=True)
@@ -75,7 +75,7 @@ def test_an_unbind_lock_that_stays_busy_names_who_holds_it(make_host):
 
 
 def test_the_deadlines_last_call_does_not_hide_the_busy_unbind_lock(make_host, monkeypatch):
-    """The deadline stops the last call of sriov-manage before its first output. The error must still name the busy unbind lock."""
+    """The last call of sriov-manage is stopped at the deadline, before it prints anything. The error must still name the busy unbind lock."""
     host = make_host()
     host.kernel.add_process(812, "dcgm", ["/usr/bin/nv-hostengine", "-n"], ["/dev/nvidia0"])
     real = host._sriov_manage
@@ -210,7 +210,7 @@ def test_a_vgpu_that_comes_between_plan_and_disabling_is_seen(host):
 
 
 def test_a_vgpu_that_comes_while_the_lock_is_busy_is_seen(host, monkeypatch):
-    """A retry of sriov-manage may run a minute after the first check for vGPUs."""
+    """A retry of sriov-manage can run a minute after the first check for vGPUs."""
     host.faults.lock_taken = host.clock.now() + 10
     real = host._sriov_manage
 
@@ -299,7 +299,7 @@ def test_vfs_that_an_agent_takes_are_reported(make_host):
 
 @pytest.mark.parametrize("agent_meets, lock_meets", [("0000:e7:00.0", PF), (PF, "0000:e7:00.0")])
 def test_errors_are_in_the_order_of_the_gpus_whichever_is_noticed_first(make_host, agent_meets, lock_meets):
-    """A VF that an agent unbinds is noticed after all GPUs are done, but a busy lock is noticed immediately."""
+    """A VF that an agent unbinds is detected only after all GPUs are done. A busy lock is detected immediately."""
     host = make_host(gpus=[("0000:e7:00.0", A40), (PF, A40)])
     host.kernel.add_process(812, "dcgm", ["/usr/bin/nv-hostengine"], ["/dev/nvidia%d" % host.pf(lock_meets).number])
     real, taken = host.clock.pause, []
@@ -321,6 +321,6 @@ def test_a_check_of_a_teardown_takes_the_vgpus_for_gone(host):
     host.add("0000:e8:00.4", "A40-8Q", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
     found = call(nvidia_sriov, host, check=True, state="disabled", check_mode_assume=["no_vgpus"]).ok
     assert found["actions"] == ["0000:e8:00.0: disable 32 VFs"] and found.writes == 0
-    assert call(nvidia_sriov, host, state="disabled", check_mode_assume=["no_vgpus"]).codes == ["has_vgpus"], "it counts in check mode alone"
+    assert call(nvidia_sriov, host, state="disabled", check_mode_assume=["no_vgpus"]).codes == ["has_vgpus"], "check_mode_assume applies only in check mode"
     host.kernel.use("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
     assert call(nvidia_sriov, host, check=True, state="disabled", check_mode_assume=["no_vgpus"]).codes == ["in_use"]

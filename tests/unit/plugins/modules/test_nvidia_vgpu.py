@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the module nvidia_vgpu on a fake host."""
+"""Tests nvidia_vgpu on a fake host."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_surplus_goes_and_what_matches_stays(host):
     one = [{"gpu": "A40", "vgpus": [{"type": "nvidia-565"}]}]
     host.kernel.use(first[1]["uuid"])
     after = call(nvidia_vgpu, host, layout=one).ok
-    assert [vgpu["uuid"] for vgpu in after["vgpus"]] == [first[1]["uuid"]], "the one in use is kept"
+    assert [vgpu["uuid"] for vgpu in after["vgpus"]] == [first[1]["uuid"]], "the vGPU in use must stay"
     assert host.kernel.harm == []
 
 
@@ -161,7 +161,7 @@ def test_predicted_types_are_checked_too(make_host):
     assert len(outcome["vgpus"]) == 3 and "3 vGPUs of A40-24Q" in outcome.warnings[0] and "at most 2" in outcome.warnings[0]
     assert call(nvidia_vgpu, make_host().vfs_on(), layout=layout).codes == ["too_many"]
     layout[0]["vgpus"][0] = {"type": "A40-1Q", "count": 33}
-    assert call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=layout).codes == ["too_many"], "the kernel counts its VFs"
+    assert call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=layout).codes == ["too_many"], "the kernel reports only 32 VFs"
 
 
 def test_too_many_of_several_types_names_all_of_them(make_host):
@@ -233,7 +233,7 @@ def test_a_vgpu_that_vanishes_is_reported(host):
 
 
 def test_errors_are_in_the_order_of_the_gpus_whichever_is_noticed_first(make_host):
-    """The vGPU of the first GPU vanishes while it is monitored. By then, the creation on the second GPU has already failed."""
+    """The vGPU of the first GPU vanishes shortly after its creation. By that time, the creation on the second GPU has already failed."""
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]).vfs_on()
     host.faults.vanish_after = 0.5
     real = host.kernel._create_mdev

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of vGPUs for libvirt VMs: which VM gets which vGPU, which VM keeps its vGPU, and what is refused."""
+"""Tests which libvirt VM gets which vGPU, which VM keeps its vGPU, and which requests fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SOUND = "<hostdev mode='subsystem' type='pci' managed='yes'><source><address dom
 
 @pytest.fixture
 def mdevs(make_host):
-    """Returns a host with two A40 GPUs: one with two A40-24Q vGPUs, the other with one A40-8Q vGPU."""
+    """Returns a host with two A40 GPUs. One GPU has two A40-24Q vGPUs, and the other GPU has one A40-8Q vGPU."""
     host = make_host(gpus=[(OTHER, A40), (PF, A40)]).vfs_on()
     host.add("0000:e7:00.4", "A40-24Q", ONE)
     host.add("0000:e7:00.5", "A40-24Q", TWO)
@@ -51,7 +51,7 @@ def web(*vgpus, name="web1"):
 
 
 def both(host, **arguments):
-    """Runs the module and returns its result. Asserts that check mode writes nothing and matches the run, and that a second run changes nothing."""
+    """Runs the module and returns its result. Asserts that check mode writes nothing and returns the same result, and that a second run changes nothing."""
     check = call(nvidia_vgpu_attach, host, check=True, **arguments).ok
     assert check.writes == 0
     real = call(nvidia_vgpu_attach, host, **arguments).ok
@@ -99,7 +99,7 @@ def test_an_exact_list_takes_the_rest_and_leaves_other_devices(mdevs):
 
 
 def test_other_vendors_mediated_devices_stay(mdevs, monkeypatch):
-    """A mediated device of another vendor, such as Intel, may have no type name. If the device is not started, only mdevctl lists it."""
+    """A mediated device from another vendor, such as Intel, can lack a type name. Only mdevctl lists the device if it is not started."""
     mdevs.add("0000:e8:00.5", "A40-8Q", FOUR)
     real, gone = Mdev.type_title, "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3aff"
     monkeypatch.setattr(Mdev, "type_title", lambda self, key: None if key == FOUR else real(self, key))
@@ -122,7 +122,7 @@ def test_a_display(mdevs):
     virsh = Libvirt(mdevs).define("web1", MDEV % ONE)
     both(mdevs, domains=[web({"uuid": ONE, "display": True, "ramfb": True})])
     assert (virsh.element("web1").get("display"), virsh.element("web1").get("ramfb")) == ("on", "on")
-    assert not call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).ok["changed"], "what is not set stays"
+    assert not call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).ok["changed"], "options that are not set must not change the device"
     both(mdevs, domains=[web({"uuid": ONE, "display": False, "ramfb": False})])
     assert virsh.element("web1").get("display") == "off"
 
@@ -138,7 +138,7 @@ def test_a_running_vm_is_let_alone_unless_live(mdevs):
     assert outcome.codes == ["unknown_vm"]
     virsh.define("web2")
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, name="web2")])
-    assert outcome.codes == ["vgpu_taken"] and "web1 (running)" in outcome.msg, "it has it until it stops"
+    assert outcome.codes == ["vgpu_taken"] and "web1 (running)" in outcome.msg, "the running VM has the vGPU until it stops"
     real = both(mdevs, domains=[web({"type": "A40-8Q"})], live=True)
     assert virsh.has("web1", running=True) == [THREE] and real.warnings == []
 
@@ -199,7 +199,7 @@ def test_libvirt_that_is_not_there_or_silent(mdevs):
     virsh = Libvirt(mdevs).define("web1")
     virsh.silent = True
     assert call(nvidia_vgpu_attach, mdevs, domains=[web()]).codes == ["libvirt_silent"]
-    assert not call(nvidia_vgpu_attach, mdevs, domains=[]).ok["changed"], "nothing is asked for"
+    assert not call(nvidia_vgpu_attach, mdevs, domains=[]).ok["changed"], "without requested VMs, libvirt must not be queried"
     assert call(nvidia_vgpu_attach, mdevs, domains=[], connect="qemu+ssh://elsewhere/system").codes == ["bad_connect"]
     mdevs.put("/run/libvirt/qemu/ghost.xml", "<domstatus><domain><name>ghost</name><devices/></domain></domstatus>")
     virsh.silent = False
@@ -223,8 +223,8 @@ def test_a_check_before_more_vgpus_are_created(mdevs):
 
     assert check({"type": "A40-24Q"}).ok["actions"] == ["web3: attach a vGPU that is created later (A40-24Q)"]
     assert len(check({"type": "A40-8Q", "count": 2}).ok["actions"]) == 2
-    assert check({"uuid": ONE}).codes == ["vgpu_taken"], "that one is there"
-    assert check({"uuid": THREE}, {"vf": "e8:00.4"}).codes == ["none_free"], "none that comes can be both"
+    assert check({"uuid": ONE}).codes == ["vgpu_taken"], "this vGPU exists and another VM has it"
+    assert check({"uuid": THREE}, {"vf": "e8:00.4"}).codes == ["none_free"], "no vGPU to be created can match both requests"
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -286,7 +286,7 @@ def test_only_the_systems_libvirt(mdevs):
 
 
 def test_all_requests_are_served_where_it_is_possible(mdevs):
-    """If requests were served one by one, the first request would take the only vGPU that the second one can have."""
+    """If the requests were served one after the other, the first request would take the only vGPU that matches the second request."""
     virsh = Libvirt(mdevs).define("web1").define("web2")
     expected = [web({"type": "A40-24Q"}), web({"uuid": ONE}, name="web2")]
     both(mdevs, domains=expected)
@@ -302,7 +302,7 @@ def test_a_request_for_any_gpu_leaves_the_narrow_one_to_whom_it_suits(make_host)
     assert FOUR in virsh.has("web1") and len(virsh.has("web1") + virsh.has("web2")) == 3
     virsh.define("web1", MDEV % ONE).define("web2")
     both(host, domains=[web({"type": "A40-24Q"}, {"type": "A40-24Q", "gpu": OTHER}), web({"type": "A40-24Q", "gpu": OTHER}, name="web2")])
-    assert sorted(virsh.has("web1")) == [ONE, FOUR] and virsh.has("web2") == [TWO], "what it has is for the request that needs it"
+    assert sorted(virsh.has("web1")) == [ONE, FOUR] and virsh.has("web2") == [TWO], "the VM's current vGPU must serve the request that no other vGPU matches"
 
 
 def test_requests_that_contradict_each_other_are_named(mdevs):
@@ -315,7 +315,7 @@ def test_requests_that_contradict_each_other_are_named(mdevs):
         assert word in outcome.msg, outcome.msg
     assert "A40-8Q" not in outcome.msg
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, {"vf": "e7:00.4"})])
-    assert outcome.codes == ["none_free"] and "2 requests" in outcome.msg, "one vGPU by its UUID and by its VF"
+    assert outcome.codes == ["none_free"] and "2 requests" in outcome.msg, "the UUID and the VF select the same vGPU"
 
 
 def test_who_has_the_others_is_named_where_too_few_are_free(mdevs):
@@ -340,7 +340,7 @@ def test_a_change_keeps_what_libvirt_and_the_user_put_into_the_device(mdevs):
     extra = "<alias name='ua-gpu0'/><rom bar='off'/><address type='pci' domain='0x0000' bus='0x07' slot='0x00' function='0x0'/>"
     rich = (MDEV % ONE).replace("</hostdev>", extra + "</hostdev>").replace("managed='no'", "managed='yes'")
     virsh = Libvirt(mdevs).define("web1", rich)
-    assert not call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).ok["changed"], "managed='yes' means nothing for an mdev"
+    assert not call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).ok["changed"], "managed='yes' has no effect for an mdev"
     real = both(mdevs, domains=[web({"uuid": ONE, "display": True})])
     assert real["actions"] == ["web1: change %s (A40-24Q) to display on, ramfb not set" % ONE]
     before, after = ElementTree.fromstring(rich), virsh.element("web1")
@@ -412,7 +412,7 @@ def test_without_a_display_there_is_no_ramfb(mdevs):
     both(mdevs, domains=[web({"uuid": ONE, "display": False})])
     assert (virsh.element("web1").get("display"), virsh.element("web1").get("ramfb")) == ("off", "off")
     virsh.define("web1", (MDEV % ONE).replace("model=", "display='off' ramfb='on' model="))
-    assert call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).codes == ["bad_display"], "it does not start"
+    assert call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).codes == ["bad_display"], "a VM with ramfb but without a display does not start"
     both(mdevs, domains=[web({"uuid": ONE, "ramfb": False})])
 
 
@@ -435,7 +435,7 @@ def test_saved_vms_keep_what_they_were_saved_with(mdevs, how):
     both(mdevs, domains=[web({"type": "A40-24Q"})])
     assert virsh.has("web1") == [TWO]
     real = both(mdevs, domains=[web({"uuid": ONE}, name="saved"), web()])
-    assert virsh.has("saved") == [ONE], "its own it may have"
+    assert virsh.has("saved") == [ONE], "the saved VM can get its own vGPU back"
     assert any("saved has a managed save" in one for one in real.warnings) == (how == "save")
 
 
@@ -454,7 +454,7 @@ def test_a_file_that_is_no_saved_vm_is_a_warning(mdevs, content):
 
 
 def test_a_directory_of_saved_vms_that_only_root_may_read(mdevs, monkeypatch):
-    """Users other than root can still run vgpuctl status."""
+    """Users other than root must still be able to run vgpuctl status."""
     Libvirt(mdevs).define("web1")
     names = files.names
 
@@ -476,7 +476,7 @@ def test_what_is_on_qemus_command_line_is_taken(mdevs, argument):
     virsh = Libvirt(mdevs).define("old", more=[VGPU_ON_COMMAND_LINE % argument]).define("web1")
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})])
     assert outcome.codes == ["vgpu_taken"] and "old (on QEMU's command line)" in outcome.msg
-    assert call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, name="old")]).codes == ["vgpu_taken"], "it would have it twice"
+    assert call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, name="old")]).codes == ["vgpu_taken"], "the VM would have the vGPU twice"
     both(mdevs, domains=[web({"type": "A40-24Q"}), web(name="old")])
     assert virsh.has("web1") == [TWO]
 
@@ -488,11 +488,11 @@ def test_the_vf_or_gpu_of_a_vgpu_in_another_vm_takes_it(mdevs, slot, function):
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})])
     assert outcome.codes == ["vgpu_taken"] and "whole" in outcome.msg
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q"})])
-    assert outcome.failed == (function == 0), "the GPU has both of them"
+    assert outcome.failed == (function == 0), "both vGPUs are on the GPU, but only one is on the VF"
     if function:
         virsh.define("whole", device, MDEV % ONE)
         own = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, name="whole")], exclusive=False)
-        assert own.codes == ["vgpu_taken"], "it can't have both"
+        assert own.codes == ["vgpu_taken"], "a VM cannot have the VF and its vGPU"
     assert virsh.has("whole")[0] == "0000:e7:00.%d" % function
 
 

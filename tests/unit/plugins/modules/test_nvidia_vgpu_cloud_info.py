@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the configuration of nova and KubeVirt for the existing vGPUs."""
+"""Tests the configuration for nova and KubeVirt with the vGPUs that exist on a host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TYPES = {one.short: one.id for one in A40.types}
 
 
 def ask(host, **arguments):
-    """Returns the result of the module. Asserts that the module changes nothing."""
+    """Returns the result of the module. Asserts that the module changed nothing."""
     outcome = call(nvidia_vgpu_cloud_info, host, **arguments).ok
     assert outcome.writes == 0 and not outcome["changed"]
     return outcome
@@ -56,9 +56,9 @@ def test_vfs_of_the_vendors_framework_beside_a_t4(make_host):
 
 
 def test_a_type_has_the_current_name_of_its_directory(host):
-    """If a parent was bound to vfio-pci when it registered, its type directories have another prefix.
+    """If a parent is bound to vfio-pci when it registers its types, the names of its type directories have another prefix.
 
-    nova and libvirt use the names with that prefix.
+    nova and libvirt use these names.
     """
     host.add("0000:e8:00.4", "A40-24Q", UUID % 1)
     resolve = host.sysfs.target
@@ -68,7 +68,7 @@ def test_a_type_has_the_current_name_of_its_directory(host):
 
 @pytest.mark.parametrize("classes", [False, True])
 def test_nova_gets_no_pci_domain_of_five_digits(make_host, classes):
-    """nova-compute would end with a PCI domain of five digits, so nova does not get this GPU. Two types on the GPU are then no contradiction."""
+    """A PCI domain of five digits would make nova-compute exit, so the configuration omits this GPU. Two types on the GPU are then no conflict."""
     far = "10000:e8:00.0"
     host = make_host(gpus=[(far, L40S), ("0000:3b:00.0", L40S)], vendor_vfio=True).vfs_on()
     host.pf(far).mixed = True
@@ -78,7 +78,7 @@ def test_nova_gets_no_pci_domain_of_five_digits(make_host, classes):
     assert [one["address"] for one in outcome["nova"]["device_specs"]] == ["0000:3b:00.4"] and far[:5] not in outcome["nova_conf"]
     (warning,) = [one for one in outcome.warnings if one.startswith("nova")]
     assert warning.startswith("nova: %s is in PCI domain 10000" % far)
-    assert len(outcome["vgpus"]) == 3 and outcome["kubevirt_yaml"], "that is nova's matter alone"
+    assert len(outcome["vgpus"]) == 3 and outcome["kubevirt_yaml"], "the limit of nova must not affect the other results"
 
 
 def test_a_host_without_vgpus(host):

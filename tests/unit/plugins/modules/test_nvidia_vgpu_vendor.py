@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the layout module on the vendor-specific VFIO framework, and of mixed sizes and vgpu_params on each framework."""
+"""Tests layouts on vendor-specific VFIO, and mixed sizes and vgpu_params on each framework."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ EMPTY = [{"gpu": "all", "vgpus": []}]
 
 @pytest.fixture
 def host(make_host):
-    """Returns a host with one L40S and its VFs."""
+    """Returns a host with one L40S whose VFs are enabled."""
     return make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
 
 
 def restored(host):
-    """Restores the host as a boot does, and returns the report."""
+    """Runs the restore like a boot does, and returns the report."""
     return restore.restore(host.ctx, 60, 0.5, lambda words: None)
 
 
@@ -61,7 +61,7 @@ def test_two_vgpus_are_created_kept_and_removed(host, short_list):
 def test_a_full_gpu_while_nvidia_smi_is_silent(host, hangs):
     """No VF lists a type, and nvidia-smi does not respond.
 
-    Existing vGPUs stay, and no error states that the GPU does not offer the requested type.
+    Existing vGPUs must stay, and no error may claim that the GPU does not offer the requested type.
     """
     call(nvidia_vgpu, host, layout=TWO).ok
     host.kernel.faults.no_smi_types = True
@@ -105,7 +105,7 @@ def test_an_eperm_of_a_race_is_a_sentence(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     used = host.kernel.used
     host.kernel.used = lambda mdev: True
-    with mock.patch.object(nvidia_smi, "active", lambda ctx, pf: ([], None)):  # nvidia-smi listed no vGPU when the plan was made
+    with mock.patch.object(nvidia_smi, "active", lambda ctx, pf: ([], None)):  # nvidia-smi listed no vGPU while the module planned
         outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and "EPERM" in outcome.msg and "Stop the VM" in outcome.msg
     host.kernel.used = used
@@ -174,12 +174,12 @@ def test_names_come_from_siblings_then_nvidia_smi_then_the_store(host):
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q"}]}]).ok
     host.faults.no_smi_types = True
     (gpu,) = inventory.read(host.ctx).gpus
-    assert [one.type for one in gpu.vgpus] == ["L40S-24Q"], "a free VF lists types of that size"
+    assert [one.type for one in gpu.vgpus] == ["L40S-24Q"], "a free VF must list types of that size"
     host.faults.no_smi_types = False
     call(nvidia_vgpu, host, layout=TWO).ok
     host.put(layout_file.PATH, "")
     names = {one.parent: one.type for one in inventory.read(host.ctx).gpus[0].vgpus}
-    assert names["0000:e8:00.4"] == "L40S-24Q", "the GPU is full; nvidia-smi knows"
+    assert names["0000:e8:00.4"] == "L40S-24Q", "the GPU is full, but nvidia-smi shows the name"
     host.faults.no_smi_types = True
     assert {one.type for one in inventory.read(host.ctx).gpus[0].vgpus} == {"type 1153"}
     host.put(layout_file.PATH, layout_file.dumps([layout_file.StoredGpu(PF, 32, [layout_file.StoredVgpu(None, "0000:e8:00.4", 0, "L40S-24Q")])]))
@@ -222,7 +222,7 @@ def test_nvidia_mdev_points_to_the_other_module(host):
 def test_status_shows_the_vf_and_the_type(monkeypatch, capsys, host):
     call(nvidia_vgpu, host, layout=TWO).ok
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
-    assert cli.main(["status"]) == 2, "no unit restores the layout"
+    assert cli.main(["status"]) == 2, "no unit restores the layout at boot"
     out = capsys.readouterr().out
     assert "framework vendor_vfio" in out and "0000:e8:00.4  L40S-24Q" in out and "None" not in out
 
@@ -261,7 +261,7 @@ MIXED = [{"gpu": "all", "mixed_sizes": True, "vgpus": [{"type": "%s-8Q"}, {"type
 
 
 def mixed(word, on=True):
-    """Returns a layout with vGPUs of 24, 12 and 8 GiB on one GPU."""
+    """Returns a layout with vGPUs of 24, 12, and 8 GiB on one GPU."""
     return [{"gpu": "all", "mixed_sizes": on, "vgpus": [{"type": one["type"] % word} for one in MIXED[0]["vgpus"]]}]
 
 
@@ -276,7 +276,7 @@ def test_mixed_sizes_on_one_gpu(make_host, model, vendor):
     assert check["actions"] == real["actions"] and PF + ": enable mixed-size mode" in real["actions"]
     assert check["diff"] == real["diff"] and PF + " mixed sizes\n" in real["diff"]["after"] and "mixed" not in real["diff"]["before"]
     created = [text for text in real["actions"] if "create" in text]
-    assert ["24Q" in created[0], "12Q" in created[1], "8Q" in created[2]] == [True] * 3, "larger first"
+    assert ["24Q" in created[0], "12Q" in created[1], "8Q" in created[2]] == [True] * 3, "larger vGPUs must be created first"
     assert not call(nvidia_vgpu, host, layout=mixed(word)).ok["changed"]
     goal = host.vgpus()
     assert json.loads(host.get(layout_file.PATH))["gpus"][0]["mixed_sizes"] is True
@@ -364,4 +364,4 @@ def test_info_returns_whether_the_vfs_list_their_types(make_host):
     host.clock.pause(31)
     assert call(nvidia_gpu_info, host).ok["gpus"][0]["types_ready"]
     call(nvidia_vgpu, host, layout=TWO).ok
-    assert call(nvidia_gpu_info, host).ok["gpus"][0]["types_ready"], "a full GPU lists nothing"
+    assert call(nvidia_gpu_info, host).ok["gpus"][0]["types_ready"], "a full GPU lists no types but is ready"

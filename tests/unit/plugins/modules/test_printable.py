@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the result that a module prints with Ansible's real exit functions: bytes that are not valid text, and URLs that are secrets."""
+"""Tests the result that a module prints with Ansible's real exit functions, with bytes that are not valid text and with secret URLs."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ MARK = "SECRETMARK-5e2a"
 
 
 def printed(module, host, capfdbinary, check=False, **arguments):
-    """Runs the module until its real exit. Returns the result as the controller reads it."""
+    """Runs the module until it exits. Returns the result as the controller parses it."""
     with patch_module_args(dict(arguments, _ansible_check_mode=check, _ansible_diff=True)), mock.patch.object(_module, "Context", lambda root: host.ctx):
         with pytest.raises(SystemExit):
             module.main()
     out = capfdbinary.readouterr().out
     result = json.loads(out.decode("utf-8").strip().splitlines()[-1])
-    json.dumps(result, ensure_ascii=False).encode("utf-8")  # as the controller writes the result to logs and files
+    json.dumps(result, ensure_ascii=False).encode("utf-8")  # the controller writes the result to logs and files in this way
     return result
 
 
 @pytest.fixture
 def latin(make_host):
-    """Returns a host whose vfio-pci line has a byte that is not valid UTF-8."""
+    """Returns a host whose vfio-pci line contains a byte that is not valid UTF-8."""
     host = make_host(driver="vfio-pci")
     host.put("/etc/modprobe.d/vfio.conf", "")
     with open(host.root + "/etc/modprobe.d/vfio.conf", "wb") as handle:
@@ -58,7 +58,7 @@ def test_a_gpu_is_released_beside_such_a_byte(latin, capfdbinary, check):
     assert result["changed"] and "failed" not in result
     if not check:
         with open(latin.root + "/etc/modprobe.d/vfio.conf", "rb") as handle:
-            assert b"J\xf6rg" in handle.read(), "the file keeps its bytes"
+            assert b"J\xf6rg" in handle.read(), "the file must keep its bytes"
         assert latin.pf().driver == "nvidia"
 
 
@@ -119,7 +119,7 @@ def test_a_secret_is_hidden_where_ansible_cannot_check_the_options(host, capfdbi
 
 
 def leaves(value):
-    """Returns all texts in a result."""
+    """Returns all texts in a result, at any level."""
     if isinstance(value, dict):
         return [text for pair in value.items() for one in pair for text in leaves(one)]
     return [text for one in value for text in leaves(one)] if isinstance(value, list) else [value] if isinstance(value, str) else []
@@ -127,14 +127,14 @@ def leaves(value):
 
 @pytest.mark.parametrize("text", ["\x1b]0;mine\x07", "\x9b31m", "\u202e"])
 def test_a_result_has_nothing_that_a_terminal_obeys(latin, capfdbinary, text):
-    # Roles show parts of results in their own messages, and Ansible shows diffs. Neither escapes control characters.
+    # Roles print parts of results in their own messages, and Ansible prints diffs. Neither escapes control characters.
     latin.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235 # %s\n" % text)
     for module in (nvidia_gpu_info, nvidia_pci_driver):
         result = printed(module, latin, capfdbinary, check=True)
         result.pop("invocation", None)
         wrong = [one for one in leaves(result) if any(sign in one for sign in text if not sign.isprintable())]
         assert not wrong and text.encode("unicode_escape").decode()[:4] in json.dumps(result).replace("\\\\", "\\")
-    assert any("\n" in one for one in leaves(result["diff"])), "lines stay lines"
+    assert any("\n" in one for one in leaves(result["diff"])), "line breaks in diffs must stay"
 
 
 def test_a_link_in_place_of_a_checksum_is_not_repeated(host, tmp_path, capfdbinary):

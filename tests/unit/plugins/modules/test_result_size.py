@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the size of a host's result on the controller: it is no larger for 256 vGPUs than for 128, in each state of the vGPUs."""
+"""Tests that a host's result on the controller is no larger with 256 vGPUs than with 128, in each state of the vGPUs."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt
 
 ADDRESSES = ["0000:%02x:00.0" % bus for bus in (0x17, 0x2A, 0x3D, 0x63, 0x9A, 0xAB, 0xBD, 0xE3)]
 TYPE = "A40-1Q"
-# The options with which the role validate reads a host.
+# The options with which the validate role reads a host.
 VALIDATE = {"health": True, "most_problems": 8, "unresponsive_gpus": "warn", "ahead": False, "warn": False}
 HOSTDEV = "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='%s'/></source></hostdev>"
 
 
 def layout(number, type_name=TYPE):
-    """Returns a layout with *number* vGPUs, distributed over the eight GPUs."""
+    """Returns a layout with *number* vGPUs on eight GPUs."""
     counts = [number // 8 + (index < number % 8) for index in range(8)]
     return [{"gpu": pf, "vgpus": [{"type": type_name, "count": count}] if count else []} for pf, count in zip(ADDRESSES, counts)]
 
 
 def made(make_host, number, used=True):
-    """Returns a host with eight GPUs and *number* stored vGPUs, each in a libvirt VM."""
+    """Returns a host with eight GPUs and *number* stored vGPUs. Each vGPU belongs to a libvirt VM."""
     host = make_host(gpus=[(pf, A40) for pf in ADDRESSES]).vfs_on()
     call(nvidia_vgpu, host, layout=layout(number)).ok
     call(nvidia_vgpu_restore, host).ok
@@ -49,18 +49,18 @@ def made(make_host, number, used=True):
 
 
 def size(host, number, expected=TYPE):
-    """Returns (size of the result in bytes, the result). Each number counts as one digit, because larger numbers are not growth."""
+    """Returns (size of the result in bytes, result). Each number counts as one digit, so that larger numbers do not count as growth."""
     found = call(nvidia_host_plan, host, layout=layout(number, expected), **VALIDATE).ok.result
     return len(re.sub("[0-9]+", "0", json.dumps(found))), found
 
 
 def healthy(make_host, number):
-    """Returns (size, result) for a host whose vGPUs are all unchanged and in use."""
+    """Returns (size, result) for a host on which all vGPUs are unchanged and in use."""
     return size(made(make_host, number), number)
 
 
 def gone(make_host, number):
-    """Returns (size, result) for a host whose vGPUs are all missing although VMs need them."""
+    """Returns (size, result) for a host on which all vGPUs are missing although VMs need them."""
     host = made(make_host, number, used=False)
     for one in list(host.kernel.mdevs.values()):
         host.kernel.remove(one)
@@ -68,7 +68,7 @@ def gone(make_host, number):
 
 
 def other(make_host, number):
-    """Returns (size, result) for a host whose vGPUs all have another type than the one in the layout."""
+    """Returns (size, result) for a host on which all vGPUs have another type than in the layout."""
     host = made(make_host, number, used=False)
     for uuid, parent, dummy in host.vgpus():
         host.kernel.remove(host.kernel.mdevs[uuid])
@@ -77,7 +77,7 @@ def other(make_host, number):
 
 
 def refused(make_host, number):
-    """Returns (size, result) for a host whose layout requests another type while VMs use all vGPUs."""
+    """Returns (size, result) for a host on which VMs use all vGPUs but the layout requests another type."""
     found = size(made(make_host, number), number, "A40-1B")
     assert found[1]["plans"]["vgpus"]["failed"]
     return found
@@ -86,8 +86,8 @@ def refused(make_host, number):
 @pytest.mark.parametrize("state", [healthy, gone, other, refused])
 def test_the_result_does_not_grow_with_vgpus(make_host, state):
     (small, few), (middle, dummy), (large, many) = [state(make_host, number) for number in (1, 128, 256)]
-    assert large <= middle * 1.02, "256 vGPUs take no more room than 128"
-    assert large < small + 16000, "what is listed of many vGPUs has an end"
+    assert large <= middle * 1.02, "the result must not grow from 128 to 256 vGPUs"
+    assert large < small + 16000, "the number of listed vGPUs must be limited"
     counts = [sum(row["vgpus"] for gpu in one["info"]["gpus"] for row in gpu["vgpu_counts"]) for one in (few, many)]
     assert counts == ([0, 0] if state is gone else [1, 256])
 
@@ -97,7 +97,7 @@ def test_a_healthy_host_is_as_large_with_one_vgpu_as_with_all(make_host):
     lists = ("in_use", "in_the_way", "libvirt_domains")
     listed = [len(json.dumps([one["info"][name] for name in lists])) for one in (few, many)]
     counts = [len(json.dumps([gpu["vgpu_counts"] for gpu in one["info"]["gpus"]])) for one in (few, many)]
-    # The results differ only by one row of counts for each GPU, and by the users that are named.
+    # The only differences are one row of counts for each GPU and the users that are named.
     assert large - small <= listed[1] - listed[0] + counts[1] - counts[0]
     assert [[len(one["info"][name]) for name in lists] for one in (few, many)] == [[1] * 3, [MOST_USERS] * 3]
     assert [[one["info"][name + "_count"] for name in lists] for one in (few, many)] == [[1] * 3, [256] * 3]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of GPU instances that several vGPUs share, wherever the driver creates them, and of the types and profiles that the driver reports."""
+"""Tests GPU instances that several vGPUs share, independently of their placement, and the types and profiles that the driver reports."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ ASSUMED = ["driver", "iommu", "vfs", "mig"]
 
 
 def layout_of(**counts):
-    """Returns a layout of one GPU from counts by type (DC_1_3Q=4) and from *mig*."""
+    """Returns a layout for one GPU from the number of vGPUs of each type (DC_1_3Q=4) and from *mig*."""
     mig = counts.pop("mig", None)
     entry = {"gpu": PF, "vgpus": [{"type": name.replace("_", "-"), "count": count} for name, count in counts.items()]}
     return [dict(entry, mig=mig) if mig is not None else entry]
 
 
 def prepared(host, layout):
-    """Configures the host as the roles mig and sriov do, and returns the host."""
+    """Prepares the host like the roles mig and sriov and returns the host."""
     call(nvidia_mig, host, layout=layout, cycle_vfs=True).ok
     call(nvidia_sriov, host).ok
     return host
 
 
 def applied(host, layout):
-    """Applies a layout and returns the result. Asserts that check mode matches the run, and that a second run changes nothing."""
+    """Applies a layout and returns the result. Asserts that check mode returns the same result, and that a second run changes nothing."""
     check = call(nvidia_vgpu, host, check=True, layout=layout).ok
     real = call(nvidia_vgpu, host, layout=layout).ok
     assert check["actions"] == real["actions"] and check["vgpus"] == real["vgpus"] and host.kernel.harm == []
@@ -44,12 +44,12 @@ def applied(host, layout):
 
 
 def instances(host):
-    """Returns the sorted profiles of all GPU instances."""
+    """Returns the profiles of all GPU instances, sorted."""
     return sorted(one.profile.name for one in host.pf(PF).instances)
 
 
 def kinds(host):
-    """Returns the number of vGPUs of each type."""
+    """Returns the number of vGPUs by type."""
     names = [name for dummy, dummy2, name in host.vgpus()]
     return {name: names.count(name) for name in names}
 
@@ -159,7 +159,7 @@ def test_another_size_beside_vgpus_that_are_spread(make_host, vendor, spreads):
 
 
 def test_of_two_idle_vgpus_the_one_that_leaves_room_stays(make_host):
-    """The large GPU instance needs the slots of the vGPU at 0, so the vGPU at 4 stays."""
+    """The large GPU instance needs the memory slices of the vGPU at 0. The vGPU at 4 must stay."""
     host = prepared(make_host(gpus=[(PF, A100)], vendor_vfio=True), layout_of(A100_3_20C=2))
     applied(host, layout_of(A100_3_20C=2))
     first, second = (one for dummy, one in sorted((one.gi.start, one) for one in host.kernel.mdevs.values()))
@@ -222,7 +222,7 @@ def test_a_boot_restores_sizes_that_share_a_profile(make_host, vendor, spreads):
 
 @SPREADS
 def test_a_restore_needs_no_more_room_than_there_is_for_sure(make_host, spreads):
-    """The driver does not report which GPU instances idle mediated devices use. Five of them may use all three GPU instances, or only one."""
+    """The driver does not report which GPU instances idle mediated devices use. Five devices can occupy all three GPU instances or only one."""
     host = prepared(make_host(gpus=[(PF, RTXPRO6000)]), layout_of(DC_1_3A=10))
     host.kernel.spreads = spreads
     applied(host, layout_of(DC_1_3A=10))
@@ -313,7 +313,7 @@ def test_the_driver_decides_whether_a_gpu_has_mig(make_host):
 
 @FRAMEWORKS
 def test_a_restore_uses_a_listed_gpu_instance_that_a_foreign_vgpu_shares(make_host, vendor):
-    """The foreign vGPUs are DC-2-12A, which shares the listed GPU instance, and DC-1-3Q in a GPU instance that is not listed."""
+    """One foreign vGPU (DC-2-12A) shares the listed GPU instance. The other one (DC-1-3Q) is in a GPU instance that is not listed."""
     layout = layout_of(DC_2_12C=1, mig=[MEDIUM])
     host = prepared(make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor), layout)
     applied(host, layout)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of GPUs that are not in the table of models: each module, vgpuctl and the restore at boot use what the kernel and the driver report."""
+"""Tests GPUs that are in no table. Each module, vgpuctl, and the restore at boot must use what the kernel and the driver report."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_its_mig_is_asked_for(make_host):
 def test_its_mig_is_planned_with_the_host(make_host):
     """The role host does not run a stage without a plan.
 
-    Previously, the layout was refused because MIG mode, which the role mig enables, was missing.
+    Previously, the plan for the layout failed because MIG mode, which the role mig enables, was disabled.
     """
     host = make_host(gpus=[(PF, MIG)])
     plan = call(nvidia_host_plan, host, layout=layout_of("A100-1-5C")).ok["plans"]["mig"]
@@ -105,7 +105,7 @@ def test_what_is_reported_of_it(make_host):
 
 
 def test_a_gpu_without_vgpus_is_refused_by_what_its_driver_shows(make_host):
-    """The selector 'all' leaves out a consumer GPU. With the host driver, such a GPU offers neither vGPU types nor SR-IOV."""
+    """The selector 'all' omits a consumer GPU, which offers neither vGPU types nor SR-IOV with the host driver."""
     host = make_host(gpus=[(PF, A40), ("0000:01:00.0", GEFORCE)]).vfs_on()
     outcome = call(nvidia_vgpu, host, layout=layout_of("A40-24Q", "0000:01:00.0"))
     assert outcome.codes == ["gpu_unsupported"] and outcome.writes == 0

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of plans for hosts that changed since the last run: vGPUs, VFs and GPUs that disappeared, moved, or were left by others."""
+"""Tests plans for hosts that changed since the last run: vGPUs, VFs, and GPUs that disappeared, moved, or came from other users."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ FRAMEWORKS = pytest.mark.parametrize("vendor", [False, True])
 
 
 def entry(gpu, *vgpus, **rest):
-    """Returns an entry of a layout. Each vGPU is a dictionary or the name of its type."""
+    """Returns a layout entry. Each vGPU is a dictionary or the name of a type."""
     return {"gpu": gpu, "vgpus": [{"type": one} if isinstance(one, str) else one for one in vgpus], **rest}
 
 
 def one_gpu(make_host, vendor=False, **arguments):
-    """Returns (host, name of the board in its types). The host has an A40, or an L40S on the vendor-specific framework."""
+    """Returns (host, board name in type names). The host has an A40, or an L40S on the vendor-specific framework."""
     host = make_host(gpus=[(SECOND, L40S if vendor else A40)], vendor_vfio=vendor, **arguments).vfs_on()
     return host, "L40S" if vendor else "A40"
 
@@ -39,7 +39,7 @@ def two_gpus(make_host, **arguments):
 
 
 def applied(host, layout, **arguments):
-    """Applies a layout and returns the result. Asserts that check mode matches the run, and that a second run changes nothing."""
+    """Applies a layout and returns the result. Asserts that check mode returns the same result, and that a second run changes nothing."""
     check = call(nvidia_vgpu, host, check=True, layout=layout, **arguments).ok
     real = call(nvidia_vgpu, host, layout=layout, **arguments).ok
     assert check["actions"] == real["actions"] and check["diff"] == real["diff"] and host.kernel.harm == []
@@ -54,7 +54,7 @@ def stored(host):
 
 
 def restored(host):
-    """Restores the host as a boot does, and returns the report. Asserts that the restore succeeds."""
+    """Runs the restore like a boot does, and returns the report. Asserts that the restore succeeds."""
     report = restore.restore(host.ctx, 60, 0.5, lambda words: None)
     assert report.errors == [], report.errors
     return report
@@ -82,7 +82,7 @@ def test_two_uuids_change_places(make_host):
 
 
 def test_a_uuid_that_moves_is_created_only_once_it_is_free(make_host):
-    """While the UUID is still in use on its old GPU, the run completes another GPU."""
+    """While the UUID is still in use on its old GPU, the run must complete another GPU."""
     host = make_host(gpus=[("0000:e6:00.0", A40), (FIRST, A40), (SECOND, A40)]).vfs_on()
     call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]).ok
     host.faults.remove_linger = 500
@@ -123,7 +123,7 @@ def test_a_uuid_that_moves_off_a_gpu_off_the_bus_is_stored_once(make_host):
 
 
 def test_hosts_that_were_cloned_have_uuids_of_their_own(make_host):
-    """Cloned hosts have the same machine ID but get different UUIDs. Stored vGPUs keep their UUIDs nevertheless."""
+    """Cloned hosts have the same machine ID but must get different UUIDs. Stored vGPUs must keep their UUIDs."""
     hosts = [make_host().vfs_on() for dummy in range(3)]
     layout = [entry("all", "A40-8Q")]
     for host, product in zip(hosts, ("4C4C4544-0042-3510-8053-B4C04F4D4E32", "4c4c4544-0042-3510-8053-b4c04f4d4e33", None)):
@@ -251,7 +251,7 @@ MIXED = [entry("all", "%s-24Q", "%s-8Q", mixed_sizes=True)]
 
 
 def mixed_host(make_host, vendor):
-    """Returns a host with vGPUs of two sizes, and the name of the board in its types."""
+    """Returns a host with vGPUs of two sizes, and the board name in its type names."""
     host, word = one_gpu(make_host, vendor)
     applied(host, json.loads(json.dumps(MIXED).replace("%s", word)))
     assert host.pf().mixed
@@ -261,7 +261,7 @@ def mixed_host(make_host, vendor):
 @FRAMEWORKS
 @pytest.mark.parametrize("left", [False, True])
 def test_mixed_size_mode_goes_with_the_last_vgpu(make_host, vendor, left):
-    """Mixed-size mode is disabled if the layout contains the GPU without vGPUs, or does not contain the GPU."""
+    """Mixed-size mode is disabled if the layout has no vGPUs for the GPU or does not contain the GPU."""
     host, dummy = mixed_host(make_host, vendor)
     applied(host, [] if left else EMPTY)
     assert not host.pf().mixed and "mixed_sizes" not in stored(host)[SECOND]
@@ -287,7 +287,7 @@ def test_mixed_size_mode_goes_in_the_next_run_after_a_crash(make_host):
 def test_mixed_size_mode_goes_once_it_can(make_host, vendor):
     host, word = mixed_host(make_host, vendor)
     outcome = applied(host, [entry("all", word + "-8Q")])
-    assert host.pf().mixed and len(host.vgpus()) == 1, "what stays keeps it on"
+    assert host.pf().mixed and len(host.vgpus()) == 1, "the remaining vGPU keeps mixed-size mode enabled"
     assert [text for text in outcome["diff"]["after"].splitlines() if text.endswith("mixed sizes")]
     assert "remains enabled until" in call(nvidia_vgpu, host, layout=[entry("all", word + "-8Q")]).warnings[0]
     applied(host, [entry("all", {"type": word + "-24Q", "count": 2})])
@@ -413,7 +413,7 @@ def test_a_restore_needs_no_vf_that_holds_none_of_its_vgpus(make_host):
 def test_a_restore_takes_the_vfs_that_are_there(make_host, there, idle):
     """If the VFs of the stored vGPUs exist, the restore disables no VF, even if the number of VFs differs from the stored number.
 
-    If an idle GPU has too few VFs, the restore enables them again.
+    If an idle GPU lacks VFs, the restore enables them again.
     """
     host = make_host(gpus=[(SECOND, SMALL_A40)])
     host.kernel.sysfs_sriov = True
@@ -453,7 +453,7 @@ def test_a_vf_on_another_driver_costs_no_run_a_minute(make_host, vendor, driver)
 
 
 def test_a_restore_after_an_interrupted_move_creates_all_the_others(make_host):
-    """After an interrupted move, the UUID is still on the old GPU or still has the old type."""
+    """After an interrupted move, the UUID is still on the old GPU, or the vGPU still has the old type."""
     for moved in (True, False):
         host = two_gpus(make_host)
         call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID}), entry(FIRST, "A40-8Q")]).ok
@@ -498,7 +498,7 @@ def test_mig_that_was_turned_off_is_not_lost(make_host, monkeypatch, capsys):
 
 @pytest.mark.parametrize("used", [False, True])
 def test_no_more_idle_vgpus_are_recreated_than_stand_in_the_way(make_host, used):
-    """Two 1g GPU instances are at 0 and 5. A 4g GPU instance needs the slot of the first one only."""
+    """Two 1g GPU instances start at 0 and 5. A 4g GPU instance needs only the memory slices of the first one."""
     host = mig_host(make_host, A100, True)
     six = [entry("all", {"type": "A100-1-5C", "count": 6})]
     call(nvidia_vgpu, host, layout=six).ok
@@ -530,9 +530,9 @@ def test_idle_vgpus_that_must_all_go_do_and_one_in_use_refuses(make_host):
 
 
 def test_a_mig_type_by_number_before_the_vfs_are_on(make_host):
-    """A plan must not refuse a type because of details that only the driver's list contains.
+    """A plan must not reject a type because of properties that only the driver reports.
 
-    Previously, a type given by number next to a type given by name was reported with "0 slices, None MiB".
+    Previously, a layout with one type given by number and one given by name failed with "0 slices, None MiB".
     """
     host = make_host(gpus=[(SECOND, A100)])
     host.pf(SECOND).mig = host.pf(SECOND).mig_pending = True
@@ -540,11 +540,11 @@ def test_a_mig_type_by_number_before_the_vfs_are_on(make_host):
     assert outcome.ok["changed"] and any("nvidia-476" in one and "GPU instance" in one for one in outcome.warnings), outcome.warnings
 
 
-# --- cases that randomized tests found
+# --- cases found by randomized tests
 
 
 def test_the_uuid_of_a_vgpu_on_a_gpu_off_the_bus_is_for_no_other_gpu(make_host):
-    """A vGPU on a GPU that fell off the bus cannot be removed, so no other GPU can get its UUID."""
+    """A vGPU on a GPU that fell off the bus cannot be removed, so its UUID cannot be used on another GPU."""
     host = two_gpus(make_host)
     call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]).ok
     host.pf(SECOND).off_bus = True
@@ -583,7 +583,7 @@ def test_another_type_on_a_vf_of_the_layout_file_is_somebody_elses(make_host):
 
 @pytest.mark.parametrize("word", ["create", "vgpu_params"])
 def test_no_parameters_change_under_a_vm_that_starts_meanwhile(make_host, monkeypatch, word):
-    """A VM may also start right after its vGPU was created. The parameters of that vGPU must not change."""
+    """A VM can start right after its vGPU was created. The parameters of that vGPU must then not change."""
     host, name = one_gpu(make_host)
     layout = [entry("all", {"type": name + "-8Q", "uuid": UUID})]
     if word == "vgpu_params":
@@ -640,7 +640,7 @@ def test_the_restore_creates_gpu_instances_beside_those_of_others(make_host, ven
 
 
 def test_two_vgpus_of_one_vm_put_no_third_one_in_use(make_host):
-    """nvidia-smi names no VF, but the driver names the VM for both of its vGPUs, so the third vGPU is not in use."""
+    """nvidia-smi names no VF, but the driver names the VM for both of its vGPUs. The third vGPU is therefore not in use."""
     host, name = one_gpu(make_host, True)
     call(nvidia_vgpu, host, layout=[entry("all", *[name + "-8Q"] * 3)]).ok
     *others, third = host.kernel.mdevs.values()
@@ -654,7 +654,7 @@ def test_two_vgpus_of_one_vm_put_no_third_one_in_use(make_host):
 
 @pytest.mark.parametrize("vendor", [False, True])
 def test_a_vgpu_that_was_to_change_its_type_stays_ours_while_it_is_there(make_host, vendor):
-    """The layout file lists the vGPU with its new type, but the vGPU still has the old type when a VM starts to use it."""
+    """The layout file lists the vGPU with its new type, but the vGPU still has its old type when a VM starts to use it."""
     host, word = one_gpu(make_host, vendor)
     call(nvidia_vgpu, host, layout=[entry("all", {"type": word + "-8Q", "vf": 0})]).ok
     (there,) = host.kernel.mdevs.values()
@@ -670,7 +670,7 @@ def test_a_vgpu_that_was_to_change_its_type_stays_ours_while_it_is_there(make_ho
 
 
 def test_a_request_for_no_parameters_takes_no_vgpu_that_has_some(make_host):
-    """A request without vgpu_params takes the vGPU that has parameters. A second run makes the same decision."""
+    """The request without vgpu_params, not one with empty vgpu_params, must use the vGPU with parameters. A second run must agree."""
     host, word = one_gpu(make_host)
     host.add(host.pf(SECOND).vfs[5].address, word + "-8Q", OTHER)
     host.kernel.mdevs[OTHER].params = "disable_vnc=1"
@@ -708,7 +708,7 @@ def test_a_uuid_that_was_to_move_stays_ours_while_it_is_there(make_host):
 
 
 def test_a_vgpu_stays_whose_uuid_is_for_a_gpu_off_the_bus(make_host):
-    """A GPU that fell off the bus cannot get the UUID now, so the vGPU with that UUID stays where it is."""
+    """A GPU that fell off the bus cannot get the UUID now, so the vGPU with that UUID must stay on its GPU."""
     host = two_gpus(make_host)
     call(nvidia_vgpu, host, layout=[entry(FIRST, "A40-8Q", {"type": "A40-8Q", "uuid": UUID, "vf": 1})]).ok
     layout = [entry(FIRST, {"type": "A40-8Q", "vf": 1}), entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]

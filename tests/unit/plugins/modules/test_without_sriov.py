@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of GPUs whose vGPUs use the PF (T4, V100, P40): several vGPUs share one parent, on hosts with each framework."""
+"""Tests GPUs without SR-IOV (T4, V100, P40), on which several vGPUs share the PF as their parent, with each framework."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of waiting with a deadline."""
+"""Tests that waiting ends at the deadline."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the texts of errors: they read as sentences and contain no password."""
+"""Tests that error texts read as sentences and contain no password."""
 
 from __future__ import annotations
 

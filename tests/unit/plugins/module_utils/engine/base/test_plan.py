@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of plans that omit GPUs that fell off the bus: what is reported, and when."""
+"""Tests plans that skip GPUs that fell off the bus: which errors and warnings are reported, and when."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.steps import 
 
 @dataclass
 class Gpu:
-    """The attributes of a GPU that a plan reads."""
+    """The GPU attributes that a plan reads."""
 
     address: str
     alive: bool

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the execution of steps. After each failure, the result lists the completed and the missing steps, and each error has all of its parts."""
+"""Tests the execution of steps. After a failure, the result lists the completed and the remaining steps, and each error is complete."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_bug_of_ours_is_no_error_of_the_host():
         execute(STEPS, perform)
 
 
-# --- GPUs in parallel
+# --- steps on several GPUs in parallel
 
 GPUS = ("g1", "g2", "g3")
 PLAN = [Step("host", None, None, "first")]
@@ -51,7 +51,7 @@ PLAN += [Step("host", None, None, "between"), Step("make", "g1", "g1", "last on 
 
 
 def test_gpus_are_worked_on_at_the_same_time_and_each_in_its_order():
-    """The first step of each GPU waits for the other two GPUs. If the steps ran one after the other, the wait would time out."""
+    """The first step of each GPU waits for the other two GPUs. If the steps ran sequentially, the wait would time out."""
     meeting, seen = threading.Barrier(len(GPUS), timeout=30), []
 
     def perform(step):
@@ -59,11 +59,11 @@ def test_gpus_are_worked_on_at_the_same_time_and_each_in_its_order():
             meeting.wait()
         seen.append(str(step))
 
-    assert [str(step) for step in execute(PLAN, perform, side_by_side=True)] == [str(step) for step in PLAN], "returned in the plan's order"
+    assert [str(step) for step in execute(PLAN, perform, side_by_side=True)] == [str(step) for step in PLAN], "results keep the plan's order"
     for gpu in (*GPUS, "first", "between"):
         of_one = [str(step) for step in PLAN if gpu in str(step)]
         assert [text for text in seen if gpu in text] == of_one
-    assert seen[0] == "first" and len(seen[: seen.index("between")]) == 1 + 4 * len(GPUS), "the host's steps stand between"
+    assert seen[0] == "first" and len(seen[: seen.index("between")]) == 1 + 4 * len(GPUS), "host steps must not run in parallel"
 
 
 @pytest.mark.parametrize("side_by_side", [False, True])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of the backups of boot files: edited files are restored, but a file that was changed later is kept."""
+"""Tests the backups of boot files: teardown restores edited files, but keeps files that were changed after the edit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXTS = {
 
 @pytest.fixture
 def released(make_host):
-    """Returns a host whose GPU was released from vfio-pci. The files that bound the GPU are edited."""
+    """Returns a host with a GPU that was released from vfio-pci, so that the files that bound the GPU are edited."""
     host = make_host(driver="vfio-pci")
     for path, text in TEXTS.items():
         host.put(path, text)
@@ -38,7 +38,7 @@ def test_all_is_restored_and_nothing_else_happens(released):
     assert {path: released.get(path) for path in TEXTS} == TEXTS and released.get(boot_files.NOUVEAU_FILE) is None
     assert released.get(backups.PATH) is None and released.pf().driver == driver
     assert real["initramfs_update_needed"] and real["bootloader_update_needed"]
-    assert rebuilds.read(released.root) == set(), "the fake host has no initramfs that could be too old"
+    assert rebuilds.read(released.root) == set(), "this host has no initramfs that could be outdated"
     assert not call(nvidia_pci_driver, released, driver="original").ok["changed"]
 
 
@@ -86,8 +86,8 @@ def test_a_failure_midway_is_finished_by_the_next_run(released, number):
 
 
 def test_a_record_whose_file_a_killed_run_put_back_goes(released):
-    """If a killed run restored a file but left its record, the next run removes the record. Otherwise, teardown would report a changed file."""
-    released.put(VFIO, TEXTS[VFIO])  # the run was killed before it removed the record
+    """If a killed run restored a file but kept its record, the next run removes the record. Otherwise, teardown would report that the file was changed."""
+    released.put(VFIO, TEXTS[VFIO])  # the run is killed before it removes the record
     record = released.get(backups.PATH)
     assert call(nvidia_pci_driver, released, driver="original", check=True).ok["changed"] and released.get(backups.PATH) == record
     call(nvidia_pci_driver, released, driver="original").ok

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the lines that bind a GPU at boot, and of the edits that remove these lines."""
+"""Tests which lines bind a GPU at boot, and how edits remove these lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding.boot_files
 
 
 class Gpu:
-    """The attributes of a GPU that the edits read."""
+    """The GPU attributes that the edits read."""
 
     def __init__(self, device_id="0x2235", address="0000:e8:00.0"):
         self.device_id = device_id
@@ -28,7 +28,7 @@ GRUB = "/etc/default/grub"
 
 
 def edited(text, gpus=(A40,), path=CONF):
-    """Returns the text after the edit, or the unchanged text if no edit is needed."""
+    """Returns the edited text, or the unchanged text if no edit is needed."""
     boot = BootFiles({path: text}, {}, {}) if "modprobe" in path else BootFiles({}, {path: text}, {})
     causes, edits, dummy = boot_files.causes_and_edits(boot, list(gpus))
     assert bool(causes) == bool(edits)
@@ -112,9 +112,9 @@ def test_nouveau_is_blacklisted_unless_it_already_is():
 
 
 def test_a_file_that_goes_with_another_driver_does_not_keep_nouveau_from_loading():
-    """Debian's and Ubuntu's driver packages block nouveau only until they are removed for the vGPU driver.
+    """The driver packages of Debian and Ubuntu block nouveau only until the vGPU driver replaces them.
 
-    The file of NVIDIA's .run installer stays.
+    The file from NVIDIA's .run installer blocks nouveau permanently.
     """
     for name in ("nvidia-blacklists-nouveau.conf", "nvidia-graphics-drivers.conf", "nvidia.conf"):
         assert boot_files.nouveau_edit(BootFiles({"/etc/modprobe.d/" + name: "blacklist nouveau\n"}, {}, {})), name
@@ -149,7 +149,7 @@ GRUB_LINES = st.one_of(
 
 
 def is_a40(word):
-    """Returns whether an ID is that of the A40. The method differs from the engine's."""
+    """Returns whether an ID matches the A40. The implementation is independent of the engine's."""
     return re.match(r"^(0x)?10de:2235(:|$)", word, re.IGNORECASE) is not None
 
 
@@ -168,6 +168,6 @@ def test_edits_take_these_ids_alone_and_a_second_edit_nothing(path, lines, data)
     assert ids_in(after) == [word for word in ids_in(text) if not is_a40(word)]
     untouched = [line for line in text.splitlines() if line.lstrip().startswith("#") or not any(map(is_a40, ids_in(line)))]
     kept = iter(after.splitlines())
-    assert all(line in kept for line in untouched), "lines without these ids stay, in their order"
+    assert all(line in kept for line in untouched), "lines without these IDs must stay in their order"
     for word in ("disable_vga=1", "disable_idle_d3=1", "quiet", "iommu=pt"):
         assert after.count(word) == text.count(word)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of pending rebuilds: a rebuild of the initramfs or the boot loader's configuration is requested until it is done."""
+"""Tests pending rebuilds: a run requests a rebuild of the initramfs or of the boot loader's configuration until the rebuild succeeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GRUB = "/boot/grub/grub.cfg"
 
 @pytest.fixture
 def booted(make_host):
-    """Returns a host with a kernel, its initramfs and GRUB's configuration, all with old timestamps."""
+    """Returns a host with a kernel, an initramfs, and GRUB's configuration. All files have old timestamps."""
     host = make_host()
     os.makedirs(host.root + "/lib/modules/" + KERNEL)
     for path in (IMAGE, GRUB):
@@ -31,7 +31,7 @@ def booted(make_host):
 
 
 def renew(host, path):
-    """Simulates a rebuild: gives a file a later timestamp than all files in the state directory."""
+    """Simulates a rebuild: gives the file a later timestamp than all files in the state directory."""
     later = max(os.stat(host.root + rebuilds.STATE + "/" + name).st_mtime for name in os.listdir(host.root + rebuilds.STATE)) + 1
     os.utime(host.root + path, (later, later))
 
@@ -56,7 +56,7 @@ def test_a_rebuild_is_requested_until_it_is_done(booted, path, text, key, made):
 
 
 def test_the_initramfs_is_rebuilt_under_its_mark(booted):
-    """An initramfs that a power cut left incomplete is newer than the edit, but does not count as rebuilt."""
+    """If a power failure left the initramfs incomplete, it is newer than the edit, but it does not count as rebuilt."""
 
     def half(argv, timeout):
         renew(booted, IMAGE)
@@ -74,7 +74,7 @@ def test_the_initramfs_is_rebuilt_under_its_mark(booted):
     del booted.programs["update-initramfs"]
     real = call(nvidia_pci_driver, booted, initramfs=True).ok
     assert real["actions"][-1] == check["actions"][-1] == "run update-initramfs -u -k all" and real["initramfs_update_needed"]
-    assert ["sync", "-f", booted.root + "/boot"] in booted.calls, "on the disk before the mark goes"
+    assert ["sync", "-f", booted.root + "/boot"] in booted.calls, "the initramfs must be on disk before the mark is removed"
     last = call(nvidia_pci_driver, booted, initramfs=True).ok
     assert not last["changed"] and not last["initramfs_update_needed"]
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the installation of vgpuctl and its unit: the command is one file and is replaced atomically."""
+"""Tests the installation of vgpuctl and its unit. The command is a single file that is replaced atomically."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ SMALL = {"__init__.py": "", "cli/__init__.py": "", "cli/main.py": "def main():\n
 
 
 def run(path, *words):
-    """Runs an installed command as its first line specifies, with the option -I, but with the Python interpreter of the test."""
+    """Runs an installed command with the option -I from its first line, but with the Python interpreter that runs the tests."""
     return subprocess.run([sys.executable, "-I", path, *words], capture_output=True, text=True, timeout=60, check=False)
 
 
-# --- the command is one file
+# --- the command as a single file
 
 
 def test_the_command_runs_without_ansible(make_host):
@@ -55,7 +55,7 @@ def test_the_command_runs_without_ansible(make_host):
     done = run(here, "status", "--help")
     assert done.returncode == 0 and "--json" in done.stdout, done.stderr
     done = run(here, "status", "--json")
-    assert "gpus" in json.loads(done.stdout) and not done.stderr, "its exit status is that of the machine which runs this test"
+    assert "gpus" in json.loads(done.stdout) and not done.stderr, "the exit status depends on the machine that runs this test"
     done = run(here, "explain", "iommu_off", "--json")
     assert done.returncode == 0 and "the IOMMU is disabled" in done.stdout, done.stderr
     assert host.get(install.MANUAL) == cli.manual()
@@ -69,7 +69,7 @@ def test_its_first_line_starts_it(tmp_path):
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_it_starts_after_the_python_of_its_installation_is_gone(tmp_path, monkeypatch, shell):
-    """A distribution upgrade removes python3.11, with which vgpuctl was installed because the system's python3 was too old at that time."""
+    """A distribution upgrade removes python3.11. vgpuctl was installed with python3.11 because the system's python3 was too old at that time."""
     gone, old = tmp_path / "python3.11", tmp_path / "python3"
     gone.symlink_to(sys.executable)
     old.write_text("#!/bin/sh\nexit 1\n")
@@ -128,7 +128,7 @@ print(json.dumps(vgpu_restore._sources()))
 
 
 def imported(name, tree):
-    """Yields (module, module and name) for each relative import in a file. The engine's files import each other only relatively."""
+    """Yields (path of the module, path of the imported name) for each relative import in a file. Engine files import each other only with relative imports."""
     package = name[: -len("/__init__.py")] if name.endswith("/__init__.py") else os.path.dirname(name)
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or not node.level:
@@ -141,7 +141,7 @@ def imported(name, tree):
 
 def test_the_command_has_all_that_its_files_import():
     root = os.path.abspath(install.__file__).split("/ansible_collections/")[0]
-    # A new process has not imported any other file of the collection.
+    # A new process has imported no other file of the collection.
     env = dict(os.environ, PYTHONPATH=root)
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=60, check=True, env=env)
     sources = json.loads(done.stdout)
@@ -152,20 +152,20 @@ def test_the_command_has_all_that_its_files_import():
         for module, inside in imported(name, ast.parse(text)):
             seen += 1
             assert any(one in sources for one in (module + ".py", inside + ".py", inside + "/__init__.py", module + "/__init__.py")), (name, inside)
-            if module + ".py" not in sources:  # A name that is imported from a package is a module in that package or is defined in its __init__.py.
+            if module + ".py" not in sources:  # A name imported from a package is a module in the package or is defined in its __init__.py.
                 package = sources[(module + "/__init__.py").lstrip("/")]
                 assert inside + ".py" in sources or inside + "/__init__.py" in sources or inside.rpartition("/")[2] in package, (name, inside)
     assert seen > 100
 
 
 def test_a_restore_that_is_given_up_leaves_nothing_enabled_and_nothing_stored(make_host):
-    """Without the unit and the stored layout, no check expects that a boot restores the host's vGPUs."""
+    """Without the unit and the stored layout, no check expects that the next boot restores the vGPUs."""
     host = make_host().vfs_on()
     call(nvidia_vgpu_restore, host).ok
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
     os.makedirs(os.path.dirname(host.root + install.UNIT_LINK))
     os.symlink(install.UNIT, host.root + install.UNIT_LINK)
-    assert not call(nvidia_vgpu_restore, host).ok["changed"], "a layout and an enabled unit stay"
+    assert not call(nvidia_vgpu_restore, host).ok["changed"], "a second run must keep the stored layout and the enabled unit"
     check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
     real = call(nvidia_vgpu_restore, host, state="absent").ok
     assert real["actions"] == check["actions"]
@@ -185,7 +185,7 @@ def test_it_goes_without_a_trace(make_host):
     check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
     real = call(nvidia_vgpu_restore, host, state="absent").ok
     assert real["actions"] == check["actions"] == ["%s: remove the file" % path for path in (install.UNIT_LINK, install.UNIT, install.COMMAND, install.MANUAL)]
-    assert install.present(host.root) == [] and not os.path.lexists(host.root + install.UNIT_LINK), "nothing is left that systemd would warn of"
+    assert install.present(host.root) == [] and not os.path.lexists(host.root + install.UNIT_LINK), "no file must remain about which systemd would warn"
     assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
 
 
@@ -207,7 +207,7 @@ def disk_with(room):
 
 
 def test_a_cut_file_never_replaces_the_whole_one(tmp_path):
-    """A disk can become full after any byte of the new command. The old command then stays complete."""
+    """The disk can become full after any byte of the new command. The old command must stay complete."""
     root, old, new = str(tmp_path), install.zipapp({}, "/usr/bin/python3"), install.zipapp(SMALL, "/usr/bin/python3")
     files.write_atomic(root, install.COMMAND, old, 0o755)
     for room in range(len(new)):
@@ -219,7 +219,7 @@ def test_a_cut_file_never_replaces_the_whole_one(tmp_path):
 
 
 def test_a_cut_file_is_replaced(tmp_path):
-    """A vgpuctl file that was truncated at any length is replaced."""
+    """A run replaces a vgpuctl file that was truncated at any length."""
     root, whole = str(tmp_path), install.zipapp(SMALL, "/usr/bin/python3")
     expected = {install.COMMAND: (whole, 0o755)}
     os.makedirs(os.path.dirname(root + install.COMMAND))
@@ -232,7 +232,7 @@ def test_a_cut_file_is_replaced(tmp_path):
 
 
 def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
-    """A run that is killed while it writes leaves a partial file with a temporary name beside vgpuctl."""
+    """A run that is killed while it writes leaves an incomplete file with a temporary name beside vgpuctl."""
     root, whole = str(tmp_path), install.zipapp(SMALL, "/usr/bin/python3")
     files.write_atomic(root, install.COMMAND, whole, 0o755)
     directory = os.path.dirname(root + install.COMMAND)
@@ -247,7 +247,7 @@ def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
 
 
 def test_a_command_that_nobody_may_start_is_made_one_again(tmp_path):
-    """After a restore from a backup, vgpuctl can have the right content but the wrong mode. Each boot would then end with 'Permission denied'."""
+    """A restore from a backup can give vgpuctl the right content but the wrong mode. Each boot would then fail with 'Permission denied'."""
     root = str(tmp_path)
     expected = install.expected_files({"cli/main.py": ""}, [], "/usr/bin/python3")
     install.apply(root, install.plan(root, expected))
@@ -257,4 +257,4 @@ def test_a_command_that_nobody_may_start_is_made_one_again(tmp_path):
     install.apply(root, steps)
     assert os.stat(root + install.COMMAND).st_mode & 0o777 == 0o755 and not install.plan(root, expected)
     os.chmod(root + install.COMMAND, 0o700)
-    assert not install.plan(root, expected), "the operator's own mode"
+    assert not install.plan(root, expected), "a mode that the operator set must stay"

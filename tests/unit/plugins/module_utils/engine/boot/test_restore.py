@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the restore at boot and of the command vgpuctl."""
+"""Tests the restore at boot and the command vgpuctl."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 
 @pytest.fixture
 def stored(make_host):
-    """Returns a rebooted host with two GPUs and four stored vGPUs."""
+    """Returns a rebooted host with two GPUs. The stored layout has four vGPUs."""
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]).vfs_on()
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.goal = host.vgpus()
@@ -67,7 +67,7 @@ def test_a_missing_gpu_is_reported(stored):
     begun = stored.clock.now()
     report, dummy = run(stored)
     assert [one.code for one in report.errors] == ["gpu_gone"] and len(stored.vgpus()) == 2
-    assert stored.clock.now() - begun < 10, "a GPU that is not there is not waited for"
+    assert stored.clock.now() - begun < 10, "the restore must not wait for a missing GPU"
 
 
 def test_the_time_to_the_vgpus_is_reported(stored):
@@ -147,7 +147,7 @@ def test_a_gpu_with_vfs_and_no_vgpus_gets_its_vfs(make_host):
 
 
 def racked(make_host, number):
-    """Returns a rebooted host with *number* A40 GPUs and two stored vGPUs on each. sriov-manage takes 4 s, and types appear after 3 s."""
+    """Returns a rebooted host with *number* A40 GPUs and two stored vGPUs on each GPU. sriov-manage takes 4 s, and types appear after 3 s."""
     host = make_host(gpus=[("0000:%02x:00.0" % (0x10 + 8 * index), A40) for index in range(number)]).vfs_on()
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.goal = host.vgpus()
@@ -157,7 +157,7 @@ def racked(make_host, number):
 
 
 def created_at(host, timeout=install.DEADLINE):
-    """Runs the restore, by default with the unit's deadline. Returns the report and, by GPU, the seconds until its last vGPU was created."""
+    """Runs the restore, by default with the unit's deadline. Returns the report and, for each GPU, the seconds until its last vGPU was created."""
     begun, create, seen = host.clock.now(), host.kernel.create, {}
 
     def create_and_note(device, *args):
@@ -187,9 +187,9 @@ def test_a_gpus_vgpus_do_not_wait_for_the_vfs_of_the_others(make_host):
 
 
 def test_sriov_manage_meets_no_vf_without_a_driver(make_host):
-    """sriov-manage writes the device ID of the PF to pci-pf-stub.
+    """sriov-manage adds the device ID of the PF to pci-pf-stub.
 
-    The VFs have the same ID, so the stub would bind VFs that nvidia has not bound yet.
+    The VFs have the same ID. pci-pf-stub would therefore bind VFs that nvidia has not bound yet.
     """
     host = racked(make_host, 4)
     host.faults.vfs_delay = 3
@@ -243,11 +243,11 @@ def test_what_is_missing_is_named(monkeypatch, capsys, stored):
 def test_the_units_deadline_is_well_below_systemds(make_host):
     unit = install.expected_files({}, [], "/usr/bin/python3")[install.UNIT][0].decode()
     assert "restore --timeout %d\n" % install.DEADLINE in unit and "TimeoutStartSec=%d\n" % install.LIMIT in unit
-    assert 600 < install.DEADLINE <= 12 * 60 and install.LIMIT <= 20 * 60, "a boot without its VMs for longer helps nobody"
+    assert 600 < install.DEADLINE <= 12 * 60 and install.LIMIT <= 20 * 60, "VMs must not wait longer at boot"
 
 
 def hanging_sriov_manage(host, when):
-    """Keeps the GPUs busy until *when*. From then on, sriov-manage hangs until it is stopped."""
+    """Keeps the GPUs busy until *when*. After that time, sriov-manage hangs until it is stopped."""
 
     def call(argv, timeout):
         if host.clock.now() < when:
@@ -259,7 +259,7 @@ def hanging_sriov_manage(host, when):
 
 
 def hanging_nvidia_smi(host, when):
-    """Keeps the GPUs busy until *when*. From then on, nvidia-smi hangs when it creates a GPU instance."""
+    """Keeps the GPUs busy until *when*. After that time, nvidia-smi hangs when it creates a GPU instance."""
     real_manage, real_smi = host.command, nvidia_smi.Program(host).run
 
     def manage(argv, timeout):
@@ -278,7 +278,7 @@ def hanging_nvidia_smi(host, when):
 
 
 def hanging_creation(host, when):
-    """Keeps the GPUs busy until *when*. From then on, the driver accepts requests for vGPUs but creates none."""
+    """Keeps the GPUs busy until *when*. After that time, the driver accepts requests for vGPUs but creates none."""
     host.faults.locked = {pf.address: when for pf in host.kernel.pfs()}
     host.kernel.create = lambda *args: None
 
@@ -287,7 +287,7 @@ def hanging_creation(host, when):
     ("trouble", "locked"), [(hanging_sriov_manage, False), (hanging_sriov_manage, True), (hanging_nvidia_smi, False), (hanging_creation, False)]
 )
 def test_a_restore_ends_before_the_units_limit_whatever_hangs_last(monkeypatch, make_host, trouble, locked, capsys):
-    """If a restore exceeded the unit's time limit, systemd would stop it, and no message would name the missing vGPUs."""
+    """If a restore exceeded the unit's time limit, systemd would stop it before it could name the missing vGPUs."""
     model, kind = (A100, "A100-3-20C") if trouble is hanging_nvidia_smi else (A40, "A40-24Q")
     host = make_host(gpus=[("0000:%02x:00.0" % (0x10 + 8 * index), model) for index in range(4)])
     layout = [{"gpu": "all", "vgpus": [{"type": kind, "count": 2}]}]
@@ -316,7 +316,7 @@ def test_the_unit_comes_before_what_holds_all_gpus(name):
 
 
 def test_threads_create_them_side_by_side(stored):
-    """The fake kernel has no locks and needs none here, because the thread of each GPU changes only that GPU."""
+    """The fake kernel has no locks. It needs none in this test, because the thread of each GPU changes only that GPU."""
     stored.ctx.side_by_side = True
     stored.vfs_on()
     report, dummy = run(stored)
@@ -327,7 +327,7 @@ def test_threads_create_them_side_by_side(stored):
 
 
 def test_a_running_vm_of_another_gpu_does_not_stop_the_restore(stored):
-    """On a running host, vgpuctl doctor recommends the restore as the remedy."""
+    """vgpuctl doctor recommends the restore as a remedy on running hosts, so a VM on another GPU must not prevent it."""
     run(stored)
     stored.kernel.use(stored.goal[0][0])
     used = stored.kernel.mdevs[stored.goal[0][0]].parent.gpu
@@ -385,7 +385,7 @@ def test_parameters_under_a_running_vm_stay_and_stop_nothing(make_host):
 
 
 def test_a_vf_on_another_driver_costs_its_own_vgpu_alone(stored):
-    """The restore does not wait for vGPU types on a VF that is bound to vfio-pci, because that driver never offers types."""
+    """The restore does not wait for vGPU types on a VF that is bound to vfio-pci, because vfio-pci never offers types."""
     stored.vfs_on()
     one = stored.pf("0000:e7:00.0").vfs[0]
     stored.kernel.unbind("nvidia", one)
@@ -425,7 +425,7 @@ def test_new_vfs_that_vfio_pci_takes_cost_no_minute(stored):
 
 
 def test_a_vf_whose_probe_fails_costs_no_minute(stored):
-    """No restore waits a minute for a VF whose probe fails. Later restores do not wait either."""
+    """A restore does not wait a minute for a VF whose probe fails, and neither do later restores."""
     stored.vfs_on()
     one = stored.pf("0000:e7:00.0").vfs[5]
     stored.kernel.unbind("nvidia", one)
@@ -436,7 +436,7 @@ def test_a_vf_whose_probe_fails_costs_no_minute(stored):
 
 
 def test_a_gpu_whose_vfs_are_off_is_stored_without(make_host):
-    """A GPU whose VFs are disabled may be attached to a VM as a whole. The boot does not wait for such a GPU and does not fail."""
+    """A GPU with disabled VFs might be attached to a VM as a whole. The restore neither waits for such a GPU nor fails because of it."""
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)])
     host.pf("0000:e8:00.0").set_vfs(32)
     call(nvidia_vgpu, host, layout=[{"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "0000:e7:00.0", "vgpus": []}]).ok
@@ -528,7 +528,7 @@ def test_restore_with_a_bad_store(monkeypatch, capsys, host):
 def test_status_for_people(monkeypatch, capsys, host):
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.kernel.use(host.vgpus()[0][0])
-    assert command(monkeypatch, host, "status") == 2, "no unit restores the layout"
+    assert command(monkeypatch, host, "status") == 2, "no unit restores the layout at boot"
     out = capsys.readouterr().out
     assert "Driver: 550.163.02 loaded, 550.163.02 on disk (vgpu)" in out
     assert "0000:e8:00.0  A40  driver nvidia  VFs 32 of 32  framework mdev" in out
@@ -551,7 +551,7 @@ def test_status_for_machines(monkeypatch, capsys, host):
 
 
 def test_a_restore_that_has_to_wait_for_the_lock_has_the_rest_of_its_time(monkeypatch, stored, capsys):
-    """The restore at boot runs only once. A playbook that starts before the unit can hold the lock while it enables the VFs of all GPUs."""
+    """The restore runs only once per boot. A playbook that starts before the unit can hold the lock while it enables the VFs of all GPUs."""
     with contextlib.ExitStack() as other:
         other.enter_context(lock.HostLock(stored.ctx))
         stored.clock.after(200, other.close)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of edits in GRUB's defaults, verified with the real sh: the edited file can still be sourced, and no flag is lost."""
+"""Tests edits in GRUB's defaults with the real sh: it must still be able to source the edited file, and no flag may be lost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FILE = st.lists(LINE, max_size=5).map("\n".join)
 def value(text):
     """Returns (whether sh can source the text, the words of the variable, the value of its _DEFAULT variant).
 
-    sh sources the text in the same way as grub-mkconfig.
+    sh sources the text like grub-mkconfig does.
     """
     script = "set -e\n%s\nprintf '\\n@%%s\\n@%%s' \"$%s\" \"$%s_DEFAULT\"" % (text, NAME, NAME)
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, timeout=20, check=False, cwd="/")
@@ -53,7 +53,7 @@ def value(text):
 
 @given(FILE)
 def test_an_edit_that_is_accepted_sources_and_loses_nothing(text):
-    """The real sh verifies what shell_text cannot determine, such as the result of a condition."""
+    """The real sh verifies results that shell_text cannot compute, such as those of a condition."""
     ctx = Context("/nowhere")
     sources, words, default = value(text)
     before = [("/etc/default/grub", text)]
@@ -92,7 +92,7 @@ def test_what_is_not_understood(text):
 def test_files_that_do_not_end_are_ended():
     with pytest.raises(EngineError, match="cannot source the file"):
         shell.variables(Context("/"), ["sleep 60\n"], ["/etc/default/grub"], timeout=0.5)
-    for text, match in (("A=\0", "NUL"), ("A=" + "x" * 200000, "rc 126")):  # neither env nor GRUB's own tools accept such a variable
+    for text, match in (("A=\0", "NUL"), ("A=" + "x" * 200000, "rc 126")):  # env and GRUB's own tools do not accept such a variable either
         with pytest.raises(EngineError, match=match):
             shell.variables(Context("/"), [text], ["/etc/default/grub"])
 
@@ -104,14 +104,14 @@ def test_variables_of_each_file_in_a_clean_environment(monkeypatch):
 
 
 def test_what_a_loader_of_programs_complains_of_is_no_variable():
-    """With a stale /etc/ld.so.preload, each program first prints an error. The clean environment of env does not prevent this error."""
+    """With a stale /etc/ld.so.preload, each program first prints an error, even if env starts it with a clean environment."""
     noise = "ERROR: ld.so: object '/opt/agent.so' from /etc/ld.so.preload cannot be preloaded: ignored.\n"
     ctx = Context("/", command=lambda argv, timeout: Result(0, "\0#begin\0%sGRUB_CMDLINE_LINUX=quiet\0A=\nb\0#end\0" % noise))
     assert shell.variables(ctx, [""], ["/etc/default/grub"]) == [{"GRUB_CMDLINE_LINUX": "quiet", "A": "\nb"}]
 
 
 def test_the_text_is_in_no_argument_and_no_file_stays(tmp_path, monkeypatch):
-    """The text is passed to sh in a file, because all users can see the arguments of a program."""
+    """sh gets the text in a file, because all users can see the arguments of a program."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     seen = []
 

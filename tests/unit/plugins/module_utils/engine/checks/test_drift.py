@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of drift from the stored state: a reboot without a restore, failed services, and VMs that need missing vGPUs."""
+"""Tests drift from the stored state: a reboot without a restore, failed services, and VMs whose vGPUs are missing."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ WELL = {
 
 
 def found(host, services=(), domains=()):
-    """Returns the codes of the problems, and the problems themselves."""
+    """Returns the codes of the problems and the problems themselves."""
     seen = drift.find(inventory.read(host.ctx, with_types=False, with_mig=True), layout_file.read(host.root), dict(WELL, **dict(services)), domains)
     return [one.error.code for one in seen], seen
 
 
 @pytest.fixture
 def made(host):
-    """Creates two vGPUs from a layout, and returns the host."""
+    """Creates two vGPUs from a layout and returns the host."""
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     return host
 
@@ -41,7 +41,7 @@ def made(host):
 def test_all_is_well(made):
     assert found(made)[0] == []
     problems = call(nvidia_gpu_info, made, health=True).ok["problems"]
-    assert [one["code"] for one in problems] == ["restore_not_enabled"], "the fake host has no services"
+    assert [one["code"] for one in problems] == ["restore_not_enabled"], "the fake host has no enabled services"
 
 
 @pytest.mark.parametrize("word, wrong", [("enabled", False), ("static", False), ("generated", False), ("disabled", True), ("", True)])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of the health check that doctor, metrics and nvidia_gpu_info share: root causes, their consequences, and states that are not a problem."""
+"""Tests the health check of doctor, metrics, and nvidia_gpu_info: root causes, their consequences, and states that are not a problem."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def problem(code, device=None, severity="error"):
 
 
 def judged(*problems):
-    """Returns (code, severity, code of the root cause) of each problem, in the reported order."""
+    """Returns (code, severity, code of the root cause) for each problem, in the reported order."""
     return [(one.error.code, one.severity, one.follows) for one in health.judged(list(problems))]
 
 
 def everywhere(host, monkeypatch, capsys):
-    """Returns the problems that doctor, nvidia_gpu_info and metrics report, each as {(severity, code): count}."""
+    """Returns the problems that doctor, nvidia_gpu_info, and metrics report, each as {(severity, code): count}."""
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
     counted = []
     cli.main(["doctor", "--json"])
@@ -72,7 +72,7 @@ def test_the_manager_s_journal_is_the_root_of_its_end(host):
     rows = call(nvidia_gpu_info, host, health=True).ok["problems"]
     assert [(one["code"], one.get("follows")) for one in rows][0] == ("log_rm_client", None)
     assert ("manager_not_running", "log_rm_client") in [(one["code"], one.get("follows")) for one in rows]
-    assert rows[0]["severity"] == "error", "as grave as what follows from it"
+    assert rows[0]["severity"] == "error", "a root cause has the highest severity of its consequences"
 
 
 def test_no_cause_leads_back_to_itself():
@@ -93,7 +93,7 @@ def test_whole_gpus_of_vms_are_no_problem_anywhere(make_host, monkeypatch, capsy
     told = everywhere(host, monkeypatch, capsys)
     assert told[0] == told[1] == told[2] and not [key for key in told[0] if key[1] in ("gpu_on_vfio", "iommu_off", "vfs_missing")], told
     host.kernel.processes.clear()
-    assert everywhere(host, monkeypatch, capsys)[0]["error", "gpu_on_vfio"] == gpus, "idle ones are"
+    assert everywhere(host, monkeypatch, capsys)[0]["error", "gpu_on_vfio"] == gpus, "a GPU on vfio-pci that no VM uses is a problem"
 
 
 def test_the_same_findings_everywhere(host, monkeypatch, capsys):
@@ -108,7 +108,7 @@ def test_the_same_findings_everywhere(host, monkeypatch, capsys):
 
 @pytest.mark.parametrize("config, told", [("FABRIC_MODE=0\n", True), ("# FABRIC_MODE=2\n", True), (None, True), ("A=1\nFABRIC_MODE=2\n", False)])
 def test_the_mode_of_fabric_manager(host, config, told):
-    assert "fabric_mode" not in [one["code"] for one in call(nvidia_gpu_info, host, health=True).ok["problems"]], "no NVSwitch"
+    assert "fabric_mode" not in [one["code"] for one in call(nvidia_gpu_info, host, health=True).ok["problems"]], "the host has no NVSwitch"
     host.kernel.top.entries["proc"].entries["driver"].entries["nvidia-nvswitch"] = Dir({"devices": Dir({"0000:c1:00.0": Dir()})})
     if config:
         host.put("/usr/share/nvidia/nvswitch/fabricmanager.cfg", config)
@@ -116,7 +116,7 @@ def test_the_mode_of_fabric_manager(host, config, told):
     found = call(nvidia_gpu_info, host, health=True).ok["problems"]
     rows = [one for one in found if one["code"] == "fabric_mode"]
     assert bool(rows) is told and all(one["severity"] == "warning" and "802" in one["expected"] for one in rows)
-    assert "fabric_not_installed" not in [one["code"] for one in found], "its unit is there"
+    assert "fabric_not_installed" not in [one["code"] for one in found], "the unit of Fabric Manager exists"
 
 
 def modes(host):
@@ -124,7 +124,7 @@ def modes(host):
     return {one["device"]: one for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == "vgpu_mode"}
 
 
-NEW = FakeModel("0x2fff", "NVIDIA Z99", 48, 0, [])  # a GPU model that no table lists
+NEW = FakeModel("0x2fff", "NVIDIA Z99", 48, 0, [])  # GPU model that is in no table
 
 
 def unsupported(host):
@@ -137,17 +137,17 @@ def test_the_drivers_word_for_where_vgpus_live_is_compared_with_sysfs(make_host)
     assert modes(host) == {} and unsupported(host) == [SECOND]
     found = call(nvidia_gpu_info, host, health=True).ok["gpus"]
     assert [one["host_vgpu_mode"] for one in found] == ["SR-IOV", None]
-    assert [one["host_vgpu_mode"] for one in call(nvidia_gpu_info, host).ok["gpus"]] == [None, None], "nvidia-smi is asked for the health alone"
+    assert [one["host_vgpu_mode"] for one in call(nvidia_gpu_info, host).ok["gpus"]] == [None, None], "nvidia-smi must run only if health is requested"
     host.pf(FIRST).host_mode, host.pf(SECOND).host_mode = "Non SR-IOV", "SR-IOV"
     wrong = modes(host)
     assert set(wrong) == {FIRST, SECOND} and {one["severity"] for one in wrong.values()} == {"warning"}
     assert "Host VGPU Mode : Non SR-IOV" in wrong[FIRST]["found"] and "32 VFs for vGPUs" in wrong[FIRST]["found"]
     assert "no VFs for vGPUs" in wrong[SECOND]["found"] and "firmware" in wrong[SECOND]["remedy"]
-    assert unsupported(host) == [], "the driver has a mode for it: it is one of the GPUs for vGPU"
+    assert unsupported(host) == [], "the driver shows a vGPU mode for the GPU, so the GPU supports vGPU"
 
 
 def test_a_host_that_is_set_up_is_not_asked(make_host):
-    """On a configured host, 'nvidia-smi -q' is not run: metrics are written every minute, and nvidia-smi keeps the GPU open while it runs."""
+    """On a configured host, 'nvidia-smi -q' must not run. Metrics are written every minute, and nvidia-smi uses the GPU while it runs."""
     host = make_host(gpus=[(FIRST, A40), (SECOND, T4)]).vfs_on()
     call(nvidia_gpu_info, host, health=True).ok
     assert not [argv for argv in host.calls if argv[0].endswith("nvidia-smi") and argv[1:2] == ["-q"]]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of log lines that people published and that lead to a remedy, and of healthy logs and unrelated failures, which lead to no finding."""
+"""Tests log lines from public reports, which must lead to a remedy. Healthy logs and unrelated failures must lead to no finding."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MGR, VGPUD, FABRIC, GRIDD, INSTALLER, LIBVIRT = (
     "nvidia-vgpu-mgr", "nvidia-vgpud", "nvidia-fabricmanager", "nvidia-gridd", "nvidia-installer", "libvirtd",
 )
 VM = "VM web1"
-# A source is a vendor's page, the code of the program that prints the line, or a thread in a public bug tracker.
+# A source is a vendor's page, the code of the program that prints the line, or a thread in a public issue tracker.
 SOURCES = r"https://(docs|download)\.nvidia\.com/|https://(github|gitlab)\.com/.*/(issues|pull|blob|wikis)/|https://qemu\.googlesource\.com/"
 START = "notice: vmiop_env_log: (0x0): Received start call from nvidia-vgpu-vfio module: mdev uuid %s GPU PCI id 00:e8:00.0 config params vgpu_type_id=558"
 UUID = "4bca2ed2-bf47-4a06-af38-103c5c22d1c6"
 
-# (log, line, code, device, text in the remedy). The addresses are examples. The wording is that of the threads that the table names.
+# (log, line, code, device, text in the remedy). The addresses are examples. The wording comes from the threads that the table of symptoms names.
 LINES = [
     ("kernel", "NVRM: Aborting probe for VF 0000:e8:00.4 since IOMMU is not present on the system.", "log_iommu_off", "0000:e8:00.4", "the iommu role"),
     ("kernel", "NVRM: Aborting probe for VF 0000:e8:00.4 since PF is not bound to nvidia driver.", "log_pf_unbound", "0000:e8:00.4", "nvidia_sriov"),
@@ -96,7 +96,7 @@ LINES = [
     (INSTALLER, "Error! Bad return status for module build on kernel: 6.14.0-27-generic (x86_64)", "log_build_failed", INSTALLER, "6.14"),
 ]
 
-# The log of a healthy host: a boot, a driver that loads, VFs, VMs that start and stop, and a license after two seconds.
+# The log of a healthy host: a boot, loading the driver, VFs, VMs that start and stop, and a license after two seconds.
 QUIET = [
     ("kernel", "nvidia: loading out-of-tree module taints kernel."),
     ("kernel", "nvidia: module license 'NVIDIA' taints kernel."),
@@ -171,7 +171,7 @@ UNRELATED = [
 
 
 def findings(*pairs):
-    """Returns [(code, device)] and the Refusals for log lines (log, text) or (log, text, pid)."""
+    """Returns [(code, device)] and the Refusals for log lines, each given as (log, text) or (log, text, pid)."""
     lines = [Line(log, text, 1.7e9 + number, str((pid or ["7"])[0])) for number, (log, text, *pid) in enumerate(pairs)]
     found = logs.find(reader.Logs(lines))
     return [(one.code, one.device) for one in found], found
@@ -276,12 +276,12 @@ def test_qemu_s_log_since_the_last_start(host):
 
 def test_old_and_strange_files_are_not_read(host):
     host.put("/var/log/libvirt/qemu/web1.log", QEMU % {"day": "2020-01-01"})
-    assert reader.read(host.ctx, domains(host)).lines == [], "lines older than a day"
+    assert reader.read(host.ctx, domains(host)).lines == [], "lines older than a day must be ignored"
     os.utime(host.root + "/var/log/libvirt/qemu/web1.log", (1, 1))
     assert reader.read(host.ctx, domains(host)).lines == []
     os.unlink(host.root + "/var/log/libvirt/qemu/web1.log")
     os.mkfifo(host.root + "/var/log/libvirt/qemu/web1.log")
-    assert reader.read(host.ctx, domains(host)).lines == [], "a pipe would never end"
+    assert reader.read(host.ctx, domains(host)).lines == [], "reading a pipe would never finish"
 
 
 def test_of_a_large_file_the_end_is_read(host):
@@ -291,7 +291,7 @@ def test_of_a_large_file_the_end_is_read(host):
 
 
 def test_a_long_line_takes_no_time_and_fills_no_message(host):
-    """A guest can make QEMU write a long line. A secret that is cut at the end of a line cannot be recognized, so no part of it may be shown."""
+    """A guest can make QEMU write a long line. A secret that is truncated at the end of a line cannot be recognized, so no part of it may be shown."""
     tomorrow = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86400))
     token = "abcdefghi_" * 90
     for text in ("VFIO device " * 5000, "vfio_dma_map postcopy " * 2900, "iscsi:" * 10000, token + " error: " + "y" * 80 + " MARK" * 5000):
@@ -306,7 +306,7 @@ def test_a_long_line_takes_no_time_and_fills_no_message(host):
 
 
 def test_a_vgpu_is_of_the_manager_s_process_alone():
-    """Log lines of the kernel and of the installer have no PID. Such a line that follows a line about a vGPU does not belong to that vGPU."""
+    """Log lines from the kernel and the installer have no PID. If such a line follows a line about a vGPU, it does not belong to that vGPU."""
     rows, dummy = findings(("kernel", START % UUID, ""), (INSTALLER, "ERROR: Unable to load the kernel module 'nvidia.ko'.", ""))
     assert ("log_module_load", INSTALLER) in list(rows), rows
 

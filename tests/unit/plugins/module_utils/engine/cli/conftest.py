@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Fixture that runs vgpuctl on a fake host."""
+"""A fixture that runs vgpuctl on a fake host."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of vgpuctl plan and apply: for the same layout, they have the same steps as the module nvidia_vgpu."""
+"""Tests vgpuctl plan and apply. For the same layout, they have the same steps as nvidia_vgpu."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LAYOUTS = (
 
 @pytest.fixture
 def write(tmp_path):
-    """Returns a function that writes a layout as JSON or YAML and returns its path."""
+    """Returns a function that writes a layout as JSON or YAML and returns the path of the file."""
 
     def put(layout, as_yaml=False):
         path = tmp_path / ("layout.yml" if as_yaml else "layout.json")
@@ -39,7 +39,7 @@ def write(tmp_path):
 
 
 def state(host):
-    """Returns the vGPUs of a host, which can use either framework, and the text of the stored layout."""
+    """Returns the vGPUs of a host on either framework and the text of the stored layout."""
     return sorted((one.key, one.type) for one in inventory.read(host.ctx).vgpus), host.get(layout_file.PATH)
 
 
@@ -84,7 +84,7 @@ def test_its_keys_are_the_options_of_the_module():
 
 
 def refused(host, command, *words, code, uid=0):
-    """Returns the message of a refusal. Asserts the error code and that no write occurs."""
+    """Returns the message of a failed command. Asserts its error code and that it writes nothing."""
     writes = len(host.writes)
     status, out, err = command(host, *words, "--json", uid=uid)
     report = json.loads(out)
@@ -156,9 +156,9 @@ def test_refused_with_bad_input(host, write, command, text, code, words):
 
 @pytest.mark.parametrize("option", ["--settle=nan", "--settle=inf", "--settle=-1", "--timeout=-5", "--lock-timeout=86401"])
 def test_times_that_no_wait_could_have(host, write, command, capsys, option):
-    """vgpuctl refuses invalid times before the first write, as the module does.
+    """vgpuctl rejects invalid times before the first write, as the module does.
 
-    Previously, vgpuctl waited for "nan" and "inf" if the vGPUs existed already.
+    Previously, vgpuctl accepted "nan" and "inf" if the vGPUs already existed.
     """
     writes = len(host.writes)
     with pytest.raises(SystemExit) as ended:
@@ -235,9 +235,9 @@ def test_each_command_has_json(capsys):
     ],
 )
 def test_what_ends_it_from_outside_is_no_traceback(host, write, command, monkeypatch, raised, status, said):
-    """An interruption or a full disk causes no traceback and releases the host's lock.
+    """An interrupted run and a full disk cause no traceback and release the host's lock.
 
-    Completed steps stay, and the next run continues from there.
+    Completed steps are kept, and the next run executes the remaining steps.
     """
     created = host.kernel.create
 

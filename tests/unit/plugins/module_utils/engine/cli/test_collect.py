@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of vgpuctl collect: the archive has useful data but none of the planted secrets."""
+"""Tests vgpuctl collect: the archive contains useful data but none of the planted secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.host import Result
 from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt
 
 HOSTDEV = "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='%s'/></source></hostdev>"
-# The tests plant each of these secrets in several files and logs.
+# Each of these secrets is planted in several files and logs.
 MARKED = {
     "host": ["markhost", "markhost.markdomain.example", "markneighbor", "markserver"], "vm": ["markvm-payroll", "markvm2", "markqemu"],
     "user": ["markuser", "Mark Surname", "markhome"], "serial": ["MARK0123456789", "0xmarkpdi99"],
@@ -61,7 +61,7 @@ KERNEL = """2026-11-01T10:00:00+00:00 kernel: Command line: root=UUID=deadbeef-1
 
 @pytest.fixture
 def marked(host):
-    """Returns a host with all planted secrets, in its files and in the output of its programs."""
+    """Returns a host that has all secrets in its files and in the output of its programs."""
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "uuid": MARKED["uuid"][0]}, {"type": "A40-24Q"}]}]).ok
     Libvirt(host).define("markvm-payroll", HOSTDEV % MARKED["uuid"][0])
     host.kernel.use(MARKED["uuid"][0], name="markvm2")
@@ -89,7 +89,7 @@ def marked(host):
 
 
 def unpacked(path):
-    """Returns the texts of the files in an archive, by name."""
+    """Returns the text of each file in an archive, by file name."""
     with tarfile.open(path) as archive:
         return {one.name.partition("/")[2]: archive.extractfile(one).read().decode() for one in archive.getmembers()}
 
@@ -121,9 +121,9 @@ def test_what_helps_stays(marked, command, tmp_path):
         ("versions.txt", "8.2.2"),
     ):
         assert words in content[name], (name, words)
-    assert "usb 1-1" not in content["journal-kernel.txt"], "only what is about GPUs"
+    assert "usb 1-1" not in content["journal-kernel.txt"], "only lines about GPUs must be collected"
     json.loads(content["status.json"])
-    # A secret has the same replacement in all files, so the vGPU in the layout can be matched with that of the VM.
+    # A secret has the same replacement in all files. Readers can therefore match the vGPU in the layout with that of the VM.
     stored = json.loads(content["layout.json"])["gpus"][0]["vgpus"][0]["uuid"]
     assert re.fullmatch(r"<uuid-\d+>", stored) and stored in content["journal-services.txt"] and stored in content["status.json"]
 
@@ -154,7 +154,7 @@ def test_what_json_spells_in_another_way_is_masked_too(marked, command, tmp_path
     ],
 )
 def test_a_secret_where_a_long_text_is_cut(marked, command, tmp_path, secret):
-    """collect keeps only the end of a text that is too long. Here, that end would start in the middle of the secret."""
+    """collect keeps only the end of a long text. In this test, the end starts in the middle of the secret."""
     after = collect._MOST - len(secret) // 2
     line = "2026-11-01T10:00:06+00:00 x[3]: nothing of interest\n"
     marked.programs["journalctl"] = lambda argv, timeout: Result(0, "first line\n%s\n%s" % (secret, (line * (after // len(line) + 1))[-after:]))
@@ -166,7 +166,7 @@ def test_a_secret_where_a_long_text_is_cut(marked, command, tmp_path, secret):
 
 
 def test_a_vm_that_only_its_process_names(host, command, tmp_path):
-    """libvirt does not manage the VM, and no program that could name the VM responds."""
+    """libvirt does not manage the VM, and no program responds that could name the VM."""
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
     host.kernel.use(host.vgpus()[0][0], name="markvm3")
     host.kernel.add_process(4712, "qemu-system-x86", ["/usr/bin/qemu-system-x86_64", "-name", "guest=markvm4"], ["/dev/kvm", "/dev/nvidia0"])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of vgpuctl doctor and metrics: problems as text, and numbers for Prometheus."""
+"""Tests vgpuctl doctor, which prints problems as text, and vgpuctl metrics, which writes numbers for Prometheus."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 
 @pytest.fixture
 def made(host):
-    """Returns a host with two vGPUs, one of them in use."""
+    """Returns a host with two vGPUs. One vGPU is in use."""
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.kernel.use(host.vgpus()[0][0])
     return host
@@ -83,7 +83,7 @@ def test_what_is_stored_for_a_gpu_that_is_gone_is_still_expected(made, command):
 
 
 def test_metrics_into_a_file_of_this_directory(made, command, monkeypatch):
-    os.makedirs(made.root + made.root)  # the current directory, as a path below the host's root
+    os.makedirs(made.root + made.root)  # the current directory, as a path in the fake host's root
     monkeypatch.chdir(made.root)
     assert command(made, "metrics", "--output", "nvidia_vgpu.prom") == (0, "", "")
     assert metrics(made.get(made.root + "/nvidia_vgpu.prom"))
@@ -102,7 +102,7 @@ def test_metrics_into_a_file(made, command):
 
 
 def test_metrics_sweep_what_a_killed_run_left(made, command):
-    """The command metrics removes only old leftovers, because another run may be writing its file at this moment."""
+    """vgpuctl metrics removes only old temporary files, because another run might be writing its file at the same time."""
     directory = "/var/lib/prometheus/node-exporter"
     for name, age in ((".vgpu-old", 7200), (".vgpu-new", 10), (".other", 7200)):
         made.put("%s/%s" % (directory, name), "half")

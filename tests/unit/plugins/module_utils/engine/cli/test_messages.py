@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the reader that finds error messages in source files."""
+"""Tests the reader that extracts error messages from source files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of vgpuctl metrics: the usage of GPUs and vGPUs, and an nvidia-smi that hangs or prints contradictory or unknown values."""
+"""Tests vgpuctl metrics: the usage of GPUs and vGPUs, and an nvidia-smi that hangs or prints contradictory or unknown values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOAD = {
 
 @pytest.fixture
 def made(host):
-    """Returns a host with two vGPUs, one of them under load."""
+    """Returns a host with two vGPUs. One vGPU is under load."""
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]).ok
     host.key = host.vgpus()[0][0]
     host.kernel.use(host.key)
@@ -45,17 +45,17 @@ def shown(command, host, *words):
 
 
 def of(found, name):
-    """Returns the values of a metric by its labels."""
+    """Returns the values of a metric, by labels."""
     return {labels: value for (one, labels), value in found.items() if one == name}
 
 
 def asked(host):
-    """Returns the arguments of each call of nvidia-smi."""
+    """Returns the arguments of each nvidia-smi call."""
     return [" ".join(call[1:]) for call in host.calls if call[0].endswith("nvidia-smi")]
 
 
 def _other(out):
-    """Returns the output with another UUID for each vGPU, which the kernel does not list."""
+    """Returns the output with each vGPU's UUID replaced by one that the kernel does not list."""
     lines = [line if "MDEV UUID" not in line else line[:-1] + ("0" if line[-1] != "0" else "1") for line in out.splitlines()]
     return "\n".join(lines)
 
@@ -114,7 +114,7 @@ def test_vgpus_without_uuids_are_known_by_their_vm_if_that_is_certain(tmp_path, 
     engine = 'engine="gpu",gpu="%s",vgpu="%%s"' % GPU
     assert found[engine % parents[0]] == 0.1
     others = {labels: value for labels, value in found.items() if labels.startswith('engine="gpu"') and value > 0.1}
-    assert sorted(others.values()) == [0.2, 0.3] and not any(parent in labels for labels in others for parent in parents), "two of one VM: not certain"
+    assert sorted(others.values()) == [0.2, 0.3] and not any(parent in labels for labels in others for parent in parents), "one VM's vGPUs cannot be matched"
 
 
 def test_what_hangs_has_one_deadline_and_costs_nothing_else(made, command):
@@ -130,7 +130,7 @@ def test_what_hangs_has_one_deadline_and_costs_nothing_else(made, command):
 
 
 def test_what_hangs_in_the_kernel_is_not_joined_by_another_each_minute(made, command):
-    """SIGKILL does not end an nvidia-smi that hangs in the kernel. systemd's timer must not start another one every minute."""
+    """SIGKILL does not stop an nvidia-smi that hangs in the kernel. The systemd timer must not start another nvidia-smi every minute."""
     made.kernel.add_process(4242, "nvidia-smi", ["nvidia-smi", "-q"], [])
     made.programs["nvidia-smi"] = lambda argv, timeout: Result(124, "nvidia-smi did not exit, even after SIGKILL", True, 4242)
     shown(command, made)
@@ -176,7 +176,7 @@ def _twice(out):
 
 
 def test_a_vgpu_that_is_listed_twice_is_left_out(made, command):
-    """If nvidia-smi lists a vGPU twice, neither entry can be trusted."""
+    """If nvidia-smi lists a vGPU twice, it is unknown which entry is correct."""
     _changed(made, _twice)
     found = shown(command, made)
     assert of(found, "scrape_error") == {'query="vgpus",reason="contradiction"': 1}
@@ -191,7 +191,7 @@ def test_a_vgpu_that_is_listed_twice_is_left_out(made, command):
     ],
 )
 def test_more_memory_than_there_is_fires_no_alert(made, command, old, new, query, name):
-    """If nvidia-smi prints an impossible amount of memory, vgpuctl omits the metric, because an alert depends on it."""
+    """If nvidia-smi prints an impossible amount of memory, vgpuctl omits the metric, because a wrong value would fire an alert."""
     assert of(shown(command, made), name)
     _changed(made, lambda out: re.sub(old, new, out))
     found = shown(command, made)
@@ -245,7 +245,7 @@ def test_a_vm_with_a_hostile_name(made, command):
 
 def test_what_only_the_host_knows(made, command):
     found = shown(command, made)
-    assert found["reboot_pending", ""] == 0 and found["next_boot_ready", ""] == 0, "the restore is not enabled here"
+    assert found["reboot_pending", ""] == 0 and found["next_boot_ready", ""] == 0, "the restore is not enabled on this host"
     assert set(of(found, "drift").values()) == {0}
     made.on_disk = "550.144.02"
     made.kernel.remove(made.kernel.mdevs[made.vgpus()[1][0]])

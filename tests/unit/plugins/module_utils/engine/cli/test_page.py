@@ -21,7 +21,7 @@ UNIT = "Id=%s.service\nLoadState=loaded\nActiveState=active\nResult=success\nUni
 
 @pytest.fixture
 def screens(make_host, command, tmp_path, monkeypatch):
-    """Returns the output of the commands by the name of the screen."""
+    """Returns the output of the commands, by the name of the screen on the page."""
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]).vfs_on()
     host.programs["systemctl"] = lambda argv, timeout: Result(0, "\n".join(UNIT % unit for unit in UNITS))
     monkeypatch.chdir(tmp_path)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of vgpuctl status: one summary line with a matching exit status, then the details."""
+"""Tests vgpuctl status: it prints a summary line that matches the exit status, then the details."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 
 @pytest.fixture
 def well(host):
-    """Returns a host without problems and with two vGPUs, one of them in use."""
+    """Returns a host without problems. It has two vGPUs, one of them in use."""
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.kernel.use(host.vgpus()[0][0])
     block = "Id=%s.service\nLoadState=loaded\nActiveState=active\nResult=success\nUnitFileState=enabled\nInactiveExitTimestampMonotonic=7\n"
@@ -35,7 +35,7 @@ def test_a_host_that_is_well(well, command):
 
 
 def test_all_stored_vgpus_are_gone(well, command):
-    """Previously, vgpuctl status reported no problem and returned 0 if all stored vGPUs were missing."""
+    """Previously, vgpuctl status reported no problem and exited with status 0 if all stored vGPUs were missing."""
     well.kernel.processes.clear()
     for one in list(well.kernel.mdevs.values()):
         well.kernel.remove(one)
@@ -60,7 +60,7 @@ def test_a_host_that_cannot_be_read_is_no_good_host(well, command):
 
 
 def shown(host, **surroundings):
-    """Returns what the command status prints on a terminal."""
+    """Returns what vgpuctl status prints on a terminal."""
     stream = io.StringIO()
     status.run(host.ctx, screen.Screen(stream, True, surroundings), type("Args", (), {"json": False}))
     return stream.getvalue()

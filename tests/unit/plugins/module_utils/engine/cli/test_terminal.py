@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the output of vgpuctl for hosts with eight and sixteen GPUs, on an 80-column terminal and in a pipe, and for invalid calls."""
+"""Tests the output of vgpuctl for hosts with eight and sixteen GPUs, on an 80-column terminal and in a pipe, and the messages for invalid calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 
 @pytest.fixture
 def rebooted(make_host):
-    """Returns a function that creates a host whose vGPUs are missing after a reboot and are defined in VMs. By default, the VFs are missing too."""
+    """Returns a function that creates a host after a reboot. VMs define its vGPUs, but the vGPUs and, by default, the VFs are missing."""
 
     def make(gpus, vfs=False):
         host = make_host(gpus=[("0000:%02x:00.0" % (16 + 8 * number), A40) for number in range(gpus)]).vfs_on()
@@ -44,7 +44,7 @@ def rebooted(make_host):
 
 
 def terminal(command, host, monkeypatch, **surroundings):
-    """Returns what a command shows on a terminal of 80 columns."""
+    """Returns what a command prints on a terminal with 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
     stream = io.StringIO()
     command.run(host.ctx, screen.Screen(stream, True, {"TERM": "xterm", **surroundings}), type("Args", (), {"json": False, "code": "iommu_off"}))
@@ -53,7 +53,7 @@ def terminal(command, host, monkeypatch, **surroundings):
 
 @pytest.mark.parametrize("gpus", [8, 16])
 def test_a_reboot_that_restored_nothing_is_one_finding(rebooted, command, gpus):
-    """Previously, the output had a finding of four lines for each GPU and another finding for each VM, all with the same remedy."""
+    """Previously, the output had a four-line finding for each GPU and another finding for each VM, all with the same remedy."""
     host = rebooted(gpus)
     out = command(host, "doctor")[1]
     assert out.count("  do  ") == 1 and len(out.splitlines()) < 20, out
@@ -63,7 +63,7 @@ def test_a_reboot_that_restored_nothing_is_one_finding(rebooted, command, gpus):
     shown = command(host, "status")[1]
     assert shown.count("[vfs_missing]") == 1 and "and %d more of this kind: 0000:18:00.0, " % (gpus - 1) in shown
     assert "consequences: %d vgpus_missing, %d vm_without_vgpu" % (gpus, 2 * gpus) in shown
-    assert len(json.loads(command(host, "status", "--json")[1])["problems"]) == 4 * gpus, "for machines nothing is left out"
+    assert len(json.loads(command(host, "status", "--json")[1])["problems"]) == 4 * gpus, "the JSON output must contain all problems"
 
 
 @pytest.mark.parametrize("surroundings", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
@@ -72,11 +72,11 @@ def test_doctor_and_explain_fit_the_terminal(rebooted, monkeypatch, surroundings
         out = terminal(command, rebooted(8, vfs=True), monkeypatch, **surroundings)
         assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in out.splitlines()) <= 80, out
         assert ("\x1b" in out) is not bool(surroundings)
-    assert "'journalctl -u vgpu-restore'" in terminal(doctor, rebooted(8, vfs=True), monkeypatch), "a command is pasted as one line"
+    assert "'journalctl -u vgpu-restore'" in terminal(doctor, rebooted(8, vfs=True), monkeypatch), "a command must stay on one line so that users can paste it"
 
 
 def test_a_style_is_of_one_line(rebooted, monkeypatch):
-    """Previously, the style of a heading included the empty line before it."""
+    """Previously, the style of a heading included the empty line above it."""
     assert not re.search(r"\x1b\[[\d;]*m\n", terminal(status, rebooted(8), monkeypatch).replace("\x1b[0m\n", "\n"))
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of edits in another program's configuration file: its bytes, links to the file, and concurrent changes."""
+"""Tests edits to the configuration file of another program: unchanged bytes, symbolic links, and concurrent changes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PATH = "/etc/yunion/host.conf"
 
 @pytest.fixture
 def root(tmp_path):
-    """Returns the root directory of a host that has /etc/yunion."""
+    """Returns the root directory of a host with /etc/yunion."""
     (tmp_path / "etc" / "yunion").mkdir(parents=True)
     return str(tmp_path)
 
 
 def code(work, *arguments):
-    """Returns the code of the only error that the work raises."""
+    """Returns the code of the only error that the call raises."""
     with pytest.raises(EngineError) as caught:
         work(*arguments)
     (error,) = caught.value.errors

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the configuration for nova and KubeVirt, parsed as these programs parse it."""
+"""Tests the configuration for nova and KubeVirt by parsing it as these programs do."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a1%d"
 
 
 def offered(parent, name, mdev_type=None, number=0, device="0x2235", vf_device=0x2235):
-    """Returns one vGPU. If it has no mediated device type, it is a VF."""
+    """Returns one vGPU. Without a mediated device type, the vGPU is a VF."""
     gpu = Gpu("0000:e8:00.0", device, "0x145a", None)
     gpu.vf_device = vf_device
     return Offered(gpu, Vgpu(UUID % number if mdev_type else None, parent, None, "1", name), name, mdev_type)
 
 
 def read(text):
-    """Returns the sections of a nova.conf, with a list of values for each option."""
+    """Returns the sections of a nova.conf. Each option has a list of its values."""
     sections, section = {}, None
     for line in text.splitlines():
         if line.startswith("["):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of editing one key of a YAML file: all other bytes stay, and a refusal shows none of the file's content."""
+"""Tests the edit of one key in a YAML file: all other bytes stay unchanged, and an error shows none of the file's content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINES = '- "67:00.0"\n- "e8:00.4"\n'
 
 
 def changed(text, expected=tuple(EXPECTED)):
-    """Returns the text after the edit. Asserts that a second edit changes nothing."""
+    """Returns the text after the edit. Asserts that a second edit makes no change."""
     expected = list(expected) if expected is not None else None
     made = yaml_key.edit(text, KEY, expected, "host.conf")
     assert yaml_key.edit(made.text, KEY, expected, "host.conf") is None
@@ -85,7 +85,7 @@ def test_a_value_that_is_right_already_is_left_as_it_is():
 
 
 def test_no_reader_takes_an_address_for_a_number():
-    assert yaml.safe_load("- 67:00.4")[0] == 4020.4  # YAML 1.1 has numbers in base 60
+    assert yaml.safe_load("- 67:00.4")[0] == 4020.4  # YAML 1.1 supports numbers in base 60
     assert yaml.safe_load(changed("a: 1\n")) == {"a": 1, KEY: EXPECTED}
 
 
@@ -158,13 +158,13 @@ def test_other_keys_are_not_judged():
 
 
 def test_the_size_of_a_value_does_no_harm():
-    # Each alias doubles the size of its value: expanded, the value would be larger than any memory.
+    # Each alias doubles the size of its value. The expanded value would not fit into memory.
     text = "b0: &b0 [x, x]\n" + "".join("b%d: &b%d [*b%d, *b%d]\n" % (one, one, one - 1, one - 1) for one in range(1, 60))
     assert changed(text) == text + KEY + ":\n" + LINES
 
 
 def test_what_is_nested_too_deeply_is_refused():
-    # The nesting is deeper than Python's recursion limit.
+    # This document is nested more deeply than Python's recursion limit.
     with pytest.raises(EngineError) as caught:
         yaml_key.edit("a: " + "[" * 1100 + "]" * 1100 + "\n", KEY, EXPECTED, "host.conf")
     assert caught.value.errors[0].code == "yaml_form" and "nested" in str(caught.value)
@@ -185,7 +185,7 @@ GAP = st.lists(st.one_of(st.just(""), st.just("  "), COMMENT, COMMENT.map(lambda
 
 @st.composite
 def entry(draw, number):
-    """Returns the lines of a random key that the edit must keep. Some keys have an anchor, and some use the anchor of the first key."""
+    """Returns the lines of a random key that the edit must keep. The key can have an anchor or refer to the anchor of the first key."""
     name = "%s%d" % (draw(WORD), number)
     tail = draw(st.sampled_from(["", "  # tail", " #"]))
     use = st.sampled_from(["*first"]) if number else st.nothing()
@@ -222,7 +222,7 @@ OURS = st.sampled_from(
 
 @st.composite
 def documents(draw):
-    """Returns (prefix, text of the edited key or None, suffix) of a random document."""
+    """Returns a random document as (text before the edited key, text of the key or None, text after the key)."""
     newline = draw(st.sampled_from(["\n", "\r\n"]))
     top = draw(st.sampled_from(["", "\ufeff"])) + draw(st.sampled_from(["", "---" + newline, "# top" + newline + newline]))
     blocks = [["first: &first [a]"]] + [draw(entry(number + 1)) for number in range(draw(st.integers(0, 4)))]
@@ -240,10 +240,10 @@ def documents(draw):
 
 
 def known(text):
-    """Returns (the content of the text without the edited key, the value of that key)."""
+    """Returns (content of the text without the edited key, value of the edited key)."""
 
     class Loader(yaml.SafeLoader):
-        """A SafeLoader that also accepts the tag !mine."""
+        """A SafeLoader that accepts the tag !mine as well."""
 
     Loader.add_constructor("!mine", lambda loader, node: "mine " + node.value)
     data = yaml.load(text, Loader)
@@ -259,7 +259,7 @@ def test_all_bytes_outside_the_key_stay(parts, expected):
     try:
         made = yaml_key.edit(text, KEY, expected, "host.conf")
     except EngineError as exc:
-        # The edit would add a line break after a text block at the end of the file, so the edit is refused.
+        # The edit is rejected because it would have to add a line break after a text block at the end of the file.
         assert [one.code for one in exc.errors] == ["yaml_edit"] and not text.endswith("\n")
         return
     result = made.text if made else text

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the compatibility table for drivers, kernels, GPUs and editions of NVIDIA's software: its rows cause warnings but never a refusal."""
+"""Tests the compatibility table of drivers, kernels, GPUs, and editions of NVIDIA's software. Its rows cause warnings but no errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PF = "0000:17:00.0"
 
 
 def supply_of(version="550.163.02", name="NVIDIA-GRID-Linux-KVM-%s-%s-1.zip", package="NVIDIA-Linux-x86_64-%s-vgpu-kvm.run"):
-    """Returns a bundle on the controller in the form that the lookup driver_files returns."""
+    """Returns a bundle on the controller in the form in which the lookup driver_files returns it."""
     path = "/srv/" + (name % (version, version) if "%" in name else name)
     packages = [{"path": package % version, "version": version, "form": "run", "wrong": None}]
     contents = {"src": path, "kind": "host", "names": [], "packages": packages}
@@ -28,7 +28,7 @@ def supply_of(version="550.163.02", name="NVIDIA-GRID-Linux-KVM-%s-%s-1.zip", pa
 
 
 def warned(host, version="550.163.02", **options):
-    """Returns the compatibility warnings of a plan that installs this version. Asserts that nothing is refused."""
+    """Returns the compatibility warnings of a plan that installs this version. Asserts that the plan has no errors."""
     rows = options.pop("compatibility", [])
     request = {"supply": supply_of(version, **options), "tmpdir": "/tmp", "dkms": False, "compatibility": rows}
     found = call(nvidia_host_plan, host, stages=["driver"], driver=request).ok
@@ -96,13 +96,13 @@ def test_what_fits_is_not_mentioned(make_host, model, kernel, version, options):
 
 
 def test_the_machine_counts_more_than_the_table(make_host):
-    """The table does not apply to a module that is already installed, or to a GPU that already offers types."""
+    """The table does not apply to a driver that is already installed or to a GPU that already offers vGPU types."""
     host = make_host(gpus=[(PF, H100)]).vfs_on()
     host.kernel.release = "6.14.0-29-generic"
     host.kernel.loaded["nvidia"] = host.on_disk = "535.230.02"
     assert warned(host, "535.230.02") == []
     host.kernel.loaded["nvidia"] = host.on_disk = "570.86.01"
-    assert len(warned(host, "535.230.02")) == 2, "another version is another matter"
+    assert len(warned(host, "535.230.02")) == 2, "the table applies to a version that is not installed"
 
 
 def test_the_kernel_of_the_next_boot_counts_too(make_host):
@@ -115,7 +115,7 @@ def test_the_kernel_of_the_next_boot_counts_too(make_host):
     host._modinfo = lambda argv, timeout: Result(1, "not found") if argv[0] == "-k" else modinfo(argv, timeout)
     assert [waiting in text for text in warned(host, "535.230.02")] == [True]
     host._modinfo = lambda argv, timeout: Result(0, "535.230.02\n") if argv[0] == "-k" else modinfo(argv, timeout)
-    assert warned(host, "535.230.02") == [], "it was built for that kernel"
+    assert warned(host, "535.230.02") == [], "the driver is already built for the kernel of the next boot"
 
 
 OWN = {"driver": "570", "kernel": "6.19..", "note": "tried on 2026-11-02: it does not load", "remedy": "Boot 6.17.", "source": "ticket 4711"}
@@ -137,7 +137,7 @@ def test_an_operator_corrects_a_row(make_host):
     works = {"driver": "535.400..", "kernel": "6.14..6.16", "works": True, "note": "builds since 535.400"}
     assert warned(host, "535.400.01", compatibility=[works]) == []
     assert len(warned(host, "535.309.01", compatibility=[works])) == 1
-    assert len(warned(host, "550.163.02", compatibility=[{"kernel": "6.14..", "works": True, "note": "builds"}])) == 1, "it says nothing of the GPU"
+    assert len(warned(host, "550.163.02", compatibility=[{"kernel": "6.14..", "works": True, "note": "builds"}])) == 1, "the row for the GPU still applies"
 
 
 @pytest.mark.parametrize("row", [{"driver": "newest"}, {"kernel": "6.14.."}, {"driver": "..550.x"}, {"driver": ".."}, {"host_driver": "5 50"}])

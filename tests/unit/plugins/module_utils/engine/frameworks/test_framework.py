@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests that both frameworks implement the interface in framework.py and show their capabilities to readers."""
+"""Tests that both frameworks implement the interface in framework.py and expose their capabilities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_framework_lacks_nothing(make_host):
     assert [one(ctx).name for one in frameworks.ALL] == ["vendor_vfio", "mdev"]
 
     class Half(Framework):
-        """A framework that implements only a part of the interface."""
+        """A framework that implements only part of the interface."""
 
         def exists(self, key):
             return True

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the guest driver branches that a host driver supports."""
+"""Tests which guest driver branches a host driver supports."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branc
 @pytest.mark.parametrize(
     "host, guest",
     [
-        ("550.163.02", "550.163.01"),  # both versions of one bundle
-        ("550.163.02", "550.54.14"),  # the same branch
-        ("550.163.02", "535.161.07"),  # the previous branch
+        ("550.163.02", "550.163.01"),  # both versions are from the same bundle
+        ("550.163.02", "550.54.14"),  # both versions are from the same branch
+        ("550.163.02", "535.161.07"),  # the guest driver is from the previous branch
         ("570.86.01", "550.163.01"),
-        ("580.65.05", "535.161.07"),  # both branches are long-term, from vGPU 19 on
-        ("610.10", "595.58.03"),  # a host branch that is newer than the table
+        ("580.65.05", "535.161.07"),  # from vGPU 19 on, a long-term branch supports the previous long-term branch
+        ("610.10", "595.58.03"),  # the host's branch is newer than the table
         ("610.10", "610.20"),
     ],
 )
@@ -38,9 +38,9 @@ OLDER = [
 
 @pytest.mark.parametrize("host, guest, words", NEWER + OLDER)
 def test_does_not_fit(host, guest, words):
-    """Version numbers show that a guest driver is too new.
+    """Version numbers alone show that a guest driver is too new.
 
-    Only the collection's own table shows that a guest driver is too old, so this case causes a warning and no refusal.
+    Only the collection's own table shows that a guest driver is too old. In that case, the module prints a warning instead of failing.
     """
     error, warning = branches.error_of(host, guest), branches.warning_of(host, guest)
     assert (error is None, warning is None) == ((host, guest, words) in OLDER, (host, guest, words) in NEWER)

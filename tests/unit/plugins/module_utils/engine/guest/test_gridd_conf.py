@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of edits in gridd.conf: only the requested settings change."""
+"""Tests edits in gridd.conf, which must change only the requested settings."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the license state in the output of nvidia-smi, and of the reasons for a missing license in the journal."""
+"""Tests how the license state is read from nvidia-smi, and how the reason for a missing license is read from the journal."""
 
 from __future__ import annotations
 

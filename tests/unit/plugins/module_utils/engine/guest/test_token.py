@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the report about a license token, which never contains the token itself."""
+"""Tests the report about a license token. The report must never contain the token."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the spellings of PCI addresses and GPU identifiers."""
+"""Tests the spellings of PCI addresses and GPU identifiers."""
 
 from __future__ import annotations
 

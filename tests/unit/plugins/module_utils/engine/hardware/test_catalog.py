@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the GPU tables that are used before a driver is installed: their vGPU counts match those of NVIDIA's device manager."""
+"""Tests the GPU tables that apply before a driver is installed. Their vGPU counts must match those of NVIDIA's device manager."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.boards im
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.vgpu_types import VgpuType, framebuffer_of, gpu_word, predicted
 
 SAMPLES = Path(__file__).resolve().parents[4] / "samples"
-# NVIDIA's device manager lists these DC types for GPU instances without +gfx. No driver offers the types there.
+# NVIDIA's device manager lists these DC types for GPU instances without +gfx. No driver offers them for these instances.
 NOT_OFFERED = {"DC-1-16C", "DC-1-16Q", "DC-2-8C", "DC-2-8Q", "DC-2-32C", "DC-2-32Q"}
 
 
 def counts():
-    """Yields (type, number of vGPUs that a GPU holds) from the sample."""
+    """Yields (type, number of vGPUs that fit on a GPU) from the sample."""
     for line in (SAMPLES / "vgpu-counts.txt").read_text(encoding="utf-8").splitlines():
         gpu, *words = line.split()
         for word in words:
@@ -28,7 +28,7 @@ def counts():
 
 
 def models():
-    """Returns (PCI ID, model) for each board in the table."""
+    """Returns (PCI ID, GPU model) for each board in the table."""
     return [(line.split("|")[0].strip(), catalog.lookup(*line.split("|")[0].strip().split(":"))) for line in BOARDS.splitlines()]
 
 
@@ -87,7 +87,7 @@ def test_the_drivers_name_of_a_board_goes_before_its_subsystem():
 
 
 def test_the_table_counts_as_the_device_manager_does():
-    """For each board with a type of that name, the table predicts exactly the count of the device manager."""
+    """For each board, the table predicts the same vGPU count for a type as the device manager."""
     seen, wrong = 0, []
     for name, count in counts():
         for ids, model in models():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the meaning of a kernel command line, as the Linux kernel parses it."""
+"""Tests that a kernel command line is interpreted as the Linux kernel interprets it."""
 
 from __future__ import annotations
 

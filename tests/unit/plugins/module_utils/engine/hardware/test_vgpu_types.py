@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the names of vGPU types, and of finding a type by the text that a user enters."""
+"""Tests the names of vGPU types and the selection of a type by the text that a user enters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_words_for_none(word):
 
 
 def test_a_number_never_finds_a_name_by_its_end():
-    """'nvidia-24' finds the type with that ID, and 'DC-1-24Q' finds the type with that name."""
+    """'nvidia-24' selects the type with that ID, not a type whose name ends in 24. 'DC-1-24Q' selects the type with that name."""
     types = [vgpu_types.VgpuType("1", "NVIDIA X-8Q"), vgpu_types.VgpuType("24", "NVIDIA X-4Q")]
     assert vgpu_types.find("nvidia-24", types).short == "X-4Q"
     assert vgpu_types.find("DC-1-24Q", [PRO]) is PRO

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of matching requests with vGPUs: as many requests as possible are served, at the lowest possible cost."""
+"""Tests the assignment of vGPUs to requests: it serves as many requests as possible at the lowest possible cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROWS = strategies.lists(strategies.dictionaries(strategies.integers(0, 4), strat
 
 
 def value(rows, chosen):
-    """Returns (the number of unserved requests, the total cost of the others) for one way to serve the requests."""
+    """Returns (number of unserved requests, total cost of the served requests) for an assignment."""
     return chosen.count(None), sum(row[number] for row, number in zip(rows, chosen) if number is not None)
 
 

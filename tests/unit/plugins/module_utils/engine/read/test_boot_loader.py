@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of detecting the boot loader that started a system."""
+"""Tests how the boot loader that started the system is detected."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ GLOBAL = "/sys/firmware/efi/efivars/%s-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 GRUB_LINE = "BOOT_IMAGE=/vmlinuz root=/dev/sda1"
 ZFS_LINE = "root=zfs:rpool/ROOT/pve spl_hostid=0x1"
-# An EFI device path consists of a partition, a file and an end node.
+# An EFI device path consists of a partition node, a file node, and an end node.
 _PARTITION = b"\x04\x01\x2a\x00" + b"\0" * 38
 
 
 def option(name, path):
-    """Returns an EFI_LOAD_OPTION with its attributes, in the format of efivarfs."""
+    """Returns an EFI_LOAD_OPTION, preceded by its attributes as in efivarfs."""
     file = path.encode("utf-16-le") + b"\0\0"
     nodes = _PARTITION + b"\x04\x04" + struct.pack("<H", len(file) + 4) + file + b"\x7f\xff\x04\x00"
     return b"\x07\0\0\0" + struct.pack("<IH", 1, len(nodes)) + name.encode("utf-16-le") + b"\0\0" + nodes
@@ -27,7 +27,7 @@ def option(name, path):
 
 @pytest.fixture
 def read(host, monkeypatch):
-    """Returns a function that detects the boot loader from a kernel command line, EFI variables and files."""
+    """Returns a function that detects the boot loader from a kernel command line, EFI variables, and files."""
 
     def read(line, files=(), info=None, entry=None):
         host.kernel.cmdline = line
@@ -51,7 +51,7 @@ def read(host, monkeypatch):
     (GRUB_LINE, (), "GRUB 2.12", ("debian", "\\EFI\\debian\\grubx64.efi"), "grub"),
     ("initrd=\\x root=/dev/sda1", (), "systemd-boot 252.30", ("Linux Boot Manager", "\\EFI\\systemd\\systemd-bootx64.efi"), "systemd-boot"),
     ("initrd=\\x root=/dev/sda1", (), None, ("Linux Boot Manager", "\\EFI\\systemd\\systemd-bootx64.efi"), "systemd-boot"),
-    # In each of these cases, the host has a leftover /etc/default/grub.
+    # In all of these cases, /etc/default/grub is a leftover that must be ignored.
     ("root=/dev/sda1", ("/boot/refind_linux.conf",), None, None, "refind"),
     ("root=/dev/sda1", (), None, ("rEFInd Boot Manager", "\\EFI\\refind\\refind_x64.efi"), "refind"),
     ("root=/dev/sda1", ("/boot/efi/EFI/refind/refind.conf",), "rEFInd 0.14.0.2", None, "refind"),

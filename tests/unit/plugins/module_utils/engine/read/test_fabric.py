@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of reading NVSwitch boards and the configuration file of Fabric Manager."""
+"""Tests how NVSwitch boards and the configuration file of Fabric Manager are read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GPU = "0000:00:06.0"
 
 @pytest.fixture
 def vm(tmp_path):
-    """Returns the VM with a real H100 from the sample. The driver's directory for NVSwitches exists but lists no NVSwitch."""
+    """Returns the VM of the sample, which has a real H100. The driver's directory for NVSwitches exists but lists no NVSwitch."""
     vm = Guest(tmp_path, gpus=((GPU, H100_SXM),))
     vm.kernel.top.entries["proc"].entries["driver"].entries["nvidia-nvswitch"] = Dir({"devices": Dir(), "permissions": File(lambda: "")})
     vm._answer = lambda: Result(0, REAL)
@@ -66,7 +66,7 @@ def test_a_setting_that_is_not_there_is_added(text, expected):
 
 def test_where_fabric_manager_takes_commands(host):
     host.put(fabric_manager.CONFIG, CONFIG % ("2", 0))
-    assert fabric_manager.address(fabric_manager.settings(host.root)) == "127.0.0.1:6666", "without the space that stands in NVIDIA's file"
+    assert fabric_manager.address(fabric_manager.settings(host.root)) == "127.0.0.1:6666", "the space in NVIDIA's file must be removed"
     assert fabric_manager.address({"FM_CMD_UNIX_SOCKET_PATH": "/run/fm.sock"}) == "/run/fm.sock"
     assert fabric_manager.address({}) == "127.0.0.1:6666"
 

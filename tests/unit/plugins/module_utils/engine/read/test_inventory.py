@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of reading GPUs, VFs, types, vGPUs and their users."""
+"""Tests how GPUs, VFs, vGPU types, vGPUs, and their users are read."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_vendor_vfio_is_read_whole(make_host):
     found = inventory.read(host.ctx)
     (gpu,) = found.gpus
     assert gpu.framework == "vendor_vfio" and not gpu.uuids and found.mdevs == []
-    assert sorted(one.short for one in gpu.types) == sorted(one.short for one in L40S.types), "nvidia-smi lists what no VF lists now"
+    assert sorted(one.short for one in gpu.types) == sorted(one.short for one in L40S.types), "nvidia-smi also lists the types that no VF currently offers"
     (vgpu,) = gpu.vgpus
     assert (vgpu.key, vgpu.uuid, vgpu.parent, vgpu.index, vgpu.type) == ("0000:e8:00.5", None, "0000:e8:00.5", 1, "L40S-24Q")
     assert [one.vm for one in vgpu.holders] == ["web1"]
@@ -92,7 +92,7 @@ def test_a_gpu_off_the_bus_and_one_that_nobody_supports(make_host):
     gpus, errors = found.select(["all"])
     assert [gpu.address for gpu in gpus] == ["0000:e8:00.0"] and not errors
     gpus, errors = found.select(["0000:01:00.0"])
-    assert [gpu.address for gpu in gpus] == ["0000:01:00.0"] and not errors, "what a table does not have is no refusal"
+    assert [gpu.address for gpu in gpus] == ["0000:01:00.0"] and not errors, "a GPU that is in no table must not cause an error"
 
 
 def test_selectors(make_host):
@@ -136,7 +136,7 @@ def test_a_product_name_selects_one_board_of_a_model(make_host):
     ],
 )
 def test_an_rtx_8000_is_no_rtx_6000(make_host, device, subsystem, driver, expected):
-    """The PCI subsystem ID distinguishes the two boards. A name that the driver reports takes precedence."""
+    """The PCI subsystem ID distinguishes these two boards. A name that the driver reports takes precedence over the subsystem ID."""
     host = make_host(gpus=[("0000:e8:00.0", FakeModel(device, "Quadro RTX 8000", 48, 0, [], subsystem=subsystem))], driver=driver)
     (gpu,) = inventory.read(host.ctx).gpus
     assert (gpu.name, gpu.model.framebuffer_gib) == (expected, 48 if expected.endswith("8000") else 24)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of which kernel boots next, and of whether the driver is installed for that kernel."""
+"""Tests which kernel the next boot is expected to start and whether the driver is installed for that kernel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNNING = "6.1.0-50-amd64"
 
 
 def kernels(host, *releases):
-    """Creates kernels and their directories for modules."""
+    """Creates kernels and their module directories."""
     for release in releases:
         host.put("/boot/vmlinuz-" + release, "")
         os.makedirs("%s/lib/modules/%s" % (host.root, release))
@@ -25,7 +25,7 @@ def kernels(host, *releases):
 
 @pytest.fixture
 def modules(host, monkeypatch):
-    """Returns {kernel release: version of the module nvidia}, which determines the output of 'modinfo -k'."""
+    """Returns {kernel release: version of the module nvidia}. Tests change it to set the output of 'modinfo -k'."""
     versions, real = {}, host.ctx.command
 
     def command(argv, timeout, **more):
@@ -42,14 +42,14 @@ def facts(host):
 
 
 def test_no_kernel_update_waits(host, modules):
-    assert facts(host) == {"release": None, "driver": None, "cmdline": None}, "nothing in /boot that is known"
+    assert facts(host) == {"release": None, "driver": None, "cmdline": None}, "without known files in /boot, nothing is reported"
     kernels(host, RUNNING, "6.1.0-9-amd64")
     assert facts(host) == {"release": RUNNING, "driver": "550.163.02", "cmdline": None}
 
 
 def test_a_kernel_update_with_and_without_the_driver(host, modules):
     kernels(host, RUNNING, "6.1.0-51-amd64")
-    host.put("/boot/vmlinuz-7.0.0-1-amd64", "")  # a kernel without modules cannot boot this system
+    host.put("/boot/vmlinuz-7.0.0-1-amd64", "")  # a kernel without modules is not a candidate for the next boot
     assert facts(host) == {"release": "6.1.0-51-amd64", "driver": None, "cmdline": None}
     (problem,) = call(nvidia_gpu_info, host).ok["problems"]
     assert (problem["code"], problem["severity"]) == ("next_kernel_without_driver", "warning")
@@ -99,7 +99,7 @@ def test_flags_of_the_next_boot(host, modules):
     assert facts(host)["cmdline"] is None
     for name, options in (("a-1", "root=/dev/sda1 ro iommu=pt"), ("a-2", "$kernelopts")):
         host.put("/boot/loader/entries/%s.conf" % name, "version 5.14.0-%s.el9\noptions %s\n" % (name, options))
-    assert facts(host)["cmdline"] is None, "what a variable stands for is not guessed"
+    assert facts(host)["cmdline"] is None, "the values of GRUB variables must not be guessed"
     host.put("/boot/grub2/grubenv", "saved_entry=a-1\n")
     assert facts(host)["cmdline"] == ["root=/dev/sda1", "ro", "iommu=pt"]
 
@@ -111,7 +111,7 @@ def test_a_default_in_a_drop_in_is_not_guessed_at(host, modules, name, line):
     assert facts(host)["release"] is None
     host.put("/etc/default/grub.d/" + name, "")
     assert facts(host)["release"] == "6.1.0-51-amd64"
-    host.put("/boot/grub/grubenv", "next_entry=1\n")  # grub-reboot writes this entry
+    host.put("/boot/grub/grubenv", "next_entry=1\n")  # grub-reboot selected this entry
     assert facts(host)["release"] is None
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of detecting a host's Linux distribution according to os-release(5), and of unsupported machines."""
+"""Tests how the Linux distribution is detected according to os-release(5), and how unsupported machines are reported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 
-# The files of the distributions, shortened to the keys that are read and the lines around them.
+# os-release files of the distributions, shortened to the relevant keys and their neighboring lines.
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
 UBUNTU = 'PRETTY_NAME="Ubuntu 24.04.1 LTS"\nVERSION_ID="24.04"\nID=ubuntu\nID_LIKE=debian\n'
 ROCKY = 'NAME="Rocky Linux"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\nPRETTY_NAME="Rocky Linux 9.4 (Blue Onyx)"\n'
@@ -53,11 +53,11 @@ def test_the_vendors_file_is_read_where_there_is_no_other(tmp_path):
     assert platform.read(host.ctx).id == "debian"
 
 
-# --- unsupported machines are reported before any other problem
+# --- a host_unsupported problem precedes all other problems
 
 
 def unsupported(host):
-    """Returns the texts of the host_unsupported problems of nvidia_gpu_info. Asserts that these problems come first."""
+    """Returns the texts of the host_unsupported problems from nvidia_gpu_info. Asserts that they precede all other problems."""
     problems = call(nvidia_gpu_info, host).ok["problems"]
     found = [one["found"] for one in problems if one["code"] == "host_unsupported"]
     assert [one["found"] for one in problems[: len(found)]] == found

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of Secure Boot: the certificates that the firmware trusts, and the key that signed a module."""
+"""Tests Secure Boot: which certificates the firmware trusts, and which key signed a module."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def element(tag, content):
 
 
 def certificate(serial, version=True, padding=200):
-    """Returns a certificate that has only the parts that are read."""
+    """Returns a certificate with only those parts that the engine reads."""
     inner = (element(0xA0, element(2, b"\2")) if version else b"") + element(2, bytes.fromhex(serial)) + bytes(padding)
     return element(0x30, element(0x30, inner) + b"signature")
 
 
 def signatures(kind, *entries, header=b""):
-    """Returns an EFI_SIGNATURE_LIST. All of its entries have the same size."""
+    """Returns an EFI_SIGNATURE_LIST whose entries all have the same size."""
     size = 16 + len(entries[0])
     body = header + b"".join(OWNER.bytes_le + one for one in entries)
     return kind.bytes_le + struct.pack("<III", 28 + len(body), len(header), size) + body
@@ -84,7 +84,7 @@ def test_what_the_machine_trusts_is_returned(make_host):
 
 @pytest.fixture
 def signing(make_host, tmp_path):
-    """Returns an unconfigured host with Secure Boot, and the arguments that sign the driver with MINE."""
+    """Returns an unconfigured host with Secure Boot, and the arguments for signing the driver with the key MINE."""
     host = make_host()
     host.on_disk = None
     host.kernel.loaded.clear()
@@ -133,7 +133,7 @@ def test_what_is_wrong_with_a_key_is_reported_before_the_installer_runs(signing)
     assert outcome.codes == ["signing_key_open", "certificate_not_enrolled"] and "chmod 600" in outcome.msg and "mokutil --import" in outcome.msg
     os.unlink(arguments["signing_key"])
     assert call(nvidia_driver, host, **arguments).codes == ["signing_key_missing"]
-    assert call(nvidia_driver, host, check=True, **arguments).ok["changed"], "an earlier step of the run may install it"
+    assert call(nvidia_driver, host, check=True, **arguments).ok["changed"], "an earlier step of the run might install the key"
     assert not [argv for argv in host.calls if argv[0] == "sh"]
 
 

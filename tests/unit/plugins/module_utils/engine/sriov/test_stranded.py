@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of a GPU that was left without the nvidia driver when its VFs were disabled."""
+"""Tests a GPU that was not bound to nvidia again after its VFs had been disabled."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of interrupted installations of the driver."""
+"""Tests interrupted driver installations."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ RUN = "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run"
 
 @pytest.fixture
 def package(tmp_path):
-    """Returns the path of a driver package on the host."""
+    """Returns the path of a driver package that is on the host."""
     path = tmp_path / RUN
     path.write_text("")
     return str(path)
 
 
 def test_an_interrupted_installation_is_done_again(host, package):
-    """After an interrupted installation, the module has the right version, but other files of the installer may be empty."""
+    """After an interrupted installation, the module has the right version, but other files of the driver might be empty."""
     host.put(install_mark.DRIVER, "")
     driver = host_reader.read_driver(host.ctx)
     assert (driver.on_disk, driver.unfinished) == (None, True) and "unfinished" not in driver.as_dict()
@@ -61,7 +61,7 @@ def test_the_mark_is_there_while_the_installer_runs_and_after_it_failed(host, pa
 
 @pytest.mark.parametrize("ended", [Result(1, "ERROR: a driver is loaded"), Result(-9, "Killed")])
 def test_an_installer_that_touched_nothing_leaves_the_old_driver_whole(host, tmp_path, ended):
-    """If NVIDIA's installer refuses at its first check or is killed there, the old driver is undamaged, and the next boot can restore its vGPUs."""
+    """If NVIDIA's installer fails or is killed during its first check, the old driver is undamaged, and the next boot can restore its vGPUs."""
     newer = tmp_path / RUN.replace("163.02", "200.01")
     newer.write_text("")
     host.put("/lib/modules/6.1.0-50-amd64/updates/nvidia.ko", "")
@@ -94,7 +94,7 @@ def test_an_installer_that_touched_a_file_leaves_no_driver(host, package, touche
 
 
 def test_an_earlier_interrupted_installation_stays_one(host, package):
-    """If the next installation fails too, the files that the interrupted installation left are still damaged."""
+    """If the next installation fails too, the files from the interrupted installation are still damaged."""
     install_mark.begin(host.root, install_mark.DRIVER)
     host.put("/usr/bin/nvidia-smi", "")
     host._installer = lambda argv, timeout: Result(1, "ERROR: no compiler")
@@ -121,12 +121,12 @@ def test_a_broken_installation_can_be_uninstalled(host):
 
 
 class Killed(BaseException):
-    """Simulates SIGKILL: the code under test does not handle this exception."""
+    """Simulates SIGKILL. The code under test does not catch this exception."""
 
 
 @pytest.mark.parametrize("after", ["present", "absent"])
 def test_an_interrupted_uninstallation_leaves_no_driver(host, package, after):
-    """An interrupted uninstallation leaves the module but removes other files. If the driver counted as installed, no run would install it again."""
+    """An interrupted uninstallation can leave the module without other files. If the driver counted as installed, no run would install it again."""
     host.put("/usr/bin/nvidia-uninstall", "", 0o755)
     host.put("/usr/bin/nvidia-smi", "", 0o755)
     good = host.programs.get("nvidia-uninstall")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of reading and writing the stored layout, and of invalid or missing layout files."""
+"""Tests how the stored layout is read and written, including invalid and missing layout files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests that each run removes the files that a killed run left."""
+"""Tests that each run removes temporary files that a killed run left."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 def test_half_written_files_of_ours_go_and_others_stay(host):
     host.put("/etc/modprobe.d/.vgpu-abc", "half")
     host.put("/etc/vgpuctl/.vgpu-def", "half")
-    host.put("/etc/mdevctl.d/0000:e8:00.4/.vgpu-ghi", "half")  # mdevctl warns about such a file at every call
+    host.put("/etc/mdevctl.d/0000:e8:00.4/.vgpu-ghi", "half")  # mdevctl prints a warning about such a file each time
     host.put("/etc/modprobe.d/.other", "kept")
     os.makedirs(host.root + "/etc/default/grub.d/.vgpu-directory")
     call(nvidia_sriov, host, check=True).ok
-    assert host.get("/etc/modprobe.d/.vgpu-abc") == "half", "check mode writes nothing"
+    assert host.get("/etc/modprobe.d/.vgpu-abc") == "half", "check mode must not remove files"
     call(nvidia_sriov, host).ok
     assert host.get("/etc/modprobe.d/.vgpu-abc") is None and host.get("/etc/vgpuctl/.vgpu-def") is None
     assert host.get("/etc/mdevctl.d/0000:e8:00.4/.vgpu-ghi") is None
@@ -49,7 +49,7 @@ def test_new_directories_and_removals_are_synced(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("reason", [errno.EROFS, errno.EIO])
 def test_leftovers_that_can_not_be_removed_stop_nobody(host, monkeypatch, capsys, reason):
-    """A leftover file that cannot be removed is no reason for a run to fail, least of all for the restore at boot."""
+    """A leftover file that cannot be removed must not make a run fail, especially not the restore at boot."""
     call(nvidia_sriov, host).ok
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]).ok
     goal = host.vgpus()
@@ -71,7 +71,7 @@ def test_leftovers_that_can_not_be_removed_stop_nobody(host, monkeypatch, capsys
 
 @pytest.mark.parametrize("place", ["/boot/efi/loader/entries", "/etc/modprobe.d"])
 def test_a_directory_that_can_not_be_listed_stops_no_cleaning(host, monkeypatch, place):
-    """The automount of an EFI partition that a power cut damaged, for example, fails with ENODEV."""
+    """For example, listing fails with ENODEV if the directory is an automounted EFI partition that a power failure damaged."""
     host.put("/etc/vgpuctl/.vgpu-def", "half")
     real = os.listdir
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the lock of a host."""
+"""Tests the lock that allows only one run at a time on a host."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_lock_dies_with_its_holder(tmp_path, holder):
 
 
 def test_a_full_file_system_keeps_nobody_from_the_lock(tmp_path):
-    """The name in the lock file only informs users, and /run, a tmpfs, may be full. The limit RLIMIT_FSIZE simulates a full file system."""
+    """The name in the lock file only informs users, and the tmpfs /run might be full. RLIMIT_FSIZE simulates a full file system."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:

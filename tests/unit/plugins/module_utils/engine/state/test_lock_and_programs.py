@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the lock and of programs that outlive the process that started them."""
+"""Tests the lock, and programs that continue after the process that started them has exited."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 
 
 def real_lock(tmp_path, **arguments):
-    """Returns a lock on a real file, with the real /proc."""
+    """Returns a lock that uses a real file and the real /proc."""
     ctx = Context("/", clock=Clock())
     return lock.HostLock(ctx, path=str(tmp_path / "lock"), **arguments)
 
@@ -62,7 +62,7 @@ def test_what_is_at_the_path_of_the_lock_is_refused(tmp_path, make, words):
 
 @pytest.mark.parametrize("forced", [False, True])
 def test_a_removal_that_waits_for_a_vm_does_not_keep_the_lock(tmp_path, forced):
-    """A named pipe without a reader simulates the kernel's file, which blocks the writer until the VM ends."""
+    """A named pipe without a reader simulates the kernel's file, which blocks the writer until the VM stops."""
     device = tmp_path / "sys/bus/mdev/devices" / UUID
     device.mkdir(parents=True)
     os.mkfifo(device / "remove")
@@ -73,4 +73,4 @@ def test_a_removal_that_waits_for_a_vm_does_not_keep_the_lock(tmp_path, forced):
     with real_lock(tmp_path, timeout=1):
         pass
     with open(device / "remove", encoding="utf-8") as handle:
-        assert handle.read() == "1", "the removal waits on"
+        assert handle.read() == "1", "the blocked removal must continue"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of hosts with the file names of an earlier release. The next run renames the files, and a boot restores the host even after a killed run."""
+"""Tests hosts with the file names of an earlier release. The next run renames the files. Even after a killed run, a boot restores the host."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TWO = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 OTHER = [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 3}]}]
 OLD_ETC, OLD_STATE = "/etc/nvidia-vgpu", "/var/lib/nvidia-vgpu"
 OLD_ENGINE = "#!/usr/bin/python3 -I\nthe engine of the earlier release\n"
-# The unit of the earlier release, which lists fewer units in Before.
+# The unit of the earlier release. Its Before setting lists fewer units.
 OLD_UNIT_TEXT = """# Written by vgpu.kvm.
 [Unit]
 Description=Restore NVIDIA VFs and vGPUs
@@ -57,18 +57,18 @@ ORIGINALS = '{"version": 1, "files": {"/etc/modprobe.d/vfio.conf": {"before": "o
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
-    """Disables fsync: no test in this file simulates a power cut, so data need not reach the disk."""
+    """Disables fsync. The tests in this file simulate no power failure, so the data need not reach the disk."""
     monkeypatch.setattr(os, "fsync", lambda number: None)
 
 
 def enable(host, unit, link):
-    """Enables a unit as 'systemctl enable' does."""
+    """Enables a unit like 'systemctl enable' does."""
     os.makedirs(os.path.dirname(host.root + link), exist_ok=True)
     os.symlink(unit, host.root + link)
 
 
 def make_old(host, metrics=False):
-    """Creates two vGPUs on a host, together with the files that the earlier release kept for them under its names. Returns the host."""
+    """Creates two vGPUs on a host and the files that the earlier release stored for them under its own names. Returns the host."""
     call(nvidia_vgpu, host, layout=TWO).ok
     os.rename(host.root + os.path.dirname(STORE), host.root + OLD_ETC)
     host.put(migration.OLD_STORE, host.get(migration.OLD_STORE).replace("vgpu-restore.service", "nvidia-vgpu-restore.service"))
@@ -88,12 +88,12 @@ def make_old(host, metrics=False):
 
 @pytest.fixture
 def old(make_host):
-    """Returns a host in the state that the earlier release left."""
+    """Returns a host as the earlier release left it."""
     return make_old(make_host().vfs_on())
 
 
 def tree(host):
-    """Returns the content, the mode and the time of all files, links and directories below the root, except for /run."""
+    """Returns the content, the mode, and the time of all files, links, and directories below the root, except for /run."""
     found = {}
     for where, directories, names in os.walk(host.root):
         for path in [os.path.join(where, name) for name in directories + names]:
@@ -105,12 +105,12 @@ def tree(host):
 
 
 def old_names(host):
-    """Returns all paths with a name of the earlier release, except for NVIDIA's nvidia-vgpu-mgr."""
+    """Returns all paths with a name from the earlier release. NVIDIA's nvidia-vgpu-mgr is excluded."""
     return sorted(path for path in tree(host) if "nvidia-vgpu" in path and not path.endswith("/nvidia-vgpu-mgr"))
 
 
 def started(host, unit, link):
-    """Returns the command of a unit if this boot starts the unit, otherwise None."""
+    """Returns the command of a unit if this boot starts the unit. Otherwise, returns None."""
     text = host.get(unit)
     if not os.path.lexists(host.root + link) or text is None:
         return None
@@ -124,7 +124,7 @@ def started(host, unit, link):
 def boot(host, engine):
     """Reboots the host and runs the restore of each enabled unit in order.
 
-    Returns the vGPUs that each restore created. *engine* is the content of the new command.
+    Returns the list of vGPUs that each restore created. *engine* is the content of the new command.
     """
     host.reboot()
     assert host.vgpus() == []
@@ -144,7 +144,7 @@ def boot(host, engine):
 
 
 class Kill:
-    """Allows a number of writes by this process. Each later write raises Died, as if SIGKILL had ended the process."""
+    """Allows a number of writes. Each later write raises Died, as if SIGKILL had stopped the process."""
 
     CALLS = ("fchmod", "fchown", "fsync", "mkdir", "open", "rename", "rmdir", "symlink", "unlink", "write")
 
@@ -153,7 +153,7 @@ class Kill:
 
     @contextlib.contextmanager
     def armed(self):
-        """Counts the writes within this context."""
+        """Counts the writes inside this context."""
 
         def counted(real):
             def write(*args, **options):
@@ -174,7 +174,7 @@ class Kill:
 
 
 def expected_files():
-    """Returns small files to install, which are written fast."""
+    """Returns small files to install, because small files are written fast."""
     return install.expected_files({"cli/main.py": "def main():\n    return 0\n"}, [], "/usr/bin/python3")
 
 
@@ -188,7 +188,7 @@ def test_a_boot_restores_wherever_the_migration_is_killed(make_host, metrics):
             install.apply(host.root, install.plan(host.root, expected))
         done = boot(host, expected[COMMAND][0])
         assert host.vgpus() == host.goal, (points, done)
-        assert len(done[0]) == 2 and done[1:] in ([], [[]]), "the second unit finds nothing to do"
+        assert len(done[0]) == 2 and done[1:] in ([], [[]]), "the second unit must find all vGPUs restored"
         boots.add((len(done), started(host, *UNITS[0]) is not None))
 
         clean_leftovers(host.root)
@@ -201,7 +201,7 @@ def test_a_boot_restores_wherever_the_migration_is_killed(make_host, metrics):
         if kill.left >= 0:
             break
         points += 1
-    assert points > 25 and boots == {(1, True), (2, True), (1, False)}, "the old unit, both, and the new one"
+    assert points > 25 and boots == {(1, True), (2, True), (1, False)}, "the kills must cover boots with the old unit, with both units, and with the new unit"
 
 
 def test_the_module_renames_all_and_check_mode_lists_it(old):
@@ -227,7 +227,7 @@ def test_the_module_renames_all_and_check_mode_lists_it(old):
     assert ["systemctl", "stop", "nvidia-vgpu-restore.service"] in old.calls
     for path, (content, mode, time) in before.items():
         if path.startswith(OLD_STATE):
-            assert tree(old)[path.replace("nvidia-vgpu", "vgpuctl")] == (content, mode, time), "a mark counts by its time"
+            assert tree(old)[path.replace("nvidia-vgpu", "vgpuctl")] == (content, mode, time), "the timestamps of marks must stay, because they are compared"
     again = call(nvidia_vgpu_restore, old).ok
     assert not again["changed"] and again.writes == 0
 
@@ -256,9 +256,9 @@ def test_every_reading_sees_the_old_host_before_it_is_renamed(old):
 
 
 def test_what_is_written_before_the_renaming_is_there_for_the_old_unit(old):
-    """A module alone, or a run that is killed before it renames the unit, stores the layout under the old name.
+    """A module that runs alone, or a run that is killed before it renames the unit, stores the layout under the old name.
 
-    The next boot restores that layout.
+    The next boot must restore that layout.
     """
     call(nvidia_vgpu, old, layout=OTHER).ok
     old.goal = old.vgpus()
@@ -319,7 +319,7 @@ def test_without_a_restore_at_boot_the_old_names_go_too(make_host, metrics):
     assert real["actions"] == check["actions"] and "/usr/local/sbin/nvidia-vgpu: remove the old command" in real["actions"]
     assert old_names(old) == ([migration.OLD_METRICS] if metrics else []) and install.present(old.root) == []
     assert not os.path.lexists(old.root + UNIT_LINK) and not call(nvidia_vgpu_restore, old, state="absent").ok["changed"]
-    assert old.get(STATE + "/originals.json") == ORIGINALS, "a teardown has it to put files back"
+    assert old.get(STATE + "/originals.json") == ORIGINALS, "teardown needs this file to restore other files"
 
 
 def test_a_killed_removal_is_ended_by_the_next(make_host):
@@ -366,7 +366,7 @@ def test_a_unit_that_was_not_enabled_is_not_enabled(old):
 @pytest.mark.parametrize("state", ["present", "absent"])
 @pytest.mark.parametrize(("there", "new"), [(OLD_ETC, os.path.dirname(STORE)), (OLD_STATE, STATE)])
 def test_an_earlier_release_after_a_newer_one_is_refused(old, there, new, state):
-    """If both directories exist, only the operator can decide which of them is current."""
+    """If both directories exist, only the operator can decide which one is current."""
     old.put(new + "/file", "")
     before = tree(old)
     outcome = call(nvidia_vgpu_restore, old, state=state)
@@ -378,7 +378,7 @@ def test_an_earlier_release_after_a_newer_one_is_refused(old, there, new, state)
 
 def test_an_empty_new_directory_and_a_link_of_the_operator_are_no_second_one(old):
     os.makedirs(old.root + STATE)
-    assert restore_record.read(old.root).steps == 3, "the old one counts as long as it is there"
+    assert restore_record.read(old.root).steps == 3, "the old directory must be used as long as it exists"
     call(nvidia_vgpu_restore, old).ok
     assert old.get(STATE + "/originals.json") == ORIGINALS and old_names(old) == []
     os.symlink("vgpuctl", old.root + OLD_ETC)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of work that may never end and therefore runs in a child process."""
+"""Tests work that runs in a child process because it might never finish."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def test_what_hangs_is_left_behind_and_holds_nothing_of_ours():
     begin = time.monotonic()
     (pid,), ended = child.rows(work, 0.5)
     assert not ended and time.monotonic() - begin < 5
-    assert os.listdir("/proc/%d/fd" % pid) != [], "it lives, and has its answer's pipe alone"
+    assert os.listdir("/proc/%d/fd" % pid) != [], "the child is alive, and only the pipe for its result is open"
     assert {os.readlink("/proc/%d/fd/%s" % (pid, one))[:5] for one in os.listdir("/proc/%d/fd" % pid)} == {"pipe:"}
     os.close(writer)
-    assert os.read(reader, 1) == b"", "who waits for the end of our output does not wait for the child"
+    assert os.read(reader, 1) == b"", "a process that reads our output to its end must not have to wait for the child"
     os.close(reader)
-    assert os.getsid(pid) == pid, "what ends our process group leaves it alone"
+    assert os.getsid(pid) == pid, "a signal to our process group must not reach the child"
     os.kill(pid, 9)
     os.waitpid(pid, 0)
 

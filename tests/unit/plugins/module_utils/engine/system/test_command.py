@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of running programs."""
+"""Tests how programs are run."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def test_a_program_that_does_not_end_is_ended_with_its_children(tmp_path):
 
 @pytest.mark.parametrize("goes_on", ["sleep 20", "setsid sleep 20", "yes"])
 def test_a_program_has_ended_although_what_it_started_holds_its_output(tmp_path, goes_on):
-    """A script that starts a service ends, although the service inherits the script's output. A service that prints nothing continues to run."""
+    """A script that starts a service has finished even if the service keeps the script's output open. A service that prints nothing continues to run."""
     begin = time.monotonic()
     answer = command.run(["sh", "-c", "trap '' PIPE; %s & echo $! > %s/pid; seq 9000; exit 3" % (goes_on, tmp_path)], 15)
     took = time.monotonic() - begin
     pid = int((tmp_path / "pid").read_text())
-    if goes_on != "yes":  # the program 'yes' ends, because its output has no reader
+    if goes_on != "yes":  # without a reader for its output, the program 'yes' exits
         os.kill(pid, signal.SIGKILL)
     assert took < 5 and answer.rc == 3 and not answer.timed_out
     lines = [line for line in answer.out.splitlines() if line != "y"]
-    assert len(lines) == 9000 or goes_on == "yes" and len(lines) >= 8990  # lines of the other program can be mixed in
+    assert len(lines) == 9000 or goes_on == "yes" and len(lines) >= 8990  # lines of the other program can be among the last lines
 
 
 def test_a_program_that_closes_its_output_and_goes_on_is_waited_for():

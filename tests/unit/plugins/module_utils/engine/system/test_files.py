@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of writing regular files: what is guaranteed if an operation fails."""
+"""Tests how regular files are written, and what is guaranteed if a write fails."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_is_not_there(tmp_path):
 
 @pytest.mark.parametrize("target", ["../kept/grub", "/kept/grub", "hop"])
 def test_a_link_stays_and_its_file_is_written(tmp_path, target):
-    """If /etc contains links to files elsewhere, a write keeps the link and the owner and mode of the file."""
+    """If a path in /etc is a symbolic link, a write keeps the link and the owner and mode of its target."""
     root = str(tmp_path)
     files.write_atomic(root, "/kept/grub", "one")
     (tmp_path / "kept/grub").chmod(0o640)
@@ -94,7 +94,7 @@ def test_a_link_stays_and_its_file_is_written(tmp_path, target):
 
 
 def test_a_link_to_no_file_is_replaced(tmp_path):
-    """A link that leads to no regular file, such as that of a masked unit, is replaced by the new file."""
+    """A link that does not lead to a regular file, such as the link of a masked unit, is replaced with the new file."""
     root = str(tmp_path)
     for name, target in (("masked", "/dev/null"), ("dangling", "nowhere"), ("loop", "loop")):
         (tmp_path / name).symlink_to(target)
@@ -107,7 +107,7 @@ def test_a_link_to_no_file_is_replaced(tmp_path):
 
 
 def test_the_link_of_another_user_is_not_followed(tmp_path, monkeypatch):
-    """In a directory that another user can write, such as that of node_exporter, a link could point to any file."""
+    """In a directory that another user can write to, such as that of node_exporter, a symbolic link could point to any file."""
     root, real = str(tmp_path), os.lstat
     files.write_atomic(root, "/shadow", "precious")
     (tmp_path / "x.prom").symlink_to("shadow")
@@ -132,7 +132,7 @@ def test_what_a_killed_write_left_beyond_a_link_is_swept(tmp_path):
 
 
 def test_a_file_system_without_labels_of_its_own_is_written(tmp_path, monkeypatch):
-    """On an EFI partition (FAT) under SELinux, each file shows the label of the whole mount, and no label can be set."""
+    """On an EFI partition (FAT) under SELinux, all files have the label of the mount. The label of a single file cannot be set."""
     root = str(tmp_path)
     files.write_atomic(root, "/loader/entries/a.conf", "one")
     monkeypatch.setattr(os, "getxattr", lambda path, name: b"system_u:object_r:dosfs_t:s0")
@@ -146,7 +146,7 @@ def test_a_file_system_without_labels_of_its_own_is_written(tmp_path, monkeypatc
 
 
 def test_a_file_system_that_turns_read_only_midway_is_an_error_of_ours(tmp_path, monkeypatch):
-    """If the file system becomes read-only, the partial file cannot be removed either. The error must still report the original reason."""
+    """If the file system becomes read-only, the temporary file cannot be removed either. The error must still contain the original reason."""
     root = str(tmp_path)
     files.write_atomic(root, "/f", "old")
 
@@ -161,7 +161,7 @@ def test_a_file_system_that_turns_read_only_midway_is_an_error_of_ours(tmp_path,
 
 
 def test_the_file_is_synced_once_more_under_its_name(tmp_path, monkeypatch):
-    """FAT stores a file's size and location in its directory entry. Only a sync of the file writes that entry, not a sync of the directory."""
+    """FAT stores the size and the location of a file in its directory entry. Only a sync of the file, not of the directory, writes that entry."""
     done, root, real, rename = [], str(tmp_path), os.fsync, os.rename
     monkeypatch.setattr(os, "fsync", lambda number: (done.append(os.readlink("/proc/self/fd/%d" % number)), real(number)))
     monkeypatch.setattr(os, "rename", lambda old, new: (done.append("renamed"), rename(old, new)))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of calling the library of Fabric Manager, with a compiled stand-in that uses NVIDIA's documented structs."""
+"""Tests calls to the library of Fabric Manager. A compiled stand-in uses the structs that NVIDIA documents."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libn
 
 SOURCE = Path(__file__).resolve().parents[4] / "fake/libnvfm.c"
 GCC = shutil.which("gcc") or shutil.which("cc")
-pytestmark = pytest.mark.skipif(GCC is None, reason="no C compiler")
-# The partitions of an HGX H100, H200 or H20 board, as listed in NVIDIA's guide.
+pytestmark = pytest.mark.skipif(GCC is None, reason="requires a C compiler")
+# The partitions of an HGX H100, H200, or H20 board, as listed in NVIDIA's guide.
 BOARD = ["1 2 3 4 5 6 7 8", "1 2 3 4", "5 6 7 8", "1 3", "2 4", "5 7", "6 8", *map(str, range(1, 9))]
 
 
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory):
-    """Returns the paths of the stand-in libraries by the version of the fmConnect parameters that each library accepts."""
+    """Returns the paths of the stand-in libraries, by the version of the fmConnect parameters that each library accepts."""
     folder = tmp_path_factory.mktemp("libnvfm")
     found = {}
     for version in (1, 2):
@@ -31,7 +31,7 @@ def libraries(tmp_path_factory):
 
 @pytest.fixture
 def board(tmp_path):
-    """Returns the file that simulates Fabric Manager, without an active partition."""
+    """Returns the file that simulates Fabric Manager. No partition is active."""
     path = tmp_path / "fm"
     path.write_text("".join("%d 0 %s\n" % (number, gpus) for number, gpus in enumerate(BOARD)))
     return path
@@ -52,7 +52,7 @@ def test_partitions_are_read_and_activated_with_either_version_of_the_library(li
     assert log(board) == ["activate 3 0000:1b:00.4 10000:c3:00.5"]
     assert libnvfm.ask(libraries[version], str(board), [("partitions",)], 20).rows[3][1] is True
     again = libnvfm.ask(libraries[version], str(board), [("activate", 7, [(0, 0x1B, 0, 4)]), ("partitions",)], 20)
-    assert (again.status, again.call, again.rows) == (libnvfm.IN_USE, "fmActivateFabricPartitionWithVFs", []), "its GPU is in partition 3"
+    assert (again.status, again.call, again.rows) == (libnvfm.IN_USE, "fmActivateFabricPartitionWithVFs", []), "partition 3 already uses the GPU"
     assert libnvfm.ask(libraries[version], str(board), [("deactivate", 3), ("deactivate", 3)], 20).status == libnvfm.UNINITIALIZED
     assert libnvfm.ask(libraries[version], str(board), [("set", [7, 9])], 20).status == 0
     assert [row[0] for row in libnvfm.ask(libraries[version], str(board), [("partitions",)], 20).rows if row[1]] == [7, 9]

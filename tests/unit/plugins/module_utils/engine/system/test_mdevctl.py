@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of mdevctl definitions: they have mdevctl's format and are on disk before the next step, and one call of mdevctl checks all of them."""
+"""Tests mdevctl definitions: they have mdevctl's format, are on disk before the next step, and are all checked with one mdevctl call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRITTEN = '{\n  "mdev_type": "nvidia-558",\n  "start": "manual",\n  "attrs": []\
 
 @pytest.fixture
 def synced(monkeypatch):
-    """Returns the list of synced paths, in order. The sync itself is real."""
+    """Returns the list of synced paths, in order. The files are really synced."""
     seen, real = [], os.fsync
 
     def note(number):
@@ -37,13 +37,13 @@ def synced(monkeypatch):
 
 @pytest.fixture
 def calls():
-    """Returns a record of the commands that were run, with the result that each of them returns."""
+    """Returns a record of the commands, and of the result that each command returns."""
     return {"argv": [], "answer": Result(0, "[]")}
 
 
 @pytest.fixture
 def ctx(tmp_path, calls):
-    """Returns the context of a host that has mdevctl."""
+    """Returns the context of a host with mdevctl."""
     (tmp_path / "usr/sbin").mkdir(parents=True)
     (tmp_path / "usr/sbin/mdevctl").write_text("")
     (tmp_path / "usr/sbin/mdevctl").chmod(0o755)
@@ -76,7 +76,7 @@ def test_a_removal_is_synced_too(ctx, tmp_path, synced):
     del synced[:]
     mdevctl.undefine(ctx, UUID, VF)
     assert synced == [str(tmp_path) + DIRECTORY, str(tmp_path) + mdevctl.DIRECTORY] and not mdevctl.definitions(ctx.root)
-    mdevctl.undefine(ctx, UUID, VF)  # the definition is already removed
+    mdevctl.undefine(ctx, UUID, VF)  # the definition has already been removed
 
 
 def test_mdevctl_is_asked_once_for_all(ctx, calls):
@@ -123,7 +123,7 @@ def test_warnings_before_the_list_are_no_part_of_it(ctx, calls):
 
 
 def test_a_warning_that_begins_as_a_list_does_is_no_list(ctx, calls):
-    """mdevctl 1.2.0 prints such a warning for each file that is not a definition, such as an editor's backup file."""
+    """mdevctl 1.2.0 prints such a warning for each file that is not a definition, such as a backup file of an editor."""
     mdevctl.define(ctx, UUID, VF, "nvidia-558")
     listed = [{VF: [{UUID: {"mdev_type": "nvidia-558", "start": "manual"}}]}]
     warning = "[2026-11-27T20:46:06Z WARN  mdevctl] Can't determine uuid for file '.vgpu-abc'\n"

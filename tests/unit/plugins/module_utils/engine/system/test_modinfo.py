@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of calling modinfo, and of the meaning of a missing answer."""
+"""Tests calls of modinfo, and how missing output is interpreted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of each parser for the output of nvidia-smi and the driver, with samples of the formats, and of the placement of GPU instances."""
+"""Tests each parser for output of nvidia-smi and the driver with samples of the formats, and tests the placement of GPU instances."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake import models
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER
 from ansible_collections.vgpu.kvm.tests.unit.fake.printed import printed
 
-# The values of a guest's GPU, for the template ANSWER.
+# The values of the GPU in a VM, for the template ANSWER.
 RECORD = {"name": "NVIDIA A40-24Q", "product": "NVIDIA RTX Virtual Workstation", "status": "Licensed (Expiry: 2025-3-19 7:29:4 GMT)", "mib": 24576}
 SAMPLES = pathlib.Path(__file__).resolve().parents[4] / "samples"
 
@@ -216,15 +216,15 @@ def test_a_gpu_for_which_it_hangs_does_not_silence_the_others():
     for dummy in range(2):
         assert nvidia_smi.active(ctx, first) == ([], "nvidia-smi did not exit within 60 s and was stopped")
         assert len(nvidia_smi.active(ctx, second)[0]) == 2
-    assert calls == [first, second, second], "it waits once for one that hangs"
+    assert calls == [first, second, second], "the engine must not run nvidia-smi again for a GPU for which it hung"
     hung += [second, third]
     for gpu in (second, third, "0000:e8:00.0"):
         assert nvidia_smi.active(ctx, gpu) == ([], "nvidia-smi did not exit within 60 s and was stopped")
-    assert calls[3:] == [second, third], "where it hangs for several, it is not called any more"
+    assert calls[3:] == [second, third], "after nvidia-smi hung for several GPUs, the engine must not run it again"
 
 
 def test_a_corrupted_inforom_is_a_warning_not_silence():
-    """If an infoROM is corrupted, nvidia-smi prints its complete output, adds a warning and exits with status 14."""
+    """If an infoROM is corrupted, nvidia-smi prints its full output and a warning, and exits with status 14."""
     row, warning = "0, 00000000:17:00.0, Disabled, Disabled\n", "WARNING: infoROM is corrupted at gpu 0000:17:00.0\n"
     ctx = Context(command=lambda argv, timeout: Result(14, row + warning))
     assert nvidia_smi.modes(ctx) == [(0, "0000:17:00.0", False, False)]
@@ -236,7 +236,7 @@ def test_a_corrupted_inforom_is_a_warning_not_silence():
     [
         (sample("l40s-q.txt"), {"0000:e8:00.0": "SR-IOV"}),
         (sample("h100-host-q.txt"), {"0000:65:00.0": "SR-IOV"}),
-        (sample("h100-q.txt"), {}),  # in a VM, the mode is N/A
+        (sample("h100-q.txt"), {}),  # in a VM, nvidia-smi prints N/A as the mode
         ("GPU 00000000:3B:00.0\n    GPU Virtualization Mode\n        Host VGPU Mode : Non SR-IOV\n", {"0000:3b:00.0": "Non SR-IOV"}),
         (sample("l40s-q.txt") + sample("h100-host-q.txt"), {"0000:e8:00.0": "SR-IOV", "0000:65:00.0": "SR-IOV"}),
         ("Host VGPU Mode : SR-IOV\n", {}),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the usage of GPUs and vGPUs that nvidia-smi prints, in the formats of real programs and in unknown formats."""
+"""Tests how the usage of GPUs and vGPUs is parsed from nvidia-smi, in the formats of real releases and in unknown formats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sample(name):
 
 
 class Prints:
-    """A host whose nvidia-smi always returns the same result and counts its runs."""
+    """A host whose nvidia-smi always returns the same result. The host counts the runs."""
 
     def __init__(self, folder, out, rc=0, timed_out=False):
         self.runs = []
@@ -42,10 +42,10 @@ def test_a_gpu(tmp_path):
     answer = nvidia_smi_usage.gpus(Prints(tmp_path, sample("usage-q.txt")).ctx, (), [GPU])
     (one,) = answer.found
     assert answer.error is None and one.address == GPU
-    assert one.memory == {"total": 81559, "reserved": 480, "used": 0, "free": 81079}, "not those of BAR1"
+    assert one.memory == {"total": 81559, "reserved": 480, "used": 0, "free": 81079}, "these must not be the values of the BAR1 memory"
     assert one.busy == {"gpu": 0.0, "memory": 0.0, "encoder": 0.0, "decoder": 0.0, "jpeg": 0.0, "ofa": 0.0}
     assert one.ecc is True and one.ecc_errors == {"correctable": 0, "uncorrectable": 0}
-    assert one.celsius == 36 and one.watts == 70.36, "not those of the memory"
+    assert one.celsius == 36 and one.watts == 70.36, "these must not be the values of the GPU memory"
     assert one.throttled == dict.fromkeys(("power_cap", "hardware", "hardware_thermal", "power_brake", "thermal", "sync_boost"), False)
 
 
@@ -98,7 +98,7 @@ def test_no_vgpu_and_no_program(tmp_path):
 
 
 def test_the_words_of_other_releases(tmp_path):
-    """Driver 470 and GPUs before Turing print other labels."""
+    """Driver 470 and GPUs older than Turing print other labels."""
     bits = "".join("            %s Bit\n                Device Memory : %d\n                Total : %d\n" % one for one in (("Single", 3, 4), ("Double", 1, 2)))
     text = "GPU 00000000:17:00.0\n    FB Memory Usage\n        Total : 16 MiB\n    ECC Errors\n        Volatile\n" + bits + bits.replace(
         "Single", "Other") .replace("Double", "Another") + "        Aggregate\n" + bits + "    Power Readings\n        Power Draw : 31.5 W\n"

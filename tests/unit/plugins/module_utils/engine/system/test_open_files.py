@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of finding open files in the real /proc, with /dev/null in place of a GPU."""
+"""Tests how open files are found in the real /proc. /dev/null stands in for a GPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_process_is_seen_by_the_number_of_its_device(monkeypatch):
         assert other.stdout.readline() == b"open\n"
         found = {holder.pid: holder.command for holder in OpenFiles(Sysfs()).of_gpu(3)}
         assert sys.executable in found[other.pid] or os.path.basename(sys.executable) in found[other.pid]
-        assert [one for one in OpenFiles(Sysfs()).of_gpu(200) if not one.remedy] == []  # an entry with a remedy is an unreadable process
+        assert [one for one in OpenFiles(Sysfs()).of_gpu(200) if not one.remedy] == []  # an entry with a remedy is a process whose files cannot be read
         other.stdin.close()
 
 
@@ -56,9 +56,9 @@ print(*open_files.OpenFiles(Sysfs()).of_gpu(200), *busy.find(Context()), sep="\\
 """
 
 
-@pytest.mark.skipif(open_files.inside(Sysfs()) is not None or os.geteuid() != 0, reason="takes root, and the first PID namespace")
+@pytest.mark.skipif(open_files.inside(Sysfs()) is not None or os.geteuid() != 0, reason="requires root and the initial PID namespace")
 def test_in_a_pid_namespace_of_its_own_nobody_is_no_answer():
-    """The test uses a real PID namespace of the kernel, once with its own /proc and once with the host's."""
+    """The test uses a real PID namespace, once with its own /proc and once with the host's /proc."""
     settings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     own = subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", ASK], env=settings, stdout=subprocess.PIPE, text=True, check=True
@@ -66,21 +66,21 @@ def test_in_a_pid_namespace_of_its_own_nobody_is_no_answer():
     assert "pid 1 (/proc shows only the processes of a container with the PID namespace pid:[" in own.stdout, own.stdout
     assert "it is unknown whether an installation is running: /proc shows only" in own.stdout
     hosts = subprocess.run(["unshare", "--pid", "--fork", sys.executable, "-c", ASK], env=settings, stdout=subprocess.PIPE, text=True, check=True)
-    assert "container" not in hosts.stdout, "the host's /proc has all processes"
+    assert "container" not in hosts.stdout, "the host's /proc shows all processes"
 
 
 class Growing:
-    """A machine on which each walk of /proc finds a hundred new processes, all with the same device open."""
+    """A machine on which each scan of /proc finds a hundred new processes. All of them have the same device open."""
 
     def __init__(self):
         self.pids = itertools.count(1)
 
     def apart(self, work, timeout):
-        """Returns rows as child.rows does."""
+        """Returns rows in the form of child.rows."""
         return [[pid, [[open_files.NVIDIA_MAJOR, 0]]] for pid in itertools.islice(self.pids, 100)] + [[0, []]], True
 
     def target(self, path):
-        """Returns no target for any link, as on a kernel without namespaces."""
+        """Returns no link targets, as on a kernel without namespaces."""
         return None
 
     def read_or(self, path, default=None):
@@ -89,7 +89,7 @@ class Growing:
 
 
 def test_a_walk_in_one_thread_disturbs_no_check_in_another(monkeypatch):
-    """Threads change several GPUs at the same time and share one walk of /proc."""
+    """Threads that change several GPUs at the same time share one scan of /proc."""
     files = OpenFiles(Growing())
     monkeypatch.setattr(files, "_holder", lambda pid: pid)
     for dummy in range(50):

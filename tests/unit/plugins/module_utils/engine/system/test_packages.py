@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of finding the packages of a distribution's driver in the output of dpkg and rpm."""
+"""Tests how the packages of a distribution's driver are found in the output of dpkg and rpm."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NOISE = "ERROR: ld.so: object '/opt/agent.so' from /etc/ld.so.preload cannot be 
     ],
 )
 def test_the_command_that_removes_them(tmp_path, dpkg, rpm, removal):
-    """The command removes the packages of the driver and the libraries of the same version."""
+    """The command removes the driver packages and the libraries with the same version."""
     answers = {"dpkg-query": dpkg, "rpm": rpm}
     ctx = Context(str(tmp_path), command=lambda argv, timeout: answers[argv[0]])
     found = packages.removal(ctx, "550.1")
@@ -63,7 +63,7 @@ def test_the_command_that_removes_our_package(tmp_path, dpkg, rpm, removal):
     assert not found or packages.installed(ctx, found) == found[2:]
 
 
-# Output of dnf 4.14 of Debian 12 for packages that rpmbuild built, then two composed outputs: a name too long for its column, and dnf 5.
+# Real output of dnf 4.14 (Debian 12) for packages from rpmbuild, and two constructed outputs: a name that is too long for its column, and dnf 5.
 REAL = """Unable to detect release version (use '--releasever' to specify release version)
 Dependencies resolved.
 ================================================================================
@@ -128,4 +128,4 @@ def test_what_a_removal_removes(tmp_path, command, answer, expected):
     calls = []
     ctx = Context(str(tmp_path), command=lambda argv, timeout: (calls.append(argv), answer)[1])
     assert packages.foreseen(ctx, command.split()) == expected
-    assert calls[0][:2] in (["apt-get", "--simulate"], ["dnf", "--assumeno"]), "nothing is removed"
+    assert calls[0][:2] in (["apt-get", "--simulate"], ["dnf", "--assumeno"]), "the command must only simulate the removal"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests with the real rpm, on a root directory with packages that rpmbuild built. The names are those of the CUDA repository and of RPM Fusion."""
+"""Tests with the real rpm on a root directory. rpmbuild built its packages, which have names from the CUDA repository and from RPM Fusion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import pack
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import run as run_program
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
 
-pytestmark = pytest.mark.skipif(not shutil.which("rpmbuild"), reason="rpmbuild is not here")
+pytestmark = pytest.mark.skipif(not shutil.which("rpmbuild"), reason="requires rpmbuild")
 SPEC = """Name: %s
 Version: 550.163
 Release: 1
@@ -27,7 +27,7 @@ A test.
 
 
 def tree(folder, *names):
-    """Creates a root directory in which rpm has installed empty packages of these names. Returns the context of a host with that root."""
+    """Creates a root directory in which rpm has installed empty packages with these names. Returns the context of a host with that root."""
     root = folder / "root"
     root.mkdir()
     subprocess.run(["rpm", "--root", str(root), "--initdb"], check=True, capture_output=True)

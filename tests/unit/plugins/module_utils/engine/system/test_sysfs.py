@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of reading and writing sysfs, with real files."""
+"""Tests how sysfs files are read and written, on real files."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_write_that_the_kernel_does_not_end_is_left_behind(tmp_path):
         Sysfs(str(tmp_path)).write("/unbind", "0000:e8:00.0", timeout=0.3)
     assert caught.value.number == errno.ETIMEDOUT and "a process has the device open" in str(caught.value)
     with open(tmp_path / "unbind", encoding="utf-8") as handle:
-        assert handle.read() == "0000:e8:00.0", "it goes on when it can"
+        assert handle.read() == "0000:e8:00.0", "the blocked write must continue when the kernel allows it"
 
 
 def test_a_device_has_its_numbers_under_any_path(tmp_path):

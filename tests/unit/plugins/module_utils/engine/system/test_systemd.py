@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of parsing the output of 'systemctl show'."""
+"""Tests how the output of 'systemctl show' is parsed."""
 
 from __future__ import annotations
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import systemd
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 
-# Output of systemd 252 for a one-shot service that has ended, a failed service, and a service that does not exist.
+# Output of systemd 252 for a one-shot service that has exited, a failed service, and a service that does not exist.
 SHOWN = """\
 Result=success
 Id=nvidia-vgpud.service

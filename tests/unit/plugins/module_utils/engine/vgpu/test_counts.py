@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of how many vGPUs of a type fit, with and without a driver, for each type that NVIDIA's device manager configures."""
+"""Tests how many vGPUs of a type fit, with and without a driver, for each type that NVIDIA's device manager lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import FakeModel, FakeProfile, FakeType
 
 PF = "0000:17:00.0"
-# PCI IDs of the boards whose names are in the names of types: the device ID, and the subsystem ID where it matters.
+# PCI IDs of the boards whose names occur in type names: the device ID and, where it matters, the subsystem ID.
 DEVICES = {
     "6000D": "2bb9", "A10": "2236", "A100": "20f1", "A100D": "20b5", "A100DX": "20b2", "A100X": "20b0", "A16": "25b6:14a9", "A2": "25b6:157e",
     "A30": "20b7", "A40": "2235", "A800": "20f6", "A800D": "20f5", "A800DX": "20f3", "B200X": "2901", "B300X": "3182", "DC": "2bb5", "GB200": "2941",
@@ -26,7 +26,7 @@ DEVICES = {
     "V100DX": "1db5", "V100L": "1db3", "V100S": "1df6", "V100X": "1db1",
 }
 WITHOUT_SRIOV = ("T4", "V100", "V100D", "V100DX", "V100L", "V100S", "V100X", "RTX6000P", "RTX8000P")
-GRAPHICS = ("DC", "6000D")  # on these boards, all GPU instances that hold vGPUs have graphics
+GRAPHICS = ("DC", "6000D")  # on these boards, only GPU instances with graphics hold vGPUs
 TABLE = (Path(__file__).parents[4] / "samples/vgpu-counts.txt").read_text(encoding="utf-8")
 BOARDS = {line.split()[0]: dict(word.split(":") for word in line.split()[1:]) for line in TABLE.splitlines()}
 # NVIDIA's device manager lists these types without graphics, but no driver offers them.
@@ -34,7 +34,7 @@ NEVER_OFFERED = set("DC-1-16C DC-1-16Q DC-2-8C DC-2-8Q DC-2-32C DC-2-32Q".split(
 
 
 def fake_model(board):
-    """Returns the board as its driver would report it: its types, with the counts of the table, and its MIG profiles."""
+    """Returns the board as its driver would report it: its MIG profiles, and its types with the counts from the table."""
     rows = [re.match(r"(?:(\d)-)?(\d+)([A-Z])(ME|GFX|)$", word).groups() + (int(count),) for word, count in BOARDS[board].items()]
     most_slices = max([int(slices or 0) for slices, *dummy in rows])
     whole, memory = max(int(gib) for dummy, gib, *dummy2 in rows), {7: 8}.get(most_slices, most_slices)
@@ -54,7 +54,7 @@ def fake_model(board):
 
     for number, (slices, gib, series, suffix, count) in enumerate(rows):
         if suffix == "GFX":
-            continue  # only NVIDIA's device manager uses such names, not a driver
+            continue  # only NVIDIA's device manager uses such names, not the driver
         profile = profile_of(int(slices), int(gib), "+me" if suffix else "", count) if slices else None
         name = "NVIDIA %s-%s%s%s%s" % (board, slices + "-" if slices else "", gib, series, suffix)
         share = max(1, count // profile.total) if profile else 1
@@ -65,9 +65,9 @@ def fake_model(board):
 
 
 class Planner:
-    """Plans layouts of one board, and reads each state of the host only once.
+    """Plans layouts for one board. Each state of the host is read only once.
 
-    *framework* is the framework of the driver, None if no driver is installed, or "off" if the driver is installed and the VFs are disabled.
+    *framework* is the framework of the driver. It is None without a driver, and "off" with a driver but disabled VFs.
     """
 
     def __init__(self, make_host, board, framework):
@@ -89,7 +89,7 @@ class Planner:
         return self._read[mig]
 
     def plan(self, word, count):
-        """Returns (plan, None), or (None, error codes) if the plan is refused."""
+        """Returns (plan, None), or (None, error codes) if planning fails."""
         known = self._host("-" in word)
         parsed, errors = layout.parse([{"gpu": PF, "vgpus": [{"type": "%s-%s" % (self.board, word), "count": count}]}])
         specs, wrong = layout.by_gpu(parsed, known.inventory)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of mdevctl's definition files: damaged files, several parents, attributes, and foreign definitions that start vGPUs on a managed GPU."""
+"""Tests mdevctl's definition files: damaged files, several parents, attributes, and definitions of others that start vGPUs on a managed GPU."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SMALL = {"mdev_type": "nvidia-563", "start": "auto", "attrs": []}
 
 
 def define(host, parent, uuid, **content):
-    """Writes a definition as another tool would write it."""
+    """Writes a definition like another tool would."""
     host.put("/etc/mdevctl.d/%s/%s" % (parent, uuid), json.dumps(content))
 
 
@@ -47,7 +47,7 @@ def test_a_uuid_that_is_defined_under_several_parents(make_host):
     host = make_host(mdevctl=True).vfs_on()
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     (uuid, parent, dummy), other = host.vgpus()
-    for elsewhere in ("0000:e8:00.0", "0000:e8:01.7", "0000:99:00.4"):  # two of these parents sort before and after the real parent
+    for elsewhere in ("0000:e8:00.0", "0000:e8:01.7", "0000:99:00.4"):  # these addresses sort before and after that of the real parent
         define(host, elsewhere, uuid, mdev_type="nvidia-565", start="manual", attrs=[])
     assert {one.parent for one in mdevctl.definitions(host.root)[uuid].all} == {parent, "0000:e8:00.0", "0000:e8:01.7", "0000:99:00.4"}
     outcome = call(nvidia_vgpu, host, layout=LAYOUT).ok
@@ -57,7 +57,7 @@ def test_a_uuid_that_is_defined_under_several_parents(make_host):
 
 
 def test_a_vgpu_that_cannot_be_removed_leaves_no_definition_that_no_run_removes(make_host):
-    """Another program created a vGPU of another type with the UUID of a stored one. A VM starts after the plan, so its removal fails."""
+    """Another program created a vGPU with the UUID of a stored vGPU but with another type. A VM starts after the plan, so the removal fails."""
     host = make_host(mdevctl=True).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "uuid": OTHER}]}]).ok
     host.reboot()
@@ -115,8 +115,8 @@ def test_a_strangers_definition_that_starts_on_our_gpu_is_a_warning(make_host, v
         host.vfs_on()
     layout = [{"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
     define(host, "0000:e8:00.5", OTHER, **SMALL)
-    define(host, "0000:e8:00.4", OTHER[:-1] + "2", **{**SMALL, "start": "manual"})  # this definition does not start automatically
-    define(host, "0000:e7:00.4", OTHER[:-1] + "3", **SMALL)  # this GPU is not in the layout
+    define(host, "0000:e8:00.4", OTHER[:-1] + "2", **{**SMALL, "start": "manual"})  # this vGPU does not start automatically
+    define(host, "0000:e7:00.4", OTHER[:-1] + "3", **SMALL)  # the layout does not contain this GPU
     assume = [] if vfs else ["driver", "iommu", "vfs"]
     (text,) = [one for one in call(nvidia_vgpu, host, check=True, layout=layout, check_mode_assume=assume).ok.warnings if "mdevctl" in one]
     assert all(word in text for word in ("0000:e8:00.5", OTHER, "nvidia-563", "each boot", "mdevctl modify -u %s -p 0000:e8:00.5 --manual" % OTHER))
@@ -135,12 +135,12 @@ def test_it_is_a_problem_of_a_host_that_has_a_layout(make_host):
 
 
 def codes(host):
-    """Returns the severities of the problems with definitions, by code."""
+    """Returns the severity of each problem with definitions, by code."""
     return {one["code"]: one["severity"] for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if "mdevctl" in one["code"]}
 
 
 def test_the_boot_says_what_started_a_strangers_vgpu(make_host):
-    """mdevctl starts the foreign vGPU before the restore, on a VF of the layout. The error names the mdevctl command that prevents this start."""
+    """mdevctl starts the foreign vGPU on a VF of the layout before the restore runs. The error must contain the mdevctl command that prevents the start."""
     host = make_host(mdevctl=True).vfs_on()
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.reboot()

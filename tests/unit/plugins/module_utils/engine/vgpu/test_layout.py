@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of parsing layouts as users write them, and of the placement of vGPUs."""
+"""Tests how layouts are parsed as users write them, and how vGPUs are placed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PF = "0000:e8:00.0"
 
 
 def planned(host, entries, stored=None, **options):
-    """Returns the plan for a layout."""
+    """Returns the plan for a layout on a host."""
     found = inventory.read(host.ctx)
     parsed, errors = layout.parse(entries)
     specs, wrong = layout.by_gpu(parsed, found)
@@ -72,12 +72,12 @@ def test_entries_of_one_kind_add_up_and_narrower_ones_win(make_host):
     assert types(("T4", "a")) == {"0000:3b:00.0": ["a"]}
     assert types(("A40", "a"), ("10de:2235", "b"), ("all", "d")) == {"0000:3b:00.0": ["d"], "0000:e7:00.0": ["b"], PF: ["b"]}
     assert types(("10de:2235", "a"), ("10de:2235:145a", "b"), (PF, "c")) == {"0000:e7:00.0": ["b"], PF: ["c"]}
-    assert types(("10de:20b5", "a"), ("NVIDIA H100 NVL", "b"), ("all", "c"))[PF] == ["c"], "what this host has none of is for other hosts"
+    assert types(("10de:20b5", "a"), ("NVIDIA H100 NVL", "b"), ("all", "c"))[PF] == ["c"], "entries for GPUs that this host lacks apply to other hosts"
     assert types() == {}
 
 
 def slots(plan, pf=PF):
-    """Returns (VF number, type, whether the vGPU already exists) for each vGPU of a plan."""
+    """Returns (VF number, type, whether the vGPU exists) for each vGPU in a plan."""
     return [(one.slot.index, one.type.short, bool(one.vgpu)) for one in plan.target.gpus[pf].placed]
 
 
@@ -155,7 +155,7 @@ def test_removals_come_before_creations_and_the_store_before_both(host):
     host.add("0000:e8:00.4", "A40-24Q", ONE)
     result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q", "count": 2}]}])
     assert [step.kind for step in result.steps] == ["store", "remove", "create", "create"]
-    assert result.target.gpus[PF].placed[0].slot.index == 0, "the VF that gets free is used"
+    assert result.target.gpus[PF].placed[0].slot.index == 0, "the new vGPU must use the VF of the removed vGPU"
 
 
 def test_the_used_one_is_kept_when_some_must_go(host):

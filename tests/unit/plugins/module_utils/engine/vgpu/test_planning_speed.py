@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the time that a plan for a large host takes: 16 GPUs with 64 VFs and 40 types each."""
+"""Tests how long planning takes for a large host with 16 GPUs, each with 64 VFs and 40 types."""
 
 from __future__ import annotations
 
