@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Writes the tables of GPUs, drivers and ansible-core into README.md, docs/support.md and docs/distributions.md. ``--check`` fails if one is out of date.
+"""Writes the tables of GPUs, drivers, and ansible-core into README.md and two pages. ``--check`` fails if a table is out of date.
 
-The data come from tests/tools/support.yml, noxfile.py, the engine's table of GPUs and the engine's table of incompatible drivers.
+The pages are docs/support.md and docs/distributions.md. The data comes from tests/tools/support.yml, noxfile.py, and the engine's tables of GPUs and of
+incompatible drivers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ VENDOR_VFIO = (6, 8)
 
 
 class Generation:
-    """A GPU of a generation, for queries of the table of drivers. The model is unspecified, unless *one* names a model."""
+    """A GPU of a generation, for queries in the table of drivers. *one* is the GPU's model; an empty text stands for no particular model."""
 
     address = ""
 
@@ -38,12 +39,12 @@ class Generation:
         self.one = one
 
     def answers_to(self, word: str) -> bool:
-        """Return whether this GPU is of the given model."""
+        """Return whether a word in the table names this GPU's model."""
         return word == self.one
 
 
 def generations() -> dict[str, tuple[list[str], bool]]:
-    """Return the models of each GPU generation, newest generation first, and whether they have VFs."""
+    """Return the models of each GPU generation, newest generation first, and whether the generation has VFs."""
     found: dict[str, tuple[list[str], bool]] = {}
     for row in boards.BOARDS.splitlines():
         _device, model, _product, generation, _memory, virtual, *_rest = (word.strip() for word in row.split("|"))
@@ -89,8 +90,8 @@ def booted() -> str:
 
 
 def models() -> str:
-    """Return the table of models. Brackets after a model show its branches if they differ from those of its generation."""
-    lines = ["| GPU generation | vGPUs live on | models |", "|---|---|---|"]
+    """Return the table of models. If a model's branches differ from the branches of its generation, the branches follow in parentheses."""
+    lines = ["| GPU generation | vGPUs on | models |", "|---|---|---|"]
     kernel = DATA["systems"][0]["kernel"]
     for name, (found, virtual) in generations().items():
         own = {model: branches(name, kernel, model) for model in found}
@@ -100,7 +101,7 @@ def models() -> str:
 
 
 def unfit(branch: str, kernel: str) -> list[str]:
-    """Return the notes about releases of a branch that are incompatible with a kernel."""
+    """Return the notes about a branch's releases that are incompatible with a kernel."""
     rows = [row for row in compatibility.TABLE if row.kernel and not row.gpus and compatibility.within(kernel, row.kernel)]
     ends = [row.driver.partition("..")[2] or row.driver for row in rows]
     return [row.note for row, end in zip(rows, ends) if end.partition(".")[0] == branch or compatibility.within(DATA["branches"][branch], row.driver)]
@@ -109,7 +110,7 @@ def unfit(branch: str, kernel: str) -> list[str]:
 def take() -> str:
     """Return the table of drivers to download for each distribution: the oldest branch without an incompatible release, and the file."""
     booted_ones = {one["system"] for one in DATA["booted"]}
-    lines = ["| distribution | driver branch | known about older ones | file from the licensing portal | booted here |", "|---|---|---|---|---|"]
+    lines = ["| distribution | driver branch | problems of older branches | file from the licensing portal | booted |", "|---|---|---|---|---|"]
     for one in DATA["systems"]:
         notes = {branch: unfit(branch, one["kernel"]) for branch in DATA["branches"]}
         first = next(branch for branch in notes if not notes[branch])
@@ -121,7 +122,7 @@ def take() -> str:
 
 def conflicts() -> str:
     """Return the table of known driver conflicts."""
-    lines = ["| driver | with | known result | source |", "|---|---|---|---|"]
+    lines = ["| driver | combination | known problem | source |", "|---|---|---|---|"]
     for row in compatibility.TABLE:
         parts = [f"kernel `{row.kernel}`"] if row.kernel else []
         parts += [", ".join(row.gpus)] if row.gpus else []
@@ -131,12 +132,12 @@ def conflicts() -> str:
 
 
 def cores() -> str:
-    """Return the table of ansible-core releases: the Pythons that each supports, and the Pythons with which noxfile.py tests it."""
+    """Return the table of ansible-core releases: the Python versions that each release supports, and the versions that noxfile.py tests."""
     values = {}
     for node in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in ("CORES", "TARGETS"):
             values[node.targets[0].id] = ast.literal_eval(node.value)
-    lines = ["| ansible-core | Python of the controller | Python of hosts and VMs | tested here |", "|---|---|---|---|"]
+    lines = ["| ansible-core | Python on the controller | Python on hosts and VMs | tested |", "|---|---|---|---|"]
     for core, one in DATA["cores"].items():
         tested = values["CORES"].get(core, ())
         python = f"the first of Python {', '.join(tested)} that the test machine has" if len(tested) > 1 else f"Python {''.join(tested)}"

@@ -43,7 +43,7 @@ def table() -> str:
     """Return the table of sessions."""
     rows = {**decided(), **{one.name: one.does + "." for one in SESSIONS}}
     plain = set(run_tests.SESSIONS)
-    lines = ["| session | does | machines | `make test` |", "|---|---|---|---|"]
+    lines = ["| session | purpose | machines | `make test` |", "|---|---|---|---|"]
     rows.update({name.replace("…", core): does for name, does in rows.items() if "…" in name for core in cores()})
     rows = {name: does for name, does in rows.items() if "…" not in name}
     for name in sorted(rows, key=lambda one: (one not in plain, one)):
