@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Reboots a host that is not in use.
 
-The check and the reboot are one task, because the reboots of other hosts between two tasks may take minutes.
+The check and the reboot are one task, because the reboots of other hosts between two tasks can take minutes.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ActionModule(ActionBase):
 
     def _reboot(self, given, task_vars):
         """Checks and reboots the host, and returns the result. run() adds the final error message."""
-        if given["read"] and self._connection.transport != "local":  # ansible.builtin.reboot refuses a local connection.
+        if given["read"] and self._connection.transport != "local":  # ansible.builtin.reboot fails with a local connection.
             options = {"may_disturb": given["may_disturb"], "detail": "counts"}
             read = self._execute_module(module_name="vgpu.kvm.nvidia_gpu_info", module_args=options, task_vars=task_vars)
             if "in_the_way" not in read or "busy" not in read:

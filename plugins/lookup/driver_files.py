@@ -69,7 +69,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bund
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver.signing import KeyFile
 
 _VAULT = b"$ANSIBLE_VAULT;"
-_LINK = re.compile(r"[\s\"']*[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # The pattern also matches a misspelled link.
+_LINK = re.compile(r"[\s\"']*[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # The pattern also matches a misspelled URL.
 _HTTPS = re.compile(r"https://[^/\s\"']+/[^\s\"']+\Z", re.IGNORECASE)
 
 

@@ -89,6 +89,6 @@ class LookupModule(LookupBase):
         names = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
         found = names.run([":".join(patterns.run(self.get_option("kinds"), variables=variables, optional=True))], variables=variables)
         limit = str(variables.get("ansible_limit") or "")
-        # The lookup does not read files with host names (--limit @file). With a file as the limit, the lookup includes all hosts.
+        # The lookup does not read files with host names (--limit @file). If the limit is such a file, the lookup includes all hosts.
         limited = set(names.run([limit], variables=variables)) if limit and "@" not in limit else set()
         return [name for name in found if name in limited] or found

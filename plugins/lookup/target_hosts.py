@@ -83,6 +83,6 @@ class LookupModule(LookupBase):
         if not names:
             raise AnsibleLookupError(f"vgpu_target: '{target}' matches no host in the inventory (expected: hosts or groups, such as gpu1,gpu2).")
         guests = variables["groups"].get("vgpu_guests")
-        if guests is None and "hosts" not in terms:  # A named machine is a guest, unless the site playbook includes hosts.
+        if guests is None and "hosts" not in terms:  # Without the group, the named hosts count as guests, unless the terms include hosts.
             return [] if self.get_option("optional") else names
         return [name for name in names if ("guests" if name in (guests or ()) else "hosts") in terms]

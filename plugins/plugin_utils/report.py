@@ -15,7 +15,7 @@ DRIVERS = {"vgpu": "vGPU driver", "guest": "guest driver", "datacenter": "data c
 
 
 def page(results):
-    """Returns the data for the report page. The results argument contains the registered result of each host, or None if no task read it."""
+    """Returns the data for the report page. The results argument contains each host's registered result, or None if no task read the host."""
     rows = [_row(name, results[name]) for name in results]
     rows.sort(key=lambda one: (words.natural(one["name"]), one["name"]))
     for index, one in enumerate(rows):

@@ -29,7 +29,7 @@ _BARS = (("always", 330), ("wide", 580))
 
 
 class Bar:
-    """The bar of one GPU, with its segments, the MiB in use (used), and the vGPU types of unknown size, which the report cannot draw (unsized)."""
+    """The bar of one GPU. ``used`` is the framebuffer in use in MiB. ``unsized`` contains the vGPU types of unknown size, which have no segment."""
 
     def __init__(self, total):
         self.total = total

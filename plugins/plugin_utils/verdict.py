@@ -69,13 +69,13 @@ def _left_out(info):
 
 
 def _drift(plan):
-    """Returns problems for planned vGPU changes or for layout refusals. The plan argument is empty without a layout."""
+    """Returns problems for planned vGPU changes or for errors in the layout. The plan argument is empty without a layout."""
     if plan.get("failed") is True:
         rows = [{**row, "severity": "error"} for row in reading.mappings(plan.get("errors"))]
         more = reading.number(plan.get("errors_left_out"))
         text = words.shortened(reading.text(plan.get("msg"))) or "the module returned no result"
         if more:
-            rows.append(Refusal("%d more of the layout's problems" % more, code="layout_refused").as_dict())
+            rows.append(Refusal("%d more problems exist in the layout" % more, code="layout_refused").as_dict())
         return rows or [Refusal(text, expected="vgpu_layout", remedy="Run the vgpu.kvm.host playbook with --check.", code="layout_refused").as_dict()]
     actions = reading.texts(plan.get("actions"))
     if not actions:

@@ -166,4 +166,4 @@ def test_foreign_vgpus_of_unlisted_gpus_stay(host):
     host.sh(f"echo {ONE} > /sys/bus/pci/devices/0000:e7:00.4/mdev_supported_types/nvidia-575/create")
     result = host.module("nvidia_vgpu", layout=layout(("A40-4Q", 1)))
     assert not result["failed"] and ONE in host.mdevs(), pretty(result)
-    assert any("stays, because vgpu.kvm did not create the vGPU" in text for text in result.get("warnings", [])), pretty(result)
+    assert any("remains, because vgpu.kvm did not create the vGPU" in text for text in result.get("warnings", [])), pretty(result)

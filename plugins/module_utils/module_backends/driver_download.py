@@ -29,10 +29,10 @@ _MOST_MOVES = 10
 
 
 def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
-    """Returns a function that sends a request to the server. Error messages never contain the link, which may be signed."""
+    """Returns a function that sends a request to the server. Error messages never contain the URL, which can be signed."""
     try:
         host = urlsplit(url).hostname
-    except ValueError:  # The link is invalid, for example https://[::1/.
+    except ValueError:  # The URL is invalid, for example https://[::1/.
         host = None
     server = "the server %s" % host
 
@@ -47,7 +47,7 @@ def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
 
     def ask(headers: dict[str, str]) -> Any:
         if not host:
-            raise LinkError("the link does not contain a server name")
+            raise LinkError("the URL does not contain a server name")
         try:
             return _follow(url, headers, ca_path, min(timeout, 60))
         except urllib.error.HTTPError as exc:
@@ -69,7 +69,7 @@ def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
 
 
 def _follow(url: str, headers: dict[str, str], ca_path: str | None, timeout: float) -> Any:
-    """Returns the response to a request after redirects. Refuses redirects without TLS, which would reveal the secret in the link."""
+    """Returns the response to a request after redirects. A redirect without TLS causes an error, because the redirect would reveal the secret in the URL."""
     server = urlsplit(url).hostname
     for dummy in range(_MOST_MOVES):
         try:
@@ -81,7 +81,7 @@ def _follow(url: str, headers: dict[str, str], ca_path: str | None, timeout: flo
             exc.close()
             url = urljoin(url, location)
         if not url.lower().startswith("https://"):
-            raise LinkError("the server %s redirects to a link without TLS" % server)
+            raise LinkError("the server %s redirects to a URL without TLS" % server)
     raise LinkError("the server %s redirects more than %d times" % (server, _MOST_MOVES))
 
 
@@ -90,7 +90,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     url, ca_path, timeout = params["url"], params["ca_path"], params["timeout"]
     target = download.Target(params["dest"], params["checksum"])
     if not url.lower().startswith("https://"):
-        raise error("the link does not use TLS", device=os.path.basename(target.dest), expected="https://…", code="no_tls")
+        raise error("the URL does not use TLS", device=os.path.basename(target.dest), expected="https://…", code="no_tls")
     if ca_path and not os.path.isfile(ca_path):
         raise error("the ca_path file does not exist", device=ca_path, expected="a PEM file with certificates on the managed host", code="ca_missing")
     steps = []

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the driver stage before the bundle is copied to the host, which includes selecting the driver to install and collecting all refusals."""
+"""Plans the driver stage before the bundle is copied to the host: selects the driver to install, and collects all errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _subject(options: dict[str, Any], state: host.HostState, gpus: Sequence[Gpu]
 
 
 def work(options: dict[str, Any], ctx: _module.Context, selected: Sequence[Gpu] = ()) -> _module.Result:
-    """Returns the plan of the driver stage. A refused plan also contains the keys install, version, format, and loads.
+    """Returns the plan of the driver stage. A failed plan also contains the keys install, version, format, and loads.
 
     The options argument contains the values for SPEC, and selected contains the GPUs to configure.
     """

@@ -18,7 +18,7 @@ from ..engine.read.fabric import Fabric
 from ..engine.state import layout_file, migration
 from ..engine.system import libvirt_xml
 
-# The levels of detail. "all" lists VFs, types, and vGPUs, "vgpus" lists only vGPUs, and "counts" omits these lists and all but the first users.
+# The levels of detail. "all" lists VFs, types, and vGPUs, "vgpus" lists only vGPUs, and "counts" omits these lists and lists only the first users.
 ALL, VGPUS, COUNTS = DETAILS = ("all", "vgpus", "counts")
 MOST_USERS = 10
 # The GPU attributes that the module returns under the same names.

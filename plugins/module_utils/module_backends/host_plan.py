@@ -24,7 +24,7 @@ _MOST = 20
 
 
 def _refusal(errors: Sequence[Refusal], most: int | None) -> _module.Result:
-    """Returns a refused plan with at most most errors. If most is None, the plan contains all errors."""
+    """Returns a failed plan. The most argument is the maximum number of listed errors. None means no limit."""
     first = errors[:most]
     found: _module.Result = {"failed": True, "msg": str(EngineError(first)), "errors": [one.as_dict() for one in first]}
     if len(errors) > len(first):
@@ -34,7 +34,7 @@ def _refusal(errors: Sequence[Refusal], most: int | None) -> _module.Result:
 
 
 def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context, whole: bool) -> _module.Result:
-    """Returns the same result or refusal for a stage as a separate task in check mode. If whole is true, the result contains complete lists."""
+    """Returns the result or the errors that a separate task in check mode would return. If whole is true, the lists are complete."""
     try:
         result = backend.work(_module.Request(backend.SPEC, options), ctx)
     except EngineError as exc:
@@ -49,16 +49,16 @@ def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context,
 
 
 def _after_drain(plan: _module.Result) -> _module.Result:
-    """Returns a plan without the refusals for devices in use, because a drain resolves these refusals.
+    """Returns a plan without the errors about devices in use, because a drain resolves these errors.
 
-    If a plan has no other refusals, the plan's actions list the devices that must become idle.
+    If a plan has no other errors, the plan's actions list the devices that must become idle.
     """
     errors = plan.get("errors", [])
     left = [one for one in errors if one["code"] != "in_use"]
     if left or not errors:
         return {**plan, **({"errors": left} if left else {})}
     kept = {key: value for key, value in plan.items() if key not in ("failed", "msg", "errors", "errors_left_out")}
-    return {**kept, "actions": ["%s, after the device is no longer in use" % one["device"] for one in errors]}
+    return {**kept, "actions": ["change %s after the device is no longer in use" % one["device"] for one in errors]}
 
 
 def _ahead(params: dict[str, Any], info: _module.Result) -> dict[str, list[str]]:

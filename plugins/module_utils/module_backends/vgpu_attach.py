@@ -102,7 +102,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     connect = params["connect"]
     requests = parse(params["domains"])
     if connect.partition("?")[0] != "qemu:///system":
-        expected = "qemu:///system, because session VMs have their files elsewhere and run as a user that cannot use vGPUs"
+        expected = "qemu:///system, because session VMs store their files elsewhere and run as a user that cannot use vGPUs"
         raise error("%r is not the system instance of libvirt on this host" % connect[:80], device="connect", expected=expected, code="bad_connect")
     if requests:
         virsh.require_answer(ctx, connect)

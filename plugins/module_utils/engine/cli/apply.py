@@ -20,14 +20,14 @@ from .command import Option, seconds, whole_seconds
 from .screen import Screen
 
 PLAN_OPTIONS = (
-    Option("layout", metavar="FILE", text='JSON or YAML file with the value of vgpu_layout, or with variables that include vgpu_layout; "-": standard input'),
-    Option("--force-remove", metavar="VGPU", action="append", default=[], text="UUID or VF of a vGPU to remove even if the vGPU is in use; may be repeated"),
+    Option("layout", metavar="FILE", text='JSON or YAML file that contains the layout or the vgpu_layout variable ("-" reads standard input)'),
+    Option("--force-remove", metavar="VGPU", action="append", default=[], text="UUID or VF of a vGPU to remove even if the vGPU is in use (can be repeated)"),
     Option("--no-persist", action="store_true", text="do not store the layout for the restore at boot"),
     Option("--unresponsive", choices=UNRESPONSIVE_POLICIES, default="fail", text="whether a GPU that fell off the bus causes an error or only a warning"),
 )
 APPLY_OPTIONS = (
     *PLAN_OPTIONS,
-    Option("--timeout", metavar="SECONDS", type=whole_seconds, default=60, text="time limit in seconds for each wait, such as for a new vGPU to appear"),
+    Option("--timeout", metavar="SECONDS", type=whole_seconds, default=60, text="time limit in seconds for each wait, such as the wait for a new vGPU"),
     Option("--settle", metavar="SECONDS", type=seconds, default=2, text="seconds for which new vGPUs are monitored"),
     Option("--lock-timeout", metavar="SECONDS", type=whole_seconds, default=60, text="seconds to wait while another program changes this host's vGPUs"),
 )

@@ -79,7 +79,7 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
         report = {"archive": written, "files": {name: len(text) for name, text in masked.items()}, "masked": masks.counts}
         screen.json(dict(report, not_read=list(map(masks.mask, unread))))
     elif written:
-        screen("Written: %s. Check the contents of the archive before you share the archive. Secrets that match no rule are not masked." % path, "good")
+        screen("Created the archive %s. Check its contents before you share the archive, because secrets that match no rule are not masked." % path, "good")
     return 0
 
 
@@ -215,7 +215,7 @@ def _proc(ctx: Context) -> str:
 
 
 def _boot_files(ctx: Context) -> Iterator[str]:
-    """Yields boot file lines that may bind a GPU to a driver or set kernel flags."""
+    """Yields boot file lines that can bind a GPU to a driver or set kernel flags."""
     for path in [*files.names(ctx.root, "/etc/modprobe.d", ".conf"), *files.names(ctx.root, "/etc/modules-load.d", ".conf")]:
         lines = [line for line in (files.read_text(ctx.root, path) or "").splitlines() if _BOOT_LINES.search(line) and not line.lstrip().startswith("#")]
         yield from ["# " + path, *lines] if lines else ()
@@ -253,7 +253,7 @@ def _learn(ctx: Context, masks: Masks, content: dict[str, str]) -> None:
 
 
 def _vms(value: Any) -> Iterator[str]:
-    """Yields the VM names in a JSON value. VMs outside libvirt are named only in their processes."""
+    """Yields the VM names in a JSON value. The names of VMs outside libvirt come only from the VMs' processes."""
     for key, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         if key == "vm" and isinstance(one, str):
             yield one

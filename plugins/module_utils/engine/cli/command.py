@@ -61,7 +61,7 @@ def seconds(text: str) -> float:
         found = float(text)
     except ValueError:
         found = -1
-    if not 0 <= found <= _DAY:  # also false for nan
+    if not 0 <= found <= _DAY:  # NaN also fails this comparison
         raise argparse.ArgumentTypeError("the value is %s (expected: a number of seconds from 0 to %d)" % (shown(text), _DAY))
     return found
 

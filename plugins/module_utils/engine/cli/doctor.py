@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Implements the vgpuctl doctor subcommand, which prints the host's problems, what was expected, and what to do."""
+"""Implements the vgpuctl doctor subcommand, which prints the host's problems with the expected state and the remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .screen import Screen, count
 
 
 def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
-    """Prints the host's problems. The exit status is 1 if errors exist, and 0 otherwise, even with warnings."""
+    """Prints the host's problems. The exit status is 1 if the host has errors. Warnings do not affect the exit status."""
     seen = snapshot.read(ctx)
     errors = [one for one in seen.found if one.severity == "error"]
     if args.json:

@@ -29,7 +29,7 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
         raise error(
             "no message of vgpuctl on this host has the code %s" % shown(args.code),
             expected="one of: %s" % ", ".join(near) if near else "a code that 'vgpuctl doctor' shows in brackets",
-            remedy="See docs/troubleshooting.md of the collection, which also lists the codes of modules outside vgpuctl.", code="unknown_code",
+            remedy="Search docs/troubleshooting.md in the collection, which also lists the codes of modules that are not part of vgpuctl.", code="unknown_code",
         )
     found = known[args.code]
     if args.json:

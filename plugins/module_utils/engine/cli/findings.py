@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Groups similar problems for output, with the most severe problems first. Consequences are only counted."""
+"""Groups similar problems for output, with the most severe problems first. The output counts consequences, but does not list each consequence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Finding:
 
     @property
     def consequences(self) -> str:
-        """A text that lists the consequences, or an empty string without consequences."""
+        """The consequences as text, or an empty string if the finding has no consequences."""
         return ", ".join("%d %s" % (self.effects[code], code) for code in sorted(self.effects))
 
 

@@ -14,7 +14,7 @@ from typing import Any, Hashable, Iterator
 
 from ..base.errors import Refusal, error, raise_if_any, shown
 
-try:  # PyYAML is optional, because a layout may also be JSON
+try:  # PyYAML is optional, because a layout can also be written in JSON
     import yaml
 except ImportError:
     yaml = None
@@ -26,7 +26,7 @@ VGPU = ("type", "count", "uuid", "vf", "vgpu_params", "fabric")
 VARIABLE = "vgpu_layout"
 _MOST = 1024 * 1024
 _EXPECTED = "a list of entries, each with gpu and vgpus, or a variables file that contains %s" % VARIABLE
-_INSTALL = "Write the layout as JSON, or install PyYAML: the python3-yaml package (Debian, Ubuntu: apt) or the python3-pyyaml package (Red Hat family: dnf)."
+_INSTALL = "Write the layout in JSON, or install PyYAML with 'apt install python3-yaml' (Debian and Ubuntu) or 'dnf install python3-pyyaml' (Red Hat family)."
 
 
 def read(path: str) -> list[dict[str, Any]]:
@@ -38,7 +38,9 @@ def read(path: str) -> list[dict[str, Any]]:
             with open(path, encoding="utf-8") as handle:
                 text = handle.read(_MOST + 1)
     except OSError as exc:
-        raise error("the layout cannot be read: %s" % exc.strerror, path, "a readable file", "Check the path.", "layout_unreadable") from exc
+        raise error(
+            "the layout cannot be read: %s" % exc.strerror, path, "a readable file", "Correct the path or the permissions of the file.", "layout_unreadable",
+        ) from exc
     except UnicodeDecodeError as exc:
         raise error("the layout is not UTF-8 text", path, "JSON or YAML in UTF-8", code="layout_unreadable") from exc
     if len(text) > _MOST:
@@ -74,7 +76,7 @@ def _parsed(text: str, path: str) -> Any:
 
 
 def _unique(pairs: list[tuple[Any, Any]], path: str) -> dict[Any, Any]:
-    """Returns the pairs as a dictionary. Raises EngineError for duplicate keys, of which a parser would silently keep only the last one."""
+    """Returns the pairs as a dictionary. Raises EngineError for duplicate keys, because a parser would silently use only the last value."""
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -93,14 +95,14 @@ def _yaml(text: str, path: str) -> Any:
             if isinstance(node, yaml.MappingNode):
                 _unique([((key.tag, key.value) if isinstance(key.value, Hashable) else id(key), 0) for key, dummy in node.value], path)
         return loader.construct_document(root) if root else None
-    except (ValueError, OverflowError, LookupError, AttributeError) as exc:  # the last two exceptions result from invalid tag values (!!int)
+    except (ValueError, OverflowError, LookupError, AttributeError) as exc:  # invalid values of tags such as !!int raise the last two types
         raise error("a value in the layout is invalid or out of range: %s" % exc, path, _EXPECTED, code="layout_unreadable") from exc
     finally:
         loader.dispose()
 
 
 def _nodes(root: Any) -> Iterator[Any]:
-    """Yields a YAML node and all nodes below the node. A node that anchors repeat is yielded only once."""
+    """Yields a YAML node and all nodes below the node. A node to which several aliases refer is yielded only once."""
     waiting, seen = [root], set()
     while waiting:
         node = waiting.pop()
@@ -115,9 +117,9 @@ def _nodes(root: Any) -> Iterator[Any]:
 
 
 def _wrong(layout: list[Any]) -> Iterator[Refusal]:
-    """Yields the layout errors that Ansible would report before a module runs. The planner's parser reports other errors.
+    """Yields the layout errors that Ansible would report before a module runs. The planner's parser reports all other errors.
 
-    Templates are also errors, because only Ansible evaluates templates.
+    A template causes an error, because only Ansible evaluates templates.
     """
     for number, entry in enumerate(layout):
         where = "layout[%d]" % number

@@ -23,32 +23,34 @@ NAME = "vgpuctl"
 _INTERRUPTED = 128 + signal.SIGINT  # the exit status that shells use for an interrupted program
 DESCRIPTION = "shows, checks, and changes this host's vGPUs, and restores stored vGPUs"
 
-_PARTIAL = "vgpuctl: without root privileges, the output omits logs, and idle vGPUs may appear to be in use. Run 'sudo vgpuctl %s'.\n"
+_PARTIAL = "vgpuctl: without root privileges, the output omits logs and can show idle vGPUs as in use. Run 'sudo vgpuctl %s'.\n"
 COMMANDS = (
     Command(
         "status", status.run, "show the GPUs, VFs, vGPUs, vGPU users, and problems of this host",
-        "The first line is a summary. The exit status is 0 without problems, 1 with only warnings, and 2 with errors.", failed=2, partial=True,
+        "The first line is a summary. The exit status is 0 if the host has no problems, 1 if the host has only warnings, and 2 if the host has errors.",
+        failed=2, partial=True,
     ),
     Command(
-        "doctor", doctor.run, "show the problems of this host, what was expected, and what to do", "The exit status is 1 if the host has errors.",
+        "doctor", doctor.run, "show this host's problems with the expected state and the remedy", "The exit status is 1 if the host has errors.",
         partial=True,
     ),
     Command("plan", apply.plan, "show the steps that 'apply' would perform, without changing the host", options=apply.PLAN_OPTIONS, root=True),
     Command(
         "apply", apply.apply, "create and remove vGPUs to match a layout, like the nvidia_vgpu module",
-        "A vGPU in use is removed only if --force-remove names the vGPU. The layout is stored for the restore at boot.", options=apply.APPLY_OPTIONS, root=True,
+        "A vGPU in use is removed only if --force-remove names the vGPU. Unless --no-persist is set, the layout is stored for the restore at boot.",
+        options=apply.APPLY_OPTIONS, root=True,
     ),
     Command("restore", restore.run, "restore the VFs and vGPUs that are stored in %s" % layout_file.PATH, options=(
-        Option("--timeout", metavar="SECONDS", type=whole_seconds, default=120, text="time limit in seconds for the restore, with retries for GPUs in use"),
+        Option("--timeout", metavar="SECONDS", type=whole_seconds, default=120, text="time limit in seconds for the restore and retries for GPUs in use"),
         Option("--settle", metavar="SECONDS", type=seconds, default=2, text="seconds for which new vGPUs are monitored"),
     )),
-    Command("explain", explain.run, "explain an error code of doctor, validate, or the metrics, and show what to do", options=explain.OPTIONS),
+    Command("explain", explain.run, "explain an error code from doctor, validate, or the metrics, and show the remedy", options=explain.OPTIONS),
     Command("metrics", metrics.run, "print or write metrics in the Prometheus text format", options=(
         Option("--output", metavar="FILE", text="a *.prom file for node_exporter's textfile collector (default: print the metrics)"),
         Option("--timeout", metavar="SECONDS", type=seconds, default=metrics.TIMEOUT, text="total time limit in seconds for all nvidia-smi runs"),
     )),
     Command(
-        "collect", collect.run, "create an archive for a bug report, without names, UUIDs, serial numbers, network addresses, and secrets",
+        "collect", collect.run, "create an archive for a bug report, without names, UUIDs, serial numbers, network addresses, or secrets",
         "The contents are listed before the archive is written. Check the archive before you share it.", options=collect.OPTIONS, root=True,
     ),
 )
@@ -58,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs vgpuctl and returns its exit status. Errors are printed to stderr. With --json, an EngineError is also printed to stdout."""
     args = parsed(parser(NAME, DESCRIPTION[0].upper() + DESCRIPTION[1:] + ".", COMMANDS), argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # files on the host may contain bytes that are not valid text
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # lets a pipe such as "vgpuctl status | head" end without an error message
+        sys.stdout.reconfigure(errors="backslashreplace")  # files on the host can contain bytes that are not valid text
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # prevents an error message if a program such as head closes the pipe early
     command: Command = args.command_of
     screen = Screen(sys.stdout)
     try:

@@ -29,7 +29,7 @@ and
 found no errors.
 .TP
 .B 1
-The command failed or was refused. Standard error shows the reason.
+The command failed or rejected the request. Standard error shows the reason.
 .B status
 found warnings only.
 .B doctor
@@ -37,11 +37,11 @@ found errors.
 .TP
 .B 2
 .B status
-found errors or could not read the host. For any command, the options are invalid.
+found errors or could not read the host. Each command also returns 2 for invalid options.
 .SH ENVIRONMENT
 .TP
 .B NO_COLOR
-If this variable is set, nothing is printed in color.
+If this variable is set, the output contains no colors.
 .SH FILES
 .TP
 .I %s

@@ -15,7 +15,7 @@ from typing import Iterable, Match, Pattern
 
 from ..base.errors import SECRET_NAMES
 
-# Words that are never masked: words that bug reports require, and words that every host contains.
+# These words are never masked, because bug reports require the words or every host contains the words.
 _COMMON = frozenset(
     "localhost localdomain root nvidia vgpu kvm qemu libvirt linux debian ubuntu none null unknown n/a default true false on off yes no the and for with"
     " system host guest vm gpu kernel driver error failed active inactive enabled disabled running service".split()
@@ -23,11 +23,11 @@ _COMMON = frozenset(
 _PLAIN = ("", "0", "1", "127.0.0.1", "0.0.0.0", "[N/A]")
 _UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 # Each rule is (kind, pattern). The rules are applied in order, and each rule replaces the match of the second group.
-# No pattern can match again from inside its own match, so the search stays fast in words of any length.
+# No second match of a pattern can begin inside the first match. The search time is therefore proportional to the length of a word.
 _RULES: tuple[tuple[str, Pattern[str]], ...] = (
     ("key", re.compile(r"()(-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z))", re.DOTALL)),
     # Matches the end of a private key whose beginning is missing, because journalctl prints only the last lines of a log.
-    # All lines before the end marker may belong to the key.
+    # Any line before the end marker can belong to the key.
     ("key", re.compile(r"()(\A.*?-----END [A-Z0-9 ]+-----)", re.DOTALL)),
     ("secret", re.compile(r"()(\beyJ[\w-]{8,}(?:\.[\w-]+){1,4})")),
     ("secret", re.compile(r"(?i)(\b(?:bearer|basic)\s+)([A-Za-z0-9+/=._~-]{8,})")),

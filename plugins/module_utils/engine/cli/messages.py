@@ -234,7 +234,7 @@ def filled(text: str, values: list[list[str]]) -> str:
         known = next(waiting, [])
         if len(known) != 1:
             return UNKNOWN
-        # An octal or hexadecimal conversion needs the number, which is decimal in the known text.
+        # Octal and hexadecimal conversions require an integer, but the known text contains a decimal number.
         return match.group() % int(known[0]) if known[0].isdigit() and match.group()[-1] in "doxX" else known[0]
 
     return re.sub(r"%[-+ 0#]*\d*(?:\.\d+)?[a-zA-Z%]", value, text)

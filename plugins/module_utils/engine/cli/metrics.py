@@ -75,7 +75,7 @@ def _check(ctx: Context, output: str) -> None:
     if not os.path.isdir(ctx.root + os.path.dirname(output)):
         raise error(
             "the directory of this file does not exist", output, "the directory of node_exporter's textfile collector (--collector.textfile.directory)",
-            "Install node_exporter, or specify the directory of the textfile collector (vgpu_metrics_directory).", "no_directory",
+            "Install node_exporter, or specify an existing directory with --output (the vgpu_metrics_directory variable).", "no_directory",
         )
     if not output.endswith(".prom"):
         raise error(

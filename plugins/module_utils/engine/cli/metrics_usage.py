@@ -67,7 +67,7 @@ def samples(inventory: Inventory, usage: Usage) -> Iterator[Sample]:
 
 
 def _fits(memory: dict[str, int]) -> bool:
-    """Returns whether neither the used nor the free framebuffer is larger than the total."""
+    """Returns whether the used and the free framebuffer are each at most as large as the total framebuffer."""
     return all(memory.get(word, 0) <= memory.get("total", memory.get(word, 0)) for word in ("used", "free"))
 
 
@@ -85,7 +85,7 @@ def _key(one: VgpuUsage, inventory: Inventory, running: Sequence[VgpuUsage]) -> 
     """Returns the key of the vGPU on the host to which an nvidia-smi entry belongs.
 
     The vGPU is identified by its UUID, or as the VM's only vGPU of its type on the GPU. If the vGPU is ambiguous, returns the driver's number for the
-    vGPU. If the kernel lists no matching vGPU, returns None.
+    vGPU. If the GPU has no vGPU, or no vGPU with the reported UUID, returns None.
     """
     gpu = inventory.gpu(one.gpu)
     there = gpu.vgpus if gpu else []
@@ -117,7 +117,7 @@ def _of_gpu(one: GpuUsage) -> Iterator[Sample]:
 
 
 def _of_vgpu(gpu: Gpu, vgpu: Vgpu, used: VgpuUsage | None) -> Iterator[Sample]:
-    """Yields the samples for a vGPU and its VM. The VM comes from /proc or, if /proc does not identify the VM, from nvidia-smi."""
+    """Yields the samples for a vGPU and its VM. The VM name comes from /proc or, if /proc does not identify the VM, from nvidia-smi."""
     where = {"gpu": gpu.address, "vgpu": vgpu.key}
     yield "info", 1, dict(where, parent=vgpu.parent, type=vgpu.type or "unknown")
     size = framebuffer_of(vgpu.type or "")

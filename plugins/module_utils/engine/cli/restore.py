@@ -15,7 +15,7 @@ from .screen import Screen
 
 
 def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
-    """Restores the stored layout. The exit status is 1 after a failure, and 0 otherwise. With --json, all output is printed at the end."""
+    """Restores the stored layout. The exit status is 1 if a step fails or a stored vGPU is missing. With --json, all output is printed at the end."""
     asked = ctx.clock.now()
     with HostLock(ctx, args.timeout, name="vgpuctl restore"):
         clean_leftovers(ctx.root)

@@ -17,7 +17,7 @@ from ..base.errors import printable
 _STYLES = {"error": "31;1", "warning": "33", "good": "32", "strong": "1", "dim": "2"}
 # The space between table columns.
 _GAP = "  "
-# The maximum width of wrapped text in columns. A terminal may be narrower.
+# The maximum width of wrapped text in columns. On a narrower terminal, the width is the terminal's width.
 _WIDTH = 110
 # Matches a quoted command. Quoted commands are not wrapped, because operators paste them.
 _COMMAND = re.compile(r"(?<!\w)'[^'\n]{1,60}'(?!\w)")

@@ -41,7 +41,7 @@ def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Refusal
         return path, text, []
     return path, None, [Refusal(
         "the file does not exist", device=request.path, expected="the configuration file of Cloudpods' host agent",
-        remedy="Add this host to Cloudpods first (ocboot or Cloudpods' Kubernetes operator creates the file), "
+        remedy="Add this host to Cloudpods with ocboot or Cloudpods' Kubernetes operator, which creates the file, "
         "or set the vgpu_cloudpods_path variable to the path of the file.",
         code="host_conf_missing")]
 
@@ -60,7 +60,7 @@ def read(ctx: Context, request: Request) -> State:
 
 
 def clean(ctx: Context, request: Request) -> None:
-    """Removes incomplete copies of the configuration file that a killed run left behind, because the copies may contain passwords."""
+    """Removes incomplete copies of the configuration file that a killed run left behind, because the copies can contain passwords."""
     try:
         directory = os.path.dirname(files.real_path(ctx.root, request.path)) if _is_path(request.path) else ""
     except EngineError:

@@ -34,8 +34,8 @@ _SHORT = re.compile(r"^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])\Z")
 class Request:
     """The user's request.
 
-    If *present* is false, the key is removed. *gpus* lists GPU selectors. If *require_vgpus* is true, the plan is refused while vGPUs are missing.
-    *restarted* is true if the agent was restarted, which ends a pending restart.
+    If *present* is false, the key is removed. *gpus* lists GPU selectors. If *require_vgpus* is true, planning fails while vGPUs are missing.
+    *restarted* is true if the agent was restarted, so a restart is no longer pending.
     """
 
     present: bool = True
@@ -97,7 +97,7 @@ def _has_vgpus(gpu: Gpu) -> bool:
 def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list[Refusal]]:
     """Returns the selected GPUs, and errors in the selectors.
 
-    The "all" selector omits GPUs that have neither VFs nor vGPU types, because those GPUs may be passed through to VMs.
+    The "all" selector omits GPUs that have neither VFs nor vGPU types, because those GPUs might be passed through to VMs.
     """
     addresses: set[str] = set()
     errors: list[Refusal] = []
@@ -109,7 +109,7 @@ def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list
     gpus = [gpu for gpu in found.gpus if gpu.address in addresses]
     if not gpus and not errors:
         errors.append(Refusal(
-            "no GPU of this host has VFs or mediated device types", expected="at least one GPU that has VFs or mediated device types, and vGPUs",
+            "no GPU of this host has VFs or mediated device types", expected="at least one GPU that has vGPUs and either VFs or mediated device types",
             remedy="Create the vGPUs first with the vgpu.kvm.host playbook, or with the sriov and vgpus roles.", code="no_vfs"))
     return gpus, errors
 
@@ -121,15 +121,15 @@ def _unfit(gpu: Gpu) -> Iterator[Refusal]:
             "the GPU's vGPUs are VFs in the vendor-specific VFIO framework, but Cloudpods' host agent supports only mediated devices",
             device=gpu.address, expected="a GPU with mediated device types (mdev_supported_types)",
             remedy="Use a host whose kernel supports mediated devices (a kernel before 6.8, as in Debian 12, Ubuntu 22.04, RHEL 8, and RHEL 9), "
-            "or attach these vGPUs to VMs with libvirt, nova, or KubeVirt instead of Cloudpods. "
+            "or attach these vGPUs to VMs with libvirt, nova, or KubeVirt. "
             "Do not run Cloudpods' host agent on this host, because the agent would bind the VFs to vfio-pci.",
             code="vendor_vfio")
     if not all(map(short, functions(gpu))):
         yield Refusal(
             "the GPU is in PCI domain %s" % gpu.address.split(":")[0],
             device=gpu.address, expected="PCI domain 0000, because Cloudpods omits the domain from addresses and always uses 0000",
-            remedy="Remove this GPU from the gpus option (the vgpu_gpus variable), or move the GPU to domain 0000 in the firmware "
-            "(check the firmware settings for VMD and PCIe segments).",
+            remedy="Remove this GPU from the gpus option (the vgpu_gpus variable). Alternatively, move the GPU to domain 0000 "
+            "with the firmware settings for VMD and PCIe segments.",
             code="pci_domain")
     if not _has_vgpus(gpu):
         yield Refusal(
@@ -163,7 +163,7 @@ def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refus
 
 
 def _exposed(found: Inventory, removed: set[str]) -> Iterator[Refusal]:
-    """Yields an error for each GPU with vGPUs in use that the new configuration file would no longer protect."""
+    """Yields an error for each GPU that has vGPUs in use and is not listed in the new configuration file."""
     for gpu in found.gpus:
         holders = {str(holder): holder for vgpu in gpu.vgpus for holder in vgpu.holders}
         if holders and removed.intersection(map(short, functions(gpu))):

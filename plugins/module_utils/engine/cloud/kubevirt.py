@@ -62,7 +62,7 @@ def render(offered: Sequence[Offered], prefix: str, external: bool) -> Rendered:
         if len(types) > 1:
             warnings.append(
                 "KubeVirt: VFs with the PCI ID %s are vGPUs of several types (%s). "
-                "KubeVirt cannot distinguish these types, so a VM may get any of these types. "
+                "KubeVirt cannot distinguish these types, so a VM can get any of these types. "
                 "Create vGPUs of only one type on all GPUs of the same model." % (selector, ", ".join(types)))
     data = {"mediatedDevices": [device("mdevNameSelector", name, name) for name in names], "pciHostDevices": pci}
     return Rendered(data, _patch(data), warnings)

@@ -3,9 +3,9 @@
 """Generates settings for OpenStack's nova-compute: the [devices], [mdev_<type>], and [pci] sections of nova.conf.
 
 The [pci] section contains a device_spec for each VF that is a vGPU. nova identifies a vGPU type by the name of its sysfs directory, and uses existing
-free mediated devices of that type before creating new ones. Each type is therefore configured with the addresses of its vGPUs. For VFs, max_instances
-is the number of vGPUs, which prevents nova from creating vGPUs beyond the layout. For a GPU without SR-IOV, max_instances is omitted, because nova
-would otherwise ignore the GPU.
+free mediated devices of that type before creating new mediated devices. Each type is therefore configured with the addresses of its vGPUs. For VFs,
+max_instances is the number of vGPUs, which prevents nova from creating vGPUs beyond the layout. For a GPU without SR-IOV, max_instances is omitted,
+because nova would otherwise ignore the GPU.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _shared(mdevs: Sequence[dict[str, Any]]) -> list[str]:
         names = sorted(one["type"] for one in mdevs if address in one["device_addresses"])
         if len(names) > 1:
             words = (
-                "nova: %s has vGPUs of several types (%s), and nova-compute does not start if one address is configured for two types. "
-                "Therefore, nova_conf is empty.")
+                "nova: %s has vGPUs of several types (%s). nova_conf is empty, "
+                "because nova-compute does not start if one address is configured for two types.")
             found.append(words % (address, ", ".join(names)))
     return found
 
@@ -112,7 +112,7 @@ def _warnings(offered: Sequence[Offered], with_classes: bool, unlimited: set[str
     offered = _spelled(offered)
     for address in dict.fromkeys(one.gpu.address for one in offered if one.mdev_type in unlimited):
         words = (
-            "nova: %s has no SR-IOV, so nova may create more vGPUs on this GPU than the layout contains. "
+            "nova: %s has no SR-IOV, so nova can create more vGPUs on this GPU than the layout contains. "
             "To prevent additional vGPUs, use the GPU's full capacity in the layout (the vgpu_layout variable).")
         found.append(words % address)
     shorts = sorted({one.short for one in offered})

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sets or removes a top-level key in a YAML file by editing lines. The value of the key is a list of strings.
 
-The text is parsed before and after the edit. The edit is refused unless the key gets the desired value and all other keys keep their values. PyYAML
-only composes nodes and never constructs objects. Messages contain line numbers instead of file content, which may include passwords.
+The text is parsed before and after the edit. The edit fails unless the key gets the desired value and all other keys keep their values. PyYAML
+only composes nodes and never constructs objects. Messages contain line numbers instead of file content, which can include passwords.
 
 Keys that differ only in hyphens and underscores are treated as the same key, because Cloudpods replaces underscores with hyphens and uses either key.
 """
@@ -69,7 +69,7 @@ def current(text: str, name: str, device: str) -> list[str]:
 def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit | None:
     """Returns the Edit that sets the key to a non-empty list of strings, or that removes the key if *desired* is None.
 
-    Returns None if the file needs no edit. Raises EngineError if the edit is refused.
+    Returns None if the file needs no edit. Raises EngineError if the text cannot be edited.
     """
     now = _read(text, name, device)
     if now.value == desired:
@@ -138,7 +138,7 @@ def _verify(changed: str, name: str, desired: list[str] | None, others: str, dev
     raise error(
         "the key %s cannot be changed without a change to another part of the file" % name, device,
         "each key on separate lines, and a line break at the end of the file",
-        "Nothing was written. Check the lines around the key and at the end of the file, or set the key manually.", "yaml_edit")
+        "Nothing was written. Correct the lines around the key and at the end of the file, or set the key manually. Then rerun the playbook.", "yaml_edit")
 
 
 def _read(text: str, name: str, device: str) -> _Content:

@@ -8,8 +8,8 @@ NVIDIA supports these branch combinations:
 * The guest driver is one branch older than the host driver.
 * The host driver belongs to a long-term branch of vGPU 19 or later, and the guest driver belongs to the previous long-term branch.
 
-NVIDIA never supports a guest driver that is newer than the host driver, so a newer guest driver is an error. The branch table determines whether a
-guest driver is too old, so an outdated guest driver only causes a warning. Source: the compatibility section in
+NVIDIA never supports a guest driver that is newer than the host driver, so a newer guest driver is an error. Only the branch table shows whether a
+guest driver is too old, so an outdated guest driver causes only a warning. Source: the compatibility section in
 https://docs.nvidia.com/vgpu/19.0/grid-vgpu-release-notes-citrix-xenserver/index.html. The release notes for other hypervisors contain the same rules.
 """
 
@@ -75,5 +75,5 @@ def _differs(host: int, why: str, host_version: str, guest_version: str) -> Refu
         "the guest driver %s %s %s" % (guest_version, why, host_version),
         device="driver", expected="a guest driver from branch %s" % " or ".join(named(one) for one in fitting(host)),
         remedy="Use the guest driver from the host driver's vGPU software package, which is always compatible. "
-        "Before using a newer branch in guests, upgrade the host driver to this branch.",
+        "Before you use a newer branch in guests, upgrade the host driver to this branch.",
         code="branches_differ")

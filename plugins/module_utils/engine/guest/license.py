@@ -71,7 +71,7 @@ _SIGNS = (
     ("server_unreachable",
      r"time[d ]?\s?out|could(?:n't| not) (?:resolve|connect)|connection (?:refused|reset)|no route|unreachable|did not respond|failed to connect"
      r"|name or service|network communication failure",
-     "the license server cannot be reached", "Check name resolution, routes, and firewalls from this VM to the license server (port 443, or ServerPort)."),
+     "the license server cannot be reached", "Check name resolution, routes, and firewalls between this VM and the license server (port 443 or ServerPort)."),
     ("refused", r"insufficient|not available|no licen[sc]es?\b|all licen[sc]es|denied|rejected|not (?:enough|entitled)|no (?:free )?pool",
      "the license server has no license for this VM", "Check on the license server whether the product has free licenses, and which clients hold licenses."),
 )
@@ -81,7 +81,7 @@ _FAILED = re.compile(r"failed to acquire (?:[^(]{1,80} )?licen[sc]e", re.IGNOREC
 # The license server's name is removed from a line before pattern matching, because a name such as tls.example.com would match a pattern.
 _SERVER = re.compile(r"(?<=\bfrom )\S+", re.IGNORECASE)
 _BEGIN = re.compile(r"^Starting |\bstarted \(\d+\)", re.IGNORECASE)
-# systemd may log "Started" after the daemon's first lines, so a "Started" line does not indicate a new start of the daemon.
+# systemd can log "Started" after the daemon's first lines, so a "Started" line does not indicate a new start of the daemon.
 _UP = re.compile(r"^Started ")
 
 
@@ -119,4 +119,4 @@ def reason(lines: Sequence[str]) -> Refusal | None:
         return None
     return Refusal(
         "no license was granted, according to the nvidia-gridd journal: %s" % plain(lines[failed[-1]]), device=UNIT, expected="a license",
-        remedy="Check 'journalctl -u nvidia-gridd' and the license server's log.", code="not_acquired")
+        remedy="Find the cause in 'journalctl -u nvidia-gridd' or in the license server's log.", code="not_acquired")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans changes to a guest's client configuration token and gridd.conf. This module does not access the machine.
+"""Plans changes to a guest's client configuration token and gridd.conf. This module does not access the VM.
 
 Steps, messages, and diffs never contain token text.
 """
@@ -80,7 +80,7 @@ class Directory:
 
 @dataclass(eq=False, repr=False)
 class State:
-    """The current license configuration on the machine.
+    """The current license configuration of the VM.
 
     Attributes:
         conf: The contents of gridd.conf, or None if the file does not exist.
@@ -147,7 +147,7 @@ def is_path(directory: str) -> bool:
 
 
 def check(request: Request, now: float) -> None:
-    """Raises EngineError with all request errors that can be found without reading the machine's state.
+    """Raises EngineError with all request errors that can be found without reading the VM's state.
 
     Args:
         now: The current time in seconds since 1970.
@@ -182,7 +182,7 @@ def _wrong_server(request: Request) -> Iterator[Refusal]:
             yield Refusal(wrong, device=name, expected="a server name or address, such as license.example.com", code="bad_server")
     if request.backup and not request.server:
         yield Refusal(
-            "a backup server is set without a primary server", device="backup_server", expected="a value for the server option, too", code="bad_server")
+            "a backup server is set without a primary server", device="backup_server", expected="a value for the server option", code="bad_server")
     numbers = (("server_port", request.port, 65535), ("backup_server_port", request.backup_port, 65535), ("interval", request.interval, 10080))
     for name, number, most in numbers:
         if number is not None and not 1 <= number <= most:
@@ -211,7 +211,7 @@ def removable(request: Request, conf: str | None) -> list[str]:
 
 
 def _former(request: Request, conf: str | None) -> list[str]:
-    """Returns the paths of tokens that an earlier run may have written to the directory that gridd.conf currently specifies.
+    """Returns the paths of tokens that an earlier run might have written to the directory that gridd.conf currently specifies.
 
     A token in a previous directory is a secret that is no longer needed.
     """
@@ -234,7 +234,7 @@ def _token_steps(state: State, request: Request) -> Iterator[Step]:
         return
     _check_directory(directory, request)
     if directory.mode is None:
-        yield Step("directory", None, request.directory, "create the directory, accessible only by root")
+        yield Step("directory", None, request.directory, "create the directory with access for root only")
     elif directory.stranger is not None:
         text = "change the owner to root (was user ID %d), and restrict access to root" % directory.stranger
         yield Step("directory", None, request.directory, text)
@@ -261,7 +261,7 @@ def _check_directory(directory: Directory, request: Request) -> None:
     others = sorted(path for path in directory.names if is_token(path) and path not in (request.path, request.default_path))
     if others:
         raise error(
-            "the directory contains other tokens: %s" % ", ".join(others), request.directory, "only one token, because nvidia-gridd may use any token",
+            "the directory contains other tokens: %s" % ", ".join(others), request.directory, "only one token, because nvidia-gridd can use any token",
             "Remove the other tokens. To replace a token, set token_name (the vgpu_license_token_name variable) to the token's file name.", "other_token")
     strangers = [os.path.basename(path) for path in directory.names if not is_token(path)]
     changes = directory.mode not in (None, DIRECTORY_MODE) or directory.stranger is not None

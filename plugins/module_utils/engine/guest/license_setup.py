@@ -17,7 +17,7 @@ from .license_plan import DIRECTORY_MODE, TOKEN_MODE, Directory, Request, State,
 
 
 def read(ctx: Context, request: Request) -> State:
-    """Returns the current license configuration on this machine."""
+    """Returns the current license configuration of this VM."""
     conf = files.read_text(ctx.root, gridd_conf.PATH)
     template = files.read_text(ctx.root, gridd_conf.TEMPLATE) if conf is None and request.present else None
     state = State(conf, template, frozenset(path for path in removable(request, conf) if os.path.lexists(ctx.root + path)))
@@ -65,7 +65,7 @@ def _mode(ctx: Context, path: str) -> int | None:
 
 
 def clean(ctx: Context, request: Request) -> None:
-    """Removes temporary files left by a killed run, because these files may contain the token."""
+    """Removes temporary files left by a killed run, because these files can contain the token."""
     files.sweep(ctx.root, [request.directory, os.path.dirname(gridd_conf.PATH)])
 
 

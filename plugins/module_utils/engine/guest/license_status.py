@@ -48,7 +48,7 @@ class Snapshot:
 
 @dataclass(eq=False, repr=False)
 class TokenFile:
-    """A token that is stored on the machine, with the file path, file mode, and token text."""
+    """A token that is stored in the VM, with the file path, file mode, and token text."""
 
     path: str
     mode: int
@@ -131,8 +131,8 @@ def read_daemon(ctx: Context, timeout: float = 30) -> Daemon:
 def is_outdated(ctx: Context, paths: Sequence[str]) -> bool:
     """Returns whether nvidia-gridd must be restarted because a file has changed since nvidia-gridd started.
 
-    An earlier run may have changed the file and been interrupted before the restart. A modification time in the future is ignored, because it
-    indicates that the clock was set back.
+    An earlier run might have changed the file and been interrupted before the restart. A modification time in the future is ignored, because such
+    a time indicates that the clock was set back.
     """
     daemon = read_daemon(ctx)
     if daemon.state not in _RUNS or daemon.since is None:
@@ -156,7 +156,7 @@ def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -
         found.append(_daemon_error(daemon))
     return found or [Refusal(
         "nvidia-gridd is running, but the nvidia-gridd journal does not show why the license is missing", device=licensing.UNIT, expected="a license",
-        remedy="The license request may still be in progress. Increase the vgpu_license_timeout variable, or check 'journalctl -u nvidia-gridd'.",
+        remedy="Increase the vgpu_license_timeout variable. If the license is still missing, find the cause in 'journalctl -u nvidia-gridd'.",
         code="unknown")]
 
 
@@ -165,9 +165,9 @@ def _no_status(snapshot: Snapshot) -> Refusal | None:
     if snapshot.silence:
         return Refusal(
             snapshot.silence, device="nvidia-smi", expected="the license status",
-            remedy="Check that the guest driver is installed and loaded ('lsmod'), and check dmesg for NVRM lines.", code="smi_silent")
+            remedy="Run 'lsmod' to check whether the guest driver is loaded. Find the cause in the NVRM lines in dmesg.", code="smi_silent")
     if not snapshot.gpus:
-        remedy = "Check that this VM has a vGPU ('lspci -d 10de:')."
+        remedy = "Run 'lspci -d 10de:' in the VM. If the command prints nothing, attach a vGPU to the VM on the host."
         return Refusal("nvidia-smi reports no GPU", device="nvidia-smi", expected="a vGPU", remedy=remedy, code="no_vgpu")
     if not snapshot.licensable:
         return Refusal(

@@ -26,8 +26,8 @@ _NOUVEAU = (
     "Run the guest role, which blacklists nouveau and reboots the VM unless vgpu_reboot is never. "
     "Alternatively, blacklist nouveau, rebuild the initramfs, and reboot."
 )
-_OTHER_VGPU = "Check the vGPU in the VM's definition on the host."
-_NVRM = "Check dmesg for NVRM lines. A guest driver from an incompatible branch does not start."
+_OTHER_VGPU = "On the host, attach a vGPU of the expected type to the VM."
+_NVRM = "Find the cause in the NVRM lines in dmesg. For example, a guest driver from an incompatible branch does not start."
 
 
 @dataclass(eq=False, repr=False)
@@ -112,7 +112,7 @@ def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
     if vm.container:
         yield Refusal(
             "the system is a container (%s)" % vm.container, device="this system", expected="a VM with a vGPU",
-            remedy="Use the VM itself in the inventory, because the VM's kernel loads the driver and the VM's nvidia-gridd service gets the license.",
+            remedy="Add the VM itself to the inventory, because the VM's kernel loads the driver and the VM's nvidia-gridd service gets the license.",
             code="not_a_guest")
         return  # inside a container, the kernel and sysfs expose the state of the container host
     if not vm.inventory.gpus:
@@ -179,7 +179,7 @@ def _reported(vm: Found, expected: Expected) -> Iterator[Refusal]:
             yield Refusal(
                 "the vGPU has %d MiB of framebuffer" % gpu["framebuffer_mib"],
                 device=gpu["address"], expected="about %d MiB, the framebuffer size of %s" % (mib, gpu["type"]),
-                remedy="Check dmesg for NVRM lines, then restart the VM.", code="wrong_framebuffer")
+                remedy="Restart the VM. If the size is still wrong, find the cause in the NVRM lines in dmesg.", code="wrong_framebuffer")
 
 
 def _is_expected(vgpu_type: str | None, expected: Expected) -> bool:

@@ -3,7 +3,7 @@
 """A catalog of GPUs that NVIDIA supports for vGPU, which provides data that is unavailable on a host before driver installation.
 
 The catalog is only a hint: catalog values replace unknown values and cause warnings. Only output from the kernel, the driver, or a tool on the host
-causes refusals.
+causes errors.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Model:
         return self.word or self.name.replace(" ", "")
 
     def expects(self, type_name: str) -> bool:
-        """Returns whether a vGPU type name probably belongs to the GPU. A number instead of a name (nvidia-565) may belong to any GPU."""
+        """Returns whether a vGPU type name probably belongs to the GPU. A number instead of a name (nvidia-565) can belong to any GPU."""
         word, short = gpu_word(type_name), short_name(type_name).upper()
         if word is None or not self.word:
             return True

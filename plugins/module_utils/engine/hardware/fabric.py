@@ -42,7 +42,7 @@ class Partition:
 
 @dataclass(eq=False, repr=False)
 class FailedDevice:
-    """A GPU or NVSwitch with NVLinks that failed when Fabric Manager started.
+    """A GPU or NVSwitch on which NVLinks failed when Fabric Manager started.
 
     Attributes:
         device: The PCI address or UUID of the GPU or NVSwitch.

@@ -19,12 +19,12 @@ from .vgpu_types import VgpuType
 
 @dataclass(eq=False, repr=False)
 class Holder:
-    """A process that has a device open.
+    """A process that uses a device.
 
     Attributes:
-        pid: The process ID, or None if the program in ``command`` instead of /proc reported the use.
+        pid: The process ID, or None if the command in ``command`` reported the use and /proc did not.
         vm: The name of the VM that uses the device, or None.
-        remedy: Instructions for checking whether the device is in use, or None if known. A device whose use is unknown counts as in use.
+        remedy: Instructions for checking whether the device is in use, or None if the use is known. A device whose use is unknown counts as in use.
     """
 
     pid: int | None
@@ -165,7 +165,7 @@ class Gpu:
     host_mode: str | None = None  # the Host VGPU Mode from nvidia-smi (SR-IOV, Non SR-IOV), read only for health checks
     mixed: tuple[bool, bool] | None = None  # whether mixed-size mode is supported, and whether mixed-size mode is enabled, read only if needed
     types: list[VgpuType] = field(default_factory=list)
-    types_silence: str | None = None  # the reason why the driver reported no types, although the GPU may offer types that no VF currently lists
+    types_silence: str | None = None  # the reason why the driver reported no types, although the GPU might offer types that no VF currently lists
     types_ready: bool = False  # whether the driver has registered vGPU types for the parents, read together with the types
     vgpus: list[Vgpu] = field(default_factory=list)
 
@@ -186,7 +186,7 @@ class Gpu:
 
     @property
     def may_have_mig(self) -> bool:
-        """Whether the GPU may support MIG, according to the catalog. An unlisted GPU may support MIG if the GPU has VFs for vGPUs."""
+        """Whether the GPU might support MIG, according to the catalog. An unlisted GPU might support MIG if the GPU has VFs for vGPUs."""
         return bool(self.model.mig_slices) if self.model else self.sriov
 
     @property

@@ -4,7 +4,7 @@
 
 A type name has the form <GPU>-<framebuffer in GiB><series>. The series is Q, B (also B4), A, or C, and a framebuffer of 0 GiB stands for 512 MiB.
 For a MIG GPU instance, a type name also contains the number of slices before the framebuffer (A100-1-5C). The number of a type and the driver in the
-type directory's name (nvidia-558, vfio-pci-558) differ between hosts. Types are therefore found by name, or by the number at the end.
+type directory's name (nvidia-558, vfio-pci-558) differ between hosts. Types are therefore found by name, or by the number at the end of the directory name.
 """
 
 from __future__ import annotations

@@ -34,13 +34,14 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list
                 return devices is not None and not has
             return bool(has) and (live or is_same(has[0], hostdev))
 
-        # A running guest may take some time to release a detached device.
+        # A running guest can take some time to release a detached device.
         if not until(ctx.clock, is_done, timeout):
             goes = step.kind == "detach-device"
             raise error(
                 "%s is %s %d s after virsh reported success" % (hostdev.key, "still attached" if goes else "not attached as requested", timeout),
                 device=vm.name, code="not_kept",
-                remedy="Shut down the guest, because the guest must release the device." if live and goes else "Check 'virsh dumpxml %s'." % vm.uuid,
+                remedy="Shut down the guest, because the guest must release the device." if live and goes
+                else "Find the difference in the output of 'virsh dumpxml %s', then rerun." % vm.uuid,
             )
 
     return execute([step for step in steps if step.kind != "assume"], perform)
@@ -66,5 +67,5 @@ def _require_free(ctx: Context, vm: Domain, names: Sequence[str]) -> None:
         raise error(
             "the device was attached to another VM in the meantime: %s" % ", ".join(others),
             device=names[0], expected="a vGPU for %s that is not attached to another VM" % vm.name, code="changed_meanwhile",
-            remedy="Rerun. The new run selects another vGPU, if available.",
+            remedy="Rerun the playbook. The new run selects another vGPU, if available.",
         )

@@ -96,7 +96,7 @@ class Host:
         return [key for key in fits if not request.gpu or self.vgpus[key][0].answers_to(request.gpu)]
 
     def other_users(self, key: str, vm: str) -> list[Holder]:
-        """Returns the processes that have the vGPU open, excluding the given VM's process."""
+        """Returns the processes that use the vGPU, excluding the given VM's process."""
         return [holder for holder in self.vgpus[key][1].holders if holder.vm != vm]
 
     def desired(self, request: VgpuRequest, key: str, has: Hostdev | None) -> Hostdev:
@@ -194,7 +194,7 @@ class Placement:
             if number is None and row.candidates:
                 rivals.add(tuple(matching.rivals(costs, got, index)))
         for several in [[rows[index] for index in one] for one in sorted(rivals)]:
-            if not (self.options.assume and any(row.request.type for row in several)):  # in check mode, a later step may create a vGPU of this type
+            if not (self.options.assume and any(row.request.type for row in several)):  # in check mode, a later step can create a vGPU of this type
                 self.errors.append(self._contradiction(several))
 
     def _find_owners(self) -> None:
@@ -219,7 +219,7 @@ class Placement:
     def _cost(self, row: Row, key: str, rows: int) -> int:
         """Returns the cost of assigning a vGPU to a VM, which mainly depends on the number of additional steps.
 
-        If assignments need equally many steps, running VMs preferably keep their current devices.
+        If several assignments need the same number of steps, an assignment with which running VMs keep their devices costs less.
         """
         domain, extra = self.host.domains[row.vm], 2 if self.options.exclusive else 1  # exclusive: the VM's current vGPU is also detached
         defined = next((one for one in domain.defined or () if one.key == key), None)
@@ -242,7 +242,7 @@ class Placement:
         if request.vf and len(fitting) > 1:
             return Refusal(
                 "%d vGPUs exist on %s" % (len(fitting), request.vf), device=request.where, expected="a request that identifies a single vGPU",
-                remedy="Specify the uuid of the vGPU (%s), or request a type with the gpu option." % ", ".join(fitting[:8]), code="ambiguous_vf",
+                remedy="Specify the uuid of one of these vGPUs (%s), or request a type with the gpu option." % ", ".join(fitting[:8]), code="ambiguous_vf",
             )
         if row.candidates or self.options.assume and (request.type or not fitting):
             return None
@@ -263,7 +263,7 @@ class Placement:
             return Refusal(
                 "the vGPU is attached to the VM %s" % owners[0] if len(owners) == 1 else "the vGPU is attached to the VMs %s" % ", ".join(owners),
                 device=key, expected="a vGPU for %s that is not attached to another VM" % vm, code="vgpu_taken",
-                remedy="Detach the vGPU from that VM with an entry that lists only the VM's other vGPUs, or specify another vGPU. "
+                remedy="Specify another vGPU. Alternatively, detach this vGPU with an entry for the other VM that lists only that VM's other vGPUs. "
                 "If a saved state contains the vGPU, start the VM or delete the saved state.",
             )
         return Refusal(

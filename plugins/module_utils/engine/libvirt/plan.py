@@ -18,8 +18,8 @@ from .request import DomainRequest
 _SWITCH = {None: "not set", True: "on", False: "off"}
 # The step text for each change to a running VM, and the warning if running VMs must not be changed.
 _RUNNING = {
-    "attach": ("attach %s to the running VM", "the VM %s is running: %s is attached at the next start of the VM"),
-    "detach": ("detach %s from the running VM", "the VM %s is running: %s remains attached until the VM stops"),
+    "attach": ("attach %s to the running VM", "the VM %s is running, so %s is attached only at the next start of the VM"),
+    "detach": ("detach %s from the running VM", "the VM %s is running, so %s remains attached until the VM stops"),
 }
 
 
@@ -44,7 +44,7 @@ def plan(inventory: Inventory, domains: Sequence[Domain], requests: Sequence[Dom
     for request in requests:
         made.add(request, placement.keys[request.name])
     made.plan.refuse()
-    # Detach all devices first, because a device that is detached from one VM may be attached to another VM.
+    # Detach all devices first, because a device that is detached from one VM can be attached to another VM.
     made.plan.steps.sort(key=lambda step: step.kind != "detach-device")
     order = {key: number for number, key in enumerate(host.vgpus)}
     made.plan.target.attached.sort(key=lambda one: order[one[1]])
@@ -57,15 +57,15 @@ def _unknown(host: Host, requests: Sequence[DomainRequest]) -> list[Refusal]:
         name, domain = request.name, host.domains.get(request.name)
         if domain is None:
             found.append(Refusal(
-                "libvirt has no VM with this name; existing VMs: %s" % (", ".join(sorted(host.domains)[:20]) or "none"),
+                "libvirt has no VM with this name (existing VMs: %s)" % (", ".join(sorted(host.domains)[:20]) or "none"),
                 device=name, expected="a VM that is defined", code="unknown_vm",
-                remedy="Define the VM first ('virsh define'), or correct %s.name." % request.where,
+                remedy="Define the VM with 'virsh define', or correct %s.name." % request.where,
             ))
         elif domain.defined is None:
             found.append(Refusal(
                 "the VM has no persistent definition and disappears when the VM stops",
                 device=name, expected="a VM that is defined", code="transient_vm",
-                remedy="Define the VM ('virsh dumpxml %s > vm.xml; virsh define vm.xml')." % domain.uuid,
+                remedy="Define the VM with 'virsh dumpxml %s > vm.xml; virsh define vm.xml'." % domain.uuid,
             ))
         elif not domain.uuid:
             found.append(Refusal(
@@ -108,7 +108,7 @@ class _Planner:
                 ))
             self._define(domain, after[key], defined.get(key))
             if domain.running and key not in live:
-                self._change_running("attach", domain, replace(after[key], element=None))  # the running VM may already use this PCI address
+                self._change_running("attach", domain, replace(after[key], element=None))  # the running VM might already use this PCI address
         for key in gone:
             if key in defined:
                 self._step("detach", domain, present[key], "detach %s")
@@ -116,8 +116,8 @@ class _Planner:
                 self._change_running("detach", domain, live[key])
         self.plan.errors += _refused_by_libvirt(domain, list(after.values()))
         if domain.suspended and any(step.lane == domain.name for step in self.plan.steps):
-            text = ("the VM %s has a managed save: the next start resumes the saved state, and devices change only after a shutdown "
-                    "('virsh managedsave-remove %s')")
+            text = ("the VM %s has a managed save, so the next start resumes the saved state, and the devices change only after a shutdown. "
+                    "To discard the saved state, run 'virsh managedsave-remove %s'.")
             self.plan.warnings.append(text % (domain.name, domain.uuid))
 
     def _step(self, word: str, domain: Domain, hostdev: Hostdev, text: str, **more: Any) -> None:
@@ -142,7 +142,7 @@ class _Planner:
             self._step("change", domain, desired, "change %s to " + (switches if desired.mediated else "managed='no'"), old=has)
             if desired.key in [one.key for one in domain.live or ()]:
                 self.plan.warnings.append(
-                    "the VM %s is running: the change of %s takes effect at the next start of the VM" % (domain.name, self._named(desired)))
+                    "the VM %s is running, so the change of %s takes effect at the next start of the VM" % (domain.name, self._named(desired)))
 
     def _change_running(self, word: str, domain: Domain, hostdev: Hostdev) -> None:
         """Adds the step that changes a running VM, or a warning if running VMs must not be changed."""
@@ -164,7 +164,7 @@ def _refused_by_libvirt(domain: Domain, devices: Sequence[Hostdev]) -> Iterator[
         yield Refusal(
             "the VM definition has no <graphics> element, but a display is requested for %s" % ", ".join(shown),
             device=domain.name, expected="a <graphics> element in the VM definition",
-            remedy="Add a <graphics> element ('virsh edit %s': <graphics type='vnc'/>), or remove the display option." % domain.uuid, code="no_graphics",
+            remedy="Run 'virsh edit %s', and add <graphics type='vnc'/>. Alternatively, remove the display option." % domain.uuid, code="no_graphics",
         )
     first = [one.key for one in devices if one.ramfb]
     if len(first) + domain.ramfb > 1:
@@ -178,5 +178,5 @@ def _refused_by_libvirt(domain: Domain, devices: Sequence[Hostdev]) -> Iterator[
     if dark:
         yield Refusal(
             "%s has ramfb='on' without a display" % ", ".join(dark), device=domain.name, expected="a display, because the VM otherwise does not start",
-            remedy="Set display: true, or ramfb: false.", code="bad_display",
+            remedy="Set display: true or ramfb: false.", code="bad_display",
         )

@@ -69,7 +69,7 @@ def parse(domains: Sequence[Mapping[str, Any]]) -> list[DomainRequest]:
         for one in vgpus:
             key = one.uuid or one.vf
             if key and key in taken:
-                where_it_is = "one request for each vGPU; the VM %s already requests this vGPU" % taken[key]
+                where_it_is = "one request for each vGPU, but the VM %s already requests this vGPU" % taken[key]
                 errors.append(Refusal("%s is requested twice" % key, device=one.where, expected=where_it_is, code="twice"))
             elif key:
                 taken[key] = name

@@ -21,12 +21,12 @@ from .plan import MigPlan
 
 
 def users(inventory: reader.Inventory) -> dict[str, Sequence[Holder]]:
-    """Returns the processes that have a MIG-capable GPU open, keyed by GPU address, for plan.Host.users."""
+    """Returns the processes that use each MIG-capable GPU, keyed by GPU address, for plan.Host.users."""
     return {gpu.address: _users(inventory.open_files, gpu) for gpu in inventory.gpus if gpu.has_mig}
 
 
 def _users(open_files: OpenFiles, gpu: Gpu) -> Sequence[Holder]:
-    """Returns the processes that have a GPU open.
+    """Returns the processes that use a GPU.
 
     If the driver does not report the GPU's minor number, all processes that use any GPU through the driver count as users.
     """
@@ -61,9 +61,9 @@ def _mode(ctx: Context, step: Step, timeout: float) -> None:
                 return
         uses = ", which is in use by %s" % ", ".join(map(str, holders)) if holders else ""
         pending = "MIG mode will be %s only after a reset of the GPU%s (nvidia-smi printed: %s)" % (word, uses, words)
-        how = "Stop all users of the GPU, then rerun. Alternatively, reboot the host, because this GPU keeps the mode across a reboot."
+        how = "Stop all users of the GPU, then rerun. Alternatively, reboot the host, because this GPU keeps the requested mode across a reboot."
         raise error(pending, pf, remedy=how, code="mig_pending")
-    remedy = "Check dmesg."
+    remedy = "Find the cause in dmesg, then rerun."
     if "in use" in words.lower():
         remedy = "Stop all users of the GPU on the host (DCGM, exporters, and pollers), and check that the VFs of the GPU are disabled. Then rerun."
     raise error("MIG mode is not %s after the request (nvidia-smi printed: %s)" % (word, words), pf, remedy=remedy, code="mig_mode_failed")

@@ -40,7 +40,7 @@ def _create(ctx: Context, step: Step, timeout: float) -> None:
     for name in names:
         profile = find_profile(name, listed)
         if not profile:
-            expected = "a listed profile; listed: %s" % (", ".join(one.name for one in listed) or "no profiles")
+            expected = "one of the listed profiles: %s" % (", ".join(one.name for one in listed) or "no profiles")
             raise error("the GPU instance profile %s is not listed by 'nvidia-smi mig -lgip'" % name, pf, expected, code="mig_no_profile")
         numbers.append(profile.id)
     before = _count(ctx, pf, timeout)
@@ -53,7 +53,7 @@ def _create(ctx: Context, step: Step, timeout: float) -> None:
         return
     created = sum(_count(ctx, pf, timeout).values()) - sum(before.values())
     found = "only %d of the %d GPU instances (%s) were created (nvidia-smi printed: %s)" % (created, len(names), ", ".join(names), words_of(answer))
-    remedy = "'Insufficient Resources' means that no placement is free. Check 'nvidia-smi mig -lgi' and 'nvidia-smi mig -lgipp'."
+    remedy = "'Insufficient Resources' means that no placement is free. Compare the placements in 'nvidia-smi mig -lgi' and 'nvidia-smi mig -lgipp'."
     raise error(found, pf, remedy=remedy, code="mig_create_failed")
 
 
@@ -92,7 +92,7 @@ def _destroy(ctx: Context, step: Step, timeout: float) -> None:
         nvidia_smi.destroy_compute(ctx, pf, number, timeout)
     answer = nvidia_smi.destroy_instance(ctx, pf, number, timeout)
     if not until(ctx.clock, gone, min(timeout, 15)):
-        remedy = "A vGPU or a process on the host uses this GPU instance. Remove the vGPU, or end the process. Then rerun."
+        remedy = "A vGPU or a process on the host uses this GPU instance. Remove the vGPU, or stop the process. Then rerun."
         found = "GPU instance %d still exists (nvidia-smi printed: %s)" % (number, words_of(answer))
         raise error(found, pf, remedy=remedy, code="mig_destroy_failed")
 
@@ -102,7 +102,7 @@ def _compute(ctx: Context, step: Step, timeout: float) -> None:
     answer = nvidia_smi.create_compute(ctx, pf, number, timeout)
     if not until(ctx.clock, lambda: _has_compute(ctx, pf, number, timeout), min(timeout, 15)):
         found = "GPU instance %d has no compute instance (nvidia-smi printed: %s)" % (number, words_of(answer))
-        raise error(found, pf, remedy="Check 'nvidia-smi mig -lcip' and 'nvidia-smi mig -lci'.", code="mig_create_failed")
+        raise error(found, pf, remedy="Compare the compute instances in 'nvidia-smi mig -lcip' and 'nvidia-smi mig -lci'.", code="mig_create_failed")
 
 
 def _mixed(ctx: Context, step: Step, timeout: float) -> None:
@@ -111,7 +111,7 @@ def _mixed(ctx: Context, step: Step, timeout: float) -> None:
     if not until(ctx.clock, lambda: (nvidia_smi.mixed(ctx, pf, timeout) or ())[1:] == (enabled,), min(timeout, 10)):
         found = "mixed-size mode is not %s after the request (nvidia-smi printed: %s)" % ("enabled" if enabled else "disabled", words_of(answer))
         in_use = answer.rc == 19 or re.search("in use", answer.out, re.IGNORECASE)
-        remedy = "Make sure that the VFs of the GPU are enabled, and check 'nvidia-smi -q'."
+        remedy = "Make sure that the VFs are enabled, and that 'nvidia-smi -q' shows 'Heterogeneous Time-Slice Sizes: Supported'. Then rerun."
         if in_use:
             remedy = "Remove the vGPUs of the GPU first, because the mode can be set only on a GPU without vGPUs."
         raise error(found, pf, remedy=remedy, code="mixed_failed")

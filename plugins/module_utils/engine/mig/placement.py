@@ -236,7 +236,7 @@ def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance]
     counts = Counter([one.name for one in create] + [one.profile for one in stay])
     errors = [
         Refusal(
-            "%d GPU instances %s are requested" % (counts[name], name),
+            "%d GPU instances with the profile %s are requested" % (counts[name], name),
             gpu.address, "at most %d GPU instances with this profile" % most, remedy, "mig_no_room",
         )
         for name, most in {one.name: one.total for one in create}.items() if most and counts[name] > most

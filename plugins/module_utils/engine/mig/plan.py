@@ -119,7 +119,7 @@ def _plan_gpu(result: MigPlan, host: Host, gpu: Gpu, request: Request, options: 
         result.errors += refusals.no_vfs_yet(gpu, host.state) or [refusals.mig_unknown(gpu)]
         return
     after = _present(gpu)
-    modes = {gpu.mig.current, gpu.mig.pending} if gpu.mig else {False}  # MIG mode is off before the driver is installed
+    modes = {gpu.mig.current, gpu.mig.pending} if gpu.mig else {False}  # MIG mode is disabled before the driver is installed
     if request.mode is not None and modes != {request.mode}:
         after = MigState(request.mode, [])
         _plan_mode(result, host, gpu, after.mode, options)
@@ -139,13 +139,13 @@ def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Op
     result.errors += sriov_plan.vgpu_guard(gpu, doing, options.assume)
     holders = [one for one in host.users.get(gpu.address, ()) if not _is_harmless(one)]
     if holders:
-        # On Ampere, a MIG mode change requires a reset, which would terminate the GPU's users. Later GPUs refuse the change while the GPU has users.
+        # On Ampere, a MIG mode change requires a reset, which would terminate the GPU's users. Later GPUs reject the change while in use.
         result.errors.append(refusals.in_use(gpu.address, holders, doing))
     if gpu.num_vfs and options.cycle_vfs:
         result.steps.append(sriov_plan.off_step(gpu, sriov_plan.Options(has_tool=host.has_tool)))
     elif gpu.num_vfs:
         found = "MIG mode should be %s, but cannot be changed while the GPU's %d VFs are enabled" % (word, gpu.num_vfs)
-        remedy = "Disable the VFs with the nvidia_sriov module (state: disabled) and enable the VFs afterward, or set cycle_vfs: true."
+        remedy = "Set cycle_vfs: true. Alternatively, disable the VFs with the nvidia_sriov module, and enable the VFs after the change."
         result.errors.append(Refusal(found, gpu.address, "no VFs", remedy, "mig_vfs_on"))
     result.steps.append(Step("mig_mode", gpu.address, gpu.address, "%s MIG mode" % ("enable" if enabled else "disable"), enabled=enabled))
 

@@ -88,7 +88,7 @@ class Selected:
         certain: Whether the selection must have room for every possible distribution of vGPUs in unknown GPU instances. If false, the selection only
             has room for the minimum number of GPU instances.
         profiles: The profiles of all GPU instances that the GPU should have.
-        doubts: Problems that are only based on type and profile names.
+        doubts: Problems that are based only on type and profile names.
         first: The number of vGPUs to create before all others, keyed by slices and framebuffer size: one for each GPU instance without a vGPU of the
             given size. In this order, all vGPUs fit, regardless of whether the driver fills GPU instances one by one or spreads vGPUs evenly.
     """
@@ -143,7 +143,7 @@ def _large_enough(vgpu_type: VgpuType, given: Sequence[Profile]) -> Profile | No
 def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple[Group, int]]:
     """Returns the number of GPU instances that each group of vGPUs needs, and sets selected.first.
 
-    If vGPUs are created and several framebuffer sizes share a profile, vGPUs in unknown GPU instances count in the worst distribution.
+    If vGPUs are created and several framebuffer sizes share a profile, the result assumes the worst distribution of vGPUs whose GPU instance is unknown.
     """
     held = {instance for group in groups for instance in group.living}
     found = []
@@ -232,7 +232,7 @@ def _check_given(gpu: Gpu, selected: Selected, tenants: Sequence[Tenant], profil
         others = [one for one in groups if one.profile.name == group.profile.name]
         if len(mine) < count and len(others) > 1:
             wrong = "the listed GPU instances (%s) are too few for vGPUs of different framebuffer sizes: %s" % (_names(found), ", ".join(map(str, others)))
-            expected = "%s GPU instances, each for at most %d of the vGPUs %s, because a GPU instance has only one framebuffer size" % (
+            expected = "%s GPU instances, each for at most %d of the vGPUs %s, because all vGPUs in a GPU instance have the same framebuffer size" % (
                 group.profile.name, group.share, " and ".join(group.names),
             )
             errors.append(Refusal(wrong, gpu.address, expected, _ADD, "mixed_framebuffer_sizes"))

@@ -115,7 +115,8 @@ def environment(root: str) -> dict[str, str]:
         if name in ("kernelopts", "tuned_params"):
             found.setdefault(name, value)
     if config.strip():
-        found.setdefault("tuned_params", "")  # GRUB expands unset variables to an empty string. kernelopts has no default, because it names the root.
+        # GRUB expands unset variables to an empty string. kernelopts has no default, because kernelopts specifies the root file system.
+        found.setdefault("tuned_params", "")
     return found
 
 
@@ -133,7 +134,7 @@ def root_of(line: Sequence[str]) -> list[str]:
 def of_this_system(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
     """Returns the entries for a normal boot of this system, excluding rescue systems.
 
-    The machine ID identifies the system or, if an entry has no machine ID, the running kernel's root file system.
+    An entry must have this system's machine ID. An entry without a machine ID must have the running kernel's root file system.
     """
     running = root_of(kernel_flags.words(ctx.sysfs.read_or("/proc/cmdline", "")))
     machine = (files.read_text(ctx.root, "/etc/machine-id") or "").strip()
@@ -144,9 +145,9 @@ def of_this_system(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def systemd_boot_default(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
-    """Returns the entries that systemd-boot may start next.
+    """Returns the entries that systemd-boot might start next.
 
-    The default entry may be set in a firmware variable or loader.conf. If no default is set, all of this system's entries are returned.
+    The default entry can be set in a firmware variable or loader.conf. If no default is set, all of this system's entries are returned.
     """
     for variable in ("LoaderEntryOneShot", "LoaderEntryDefault"):
         path = _EFI_VARIABLE % variable

@@ -13,7 +13,7 @@ from ..system.context import Context
 from ..system.sysfs import SysfsError
 
 GRUB_LOADER, SYSTEMD_BOOT, REFIND, ZFSBOOTMENU, OSTREE, UNKNOWN = "grub", "systemd-boot", "refind", "zfsbootmenu", "ostree", "unknown"
-UNSUPPORTED = (REFIND, ZFSBOOTMENU, OSTREE)  # excludes UNKNOWN, because files may still identify the loader
+UNSUPPORTED = (REFIND, ZFSBOOTMENU, OSTREE)  # excludes UNKNOWN, because files can still identify the loader
 
 _EFIVARS = "/sys/firmware/efi/efivars/"
 _LOADER_INFO = _EFIVARS + "LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"

@@ -64,7 +64,7 @@ class Identity:
 
     @property
     def machine(self) -> str | None:
-        """Returns text that distinguishes this host from other hosts. Clones of one installation may share a machine-id."""
+        """Returns text that distinguishes this host from other hosts. Clones of one installation can share a machine-id."""
         return "/".join(filter(None, (self.machine_id, self.product_uuid))) or None
 
 
@@ -106,7 +106,7 @@ def identity(ctx: Context) -> Identity:
 
 
 def at_boot(ctx: Context, timeout: float = 30) -> HostState:
-    """Returns the host's state without the next boot, because unreadable files in /boot must not cause the restore at boot to fail."""
+    """Returns the host's state without data about the next boot, because unreadable files in /boot must not cause the restore at boot to fail."""
     return _read(ctx, timeout, next_boot=False)
 
 
@@ -177,7 +177,7 @@ def default_flags(state: HostState) -> list[str]:
     """Returns the kernel flags that the host's IOMMU requires.
 
     With iommu=pt (passthrough), the IOMMU translates addresses for VM devices, but not for host devices. AMD's IOMMU is enabled by default, and the
-    kernel does not accept amd_iommu=on. The IOMMU type comes from the firmware, because machines with other CPUs may have Intel's IOMMU.
+    kernel does not accept amd_iommu=on. The IOMMU type comes from the firmware, because hosts with other CPUs can have Intel's IOMMU.
     """
     intel = state.cpu_vendor == "GenuineIntel" or state.iommu_kind == "intel"
     return ["intel_iommu=on", "iommu=pt"] if intel else ["iommu=pt"]

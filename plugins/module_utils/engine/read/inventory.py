@@ -86,9 +86,9 @@ class Inventory:
     def _unknown(self, word: str) -> Refusal:
         have = ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in self.gpus)
         unread = address.is_gpu_uuid(word) and not any(gpu.uuid for gpu in self.gpus)
-        remedy = "Use the GPU's address: UUIDs are only known while the driver is loaded." if unread else None
+        remedy = "Use the GPU's address, because UUIDs are known only while the driver is loaded." if unread else None
         if re.match(r"[0-9]+(\.[0-9]*)?$", word):
-            remedy = 'Put an address in quotes, such as "0000:57:00.0": YAML reads an unquoted address as a number.'
+            remedy = 'Put the address in quotes, such as "0000:57:00.0". YAML can read an unquoted address as a number.'
         found, expected = "no GPU matches %r: this host has %s", SELECTORS
         return Refusal(found % (word, have or "no NVIDIA GPU"), None, expected, remedy, "unknown_gpu")
 
@@ -179,7 +179,7 @@ def read_one(ctx: Context, pf: str, with_vgpus: bool = True) -> Gpu:
 def read_mig(ctx: Context, gpus: Iterable[Gpu], requested: bool = False) -> None:
     """Reads the MIG state of GPUs that may support MIG and are bound to NVIDIA's driver. Without such GPUs, no program runs.
 
-    If MIG is ``requested``, the driver instead of a table determines whether the GPUs support MIG.
+    If ``requested`` is true, the driver, not the catalog, determines whether the GPUs support MIG.
     """
     capable = [gpu for gpu in gpus if gpu.driver == "nvidia" and (requested or gpu.may_have_mig)]
     if not capable or _read_mig(ctx, capable):
@@ -195,7 +195,7 @@ def _read_mig(ctx: Context, gpus: Sequence[Gpu], pf: str | None = None) -> bool:
     modes = nvidia_smi.modes(ctx, pf=pf)
     if not modes:
         return False
-    by_number: dict[int, Mig] = defaultdict(lambda: Mig(None, None))  # an unused object receives the reports for other GPUs
+    by_number: dict[int, Mig] = defaultdict(lambda: Mig(None, None))  # rows for other GPUs go to an object that is not used
 
     def of(number: int) -> Mig:
         return by_number[0 if pf else number]  # the number is meaningless in a query for one GPU

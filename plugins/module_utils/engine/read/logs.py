@@ -25,7 +25,7 @@ INSTALLER = "nvidia-installer"
 VM = "VM "  # the prefix of VM log names
 QEMU_LOGS = "/var/log/libvirt/qemu"
 _INSTALLER_LOG = "/var/log/nvidia-installer.log"
-_MOST = 2000  # maximum number of lines from the journal for all units, and from the kernel log
+_MOST = 2000  # the maximum number of journal lines for all units, and of kernel log lines
 _BYTES = 64 * 1024  # the maximum number of bytes read from the end of one file
 _FILES = 100  # the maximum number of VM logs to read
 # Examples: 2021-04-21T09:42:33.814146Z qemu-kvm: …, or libvirt's 2021-04-21 09:42:30.123+0000: starting up …

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Determines the next boot's kernel and kernel flags, and whether the NVIDIA module exists for this kernel. Without DKMS, a new kernel has no module.
 
-In common configurations, GRUB's default is the newest kernel on Debian and Ubuntu (``GRUB_DEFAULT=0``), and on Red Hat the saved entry, which a
+In common configurations, GRUB starts the newest kernel on Debian and Ubuntu (``GRUB_DEFAULT=0``). On Red Hat, GRUB starts the saved entry, which a
 kernel installation sets. For other configurations and unsupported boot loaders, the next kernel is unknown.
 """
 
@@ -88,7 +88,7 @@ def of_grub(root: str) -> list[Entry]:
 
 
 def default_of_grub(ctx: Context) -> list[Entry]:
-    """Returns the entries in GRUB's configuration that may boot next.
+    """Returns the entries in GRUB's configuration that might boot next.
 
     With the common default, the result is one entry. Otherwise, the result contains all of this system's entries.
     """
@@ -112,7 +112,7 @@ def default_of_bls(root: str, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _newest(root: str) -> str | None:
-    """Returns the newest kernel that has modules, or None if GRUB's default may select another kernel."""
+    """Returns the newest kernel that has modules, or None if GRUB's default might be another kernel."""
     # Drop-in files also count, because Proxmox uses a drop-in file to pin a kernel.
     texts = "\n".join(files.read_text(root, path) or "" for path in [GRUB, *files.names(root, GRUB_DIRECTORY, ".cfg")])
     defaults = re.findall(r"^\s*GRUB_(?:DEFAULT|TOP_LEVEL)=[\"']?([^\"'\n]*?)[\"']?\s*$", texts, re.MULTILINE)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Identifies the Linux distribution from os-release(5), and detects machines that this collection does not support."""
+"""Identifies the Linux distribution from os-release(5), and detects hosts that this collection does not support."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ def container(ctx: Context) -> str | None:
 
 
 def unsupported(ctx: Context) -> list[tuple[str, str]]:
-    """Returns reasons why this machine cannot have vGPUs, as (found, remedy) tuples."""
+    """Returns reasons why this host cannot have vGPUs, as (found, remedy) tuples."""
     machine = os.uname().machine
     inside = container(ctx)
     reasons = (
         (machine != "x86_64", "this host has the architecture %s" % machine, "Use an x86_64 host."),
-        (inside, "this host is a container (%s)" % inside, "Use the container's host in the inventory: the host's kernel creates vGPUs."),
+        (inside, "this host is a container (%s)" % inside, "Add the container's host to the inventory, because the host's kernel creates vGPUs."),
         (
             "control_d" in ctx.sysfs.read_or("/proc/xen/capabilities", ""), "this host is the dom0 of Xen",
-            "Boot the kernel without Xen, because this collection supports only KVM, or use NVIDIA's vGPU software for Xen.",
+            "Boot the kernel without Xen, because this collection supports only KVM. Alternatively, use NVIDIA's vGPU software for Xen.",
         ),
         (
             os.path.exists(ctx.root + "/run/ostree-booted"), "this host runs an ostree image, on which no driver can be installed",

@@ -23,7 +23,7 @@ from ..state.layout_file import StoredGpu
 from ..system import libvirt_xml
 from ..system.context import Context
 
-# Times in seconds: STEP for one activation, which trains no links on H100 and later, and START for Fabric Manager to start.
+# Time limits in seconds: STEP for one activation, and START for Fabric Manager to start. On H100 and later, an activation trains no links.
 STEP, START = 60.0, 60.0
 # The reasons for unknown partitions that a later attempt may resolve.
 _COMING = ("fabric_starting", "fabric_not_running")
@@ -73,7 +73,7 @@ class Options:
     """The options for a fabric run.
 
     ``wait`` is the time to wait for Fabric Manager to start, in seconds. If ``wait`` is 0, the fabric is only read.
-    ``coming`` means that the run installs Fabric Manager later (check mode).
+    ``coming`` is true if the run installs Fabric Manager later (check mode).
     ``staying`` contains the VFs that have a vGPU after the run. None means the VFs that currently have a vGPU.
     """
 
@@ -83,7 +83,7 @@ class Options:
 
 
 def prepare(ctx: Context, inventory: Inventory, requests: Sequence[Request], options: Options) -> Run:
-    """Plans the partitions without changes, except that Fabric Manager in restart mode gets the list of active partitions."""
+    """Plans the partitions. The host remains unchanged, except that Fabric Manager in restart mode gets the list of active partitions."""
     wait, coming = options.wait, options.coming
     if not any(fabric_reader.present(ctx, inventory)):
         return Run(None, fabric_plan.foreseen(()))
@@ -125,7 +125,7 @@ def _unusable(fabric: Fabric, requests: Sequence[Request], made: FabricPlan) -> 
         made.errors.append(silence)
     elif silence:
         cards = ", ".join(card.vf for one in requests for card in one.cards)
-        made.warnings.append("%s CUDA cannot start in a VM with %s until the fabric partition is active (cuInit: 802)." % (silence, cards))
+        made.warnings.append("%s CUDA cannot start in a VM with %s until the fabric partition is active (cuInit returns error 802)." % (silence, cards))
 
 
 def users(inventory: Inventory) -> dict[str, str]:

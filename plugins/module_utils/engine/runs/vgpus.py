@@ -23,7 +23,7 @@ from . import fabric
 class Request:
     """A user's request for a layout.
 
-    ``dry`` only requests the plan. All times are in seconds, like the nvidia_vgpu options.
+    If ``dry`` is true, the host is not changed. All times are in seconds, like the nvidia_vgpu options.
     """
 
     layout: Any
@@ -37,7 +37,7 @@ class Request:
 class Outcome:
     """The plan, including NVLink fabric steps. The steps have been performed unless the request was dry.
 
-    ``more_warnings`` contains warnings about VMs that need removed vGPUs.
+    ``more_warnings`` contains warnings about VMs whose vGPUs the plan removes.
     """
 
     inventory: inventory.Inventory

@@ -20,20 +20,20 @@ from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, SysfsError
 from .plan import STRANDED, SriovPlan, complete, repair_step, vgpu_guard
 
-# Times in seconds: for VFs to appear after the request has ended, for binding VFs without progress, and for monitoring all VFs.
+# Time limits in seconds: LATE for VFs to appear after the request, STALLED for VF binding without progress, and SETTLE for monitoring all VFs.
 LATE = 60
 STALLED = 10
 SETTLE = 1.5
 
 _NUMVFS_REMEDY = {
-    errno.ENOENT: "Set method: sriov_manage (or auto, without num_vfs), because this driver does not accept writes to sriov_numvfs while bound to the GPU.",
+    errno.ENOENT: "Set method: sriov_manage (or auto, without num_vfs), because the bound driver does not accept writes to sriov_numvfs.",
     errno.ENOMEM: "In the firmware, enable SR-IOV, ARI, and above-4G decoding, and assign more PCI memory (MMIO above 4G).",
     errno.EBUSY: "Disable the VFs of the GPU first (state: disabled).",
 }
 
 
 def apply(ctx: Context, plan: SriovPlan, timeout: float, settle: float = SETTLE, lock: float | None = None) -> list[Step]:
-    """Performs and verifies the steps with retries, and monitors the VFs for settle seconds in case another program takes VFs.
+    """Performs and verifies the steps with retries, and monitors the VFs for settle seconds in case another program rebinds VFs.
 
     ``lock`` is the retry time in seconds if the driver refuses a GPU's unbindLock. None means ``timeout``.
     """
@@ -64,7 +64,7 @@ def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float, lock
 
 
 def _watch(ctx: Context, steps: Sequence[Step], settle: float) -> dict[str, Refusal]:
-    """Returns errors, keyed by GPU, for VFs that do not stay bound to nvidia because another program takes the VFs."""
+    """Returns errors, keyed by GPU, for VFs that do not stay bound to nvidia because another program rebinds the VFs."""
     watched: dict[str, set[str]] = {}  # VFs keyed by GPU; an empty set means all VFs
     for step in steps:
         watched.setdefault(str(step.lane), set()).update([] if step.kind == "enable" else [str(step.device)])
@@ -85,8 +85,8 @@ def _taken(gpu: Gpu, vfs: Sequence[Vf], number: int, printed: str = "") -> Refus
     some = ", ".join("%s is bound to %s" % (vf.address, vf.driver or "no driver") for vf in vfs[:3])
     found = "%d of the GPU's VFs are not bound to nvidia: %s%s" % (len(vfs), some, printed)
     remedy = (
-        "Check dmesg. 'Aborting probe for VF' means that the IOMMU is disabled. "
-        "If the VFs are bound to vfio-pci, check for a cloud agent, a driverctl override, and an ID in the vfio-pci options."
+        "Find the cause in dmesg. 'Aborting probe for VF' means that the IOMMU is disabled. "
+        "If the VFs are bound to vfio-pci, remove the cause, such as a cloud agent, a driverctl override, or an ID in the vfio-pci options."
     )
     return Refusal(found, gpu.address, "%d VFs bound to nvidia" % number, remedy, "vfs_unbound")
 
@@ -153,7 +153,7 @@ def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
 
 
 def _holders(ctx: Context, gpu: Gpu) -> str:
-    """Returns the processes that have the GPU or one of the GPU's vGPUs open, as text."""
+    """Returns the processes that use the GPU or one of the GPU's vGPUs, as text."""
     found = list(OpenFiles(ctx.sysfs).of_gpu(gpu.minor))
     return ", ".join(map(str, found + [holder for vgpu in gpu.vgpus for holder in vgpu.holders]))
 
@@ -167,7 +167,7 @@ def _request(ctx: Context, step: Step, number: int, timeout: float) -> Result:
     try:
         ctx.sysfs.write(path, str(number))
     except SysfsError as exc:
-        remedy = _NUMVFS_REMEDY.get(exc.number or 0, "Check dmesg, and check which PCI memory the firmware assigns to this GPU.")
+        remedy = _NUMVFS_REMEDY.get(exc.number or 0, "Find the cause in dmesg. The firmware might assign too little PCI memory to this GPU.")
         raise error("%s: %s" % (path, exc.errors[0].found), pf, "%d VFs" % number, remedy, "numvfs_failed") from exc
     return Result(0, "")
 
@@ -202,11 +202,11 @@ def _enable(ctx: Context, step: Step, timeout: float, lock: float) -> None:
 
 
 def lock_refused(ctx: Context, gpu: Gpu, seconds: float) -> EngineError:
-    """Returns the error for a GPU that a program keeps open. ``seconds`` is the total duration of all attempts."""
-    holders = _holders(ctx, gpu) or "a process that has since ended"
+    """Returns the error for a GPU that a program is using. ``seconds`` is the total duration of all attempts."""
+    holders = _holders(ctx, gpu) or "a process that has exited"
     found = "the GPU's unbindLock was not granted for %d s, because the GPU was in use by %s" % (seconds, holders)
     remedy = "Stop all users of the GPU on the host (DCGM, nvidia-persistenced, exporters, and programs that poll nvidia-smi). Then rerun."
-    return error(found, gpu.address, "a GPU that no process has open while the run enables the VFs", remedy, "unbind_lock")
+    return error(found, gpu.address, "a GPU that no process uses while the run enables the VFs", remedy, "unbind_lock")
 
 
 def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
@@ -214,7 +214,7 @@ def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
     if gpu.num_vfs != number or len(gpu.vfs) != number:
         fewer = "only %d of %d VFs exist, and sriov_numvfs is %d%s" % (len(gpu.vfs), number, gpu.num_vfs, said)
         remedy = (
-            "Check dmesg. Enable SR-IOV, ARI, and above-4G decoding in the firmware. "
+            "Find the cause in dmesg. Enable SR-IOV, ARI, and above-4G decoding in the firmware. "
             "Install lspci and the pci-pf-stub module (on Ubuntu, from linux-modules-extra), because sriov-manage requires both."
         )
         return error(fewer, gpu.address, "%d VFs bound to nvidia" % number, remedy, "vfs_fewer")
@@ -222,7 +222,7 @@ def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
     if bad:
         return EngineError(_taken(gpu, bad, number, said))
     found = "the VFs exist, but the GPU is bound to %s%s" % (gpu.driver or "no driver", said)
-    return error(found, gpu.address, "nvidia", "Check dmesg.", "gpu_unbound")
+    return error(found, gpu.address, "nvidia", "Find the cause in dmesg, then rerun.", "gpu_unbound")
 
 
 def disable(ctx: Context, step: Step, timeout: float) -> None:

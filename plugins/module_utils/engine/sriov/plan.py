@@ -31,7 +31,7 @@ class Options:
 
     ``method`` is auto, sriov_manage, or sysfs. ``has_tool`` is true if sriov-manage is installed. Check mode uses the check_mode_assume module
     option.
-    ``unresponsive`` is one of plan.UNRESPONSIVE_POLICIES. If ``leave_used`` is true, VFs in use on another driver only cause a warning.
+    ``unresponsive`` is one of plan.UNRESPONSIVE_POLICIES. If ``leave_used`` is true, VFs that are in use with another driver cause only a warning.
     """
 
     enabled: bool = True
@@ -78,7 +78,7 @@ def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], optio
             else:
                 _plan_on(result, gpu, state, options)
                 if options.reset and any(step.kind == "enable" and step.lane == gpu.address for step in result.steps):
-                    jobs = inventory.jobs_on(gpu)  # sriov-manage resets the GPU before the driver can refuse
+                    jobs = inventory.jobs_on(gpu)  # sriov-manage resets the GPU before the driver can reject the reset
                     result.errors += [refusals.in_use(gpu.address, jobs, "resetting the GPU")] if jobs else []
     result.refuse()
     return result
@@ -158,7 +158,7 @@ def _plan_vfs(result: SriovPlan, gpu: Gpu, options: Options) -> None:
 
 
 def repair_step(gpu: Gpu) -> Step:
-    """Returns the step that rebinds to nvidia a PF that has no driver or is bound to pci-pf-stub."""
+    """Returns the step that rebinds a PF to nvidia if the PF has no driver or is bound to pci-pf-stub."""
     return Step("repair", gpu.address, gpu.address, "bind the PF to nvidia again (found: %s)" % (gpu.driver or "no driver"))
 
 
@@ -185,6 +185,6 @@ def _plan_off(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -
     if gpu.num_vfs:
         result.errors += vgpu_guard(gpu, "disabling the VFs", options.assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
         result.steps.append(off_step(gpu, options))
-    # An interrupted run leaves a PF without a driver or on pci-pf-stub. An intentionally unbound GPU has an override, or no driver is loaded.
+    # An interrupted run leaves a PF without a driver or on pci-pf-stub. A GPU is unbound intentionally if an override exists or no driver is loaded.
     elif gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):
         result.steps.append(repair_step(gpu))

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Marks that an installer is running, because a power failure may damage any file that an installer writes.
+"""Marks that an installer is running, because a power failure can damage any file that an installer writes.
 
-binding/rebuilds.py covers boot files. The mark contains a digest of the driver files before installation. If the files still have this digest,
+binding/rebuilds.py handles boot files. The mark contains a digest of the driver files before installation. If the files still have this digest,
 the previous driver is undamaged, because the installer refused to run or exited before the first change.
 """
 

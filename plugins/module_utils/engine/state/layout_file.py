@@ -59,7 +59,7 @@ class StoredGpu:
     # the remaining vGPUs. Without this list, the remaining vGPUs would count as another program's vGPUs.
     former: list[str] = field(default_factory=list)
     mig: list[str] | None = None  # GPU instance profile names; None if MIG is not managed
-    mixed: bool | None = None  # mixed-size mode: None if off; False if still on, to be disabled when the GPU is empty
+    mixed: bool | None = None  # None if mixed-size mode is disabled, or False if a later run must disable mixed-size mode
     # The vgpu_params from an earlier layout, keyed by vGPU key. An entry is kept as long as the vGPU still has these parameters.
     former_params: dict[str, str] = field(default_factory=dict)
 
@@ -71,7 +71,7 @@ class StoredGpu:
     def has(self, key: str, type_name: str) -> bool:
         """Returns whether the collection created the vGPU with this key and type on this GPU.
 
-        Without UUIDs, the key is the VF, which may now have another program's vGPU.
+        Without UUIDs, the key is the VF, which might now have another program's vGPU.
         """
         return key in self.former or any(one.key == key and one.type == type_name for one in self.vgpus)
 

@@ -21,7 +21,7 @@ from ..system.context import Context
 from . import install_mark, migration, paths
 
 PATH = "/run/nvidia-vgpu.lock"
-# The directories in which a killed run may leave partially written files.
+# The directories in which a killed run can leave partially written files.
 DIRECTORIES = (
     *(paths.STATE, paths.MODPROBE[0], paths.GRUB_DIRECTORY, paths.DRIVERCTL),
     *map(os.path.dirname, (paths.STORE, paths.GRUB, paths.UNIT, paths.COMMAND, paths.MANUAL, paths.KERNEL_CMDLINE)),
@@ -33,7 +33,7 @@ DIRECTORIES = (
 class HostLock:
     """The host's lock, which waits up to ``timeout`` seconds for another writer.
 
-    Waiting runs display ``name``, because a program that is read from a pipe has no command line.
+    Waiting runs display ``name``, because a program that Python reads from a pipe has no descriptive command line.
     """
 
     def __init__(self, ctx: Context, timeout: float = 60, path: str = PATH, name: str = "") -> None:
@@ -102,7 +102,7 @@ class HostLock:
 
 
 def _no_lock(found: str) -> EngineError:
-    return error(found, PATH, "a regular file that the first writer creates", "Check which program created the file, remove the file, then rerun.", "bad_lock")
+    return error(found, PATH, "a regular file that the first writer creates", "Find which program created the file, remove the file, then rerun.", "bad_lock")
 
 
 def clean_leftovers(root: str) -> None:

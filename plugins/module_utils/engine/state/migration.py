@@ -5,7 +5,7 @@
 If a run is killed at any point, the next boot still restores the vGPUs:
 * The engine uses an old directory as long as it exists, so no file ever has two versions. When the old unit, which needs the directory, is removed, a
   single rename moves the directory to the new path. The new command and the new unit work with both paths.
-* The engine removes the old unit when it enables the new unit. If the host boots before the removal, both units run in order, and the second makes no
+* The engine removes the old unit when it enables the new unit. If the host boots before the removal, both units run in order, and the second unit makes no
   changes.
 
 Delete this module and its imports when no host with an earlier release remains.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs system calls that may never return, in a child process that is abandoned after a deadline."""
+"""Runs system calls that might never return, in a child process that is abandoned after a deadline."""
 
 from __future__ import annotations
 

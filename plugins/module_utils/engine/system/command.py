@@ -72,7 +72,7 @@ def run(argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = Non
                 pass
             if _follow(process, out, 5):
                 return Result(124, out.decode("utf-8", "replace"), True)
-        # The program hangs in the kernel and cannot be killed: abandon the program and report its PID.
+        # The program hangs in the kernel and cannot be killed, so the PID is reported.
         return Result(124, "%s did not exit, even after SIGKILL" % argv[0], True, process.pid)
     finally:
         if process.stdout:

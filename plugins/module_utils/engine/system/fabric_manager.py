@@ -28,7 +28,7 @@ _FMPM = ("/usr/bin/fmpm", "/usr/local/bin/fmpm")
 _SETTING = r"^[ \t]*%s[ \t]*=[ \t]*(\S*)[ \t]*$"
 _MODE = "FABRIC_MODE"
 _CALL = 30.0  # the maximum duration of one session, in seconds
-_LOOK = "Check 'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log for details."
+_LOOK = "Find the cause in 'journalctl -u nvidia-fabricmanager' or /var/log/fabricmanager.log."
 _VERSION = "Install Fabric Manager and its library (nvidia-fabricmanager-dev or nvidia-fabricmanager-devel) in exactly the driver's version."
 _ITSELF = "Fabric Manager"
 # The error for each status. The failed call's name is added to the text.
@@ -57,7 +57,8 @@ _MEANING = {
         "Set FM_CMD_UNIX_SOCKET_PATH to a socket path or to an empty value, then restart Fabric Manager.", "fabric_wrong_socket",
     ),
     libnvfm.NVLINK_ERROR: Refusal(
-        "one or more NVLinks of the partition failed", _ITSELF, "working NVLinks", "Check 'nvidia-smi nvlink -s' and dmesg. " + _LOOK, "fabric_nvlink",
+        "one or more NVLinks of the partition failed", _ITSELF, "working NVLinks",
+        "Find the failed NVLinks with 'nvidia-smi nvlink -s' and in dmesg. " + _LOOK, "fabric_nvlink",
     ),
 }
 _MEANING[libnvfm.NOT_READY] = _MEANING[libnvfm.NOT_CONFIGURED]

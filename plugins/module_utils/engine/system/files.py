@@ -101,7 +101,7 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
         number, temporary = tempfile.mkstemp(dir=directory, prefix=TEMPORARY)
         try:
             left = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
-            while left:  # a full disk may only accept part of the content
+            while left:  # a full disk can accept only part of the content
                 left = left[os.write(number, left):]
             if os.path.exists(target):
                 old = os.stat(target)
@@ -201,9 +201,9 @@ def _make_directories(directory: str, lasting: bool) -> None:
 
 
 def sweep(root: str, directories: Iterable[str], before: float | None = None) -> None:
-    """Removes temporary files left by a killed write_atomic in the directories, and in the target directories of links there.
+    """Removes temporary files left by a killed write_atomic in the directories, and in the directories to which links in these directories lead.
 
-    The caller must hold the host's lock, because another run may be using a temporary file.
+    The caller must hold the host's lock, because another run might be using a temporary file.
     ``before`` limits the removal to files last written before this time.
     """
     found = {path: os.path.islink(root + path) for directory in directories for path in names(root, directory)}

@@ -69,5 +69,5 @@ def _message(value: Any) -> str:
 
 
 def bounded(text: str) -> str:
-    """Returns a line truncated to a maximum length, because pattern matching time may grow with the square of the length."""
+    """Returns a line truncated to a maximum length, because pattern matching time can grow with the square of the length."""
     return text if len(text) <= _LONGEST else _CUT.sub("", text[:_LONGEST])

@@ -14,7 +14,7 @@ from typing import Any, Iterator, List, Sequence, Tuple
 
 try:
     import ctypes
-except ImportError:  # Python may be built without ctypes
+except ImportError:  # Python can be built without ctypes
     ctypes = None  # type: ignore[assignment]
 
 from . import child

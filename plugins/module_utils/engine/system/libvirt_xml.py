@@ -30,7 +30,7 @@ _SAVE_MAGIC, _SAVE_HEADER = b"LibvirtQemud", 92
 _MOST_XML = 16 << 20
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _COMMAND_LINE = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline/{http://libvirt.org/schemas/domain/qemu/1.0}arg"
-# This pattern matches a VFIO device in QEMU arguments, which may be JSON.
+# This pattern matches a VFIO device in QEMU arguments, which can be JSON.
 _VFIO = re.compile(r"""\b(?:host|sysfsdev)["']?\s*[=:]\s*["']?([^\s,"'}]+)""")
 
 
@@ -245,7 +245,7 @@ def _read(root: str) -> tuple[list[Domain], list[str]]:
         try:
             made = parse(_saved_xml(root, path) if directory == SAVED else files.read_text(root, path) or "")
         except FileNotFoundError:
-            continue  # the saved VM has been started
+            continue  # libvirt has removed the file, because the saved VM was started
         except (ValueError, EngineError, OSError) as exc:
             warnings.append("%s: the file cannot be read as the libvirt XML of a VM (%s), so the VM's devices are unknown" % (path, exc))
             continue

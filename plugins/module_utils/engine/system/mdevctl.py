@@ -120,7 +120,7 @@ def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30
     for uuid, parent in written:
         mine = read.get((parent, uuid))
         if mine is None or mine.mdev_type is None or seen.get((parent, uuid)) != (mine.mdev_type, mine.start):
-            remedy = "Check the output of 'mdevctl list -d'. To create vGPUs without definitions, set vgpu_mdevctl to 'false'."
+            remedy = "Run 'mdevctl list -d', and fix the reported error. To create vGPUs without definitions, set vgpu_mdevctl to 'false'."
             expected = "a definition in %s" % _path(parent, uuid)
             errors[uuid] = Refusal("mdevctl does not list the vGPU's definition", uuid, expected, remedy, "mdevctl_failed")
     return errors

@@ -253,7 +253,7 @@ def _active(text: str) -> tuple[list[Active], int]:
 
 
 def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool] | None:
-    """Returns (whether mixed-size mode is supported, whether mixed-size mode is on), or None if nvidia-smi does not respond."""
+    """Returns (whether mixed-size mode is supported, whether mixed-size mode is enabled), or None if nvidia-smi does not respond."""
     answer = call(ctx, ["-q", "-i", pf], timeout)
     text = answer.out
     sizes = re.search(r"^\s*heterogen\w*\s+time-?\s?slice\s+sizes\s*:\s*(.*?)\s*$", text, re.IGNORECASE | re.MULTILINE)

@@ -42,7 +42,7 @@ class GpuUsage:
     """The usage of a GPU. Values that nvidia-smi does not print are None or missing.
 
     ``memory`` contains total, reserved, used, and free in MiB. ``busy`` contains the utilization of each engine, from 0 to 1.
-    ``ecc_errors`` contains error counts since the boot, keyed by kind. ``throttled`` maps each throttling reason to whether the reason is active.
+    ``ecc_errors`` contains error counts since the driver was loaded, keyed by kind. ``throttled`` maps each throttling reason to whether the reason is active.
     """
 
     address: str

@@ -65,7 +65,7 @@ def read(ctx: Context, timeout: float = 60) -> list[Partition]:
         try:
             answer = ctx.command(["mount", "-o", "ro", device, directory], timeout)
             if answer.rc:
-                remedy = "Check 'proxmox-boot-tool status'. Nothing was changed."
+                remedy = "Nothing was changed. Find and repair the partition with 'proxmox-boot-tool status', then rerun."
                 wrong = "the partition cannot be mounted: %s" % answer.tail()
                 raise error(wrong, "boot partition " + uuid, "a partition with GRUB or systemd-boot", remedy, _CODE)
             try:

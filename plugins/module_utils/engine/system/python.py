@@ -26,7 +26,7 @@ exit 127
 def interpreter(ctx: Context, running: str = sys.executable, timeout: float = 60) -> str:
     """Returns the path to the system's Python if the version is at least 3.8. Otherwise, returns the path to the running Python.
 
-    The running Python may belong to a virtual environment that no longer exists at the next boot.
+    The running Python might belong to a virtual environment that no longer exists at the next boot.
     """
     same = os.path.realpath(SYSTEM) == os.path.realpath(running)
     return SYSTEM if same or not ctx.command([SYSTEM, "-I", "-c", _TOO_OLD], timeout).rc else running
@@ -35,7 +35,7 @@ def interpreter(ctx: Context, running: str = sys.executable, timeout: float = 60
 def first_lines(interpreter: str) -> str:
     """Returns the first lines for a file that a Python interpreter runs.
 
-    A distribution upgrade may remove a Python other than the system's. In this case, the first Python that can run the file is used.
+    A distribution upgrade can remove a Python other than the system's. The first lines therefore start any Python that can run the file.
     """
     if interpreter == SYSTEM:
         return "#!%s -I\n" % SYSTEM

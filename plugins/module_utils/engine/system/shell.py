@@ -30,7 +30,7 @@ def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout:
     """Returns the variables after each text, which one shell sources in order. Raises EngineError if a text fails.
 
     ``paths`` are for messages. sh reads the texts from files that only root can read, because all users can see arguments in ps, and a kernel command
-    line may contain a password.
+    line can contain a password.
     """
     for text, path in zip(texts, paths):
         if "\0" in text:
@@ -48,7 +48,7 @@ def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout:
             inside, noise = False, ""
         elif inside:
             name, dummy, value = part.partition("=")
-            name = name.rpartition("\n")[2]  # the dynamic loader may print an error (about /etc/ld.so.preload) before the first variable
+            name = name.rpartition("\n")[2]  # the dynamic loader can print an error (about /etc/ld.so.preload) before the first variable
             if name not in _OWN:
                 found[-1][name] = value
         else:

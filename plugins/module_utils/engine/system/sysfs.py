@@ -28,12 +28,12 @@ _MEANING = {
     errno.EBUSY: "the device is in use",
     errno.EEXIST: "the device or ID already exists",
     errno.EIO: "the driver failed, and dmesg may show the cause",
-    errno.ENOMEM: "the firmware reserved too little memory or too few bus numbers for the device: enable SR-IOV, ARI, and above-4G decoding",
+    errno.ENOMEM: "the firmware reserved too little memory or too few bus numbers for the device: SR-IOV, ARI, or above-4G decoding might be disabled",
     errno.ERANGE: "the number is larger than the GPU allows",
-    errno.EPERM: "the driver refused the request: a VM uses the device, or the caller is not root",
+    errno.EPERM: "the driver rejected the request, because a VM uses the device or the caller is not root",
     errno.EACCES: "the caller is not root",
     errno.ENXIO: "the GPU does not respond",
-    errno.ETIMEDOUT: "the kernel is still waiting: a process has the device open, or a process exited without releasing the device, which requires a reboot",
+    errno.ETIMEDOUT: "the kernel is waiting for a process to release the device, or a process exited without releasing the device, which requires a reboot",
 }
 
 
@@ -122,7 +122,7 @@ class Sysfs:
     def write(self, path: str, value: str, timeout: float = PATIENCE) -> None:
         """Writes the value with one write(2). Raises SysfsError if write fails (as in sysfs) or close fails (as in NVIDIA's procfs files).
 
-        The kernel may block the write until a process closes the device. After ``timeout`` seconds, the error is ETIMEDOUT, but the write continues.
+        The kernel can block the write until a process closes the device. After ``timeout`` seconds, the error is ETIMEDOUT, but the write continues.
         """
 
         def work() -> Iterator[int]:

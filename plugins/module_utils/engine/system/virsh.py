@@ -51,14 +51,14 @@ def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
         remedy = "Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL), and install the libvirt daemon."
         raise error("virsh is not installed", expected="libvirt on this host", remedy=remedy, code="virsh_missing")
     if answer.rc:
-        check = "Check 'systemctl status libvirtd virtqemud' and the URI in the connect option (the vgpu_libvirt_uri variable)."
+        check = "Start libvirtd or virtqemud, or correct the URI in the connect option (the vgpu_libvirt_uri variable). Then rerun."
         raise error("libvirt did not respond: %s" % (answer.tail(2) or "rc %d" % answer.rc), uri, "a running libvirt daemon", check, "libvirt_silent")
 
 
 def change(ctx: Context, uri: str, verb: str, vm: Domain, hostdev: Hostdev, live: bool) -> None:
     """Runs attach-device or detach-device for the VM's definition or, with ``live``, for the running VM.
 
-    The VM is identified by UUID. virsh interprets an argument as an ID, then a UUID, then a name, and a name may equal another VM's ID or UUID.
+    The VM is identified by UUID. virsh interprets an argument as an ID, then a UUID, then a name, and a name can equal another VM's ID or UUID.
     """
     with files.handed([hostdev_xml(hostdev)]) as paths:
         _run(ctx, uri, [verb, vm.uuid, *paths, "--live" if live else "--config"], vm, hostdev)
@@ -82,5 +82,5 @@ def _run(ctx: Context, uri: str, words: Sequence[str], vm: Domain, hostdev: Host
     answer = ctx.command(["virsh", "--connect", uri, *words], timeout, keeps_lock=True)
     if answer.rc:
         found = "'virsh %s' for VM %s and device %s failed: %s" % (words[0], vm.uuid, hostdev.key, answer.tail(3) or "rc %d" % answer.rc)
-        remedy = "Check the journal of libvirtd (or virtqemud) and, for a running VM, /var/log/libvirt/qemu/%s.log." % vm.name
+        remedy = "Find the cause in the journal of libvirtd (or virtqemud) or, for a running VM, in /var/log/libvirt/qemu/%s.log." % vm.name
         raise error(found, vm.name, remedy=remedy, code="virsh_failed")

@@ -46,7 +46,7 @@ def _forget(ctx: Context, done: Sequence[Step]) -> None:
     there: dict[str, str | None] = {**dict.fromkeys(mdevctl.definitions(ctx.root)), **{vgpu.key: vgpu.type for vgpu in vgpus}}
     unmixed = [step.device for step in done if step.kind == "mixed" and not step.args["enabled"]]
     stored = layout_file.read(ctx.root).values()
-    homes = {one.key: gpu.address for gpu in stored for one in gpu.vgpus}  # a UUID may have moved to another GPU, or the move may have failed
+    homes = {one.key: gpu.address for gpu in stored for one in gpu.vgpus}  # a UUID might have moved to another GPU, or the move might have failed
     homes.update({vgpu.key: ctx.sysfs.link("%s/%s/physfn" % (PCI, vgpu.parent)) or vgpu.parent for vgpu in vgpus})
     for gpu in stored:
         mine = {key: name for key, name in there.items() if homes.get(key, gpu.address) == gpu.address}
@@ -152,7 +152,7 @@ def _does_not_stay(step: Step, wrong: str) -> Refusal:
         "%s was created, but shortly afterward, %s" % (titled(step.args["type"], step.args["uuid"]), wrong),
         device=step.device, expected="a vGPU of type %s that remains" % step.args["type"], code="vanished",
         remedy="Another program (such as driverctl or a cloud agent that binds VFs to vfio-pci) or the driver removed or rebound the VF. "
-        "Check dmesg and 'journalctl -u nvidia-vgpu-mgr'.",
+        "Find the cause in dmesg or 'journalctl -u nvidia-vgpu-mgr'.",
     )
 
 
@@ -162,7 +162,7 @@ def _create(framework: Framework, step: Step, timeout: float) -> None:
     if not type_id:
         raise error(
             "this device does not currently offer the type %s" % type_name,
-            device=device, remedy="Another program disabled or rebound the VF. Check 'vgpuctl status'.", code="type_gone",
+            device=device, remedy="Another program disabled or rebound the VF. Find the VF's state with 'vgpuctl status', then rerun.", code="type_gone",
         )
     framework.create(device, type_id, type_name, step.args["uuid"], timeout)
 
@@ -183,8 +183,8 @@ def _set_params(framework: Framework, step: Step) -> None:
         raise error(
             "setting vgpu_params to %r failed: %s" % (text, exc.errors[0].found),
             device=step.device, code="params_failed",
-            remedy="Check the spelling (for example, frame_rate_limiter=0,disable_vnc=1). Some drivers do not support all parameters.",
+            remedy="Correct the spelling (for example, frame_rate_limiter=0,disable_vnc=1), or remove parameters that the driver does not support.",
         ) from exc
     if plain_params(framework.params(key)) != text:
         found = "the driver accepted vgpu_params %r, but reports %r" % (text, framework.params(key))
-        raise error(found, device=step.device, remedy="Check dmesg.", code="params_failed")
+        raise error(found, device=step.device, remedy="Find the cause in dmesg.", code="params_failed")

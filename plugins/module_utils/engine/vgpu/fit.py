@@ -66,7 +66,7 @@ def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Refusal:
                 spec.type, spec.where, gpu.types_silence,
             ),
             device=gpu.address, expected="the type in the output of 'nvidia-smi vgpu -s -v'", code="types_unknown",
-            remedy="Run this command manually, and check dmesg (NVRM, Xid).",
+            remedy="Run this command manually, and find the cause of its failure in the NVRM and Xid lines in dmesg.",
         )
     near = vgpu_types.nearest(spec.type, gpu.types)
     series = sorted({one.series for one in gpu.types if one.series})

@@ -32,7 +32,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     refused, chosen = _fitting(result, request)
     if refused:
         result.errors += refused
-        if request.spec.removes is not None:  # slots are assigned one by one, so conflicts between other vGPUs are already known
+        if request.spec.removes is not None:  # for single devices, the errors include slot conflicts
             result.errors += place(request, match(request, chosen))
         target.placed = None
         return
@@ -68,7 +68,8 @@ def _empty(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     target.removed = [vgpu for vgpu in gpu.vgpus if removes is None or vgpu.key in removes]
     if ours and gpu.mig and gpu.mig.current:
         target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
-    target.mig = [] if ours and not (gpu.mig and gpu.mig.current is False) else None  # stored until MIG is off, for the run after an interruption
+    # The value is stored until MIG mode is disabled, so that a run after an interruption can continue.
+    target.mig = [] if ours and not (gpu.mig and gpu.mig.current is False) else None
     return guard_removal(target.removed, request.options)
 
 
@@ -116,7 +117,8 @@ def _check_mode(request: GpuRequest) -> list[Refusal]:
     return [Refusal(
         "MIG mode is %s, but %s requires MIG mode to be %s" % (present, (sliced or shared)[0].type if sliced or shared else "mig", needed),
         device=gpu.address, expected="%s MIG mode" % needed, code="mig_mode",
-        remedy="Run the mig role, which sets the mode before the VFs are enabled, or disable the VFs, run the nvidia_mig module, and enable the VFs.",
+        remedy="Run the mig role, which sets the mode before the VFs are enabled. "
+        "Alternatively, disable the VFs, run the nvidia_mig module, and enable the VFs.",
     )]
 
 
@@ -131,7 +133,7 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> li
         return [Refusal(
             "mixed_sizes is requested, but this GPU (%s) does not support mixed sizes with this driver" % gpu.name,
             device=gpu.address, expected="'Heterogeneous Time-Slice Sizes: Supported' in 'nvidia-smi -q'",
-            remedy="Use one framebuffer size per GPU, without mixed_sizes.", code="mixed_unsupported",
+            remedy="Remove mixed_sizes, and use one framebuffer size per GPU.", code="mixed_unsupported",
         )]
     target.sets_mixed = not on
     options = request.options
@@ -152,7 +154,7 @@ def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredG
 def _plan_instances(target: GpuTarget, request: GpuRequest, chosen: Sequence[Chosen]) -> list[Refusal]:
     """Plans GPU instances for the vGPUs. Returns errors if the GPU instances do not fit."""
     errors = _instances(target, request)
-    # Idle vGPUs' GPU instances may block new instances. The plan removes or recreates as few idle vGPUs as possible, if all vGPUs then fit.
+    # Idle vGPUs' GPU instances can block new instances. The plan removes or recreates as few idle vGPUs as possible, if all vGPUs fit afterward.
     sets = _recreatable(request, target.removed) if errors and not (target.sets_mixed or request.options.keeps) else []
     least, best = len(target.removed), None
     for some in sets if sets and _without(request, chosen, sets[-1]) else ():
@@ -176,7 +178,7 @@ def _without(request: GpuRequest, chosen: Sequence[Chosen], gone: Sequence[Vgpu]
 
 
 def _recreatable(request: GpuRequest, going: Sequence[Vgpu]) -> list[list[Vgpu]]:
-    """Returns the sets of idle vGPUs whose removal may free GPU instances, smallest first. ``going`` contains vGPUs to be removed anyway.
+    """Returns the sets of idle vGPUs whose removal can free GPU instances, smallest first. ``going`` contains vGPUs to be removed anyway.
 
     A set contains either all of a GPU instance's vGPUs or none. If the GPU instances are unknown for several vGPUs with the same profile and size,
     the set is large enough to leave fewer vGPUs than possible instances.
@@ -208,7 +210,7 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
         profiles = mig_placement.predicted_profiles(gpu.model, words or (), [vgpu_type for vgpu_type, dummy in tenants])
     others = _others(target, request)
     tenants += others
-    certain = not request.options.keeps  # an attempt is harmless if no vGPU will be removed
+    certain = not request.options.keeps  # without removals, vGPUs that do not fit cause no damage
     found, errors = selection.needed(gpu, tenants, profiles, certain) if words is None else selection.given(gpu, words, tenants, profiles, certain)
     if errors and others and words is not None:
         # The listed instances include all, some, or none of the remaining vGPUs' instances.

@@ -57,8 +57,8 @@ def stable_uuid(machine: str | None, pf: str, index: int | None, taken: Collecti
 # The reasons to keep a vGPU: none, attached to a stopped VM, or in use.
 _IDLE, _DEFINED, _USED = 0, 1, 2
 # The criteria for matching a vGPU with a request of the same type, best match first. The criteria compare requested parameters, the vGPU's own
-# parameters, and the reason to keep the vGPU. A vGPU in use remains unchanged if any request permits. A vGPU in a VM definition is preferred over
-# an idle vGPU.
+# parameters, and the reason to keep the vGPU. A vGPU in use keeps its parameters if any request permits these parameters. A vGPU in a VM definition is
+# preferred over an idle vGPU.
 _FITTING: Sequence[Callable[[Optional[str], str, int], bool]] = (
     lambda requested, present, stays: stays == _USED and present == requested,
     lambda requested, present, stays: stays == _USED and requested is None and not present,
@@ -128,7 +128,7 @@ def place(request: GpuRequest, found: Matching) -> list[Refusal]:
     held = [one.slot.index for one in found.placed] + [vgpu.index for vgpu in found.left]
     busy = held if gpu.sriov else range(len(held))  # on a PF, the number only affects the UUID, and the numbers of existing vGPUs are unknown
     free = [slot for slot in slots_of(request) if slot.index not in busy]
-    # Larger vGPUs come first, because larger vGPUs need more contiguous space. The plan refuses other vGPUs' UUIDs.
+    # Larger vGPUs come first, because larger vGPUs need more contiguous space. plan.py reports requests for other vGPUs' UUIDs as errors.
     coming = sorted([one for one in found.open if one.spec.uuid not in staying or not one.spec.uuid], key=lambda one: -(one.type.framebuffer_mib or 0))
     former = [StoredVgpu(one.uuid, one.parent, one.index, one.type, plain_params(one.params)) for one in found.again if one.key not in request.known]
     continued, gone = _continue(request, [*request.known.values(), *former], coming, free, in_use)
@@ -163,7 +163,7 @@ def _free_slot(free: Sequence[Slot], index: int | None, avoided: Collection[int 
 def _continue(
     request: GpuRequest, former: Sequence[StoredVgpu], coming: Sequence[Chosen], free: Sequence[Slot], in_use: Collection[str]
 ) -> tuple[dict[Chosen, StoredVgpu], list[StoredVgpu]]:
-    """Returns the former vGPU that each request restores in a free slot, and missing former vGPUs that may return later.
+    """Returns the former vGPU that each request restores in a free slot, and missing former vGPUs that might return later.
 
     A former vGPU is identified by the request's UUID, by VF and type, or by type. A former vGPU with the same parameters is preferred.
     """
@@ -204,5 +204,5 @@ def _no_slot(request: GpuRequest, found: Matching, one: Chosen, index: int | Non
         )
     return Refusal(
         "VF %s is missing or not free for %s" % (index, one.type.short),
-        device=gpu.address, remedy="Check 'vgpuctl status'.", code="no_slot",
+        device=gpu.address, remedy="Run 'vgpuctl status' to find the occupied VFs, then specify a free VF.", code="no_slot",
     )

@@ -64,7 +64,7 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
         if stored and stored.has(vgpu.key, vgpu.type):
             target.removed.append(vgpu)
         else:
-            text = "%s: the vGPU %s(%s) stays, because vgpu.kvm did not create the vGPU and the GPU is not in the layout"
+            text = "%s: the vGPU %s(%s) remains, because vgpu.kvm did not create the vGPU and the GPU is not in the layout"
             result.warnings.append(text % (vgpu.parent, vgpu.uuid + " " if vgpu.uuid else "", vgpu.type))
     result.errors += guard_removal(target.removed, options)
     if stored and stored.mig is not None and gpu.mig and gpu.mig.current:
@@ -139,7 +139,7 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
         left = [definitions[key] for key in ours if key in definitions and key not in coming | going]
         steps += [undefine(pf, one) for definition in left for one in definition.all]
         for vgpu in planned.removed:
-            # Remove the definition first, because no later run would remove it after a failed removal of another program's vGPU.
+            # The definition is removed first. If the removal of another program's vGPU fails, no later run removes the definition.
             # If a UUID is recreated with another type, the mdevctl definition is replaced below.
             if vgpu.key in definitions and vgpu.key not in coming:
                 steps += [undefine(pf, one) for one in definitions[vgpu.key].all]
@@ -192,7 +192,7 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
                 )
                 for one in planned.placed or ()
             ]
-            # A GPU without vGPUs and VFs remains unchanged, because the GPU may be used for passthrough.
+            # A GPU without vGPUs and VFs remains unchanged, because the GPU might be used for passthrough.
             comes = planned.placed or "vfs" in options.assume
             count = (gpu.num_vfs or (gpu.total_vfs if comes else 0)) if gpu.sriov else 0
             new.append(layout_file.StoredGpu(gpu.address, count, vgpus, stored.there(gpu) if stored else [], mig=planned.mig, mixed=planned.mixed))

@@ -63,7 +63,7 @@ def test_a_container_is_no_guest(guest):
     """A container shows the kernel of its VM or host, so its results would not describe a guest."""
     guest.put("/run/.containerenv", "")
     (problem,) = call(nvidia_guest_info, guest, vgpu_type="A40-12Q").ok["problems"]
-    assert problem["code"] == "not_a_guest" and problem["found"] == "the system is a container (podman)" and "Use the VM itself" in problem["remedy"]
+    assert problem["code"] == "not_a_guest" and problem["found"] == "the system is a container (podman)" and "Add the VM itself" in problem["remedy"]
 
 
 def test_what_the_driver_reports_against_what_was_expected(guest):

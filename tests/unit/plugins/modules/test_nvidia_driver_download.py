@@ -193,7 +193,7 @@ def test_a_proxy_that_refuses_is_named_at_once(fetch):
 @pytest.mark.parametrize("check", [True, False])
 def test_a_link_that_is_none_is_reported(fetch, check):
     outcome = fetch(Server(), check=check, url="https://[::1/%s" % MARK)
-    assert outcome.codes == ["download_failed"] and "the link does not contain a server name" in outcome.msg
+    assert outcome.codes == ["download_failed"] and "the URL does not contain a server name" in outcome.msg
 
 
 def test_another_files_part_is_removed(fetch, tmp_path):
@@ -213,7 +213,7 @@ def test_another_files_part_is_removed(fetch, tmp_path):
         (urllib.error.URLError(ssl.SSLCertVerificationError(1, "self-signed %s" % MARK)), "download_failed", ["certificate of the server files.example.com"]),
         (urllib.error.URLError(OSError(-2, "Name or service not known")), "download_failed", ["Name or service not known", "proxy"]),
         (http.client.InvalidURL(URL), "download_failed", ["InvalidURL"]),
-        (status(302, "http://files.example.com/?x=%s" % MARK), "download_failed", ["the server files.example.com redirects to a link without TLS"]),
+        (status(302, "http://files.example.com/?x=%s" % MARK), "download_failed", ["the server files.example.com redirects to a URL without TLS"]),
         (status(302, URL), "download_failed", ["more than 10 times"]),
         (status(302), "download_failed", ["302 (Found)"]),
     ],
@@ -260,7 +260,7 @@ def test_the_next_server_is_not_asked_without_tls():
         with pytest.raises(driver_download.LinkError) as caught:
             ask({})
         thread.join()
-    assert asked == ["/first"] and "redirects to a link without TLS" in caught.value.reason and MARK not in caught.value.reason
+    assert asked == ["/first"] and "redirects to a URL without TLS" in caught.value.reason and MARK not in caught.value.reason
 
 
 def test_wrong_options_are_reported_before_the_server_is_queried(fetch, tmp_path):

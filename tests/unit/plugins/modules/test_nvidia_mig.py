@@ -218,7 +218,7 @@ def test_a_bare_host_is_planned(make_host):
     many = [{"gpu": PF, "vgpus": [{"type": "A100-1-5C", "count": 8}]}]
     outcome = call(nvidia_vgpu, bare, check=True, layout=many, check_mode_assume=["driver", "iommu", "vfs", "mig"]).ok
     assert len(outcome["vgpus"]) == 8 and len(outcome.warnings) == 1, "the collection's own table must not cause an error"
-    assert "8 GPU instances 1g.5gb" in outcome.warnings[0] and "at most 7" in outcome.warnings[0] and "estimate" in outcome.warnings[0]
+    assert "8 GPU instances with the profile 1g.5gb" in outcome.warnings[0] and "at most 7" in outcome.warnings[0] and "estimate" in outcome.warnings[0]
 
 
 # --- the layout

@@ -87,7 +87,7 @@ def test_more_than_the_instances_hold_is_refused(make_host, vendor):
     host = prepared(make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor), layout_of(DC_1_3Q=1))
     writes = len(host.writes)
     for counts, code, words in (
-        ({"DC_1_3Q": 20, "DC_1_3A": 20}, "mig_no_room", "5 GPU instances 1g.24gb+gfx"),
+        ({"DC_1_3Q": 20, "DC_1_3A": 20}, "mig_no_room", "5 GPU instances with the profile 1g.24gb+gfx"),
         ({"DC_1_8Q": 4, "DC_1_12Q": 3, "DC_2_48Q": 1}, "mig_no_room", "4 slices"),
         ({"DC_1_3Q": 33}, "too_many", "max_instance of DC-1-3Q is 32"),
         ({"DC_1_8Q": 1, "DC_1_12Q": 1, "mig": [SMALL]}, "mixed_framebuffer_sizes", "DC-1-12Q (12288 MiB), DC-1-8Q (8192 MiB)"),
@@ -116,7 +116,7 @@ def test_a_given_instance_is_doubted_where_the_driver_does_not_report_what_a_typ
 def test_the_number_of_a_profile_is_as_the_driver_reports_it(make_host):
     host = prepared(make_host(gpus=[(PF, A100)]), layout_of(A100_1_5C=1))
     outcome = call(nvidia_mig, host, instances=["1g.5gb+me", "1g.5gb+me"])
-    assert outcome.codes == ["mig_no_room"] and "2 GPU instances 1g.5gb+me" in outcome.msg and "at most 1" in outcome.msg
+    assert outcome.codes == ["mig_no_room"] and "2 GPU instances with the profile 1g.5gb+me" in outcome.msg and "at most 1" in outcome.msg
     outcome = call(nvidia_vgpu, host, layout=layout_of(A100_1_5CME=1, mig=["1g.5gb+me", "1g.5gb+me"]))
     assert outcome.codes == ["mig_no_room"] and host.vgpus() == []
     applied(host, layout_of(A100_1_5CME=1, A100_1_5C=6))
@@ -189,7 +189,7 @@ def test_types_given_by_number_follow_mig_mode(make_host, vendor):
     backed, sliced = ([{"gpu": PF, "vgpus": [{"type": "nvidia-" + number[name]}]}] for name in ("A100-1-5C", "A100-10C"))
     host = prepared(make_host(gpus=[(PF, A100)], vendor_vfio=vendor), layout_of(A100_1_5C=1))
     outcome = call(nvidia_vgpu, host, layout=sliced)
-    assert outcome.codes == ["mig_mode"] and "A100-10C requires MIG mode to be off" in outcome.msg
+    assert outcome.codes == ["mig_mode"] and "A100-10C requires MIG mode to be disabled" in outcome.msg
     assert call(nvidia_mig, host, layout=backed, cycle_vfs=True).ok["actions"] == [] and host.pf().mig
     applied(host, backed)
     assert kinds(host) == {"A100-1-5C": 1}

@@ -184,7 +184,7 @@ def test_the_list_comes_before_the_file(marked, command, tmp_path):
     code, out, dummy = command(marked, "collect", "--list", "--output", str(path))
     assert code == 0 and not path.exists() and out.startswith("%s would contain:\nFILE" % path) and "nvidia-smi-q.txt" in out
     code, out, dummy = command(marked, "collect", "--output", str(path))
-    assert out.index("nvidia-smi-q.txt") < out.index("Masked: ") < out.index("Written: ")
+    assert out.index("nvidia-smi-q.txt") < out.index("Masked: ") < out.index("Created the archive ")
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     before = path.read_bytes()
     code, dummy, err = command(marked, "collect", "--output", str(path))

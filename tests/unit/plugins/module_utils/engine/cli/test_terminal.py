@@ -90,7 +90,7 @@ def test_nothing_that_the_locale_has_no_letter_for_ends_it(rebooted, monkeypatch
 @pytest.mark.parametrize(
     "words, code, shown",
     [
-        ([], 2, "    doctor    show the problems of this host"),
+        ([], 2, "    doctor    show this host's problems"),
         (["stat"], 2, "invalid choice: 'stat'"),
         (["status", "--frob"], 2, "vgpuctl status: error: unrecognized arguments: --frob\n"),
         (["plan"], 2, "the following arguments are required: FILE"),
@@ -111,6 +111,6 @@ def test_without_root_the_reading_commands_say_what_they_do_not_see(rebooted, co
     for word in ("status", "doctor"):
         code, out, err = command(host, word, "--json", uid=1000)
         assert code and json.loads(out) and err == (
-            "vgpuctl: without root privileges, the output omits logs, and idle vGPUs may appear to be in use. Run 'sudo vgpuctl %s'.\n" % word
+            "vgpuctl: without root privileges, the output omits logs and can show idle vGPUs as in use. Run 'sudo vgpuctl %s'.\n" % word
         )
         assert command(host, word, "--json")[2] == ""

@@ -146,7 +146,7 @@ def test_a_uuid_without_the_driver_is_refused_with_the_reason(make_host):
     host = make_host(driver=None)
     uuid = host.pf().uuid
     dummy, errors = inventory.read(host.ctx).select([uuid])
-    assert codes(errors) == ["unknown_gpu"] and "only known while the driver is loaded" in str(errors[0])
+    assert codes(errors) == ["unknown_gpu"] and "known only while the driver is loaded" in str(errors[0])
 
 
 def test_a_host_without_gpus_is_reported(make_host):
