@@ -74,9 +74,9 @@ errors:
     - code: link_expired
       device: NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
       found: the server downloads.example.com returned the status 403 (Forbidden)
-      expected: the file from the link, which is not shown because the link may be signed
+      expected: the file from the URL, which is not shown because the URL can contain a secret
       remedy: >-
-        Get a new link from the licensing portal. The signed link has expired or is incomplete: NVIDIA's links expire after a few hours.
+        Get a new URL from the licensing portal. The signed URL is incomplete or has expired, because NVIDIA's URLs expire after a few hours.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.driver_download import main

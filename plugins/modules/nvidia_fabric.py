@@ -112,7 +112,7 @@ errors:
       device: nvidia-fabricmanager.service
       found: "systemctl exited with status 1: Job for nvidia-fabricmanager.service failed."
       expected: to restart the service
-      remedy: "Check 'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log for the cause."
+      remedy: "Find the cause in 'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log, fix the cause, then rerun."
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.fabric import main

@@ -125,7 +125,7 @@ errors:
         creating A40-8Q with the UUID b22f6b64-45e1-5c2c-b6e6-003412502047 failed: writing 'b22f6b64-45e1-5c2c-b6e6-003412502047' failed with EIO:
         the driver failed, and dmesg may show the cause
       expected:
-      remedy: Check dmesg and 'journalctl -u nvidia-vgpu-mgr'.
+      remedy: Find the cause in the output of 'dmesg' and 'journalctl -u nvidia-vgpu-mgr'.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.mdev import main

@@ -148,7 +148,7 @@ errors:
         the nvidia driver did not bind to the device (writing '0000:e8:00.0' failed with ENODEV:
         the device no longer exists or is being removed), and the device is bound to no driver
       expected: nvidia
-      remedy: Check the NVRM lines in dmesg. The usual causes are a wrong module flavor, a GPU that fell off the bus, and a disabled IOMMU.
+      remedy: Find the cause in the NVRM lines of 'dmesg'. The usual causes are a wrong module flavor, a GPU that fell off the bus, and a disabled IOMMU.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.pci_driver import main

@@ -88,7 +88,7 @@ ROWS = [
         device="0000:e8:00.4",
         found=("failed with EPERM",),
         expected="a vGPU of type A40-24Q on this device",
-        remedy="stop the VM if a VM uses the VF",
+        remedy="If a VM uses the VF, stop the VM",
         not_done=("create A40-24Q",),
     ),
     Fault(
@@ -180,7 +180,7 @@ ROWS = [
         ("umount /usr/sbin/update-initramfs",),
         device="initramfs",
         found=("the initramfs could not be rebuilt", "failed for /boot/initrd.img with 1"),
-        expected="'update-initramfs -u -k all' exits with status 0",
+        expected="exit status 0 of 'update-initramfs -u -k all'",
         remedy="rerun the playbook, which repeats the rebuild",
         done=("/etc/modprobe.d/vfio.conf",),
         left="[ -n \"$(find /boot -name 'initrd.img*' -newer /etc/modprobe.d/vfio.conf)\" ] && echo a new initramfs || echo the old initramfs; "

@@ -62,9 +62,12 @@ ROWS = [
         remedy="systemctl status nvidia-vgpud nvidia-vgpu-mgr",
         short=True,
     ),
-    _create("eio", "create gives EIO", "fault_create=5", "failed with EIO", "Check dmesg", short=True),
+    _create("eio", "create gives EIO", "fault_create=5", "failed with EIO", "Find the cause in the output of 'dmesg'", short=True),
     _create("enospc", "create gives ENOSPC", "fault_create=28", "failed with ENOSPC", "vgpuctl status"),
-    _create("lies", "create reports success and makes nothing", "fault_create_silent=1", "after 3 s, the vGPU does not exist", "Check dmesg", short=True),
+    _create(
+        "lies", "create reports success and makes nothing", "fault_create_silent=1", "after 3 s, the vGPU does not exist",
+        "Find the cause in the output of 'dmesg'", short=True,
+    ),
     _create(
         "vanishes", "the vGPU disappears half a second after it was made", "fault_vanish_ms=500", "shortly afterward, the vGPU does not exist",
         "a cloud agent",

@@ -188,12 +188,12 @@ def test_a_misspelled_link_is_refused_and_not_shown(plans, name):
     assert MARK not in json.dumps(plan) and plan["version"] == "550.163.02"
     (problem,) = plan["problems"]
     words = {
-        "no-scheme": "or a link that begins with https://",
-        "user-and-no-scheme": "or a link that begins with https://",
-        "escaped": "or a link that begins with https://",
+        "no-scheme": "or a URL that begins with https://",
+        "user-and-no-scheme": "or a URL that begins with https://",
+        "escaped": "or a URL that begins with https://",
     }
     assert "(%s)" % NAME in problem or "bundle: %s does not exist" % NAME in problem, problem
-    assert words.get(name, "is a link without TLS" if name == "without-tls" else "is an incomplete or invalid link") in problem, problem
+    assert words.get(name, "is a URL without TLS" if name == "without-tls" else "is an incomplete or invalid URL") in problem, problem
 
 
 def test_packages_for_another_distribution_are_refused_beforehand(plans):
@@ -202,7 +202,7 @@ def test_packages_for_another_distribution_are_refused_beforehand(plans):
     (problem,) = plans["rhel-8-on-9"]["problems"]
     assert "NVIDIA-vGPU-rhel-8.8-525.125.03.x86_64.rpm" in problem and "the distribution is Rocky Linux 9.4" in problem
     assert plans["rhel-8-on-8"]["problems"] == []
-    assert "Set vgpu_driver_format: deb" in plans["link-to-deb"]["problems"][0]
+    assert "Set 'vgpu_driver_format: deb'" in plans["link-to-deb"]["problems"][0]
 
 
 def test_packages_are_installed_as_the_run_is():

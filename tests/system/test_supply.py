@@ -104,7 +104,7 @@ def test_what_stands_against_a_link_is_all_told_at_once_and_nothing_is_changed(s
 
     changes = {"vgpu_driver_bundle": supply.link(f"{MARK}-expired", "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip")}
     run = supply.run(str(supply.role), "--check", vgpu_driver_mok_key="", vgpu_driver_mok_certificate="", **changes)
-    for words in ("returned the status 403 (Forbidden)", "signed link has expired", "Secure Boot is enabled", "openssl req"):
+    for words in ("returned the status 403 (Forbidden)", "signed URL is incomplete or has expired", "Secure Boot is enabled", "openssl req"):
         assert words in run.failure, run.failure
     assert supply.twin.sh(STATE) == before
 

@@ -124,7 +124,7 @@ def test_a_kernel_update_without_the_driver_is_not_booted(fleet, tmp_path):
     assert fleet.boots()[0] == boot
     one.sh("rm -r /lib/modules/9.9.0-1-amd64 /boot/vmlinuz-9.9.0-1-amd64")
     other = fleet.run("host", "--limit", one.name)
-    assert other.rc and "reboot the host, because nvidia-smi fails while the driver on disk is not the loaded driver" in other.failure, other.failure
+    assert other.rc and "reboot the host, because nvidia-smi fails if the driver on disk differs from the loaded driver" in other.failure, other.failure
     vgpus = one.mdevs()
     done = fleet.run("host", "--limit", one.name, vgpu_driver_bundle=str(older))
     assert done.rc == 0 and fleet.versions()[0] == OLD and fleet.boots()[0] != boot and one.mdevs() == vgpus, done.out[-4000:]

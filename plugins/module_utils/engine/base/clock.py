@@ -19,7 +19,7 @@ class Clock:
     @staticmethod
     def pause(seconds: float) -> None:
         """Sleeps for a polling interval of *seconds* seconds."""
-        time.sleep(seconds)  # not a fixed delay, because until() checks its condition again after each interval
+        time.sleep(seconds)  # the interval between two checks in until(), not a fixed delay
 
 
 def until(clock: Clock, probe: Callable[[], _T], timeout: float, interval: float = 0.1) -> _T:

@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Iterable
 
-# Matches the first character after which a link may contain a secret, such as ? or its percent-encoded form %3F.
+# Matches the first character of a URL after which a secret can follow, such as ? or its percent-encoded form %3F.
 _QUERY = re.compile(r"[?#&=;\r\n]|%(?:3F|23|3D|26|3B)", re.IGNORECASE)
-# Matches a link's scheme with its slashes. A user name and a password may precede the server name.
+# Matches the scheme and the slashes at the start of a URL. After the slashes, a user name and a password can precede the server name.
 _SCHEME = re.compile(r"^[\s\"']*[a-z][a-z0-9+.-]*:[/\\]*", re.IGNORECASE)
 
 # Matches the end of an option, variable, or key name whose value is a secret.
@@ -18,12 +18,12 @@ SECRET_NAMES = (
     r"(?:tokens?|passw(?:or)?d|passphrase|passwd|pwd|secrets?|api[_-]?key|access[_-]?key|private[_-]?key|authorization"
     r"|credentials?(?:_binary)?|cookie|signature)"
 )
-# Matches the user name and password in a link, and in dracut's netroot=iscsi:user:password@target.
+# Matches the user name and password in a URL, and in dracut's netroot=iscsi:user:password@target.
 _LOGIN = re.compile(r"(?<=://)[^\s/]+@|(?<=\biscsi:)[^\s\"]+@")
 _ASSIGNED = re.compile(r"(%s=)(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"]+)" % SECRET_NAMES, re.IGNORECASE)
 _OPTION = re.compile(r"--?[\w-]*%s" % SECRET_NAMES, re.IGNORECASE)
 
-# Matches text that may be a token or part of a token. Messages never quote matching text.
+# Matches text that might be a token or a part of a token. Messages never quote matching text.
 _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
 
 
@@ -54,7 +54,7 @@ class Refusal:
 class Problem:
     """A problem with a severity and, if known, its cause.
 
-    The severity is "error" if vGPUs do not work, and "warning" if vGPUs may stop working. *follows* is the error code of the cause, or None.
+    The severity is "error" if vGPUs do not work, and "warning" if vGPUs might stop working. *follows* is the error code of the cause, or None.
     """
 
     error: Refusal
@@ -67,7 +67,7 @@ class Problem:
 
 
 def estimate(problem: Refusal) -> str:
-    """Returns a warning in place of a refusal that is based only on the collection's tables and is not confirmed by the driver."""
+    """Returns the warning text for a problem that only the collection's tables indicate. The driver has not confirmed the problem."""
     return "%s This warning is based on an estimate. Only the driver can confirm the problem." % problem
 
 
@@ -85,7 +85,7 @@ class EngineError(Exception):
 
 
 def printable(text: str, lines: bool = True) -> str:
-    """Returns the text with terminal control characters escaped. VM names and program output may contain control characters.
+    """Returns the text with terminal control characters escaped. VM names and program output can contain control characters.
 
     If *lines* is true, line breaks and tabs are kept.
     """
@@ -95,9 +95,9 @@ def printable(text: str, lines: bool = True) -> str:
 
 
 def hidden(text: str) -> str:
-    """Returns the text without logins in links and without the values of keys whose names indicate secrets.
+    """Returns the text without the logins in URLs and without the values of keys whose names indicate secrets.
 
-    Secret values have no fixed format that a pattern could match.
+    The values are found by the names of their keys, because secrets have no fixed format that a pattern could match.
     """
     return _ASSIGNED.sub(r"\1…", _LOGIN.sub("…@", text))
 
@@ -109,7 +109,7 @@ def plain(line: str) -> str:
 
 
 def command_line(words: Iterable[str], most: int = 60) -> str:
-    """Returns the beginning of a program's command line. Arguments that may contain secrets are replaced."""
+    """Returns the beginning of a program's command line. Arguments that might contain secrets are replaced."""
     found: list[str] = []
     hides = False
     for word in [word[:1000] for word in words if word][:most]:  # process arguments can be arbitrarily long
@@ -127,18 +127,18 @@ def shown(value: object, most: int = 60) -> str:
 
 
 def looks_signed(text: str) -> bool:
-    """Returns whether a path or link may contain a secret, even if the link is malformed."""
+    """Returns whether a path or URL might contain a secret. Malformed URLs are detected as well."""
     return bool(re.search(r":/|@", text) or _QUERY.search(text))
 
 
 def shown_link(link: str) -> str:
-    """Returns the file name from a link, the only part of the link that messages may contain. Server names and logins are never returned."""
+    """Returns the file name from a URL, which is the only part of the URL that messages quote. Server names and logins are never returned."""
     whole = _QUERY.split(link, maxsplit=1)[0]
     rest = _SCHEME.sub("", whole)
     parts = re.split(r"[/\\]", rest)
     name = parts[-1].strip(" \t\"'")
     is_server = "@" in name or (len(parts) == 1 and rest != whole)
-    return "the link" if is_server or not name else name
+    return "the URL" if is_server or not name else name
 
 
 def error(found: str, device: str | None = None, expected: str | None = None, remedy: str | None = None, code: str = "error") -> EngineError:

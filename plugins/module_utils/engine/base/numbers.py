@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parses numbers in kernel and program output, which may contain arbitrary text."""
+"""Parses numbers in kernel and program output, which can contain arbitrary text."""
 
 from __future__ import annotations
 

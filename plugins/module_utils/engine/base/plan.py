@@ -43,14 +43,14 @@ class Plan(Generic[Target]):
     failing: list[Unresponsive] = field(default_factory=list)  # unresponsive GPUs that make the run fail after its last step
 
     def skips(self, gpu: refusals.GpuFacts, doing: str, policy: str) -> bool:
-        """Returns whether the plan omits a GPU that fell off the bus. Omitted GPUs are recorded in the plan.
+        """Returns whether the plan must omit a GPU because the GPU fell off the bus. Omitted GPUs are recorded in the plan.
 
         The *doing* argument describes the omitted work. *policy* is one of UNRESPONSIVE_POLICIES.
         """
         if gpu.alive:
             return False
         problem = refusals.off_bus(gpu)
-        problem.position = sys.maxsize  # lists unresponsive GPUs after failed steps
+        problem.position = sys.maxsize  # sorts the errors of unresponsive GPUs after the errors of failed steps
         self.unresponsive.append(gpu.address)
         if policy == "fail":
             self.failing.append(Unresponsive(gpu.address, doing, problem))

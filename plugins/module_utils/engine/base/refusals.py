@@ -72,17 +72,17 @@ class GpuFacts(Protocol):
 
 
 _HOST_DRIVER = "only the vGPU host driver (NVIDIA-Linux-x86_64-<version>-vgpu-kvm.run)"
-_REPLACE = "Set vgpu_driver_replace_datacenter: true to replace the installed driver, or uninstall that driver manually."
+_REPLACE = "Set 'vgpu_driver_replace_datacenter: true' to replace the installed driver, or uninstall that driver manually."
 _MODULE = "the nvidia module"
-NO_NVIDIA_SMI = "nvidia-smi is not installed"  # the start of a GPU's mig_silence in this case
+NO_NVIDIA_SMI = "nvidia-smi is not installed"  # a GPU's mig_silence begins with this text if nvidia-smi is not installed
 
 
 def driver_error(driver: DriverFacts) -> Refusal | None:
     """Returns the error for a missing or unusable host driver, or None if the driver is usable."""
     version = driver.on_disk or driver.loaded
     if driver.unfinished:
-        unfinished = "an installation of NVIDIA's driver was interrupted, and any file of the driver may be damaged"
-        install = "Rerun the playbook: the driver role (the nvidia_driver module) reinstalls the driver."
+        unfinished = "an installation of NVIDIA's driver was interrupted, so any file of the driver can be damaged"
+        install = "To reinstall the driver, rerun the playbook with the driver role or the nvidia_driver module."
         return Refusal(unfinished, remedy=install, code="driver_unfinished")
     if driver.flavour == "datacenter":
         found = "NVIDIA's data center driver %s is installed, which does not include the vGPU manager" % version
@@ -103,7 +103,7 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
         build = "Install the driver for the running kernel. With DKMS, the module is rebuilt at each kernel update."
         return Refusal(gone, _MODULE, "a module for the running kernel", build, "driver_module_missing")
     if driver.loaded is None:
-        load = "Load the module ('modprobe nvidia') or reboot the host. If the module does not load, check dmesg for the cause."
+        load = "Run 'modprobe nvidia' or reboot the host. If the module does not load, find the cause in the output of 'dmesg'."
         return Refusal("the host driver %s is installed but not loaded" % driver.on_disk, _MODULE, "a loaded module", load, "driver_not_loaded")
     return None
 
@@ -115,7 +115,7 @@ def packaged(driver: DriverFacts, remedy: str) -> str:
     """
     if not driver.removal:
         return remedy
-    return "%s, or remove the distribution's packages ('%s') and reboot the host." % (remedy.split(", or ", maxsplit=1)[0], " ".join(driver.removal))
+    return "%s, or run '%s' to remove the distribution's packages, then reboot the host." % (remedy.split(", or ", maxsplit=1)[0], " ".join(driver.removal))
 
 
 def unsupported(gpu: GpuFacts) -> Refusal:
@@ -139,7 +139,7 @@ def unlisted_warnings(gpus: Iterable[GpuFacts]) -> list[str]:
 
 def off_bus(gpu: GpuFacts) -> Refusal:
     """Returns the error for a GPU that fell off the bus, so its PCI configuration space reads as all ones."""
-    remedy = "Power-cycle the host (a warm reboot may not be enough). If the GPU responds again, check the power supply, the risers, and dmesg (Xid 79)."
+    remedy = "Power-cycle the host, because a warm reboot might not help. If the GPU responds again, check the power supply, the risers, and dmesg (Xid 79)."
     found = "the GPU fell off the bus and no longer responds"
     return Refusal(found, gpu.address, "a readable configuration space", remedy, "gpu_off_bus")
 
@@ -167,13 +167,13 @@ def iommu_error(gpu: GpuFacts, state: HostFacts) -> Refusal:
     flags = " ".join(word for word in state.cmdline if "iommu" in word)
     if state.iommu_active:
         found = "the IOMMU is enabled, but this GPU has no IOMMU group"
-        remedy = "Check the firmware's IOMMU settings (DMAR/IVRS) and dmesg."
+        remedy = "Find DMAR or IVRS errors in 'dmesg', and correct the firmware's IOMMU settings."
     elif any(word.startswith(("intel_iommu=on", "amd_iommu=on", "iommu=pt", "iommu.passthrough=1")) for word in state.cmdline):
         found = "the kernel flags enable the IOMMU (%s), but the kernel has no active IOMMU" % flags
-        remedy = "Enable VT-d or AMD-Vi in the firmware. Remove any later iommu=off flag, which overrides the earlier flags."
+        remedy = "Enable VT-d or AMD-Vi in the firmware. Remove any iommu=off that follows these flags."
     else:
         found = "the IOMMU is disabled (/sys/class/iommu is empty)"
-        remedy = "Enable the IOMMU with the iommu role (Intel: intel_iommu=on iommu=pt; AMD: iommu=pt), then reboot the host."
+        remedy = "Run the iommu role, which sets intel_iommu=on iommu=pt (Intel) or iommu=pt (AMD). Then reboot the host."
     return Refusal(found, gpu.address, "an IOMMU group for the GPU", remedy, "iommu_off")
 
 
@@ -189,17 +189,17 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
         return [sriov_off(gpu)]
     if gpu.framework != "none":
         types = "vGPU types in nvidia/creatable_vgpu_types of a VF or in the output of 'nvidia-smi vgpu -s -v'"
-        services = "Check 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg."
+        services = "Find the cause in the output of 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and 'dmesg', fix the cause, then rerun."
         found = "the VFs of the GPU currently list no vGPU types, and %s" % (gpu.types_silence or "nvidia-smi reports no vGPU types")
         return [Refusal(found, gpu.address, types, services, "no_types")]
     if any(vf.driver == "vfio-pci" for vf in gpu.vfs):
         remedy = ("Stop the program or remove the setting that bound the VFs to vfio-pci (such as a cloud agent, driverctl, or a vfio-pci ID), "
                   "then rebind the VFs to nvidia with the sriov role or the nvidia_sriov module.")
     else:
-        remedy = ("Check 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg. "
+        remedy = ("Find the cause in the output of 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and 'dmesg'. "
                   "If the GPU has display outputs, first disable the outputs with NVIDIA's displaymodeselector.")
     drivers = sorted({one.driver or "no driver" for one in gpu.vfs or [gpu]})
-    found = "sysfs has neither mdev_supported_types nor nvidia/current_vgpu_type (bound to %s)" % ", ".join(drivers)
+    found = "sysfs has neither mdev_supported_types nor nvidia/current_vgpu_type (bound driver: %s)" % ", ".join(drivers)
     expected = "vGPU types on %s" % ("each VF" if gpu.vfs else "the GPU")
     return [Refusal(found, (gpu.vfs or [gpu])[0].address, expected, remedy, "no_types")]
 
@@ -222,7 +222,7 @@ def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Refusal:
 
     The *others* argument lists the addresses of the host's MIG-capable GPUs.
     """
-    expected = "a GPU that supports MIG; such GPUs on this host: %s" % (", ".join(others) or "none")
+    expected = "one of the GPUs on this host that support MIG: %s" % (", ".join(others) or "none")
     remedy = "Use time-sliced vGPU types on this GPU (types without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40")
     return Refusal("%s, but the GPU (%s) does not support MIG" % (asked, gpu.name), gpu.address, expected, remedy, "mig_unsupported")
 
@@ -232,9 +232,9 @@ def mig_unknown(gpu: GpuFacts) -> Refusal:
 
     nvidia-smi is the only source of the MIG mode.
     """
-    remedy = "Run this command manually, and check dmesg for NVRM and Xid messages."
+    remedy = "Run this command manually, and find NVRM and Xid messages in the output of 'dmesg'."
     if (gpu.mig_silence or "").startswith(NO_NVIDIA_SMI):
-        remedy = "Reinstall the host driver, which includes nvidia-smi, with the driver role."
+        remedy = "Run the driver role to reinstall the host driver, which includes nvidia-smi."
     found = "the MIG mode of the GPU is unknown: %s" % (
         gpu.mig_silence or "nvidia-smi does not report the MIG mode (driver of the GPU: %s)" % (gpu.driver or "none"))
     answer = "a MIG mode in the output of 'nvidia-smi --query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending --format=csv'"
@@ -252,12 +252,12 @@ def in_use(device: str, holders: Sequence[Any], doing: str, override: str | None
 
     The *override* argument is the option that lists devices that may be changed while in use. *instead* is an alternative remedy.
     """
-    who, unsure = ", ".join(map(str, holders)), [one for one in holders if one.remedy]  # unidentified users also count as users
+    who, unsure = ", ".join(map(str, holders)), [one for one in holders if one.remedy]  # a holder that cannot be identified counts as a user
     known = len(unsure) < len(holders)
-    remedy = "Stop the VM or process that uses the device" if known else "Find out what uses the device: %s" % unsure[0].remedy
+    remedy = "Stop the VM or process that uses the device" if known else "To clarify whether the device is in use, %s" % unsure[0].remedy
     if override:
         remedy += ", or add the device to %s" % override
     if instead:
         remedy += ", or %s" % instead
-    found = "the device is in use by %s" % who if known else "the device may be in use by %s" % who
+    found = "the device is in use by %s" % who if known else "the device might be in use by %s" % who
     return Refusal(found, device, "a device that is not in use, as required for %s" % doing, remedy + ".", "in_use")

@@ -103,9 +103,9 @@ def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side
     """Calls perform(step) for each step in order, and returns the steps. Raises ApplyError if a step fails.
 
     After a failed step, the remaining steps in the same lane are skipped. After a failed host step, all remaining steps are skipped. *begin* is the
-    position of the first step, for callers that have already performed other steps. With *side_by_side*, each lane runs in a separate thread, between
-    host steps. Use *side_by_side* for work that the kernel performs on several GPUs in parallel, with a *perform* function that shares no data
-    between lanes.
+    position of the first step, for callers that have already performed other steps. With *side_by_side*, the lanes between two host steps run in
+    parallel, each in its own thread. Use *side_by_side* for work that the kernel performs on several GPUs in parallel, with a *perform* function that
+    shares no data between lanes.
     """
     outcome = _Outcome(perform)
     steps = list(steps)
@@ -135,18 +135,19 @@ def _in_threads(steps: Iterable[Step], outcome: _Outcome) -> None:
 
 
 def _whole(step: Step, error: Refusal) -> Refusal:
-    """Returns the error with all four parts. Missing parts are taken from the step."""
+    """Returns the error with all four parts. The step supplies a missing device and expectation, and a missing remedy becomes a general remedy."""
     error.device = error.device or step.device or "this host"
     error.expected = error.expected or "to %s" % step.text
-    error.remedy = error.remedy or "Check dmesg for details, fix the cause, then rerun."
+    error.remedy = error.remedy or "Find the cause in the output of 'dmesg', fix the cause, then rerun."
     error.position = step.position
     return error
 
 
 def _system_error(exc: OSError) -> Refusal:
     """Returns the error for a step that failed with an OSError. A bare OSError would not report the completed steps."""
-    remedy = "Free disk space, processes, or memory, depending on the error, then rerun."
+    remedy = "Free the resource that the error names (disk space, processes, or memory), then rerun."
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        remedy = "Rerun as root (become: true). If the failed run already ran as root, check for a read-only file system and for a security module (dmesg)."
+        remedy = ("Rerun as root ('become: true'). If the failed run already ran as root, find read-only file systems with 'findmnt -O ro', "
+                  "and denials by a security module in the output of 'dmesg'.")
     where = " (%s)" % exc.filename if exc.filename else ""
     return Refusal("the operating system reported an error: %s%s" % (exc.strerror or exc, where), remedy=remedy, code="system_refused")

@@ -42,7 +42,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
     elif step.kind == "clear_override":
         clear_override(ctx, device)
     elif step.kind == "unbind":
-        # A VM may have opened the device after planning. Unbinding the device would then block in the kernel until the VM shuts down.
+        # A VM might have opened the device after planning. Unbinding a device that a VM uses would block in the kernel until the VM shuts down.
         refuse_holders(ctx, device, "unbinding the GPU from %s" % step.args["driver"])
         unbind(ctx, device, step.args["driver"], timeout)
     elif step.kind == "modprobe":
@@ -67,20 +67,20 @@ def _edit(root: str, edit: FileEdit, back: bool) -> None:
 
 
 def _initramfs(ctx: Context, command: Sequence[str]) -> None:
-    """Rebuilds the initramfs. The rebuild stays pending until it succeeds, because even an incomplete initramfs is newer than the edited file."""
+    """Rebuilds the initramfs. Until success, the rebuild is marked as pending, because even an incomplete initramfs is newer than the edited file."""
     rebuilds.begin(ctx.root, rebuilds.INITRAMFS)
     answer = ctx.command(command, _REBUILD, keeps_lock=True)
     if answer.rc:
         found = "the initramfs could not be rebuilt, so the next boot would use the old initramfs: %s" % answer.tail()
         remedy = "Fix the reported error, such as a full /boot. Then rerun the playbook, which repeats the rebuild."
-        raise error(found, "initramfs", "'%s' exits with status 0" % " ".join(command), remedy, "initramfs_failed")
+        raise error(found, "initramfs", "exit status 0 of '%s'" % " ".join(command), remedy, "initramfs_failed")
     if os.path.isdir(ctx.root + "/boot"):
         files.sync_to_disk(ctx, ["/boot"], "/boot")
     rebuilds.done(ctx.root, rebuilds.INITRAMFS)
 
 
 def refuse_holders(ctx: Context, address: str, doing: str) -> None:
-    """Raises EngineError if a process holds the device open through VFIO."""
+    """Raises EngineError if a process uses the device through VFIO."""
     holders = OpenFiles(ctx.sysfs).of_device("%s/%s" % (PCI, address))
     if holders:
         raise EngineError(refusals.in_use(address, holders, doing))
@@ -112,7 +112,7 @@ def unbind(ctx: Context, address: str, driver: str, timeout: float) -> None:
     _write_driver_file(ctx, driver, "unbind", address, (errno.ENODEV,))
     link = "%s/%s/driver" % (PCI, address)
     if not until(ctx.clock, lambda: ctx.sysfs.link(link) != driver, timeout):
-        remedy = "A process may have the device open. Check 'fuser -v /dev/vfio/*' and dmesg."
+        remedy = "Run 'fuser -v /dev/vfio/*' to find the process that uses the device. If no process uses the device, find the cause in the output of 'dmesg'."
         raise error("the device is still bound to %s %d s after the unbind request" % (driver, timeout), address, "no driver", remedy, "unbind_failed")
 
 
@@ -133,7 +133,7 @@ def bind(ctx: Context, address: str, timeout: float) -> None:
         reason, timeout = " (%s)" % exc.errors[0].found, min(timeout, _PROBE)
     if not until(ctx.clock, bound, timeout):
         found = "the nvidia driver did not bind to the device%s, and the device is bound to %s" % (reason, ctx.sysfs.link(link) or "no driver")
-        remedy = "Check the NVRM lines in dmesg. The usual causes are a wrong module flavor, a GPU that fell off the bus, and a disabled IOMMU."
+        remedy = "Find the cause in the NVRM lines of 'dmesg'. The usual causes are a wrong module flavor, a GPU that fell off the bus, and a disabled IOMMU."
         raise error(found, address, "nvidia", remedy, "bind_failed")
 
 
@@ -144,6 +144,6 @@ def modprobe(ctx: Context, timeout: float) -> None:
         found = "the module cannot be loaded: %s" % (answer.tail() or "exit status %d" % answer.rc)
         remedy = (
             "If modprobe printed 'Key was rejected', sign the module for Secure Boot. 'No such device' means that no GPU is free for the module. "
-            "After 'Exec format' or 'not found', build the module for the running kernel. Check dmesg."
+            "After 'Exec format' or 'not found', build the module for the running kernel. In all cases, 'dmesg' shows details."
         )
         raise error(found, "the nvidia module", "a loaded nvidia module", remedy, "modprobe_failed")

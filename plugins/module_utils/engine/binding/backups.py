@@ -62,7 +62,7 @@ def keep(root: str, path: str, after: str | None) -> None:
 
 
 def follow(root: str, path: str) -> None:
-    """Records a file's new text after a program that the collection ran rewrote the file. A teardown can then still restore the file."""
+    """Records the new text of a file that was rewritten by a program that the collection ran. A teardown can still restore the file."""
     record = read(root)
     if path in record:
         record[path]["after"] = _digest(files.read_text(root, path))
@@ -94,5 +94,5 @@ def back(root: str) -> tuple[list[FileEdit], list[str]]:
         if _digest(now) == one["after"]:
             edits.append(FileEdit(path, now, one["before"], ["restore the file as it was before the first edit"]))
         else:
-            warnings.append("%s: the file is not restored, because the file was changed after this collection edited the file" % path)
+            warnings.append("%s: the file is not restored, because the file was changed after this collection's edit" % path)
     return edits, warnings

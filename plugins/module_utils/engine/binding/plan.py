@@ -74,7 +74,7 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
             continue
         if gpu.driver == "nouveau":
             if binds:
-                remedy = "Block nouveau with the gpu_release role, and reboot the host."
+                remedy = "Run the gpu_release role to block nouveau, then reboot the host."
                 result.errors.append(Refusal("the GPU is bound to nouveau", gpu.address, "nvidia", remedy, "gpu_on_nouveau"))
             else:
                 result.target.reboot.append("%s is bound to nouveau, which releases a GPU only at a reboot" % gpu.address)

@@ -4,7 +4,7 @@
 
 A marker file is written before the first edit. The rebuild is pending until the rebuilt file is newer than the marker file, regardless of which
 program rebuilds the file. A rebuild that failed or never started is requested again. A rebuild that the collection started stays pending until the
-rebuild succeeds. A killed rebuild also leaves newer files, such as an incomplete grub.cfg or partly updated grubby entries.
+rebuild succeeds, because a killed rebuild leaves newer files as well, such as an incomplete grub.cfg or partly updated boot entries.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def begin(root: str, kind: str) -> None:
 
 
 def done(root: str, kind: str) -> None:
-    """Removes the marker file after a successful rebuild. File times are not sufficient, because rebuilt files may have unknown paths."""
+    """Removes the marker file after a successful rebuild. File times are not sufficient, because rebuilt files can have unknown paths."""
     if os.path.exists(root + _mark(root, kind)):
         files.remove(root, _mark(root, kind))
 

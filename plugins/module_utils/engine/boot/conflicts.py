@@ -37,6 +37,9 @@ def blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
     if vf is None or not vf.offers_types:
         bound = ": the VF is bound to %s" % (vf.driver or "no driver") if vf else ""
         bound += " and in use by %s" % ", ".join(map(str, vf.holders)) if vf and vf.holders else ""
-        found = "VF %s is missing or not free for %s%s" % (one.index, one.type, bound)
-        return [Refusal(found, gpu.address, remedy="Check 'vgpuctl status'.", code="no_slot")]
+        found = "VF %s is missing or cannot accept a vGPU of type %s%s" % (one.index, one.type, bound)
+        return [Refusal(
+            found, gpu.address,
+            remedy="Find the state of the VF in the output of 'vgpuctl status'. Enable or free the VF, then run 'vgpuctl restore'.", code="no_slot",
+        )]
     return []

@@ -28,7 +28,7 @@ PACKAGE = "vgpu_engine"
 # Matches systemd unit names. Other characters, such as line breaks, could add lines to the unit file.
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")
 
-_MAIN_TEXT = """# Written by vgpu.kvm. Shows this host's vGPUs and restores the stored ones.
+_MAIN_TEXT = """# Written by vgpu.kvm. Shows this host's vGPUs and restores the stored vGPUs.
 import sys
 
 from %s.cli.main import main
@@ -52,7 +52,7 @@ RemainAfterExit=yes
 # VMs wait for this unit while udev handles hundreds of new VFs.
 Nice=-10
 ExecStart=%(command)s restore --timeout %(timeout)d
-# Much longer than the timeout above, because steps in progress must end and the journal must list missing vGPUs.
+# This limit is much longer than the timeout above, because steps in progress must finish and the journal must list missing vGPUs.
 TimeoutStartSec=%(limit)d
 
 [Install]
@@ -65,8 +65,8 @@ DEADLINE = 660
 # A reserve covers slow program exits, reading the host's state, and monitoring new vGPUs.
 LIMIT = DEADLINE + restore.LEAST + restore.REST + 100
 
-# Units that start after the restore: units that attach vGPUs to VMs, cloud agents that claim free VFs, and services that hold all GPUs open.
-# VFs cannot be enabled while a process holds a device of the GPU open.
+# Units that start after the restore: units that attach vGPUs to VMs, cloud agents that claim free VFs, and services that use all GPUs.
+# VFs cannot be enabled while a process uses the GPU.
 BEFORE = (
     *("libvirtd.service", "virtqemud.service", "virtnodedevd.service", "libvirt-guests.service", "pve-guests.service"),
     *("nova-compute.service", "openstack-nova-compute.service"),
@@ -109,7 +109,7 @@ def expected_files(sources: Mapping[str, str], before: Sequence[str], interprete
 
 
 def present(root: str) -> list[str]:
-    """Returns the collection's paths that exist on the host, in removal order: files that start other files are removed first."""
+    """Returns the existing paths that the collection manages, in removal order: files that start other files are removed first."""
     paths = (UNIT_LINK, UNIT, COMMAND, MANUAL, migration.current(root, STORE))
     return [path for path in paths if os.path.islink(root + path) or os.path.isfile(root + path)]
 
@@ -125,7 +125,7 @@ def plan(root: str, expected: Files) -> list[Step]:
         if files.read_bytes(root, path) != content or not _starts(root, path, mode)
     ]
     steps = [Step("write", None, path, "write the file", content=content, mode=mode) for path, content, mode in changed]
-    # Another module owns the stored layout, and systemd owns the link that enables the unit. Only a complete removal deletes both paths.
+    # Another module owns the stored layout, and systemd owns the symbolic link that enables the unit. Only a complete removal deletes both.
     kept = [*expected, UNIT_LINK, migration.current(root, STORE)] if expected else []
     steps += [Step("delete", None, path, "remove the file") for path in present(root) if path not in kept]
     return steps + migration.plan(root, present=bool(expected))

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Restores the stored layout at boot: MIG mode and VFs, then GPU instances, mixed-size mode, and vGPUs.
 
-GPUs do not wait for each other: the vGPUs of each GPU are created as soon as the GPU offers vGPU types. A GPU that a program holds open is retried
-until a deadline that all GPUs share. Only sriov-manage handles one GPU at a time, and waits for the VFs of the previous GPU. sriov-manage writes the
-model's device ID to pci-pf-stub, which accepts each ID only once and also binds to unbound VFs with that ID. The restore removes nothing, so vGPUs
-outside the stored layout remain.
+GPUs do not wait for each other: the vGPUs of each GPU are created as soon as the GPU offers vGPU types. If a program uses a GPU, the restore retries
+this GPU until the deadline, which is the same for all GPUs. Only sriov-manage runs on one GPU at a time, and each run waits for the VFs of the previous
+GPU. The reason is that sriov-manage writes the model's device ID to pci-pf-stub, which accepts each ID only once, and which also binds to unbound VFs
+with the same ID. The restore removes nothing, so vGPUs outside the stored layout remain.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RESTORING = ("create", "params", "mig_create", "mig_compute", "mixed")
 # LEAST is the minimum time for the restore after a long wait for the host's lock. REST limits the steps in progress at the deadline.
 BIND, STEP, RETRY = 30.0, 120.0, 5.0
 LEAST, REST = 60.0, 180.0
-# The codes of errors that no longer occur after programs close the GPU.
+# The codes of errors that do not recur after the programs that use the GPU exit.
 _BUSY = ("unbind_lock", "mig_pending")
 
 
@@ -84,8 +84,8 @@ class _Pending:
 class Restore:
     """A restore with its completed steps and errors. out(text) is called as soon as a step completes or an error occurs.
 
-    The *missing* attribute lists the stored vGPUs that do not exist after the restore. *after* is the time in seconds between the driver becoming
-    ready and the last new vGPU.
+    The *missing* attribute lists the stored vGPUs that do not exist after the restore. *after* is the time in seconds from the moment when the
+    driver was ready until the last vGPU was created.
     """
 
     ctx: Context
@@ -104,7 +104,7 @@ class Restore:
         self._pending = [_Pending(one) for dummy, one in sorted(self.stored.items()) if one.vfs or one.vgpus or one.mig]
         self._running: list[Future[vgpu_apply.Outcome]] = []
         self._created: list[Step] = []
-        # Caches each GPU's inventory and the users of open devices for one round. Usage is checked again right before each change.
+        # The inventory of each GPU and the open files of all processes, cached for one round. Usage is checked again right before each change.
         self._seen: dict[str, reader.Inventory] = {}
         self._files: OpenFiles | None = None
 
@@ -177,7 +177,7 @@ class Restore:
         """
         pf, clock = one.stored.address, self.ctx.clock
         gpu = self._inventory(pf).gpu(pf)
-        # A GPU without a driver may become ready soon, because udev, the kernel module, or nvidia-vgpud may still be busy.
+        # A GPU without a driver can become ready soon, while udev, the kernel module, or nvidia-vgpud is still working.
         if gpu and gpu.alive and gpu.driver is None and clock.now() < self._begun + min(BIND, self.timeout / 2):
             return
         self._ready = clock.now() if self._ready is None and gpu and gpu.driver == "nvidia" else self._ready
@@ -217,12 +217,12 @@ class Restore:
             gpu = _present(self._inventory(pf), pf)  # the GPU's state after the MIG mode change
             options = sriov_plan.Options(num_vfs=_number(gpu, stored), has_tool=sriov_manage.installed(self.ctx), leave_used=True)
             plan = sriov_plan.plan(self._inventory(pf), self._facts(), [pf], options)
-            self.did(sriov_apply.apply(self.ctx, plan, self._most(), 0, lock=0))  # not monitored here, because cloud agents start after the restore
+            self.did(sriov_apply.apply(self.ctx, plan, self._most(), 0, lock=0))  # the VFs are not monitored here, because cloud agents start after the restore
             for text in plan.warnings:
                 self.out(text)
 
     def _mig(self, inventory: reader.Inventory, pf: str) -> None:
-        """Sets the MIG mode of one GPU. Ampere GPUs keep the MIG mode across reboots, but Hopper and later GPUs may not."""
+        """Sets the MIG mode of one GPU. Ampere GPUs keep the MIG mode across reboots, but Hopper and later GPUs do not always keep the mode."""
         gpu = _present(inventory, pf)
         reader.read_mig(self.ctx, [gpu])
         known = mig_plan.Host(inventory, self._facts(), mig_apply.users(inventory))
@@ -301,8 +301,8 @@ class Restore:
         pf, now = one.stored.address, self.ctx.clock.now()
         gpu = self._inventory(pf).gpu(pf)
         if one.since is None:
-            remedy = "Fix the cause that the errors above show, then run 'vgpuctl restore'."
-            return error("the restore reached its time limit (%d s) before this GPU was restored" % self.timeout, pf, "its VFs and vGPUs", remedy, "no_time")
+            remedy = "Fix the cause of the errors above, then run 'vgpuctl restore'."
+            return error("the restore reached its time limit (%d s) before this GPU was restored" % self.timeout, pf, "the VFs and vGPUs", remedy, "no_time")
         if gpu and one.busy[0].code == "unbind_lock":
             return sriov_apply.lock_refused(self.ctx, gpu, now - one.since)
         return EngineError(one.busy)

@@ -25,7 +25,7 @@ from .systemd_boot import SystemdBoot
 
 _BY_HAND = {
     boot_loader.REFIND: "Add %s to the options in /boot/refind_linux.conf or in the stanza of refind.conf",
-    boot_loader.ZFSBOOTMENU: "Append %s to the org.zfsbootmenu:commandline property of the boot environment ('zfs set')",
+    boot_loader.ZFSBOOTMENU: "Run 'zfs set' to append %s to the org.zfsbootmenu:commandline property of the boot environment",
     boot_loader.OSTREE: "Run 'rpm-ostree kargs' to append %s",
     boot_loader.SYSTEMD_BOOT: "Add %s to /etc/kernel/cmdline, rebuild the unified kernel images with the new command line",
 }
@@ -58,7 +58,7 @@ def _grub(ctx: Context, proxmox: bool) -> Loader | str:
         return Debian(ctx)
     if _is_suse(ctx) and grub.has(ctx, "grub2-mkconfig") and not any(files.names(ctx.root, one + "/entries", ".conf") for one in LOADERS):
         return Suse(ctx)
-    return "GRUB, but without update-grub, grubby with boot entries, SUSE's grub2-mkconfig, or proxmox-boot-tool"
+    return "GRUB without any of the supported tools: update-grub, grubby with boot entries, SUSE's grub2-mkconfig, and proxmox-boot-tool"
 
 
 def _is_suse(ctx: Context) -> bool:

@@ -92,7 +92,7 @@ class Bls(Loader):
             old = kernel_flags.meaning(before.get(entry.name) or ())
             lost = sorted(key for key, value in old.items() if key not in meant and now.get(key) != value)
             if lost:
-                remedy = "Restore these arguments ('grubby --update-kernel=ALL --args=…') before you reboot."
+                remedy = "Run 'grubby --update-kernel=ALL --args=…' to restore these arguments before you reboot the host."
                 raise error("grubby removed %s from this entry" % ", ".join(lost), entry.where, "all previous arguments", remedy, "cmdline_lost")
         given = grub_defaults.sources(self.ctx.root, drop_ins=False)
         if given:

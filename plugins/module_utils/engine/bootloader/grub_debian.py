@@ -18,7 +18,7 @@ from . import grub_defaults
 from .loader import Added, Changes, Loader
 
 DROP_IN = GRUB_DIRECTORY + "/90-vgpu-iommu.cfg"
-_TEXT = """# Written by vgpu.kvm: the IOMMU, which vGPUs need. Run update-grub after a change.
+_TEXT = """# Written by vgpu.kvm: enables the IOMMU, which vGPUs require. After a change, run update-grub.
 GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX %s"
 """
 
@@ -30,7 +30,7 @@ class Debian(Loader):
     run = "run update-grub"
 
     def next_boot(self) -> list[Entry]:
-        """Returns the grub.cfg entries that may be used at the next boot."""
+        """Returns the grub.cfg entries that the next boot can use."""
         return next_kernel.default_of_grub(self.ctx)
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:

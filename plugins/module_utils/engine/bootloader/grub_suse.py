@@ -23,7 +23,7 @@ class Suse(Loader):
     run = "run grub2-mkconfig -o " + CONFIG
 
     def next_boot(self) -> list[Entry]:
-        """Returns the grub.cfg entries that may be used at the next boot."""
+        """Returns the grub.cfg entries that the next boot can use."""
         return next_kernel.default_of_grub(self.ctx)
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:

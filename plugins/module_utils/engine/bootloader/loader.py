@@ -48,7 +48,7 @@ class Loader(ABC):
 
     @abstractmethod
     def next_boot(self) -> list[Entry]:
-        """Returns the boot entries that may be used at the next boot. If the default entry is known, returns only the default entry."""
+        """Returns the boot entries that the next boot can use. If the default entry is known, returns only the default entry."""
 
     @abstractmethod
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
@@ -86,7 +86,7 @@ class Loader(ABC):
         found = "the next boot would not apply %s%s" % (lacks, ", because %s takes precedence" % word if word else "")
         remedy = "Remove %s from %s, then rerun. Do not reboot the host before the rerun." % (word, source or "the source of this boot entry")
         if not word:
-            remedy = "Find the source of this boot entry (a fixed entry or another configuration), add the flags to this source, then rerun."
+            remedy = "Find the file that defines this boot entry (a fixed entry or another configuration), add the flags to this file, then rerun."
         return Refusal(found, entry.where, lacks, remedy, "cmdline_overridden")
 
 
@@ -102,5 +102,5 @@ _BY_HAND = "Add the flags to the kernel command line with the boot loader's own 
 def refused(path: str, line: int, found: str, flags: Sequence[str]) -> EngineError:
     """Returns the error for a file that the collection cannot edit."""
     where = "%s:%d" % (path, line)
-    remedy = "Add the flags manually, or write this line as a single statement NAME=\"value\", then rerun. Nothing was changed."
+    remedy = "Add the flags manually, or rewrite this line as a single NAME=\"value\" statement. Then rerun. Nothing was changed."
     return error(found, where, "a plain assignment, to which %s can be added" % " ".join(flags), remedy, "bootloader_file_unclear")

@@ -53,12 +53,12 @@ def wrong_flags(flags: Sequence[str]) -> list[Refusal]:
     for flag in flags:
         if not _PLAIN.match(flag) or flag.startswith(("=", "-")):
             plain = "letters, digits, and any of . , : = / @ % + - _"
-            remedy = "Add such a flag to the boot loader's files manually."
+            remedy = "Remove this flag from the list, and add the flag to the boot loader's files manually."
             errors.append(Refusal("%r cannot be written to the files of all boot loaders" % flag, "flags", plain, remedy, "bad_flag"))
     against = [] if errors else kernel_flags.missing(flags, flags)
     if against:
-        both = "%s and %s conflict with each other" % (" ".join(against), kernel_flags.against(against, flags))
-        errors.append(Refusal(both, "flags", "flags that can all be in effect", "Remove one of the conflicting flags.", "bad_flag"))
+        both = "%s and %s are conflicting flags" % (" ".join(against), kernel_flags.against(against, flags))
+        errors.append(Refusal(both, "flags", "flags that do not conflict with each other", "Remove one of the conflicting flags.", "bad_flag"))
     return errors
 
 
@@ -85,8 +85,8 @@ def _in_vain(lacks: Sequence[str], entries: Sequence[Entry], facts: Facts) -> li
         return []
     found = "this host was rebooted after the flags were written, but the kernel still runs without %s" % " ".join(lacks)
     remedy = (
-        "Another reboot would not help. Check which entry is used ('cat /proc/cmdline', the firmware's boot order, a pinned entry), "
-        "boot the expected entry manually, then rerun."
+        "Another reboot would not help. Find out why the host boots another entry: check /proc/cmdline, the firmware's boot order, and pinned entries. "
+        "Boot the expected entry manually, then rerun."
     )
     return [Refusal(found, "boot loader", "a boot with the entry %s" % entries[0].where, remedy, "cmdline_not_in_force")]
 

@@ -22,7 +22,7 @@ RUN = "run proxmox-boot-tool refresh"
 
 
 def _partitions(loader: Loader, grub: bool) -> Iterator[Entry]:
-    """Yields the boot entries on all EFI partitions, because the firmware may boot from any EFI partition."""
+    """Yields the boot entries on all EFI partitions, because the firmware can boot from any EFI partition."""
     for partition in proxmox_boot_tool.read(loader.ctx):
         for path, text in partition.texts.items():
             place = "%s:%s" % (partition.uuid, path)
@@ -65,7 +65,7 @@ class ProxmoxSystemdBoot(Loader):
             return changes
         text = files.read_text(self.ctx.root, KERNEL_CMDLINE)
         if text is None:
-            remedy = "Write the complete kernel command line to this file ('cat /proc/cmdline', without initrd=), then rerun. Nothing was changed."
+            remedy = "Write the complete kernel command line from /proc/cmdline, without initrd=, to this file. Then rerun. Nothing was changed."
             raise error("this file is missing", KERNEL_CMDLINE, "the kernel command line for proxmox-boot-tool", remedy, "bootloader_unknown")
         edit = cmdline_file.added(text, flags)
         if edit:

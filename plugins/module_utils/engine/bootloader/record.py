@@ -14,7 +14,7 @@ from .loader import ENTRIES, Added
 
 PATH = STATE + "/kernel-cmdline.json"
 VERSION = 1
-# The record file of an earlier release for the Red Hat family, which contains only flags.
+# On the Red Hat family, an earlier release wrote this record file, which contains only flags.
 _EARLIER = STATE + "/iommu-flags"
 
 
@@ -22,8 +22,8 @@ _EARLIER = STATE + "/iommu-flags"
 class Record:
     """The contents of the record file.
 
-    The *added* attribute has the type loader.Added. *boot* is the ID of the boot during which the running kernel lacked flags for the next boot.
-    *line* is the kernel command line that was then planned for the next boot.
+    The *added* attribute has the type loader.Added. *boot* is the ID of the boot during which the collection set flags that the running
+    kernel lacked. *line* is the kernel command line that the collection expected for the next boot.
     """
 
     added: Added = field(default_factory=dict)

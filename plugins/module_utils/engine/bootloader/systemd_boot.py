@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Supports systemd-boot with kernel-install.
 
-Flags are added to the options of the system's boot entries, and to /etc/kernel/cmdline for future kernels. A missing /etc/kernel/cmdline is not
-created: kernel-install then uses the running kernel's command line, which contains the flags after the reboot.
+Flags are added to the options of the system's boot entries, and to /etc/kernel/cmdline for future kernels. If /etc/kernel/cmdline is
+missing, the collection does not create the file, because kernel-install uses the running kernel's command line instead. After the reboot, that command
+line contains the flags.
 """
 
 from __future__ import annotations

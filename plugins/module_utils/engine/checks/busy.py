@@ -17,8 +17,8 @@ _LOCKS = (
     *(lock.PATH, "/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/cache/apt/archives/lock"),
     *("/var/lib/rpm/.rpm.lock", "/usr/lib/sysimage/rpm/.rpm.lock"),
 )
-# Programs that write files for the next boot. Some of the programs hold no lock.
-# On btrfs, the kernel reports locks under another device number.
+# Programs that write files for the next boot. The engine searches for running programs as well as for locks, because some programs hold no lock,
+# and because the kernel reports locks on btrfs with another device number.
 _PROGRAMS = (
     *("dpkg", "apt", "apt-get", "aptitude", "dnf", "dnf-3", "dnf5", "yum", "microdnf", "zypper", "nvidia-installer", "nvidia-uninstall", "dkms"),
     *("update-initramfs", "mkinitramfs", "mkinitrd", "dracut", "kernel-install", "update-grub", "grub-mkconfig", "grub2-mkconfig"),
@@ -32,7 +32,7 @@ _HELD = re.compile(r"^[0-9]+: \S+ +\S+ +WRITE +(-?[0-9]+) ([0-9a-f]+):([0-9a-f]+
 
 
 def find(ctx: Context) -> list[str]:
-    """Returns clauses that describe the work in progress, or an empty list if the host may be rebooted."""
+    """Returns clauses that describe the work in progress, or an empty list if the host can be rebooted."""
     locks = ctx.sysfs.read_or("/proc/locks")
     unknown = "/proc/locks cannot be read" if locks is None else open_files.inside(ctx.sysfs)
     if unknown is None and "1" not in ctx.sysfs.list("/proc"):
@@ -64,8 +64,8 @@ def _words(ctx: Context, pid: int) -> list[str]:
 
 
 def _named(ctx: Context, pid: int) -> str:
-    # The kernel lists the process that took the lock. After that process exits, its child processes may still hold the lock.
-    return "pid %d (%s)" % (pid, command_line(_words(ctx, pid)) or "this process has ended, but one of its child processes has not")
+    # The kernel lists the process that took the lock. After that process exits, its child processes can still hold the lock.
+    return "pid %d (%s)" % (pid, command_line(_words(ctx, pid)) or "this process has exited, but one of its child processes is still running")
 
 
 def _installs(ctx: Context, pid: int) -> bool:
@@ -79,6 +79,6 @@ def _installs(ctx: Context, pid: int) -> bool:
 
 
 def _script(words: Sequence[str]) -> str:
-    """Returns the file that an interpreter runs, or an empty string without a file. Skips options before the file name (bash --norc)."""
+    """Returns the file that an interpreter runs, or an empty string if the interpreter runs no file. Options before the file name (bash --norc) are skipped."""
     file = next((word for word in words if not word.startswith("-") or _COMMAND.match(word)), "")
     return "" if file.startswith("-") else file

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Compares a host's vGPUs, required services, and VMs with the stored layout.
 
-This module reports changes since the setup, and problems.find() reports GPU and driver problems. This module never changes the host.
+This module reports changes since the setup, whereas problems.find() reports GPU and driver problems. This module never changes the host.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
     if gpu is None:
         yield Refusal(
             "the host no longer has this GPU, but the stored layout contains vGPUs for this GPU", pf, "a GPU at this address",
-            "If the GPU was removed from the host, remove the GPU from the layout. Otherwise, check 'lspci -d 10de:' and dmesg.", "gpu_gone",
+            "If the GPU was removed from the host, remove the GPU from the layout. Otherwise, find the cause in the output of 'dmesg'.", "gpu_gone",
         )
     if gpu is None or not gpu.alive:
         return  # another check reports that the GPU fell off the bus, which causes all other drift on the GPU
@@ -62,7 +62,7 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
             yield Refusal(instances, pf, "%s, as in the stored layout" % ", ".join(sorted(stored.mig)), _AGAIN, "mig_instances_missing")
     if gpu.num_vfs < stored.vfs:
         holders = [str(holder) for holder in inventory.open_files.of_gpu(gpu.minor)]
-        held = " VFs cannot be enabled while a process has the GPU's device node open: %s." % _listed(holders) if holders and not gpu.num_vfs else ""
+        held = " VFs cannot be enabled while these processes use the GPU: %s." % _listed(holders) if holders and not gpu.num_vfs else ""
         vfs = "the GPU has %d VFs" % gpu.num_vfs if gpu.num_vfs else "the VFs are disabled"
         yield Refusal(vfs, pf, "%d VFs, as in the stored layout" % stored.vfs, _AGAIN + held, "vfs_missing")
     there = {vgpu.key: vgpu for vgpu in gpu.vgpus}
@@ -89,12 +89,15 @@ def _services(services: Units, has_stored: bool) -> Iterator[Refusal]:
     if manager.get("load") != "not-found" and manager.get("active") != "active":
         yield Refusal(
             "the state of the service is %s" % (manager.get("active") or "not reported"), "nvidia-vgpu-mgr.service",
-            "active, because VMs with vGPUs require this service to start",
-            "Run 'systemctl start nvidia-vgpu-mgr'. 'journalctl -u nvidia-vgpu-mgr' shows why the service ended.", "manager_not_running",
+            "active, because a VM with a vGPU does not start without this service",
+            "Run 'systemctl start nvidia-vgpu-mgr'. To find out why the service stopped, run 'journalctl -u nvidia-vgpu-mgr'.", "manager_not_running",
         )
     if setup.get("active") == "failed" or setup.get("result") not in (None, "", "success"):
         failed = "the service failed (%s)" % setup.get("result")
-        yield Refusal(failed, "nvidia-vgpud.service", "success", "Check 'journalctl -u nvidia-vgpud'.", "vgpud_failed")
+        yield Refusal(
+            failed, "nvidia-vgpud.service", "success",
+            "Find the cause in the output of 'journalctl -u nvidia-vgpud', fix the cause, then run 'systemctl restart nvidia-vgpud'.", "vgpud_failed",
+        )
     for name, unit in (("nvidia-vgpud", setup), ("nvidia-vgpu-mgr", manager)):
         if unit.get("load") not in (None, "not-found") and unit.get("enabled") not in ("enabled", "static", "generated"):
             enabled = "the service is %s" % (unit.get("enabled") or "not set to start at boot")
@@ -105,7 +108,7 @@ def _services(services: Units, has_stored: bool) -> Iterator[Refusal]:
     elif has_stored and restorer.get("active") == "failed":
         yield Refusal(
             "the restore failed at the last boot (%s)" % restorer.get("result"), "vgpu-restore.service", "success",
-            "Check 'journalctl -u vgpu-restore', then run 'systemctl restart vgpu-restore'.", "restore_failed",
+            "Find the cause in the output of 'journalctl -u vgpu-restore', fix the cause, then run 'systemctl restart vgpu-restore'.", "restore_failed",
         )
 
 
@@ -119,12 +122,12 @@ def _vms(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
             users.setdefault(device.key, []).append(domain.name)
             if device.key in bare or (device.mediated and device.key not in vgpus):
                 yield Refusal(
-                    "the VM's definition contains %s, which is not an existing vGPU on this host" % device.key, "VM %s" % domain.name,
+                    "the VM's definition contains the vGPU %s, which does not exist on this host" % device.key, "VM %s" % domain.name,
                     "an existing vGPU, because the VM does not start without this vGPU",
-                    "Create the vGPU (vgpu_layout variable), or attach another vGPU to the VM (vgpu_domains variable).", "vm_without_vgpu",
+                    "Create the vGPU with the vgpu_layout variable, or attach another vGPU to the VM with the vgpu_domains variable.", "vm_without_vgpu",
                 )
     for key, names in sorted(users.items()):
         if len(names) > 1 and key in vgpus:
             found = "the vGPU is attached to several VMs: %s" % ", ".join(names)
-            remedy = "Detach the vGPU from all but one VM (vgpu_domains variable, or 'virsh edit')."
+            remedy = "Detach the vGPU from all but one VM with the vgpu_domains variable or 'virsh edit'."
             yield Refusal(found, key, "one VM, because only one of the VMs can run at a time", remedy, "vgpu_in_two_vms")

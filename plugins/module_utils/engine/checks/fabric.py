@@ -46,7 +46,7 @@ def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Ite
             yield Refusal(shown, CONFIG, "FABRIC_MODE=2: " + _NO_CUDA, set_mode, "fabric_mode")
         if manager.unit and not manager.running:
             start = ("Run 'systemctl start nvidia-fabricmanager'. "
-                     "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show why the service ended.")
+                     "To find out why the service stopped, check 'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log.")
             yield Refusal(
                 "the state of the service is %s" % (manager.unit.get("active") or "not reported"), unit, "active: " + _NO_CUDA, start, "fabric_not_running",
             )
@@ -54,7 +54,7 @@ def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Ite
             yield fabric.silence
     for one in fabric.failed:
         ports = "%d NVLinks failed (ports %s)" % (len(one.ports), ", ".join(map(str, one.ports)))
-        remedy = "Restart Fabric Manager while no VM uses a GPU. If the links fail again, have the board serviced."
+        remedy = "Restart Fabric Manager while no VM uses a GPU. If the NVLinks fail again, have the board serviced."
         yield Refusal(ports, one.device, "working NVLinks", remedy, "fabric_links_failed")
     yield from _partitions(fabric, inventory)
 

@@ -27,8 +27,8 @@ from ..system.nvidia_smi import Active
 Made = TypeVar("Made")
 
 _ASK = "nvidia-smi vgpu -q"
-_NO_ANSWER = "run 'nvidia-smi vgpu -q -i %s' manually and check dmesg (NVRM, Xid)"
-_OTHER_DRIVER = "reboot the host, because nvidia-smi fails while the driver on disk is not the loaded driver. Then rerun the playbook"
+_NO_ANSWER = "run 'nvidia-smi vgpu -q -i %s' manually, and find NVRM and Xid messages in the output of 'dmesg'"
+_OTHER_DRIVER = "reboot the host, because nvidia-smi fails if the driver on disk differs from the loaded driver. Then rerun the playbook"
 _UNCLEAR = "stop the VM, or attach the VM's vGPU through libvirt, which identifies the vGPU"
 
 
@@ -40,15 +40,15 @@ def settled(ctx: Context, inventory: Inventory, make: Callable[[], Made], keys: 
     """
     made, deadline = make(), ctx.clock.now() + LINGER  # nvidia-smi lists a VM for a few seconds after the VM shuts down
     while ask_driver(ctx, inventory, keys(made), deadline):
-        made = make()  # the new plan keeps devices that are in use, selects other devices, or is refused
+        made = make()  # the new plan keeps devices that are in use, selects other devices, or raises EngineError
     return made
 
 
 def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str], deadline: float) -> bool:
     """Adds users that nvidia-smi reports to vGPUs that seem idle, and returns whether any user was added.
 
-    Only GPUs with a vGPU in *keys* are queried. /proc may not list the user of a vGPU, such as a process in another PID namespace. If nvidia-smi does
-    not respond, vGPUs that seem idle count as in use. nvidia-smi output may be outdated until *deadline*.
+    Only GPUs with a vGPU in *keys* are queried. /proc does not list every user of a vGPU, such as a process in another PID namespace. If nvidia-smi
+    does not respond, vGPUs that seem idle count as in use. nvidia-smi output can be outdated until *deadline*.
     """
     found = False
     for gpu in inventory.gpus:
@@ -77,7 +77,7 @@ def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[s
 
 
 def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
-    """Returns the users of seemingly idle vGPUs, keyed by vGPU, for vGPUs to which an nvidia-smi entry refers or may refer."""
+    """Returns the users of vGPUs that seem idle, keyed by vGPU. A vGPU has a user if an nvidia-smi entry refers or might refer to the vGPU."""
     active, silent = nvidia_smi.active(ctx, gpu.address)
     if silent and not nvidia_smi.binary(ctx) and install_mark.is_open(ctx.root, install_mark.DRIVER):
         return {}  # an interrupted installation removed nvidia-smi and stopped the service that VMs require to start
@@ -123,7 +123,7 @@ def _same_instance(one: Active, vgpu: Vgpu) -> bool:
 
 
 def _candidates(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], one: Active) -> list[Vgpu]:
-    """Returns the seemingly idle vGPUs to which an nvidia-smi entry without a UUID may refer.
+    """Returns the seemingly idle vGPUs to which an nvidia-smi entry without a UUID might refer.
 
     If the driver or libvirt identifies the vGPU of the entry's VM, returns only the identified vGPU.
     """
@@ -148,7 +148,7 @@ def removed(steps: Iterable[Step]) -> list[str]:
 
 
 def jobs(inventory: Inventory, doing: str) -> list[Refusal]:
-    """Returns the error for programs that use GPUs through NVIDIA's driver, which must not be changed while the programs run."""
+    """Returns the error for programs that use GPUs through NVIDIA's driver. The driver must not be changed while such programs run."""
     found = inventory.jobs()
     return [refusals.in_use("NVIDIA's driver", found, doing)] if found else []
 

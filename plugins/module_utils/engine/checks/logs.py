@@ -46,7 +46,7 @@ def find(logs: Logs, told: Collection[str] = ()) -> list[Refusal]:
     for line in logs.lines:
         kind, text = _kind(line.log), " ".join(line.text.split())
         started = _STARTS.search(text)
-        if started and line.pid:  # kernel log and log file lines have no PID, so the next line may concern another device
+        if started and line.pid:  # lines of the kernel log and of log files have no PID, so the next line can concern another device
             vgpus[line.pid] = _key(started.group(1) or started.group(2))
         _end(known, line, text)
         matching, patterns, harmless = symptoms.patterns(kind)
@@ -135,7 +135,7 @@ def _unknown(found: dict[str, _Found]) -> Iterator[Refusal]:
         lines = "%d lines report errors" % len(one.lines) if len(one.lines) > 1 else "a line reports an error"
         yield Refusal(
             "%s without a known cause: %s" % (lines, " | ".join(texts)), log if log == KERNEL or log.startswith(VM) else log + ".service",
-            remedy="Check the surrounding lines in the log: %s." % _command(log), code="log_unknown",
+            remedy="Find the cause in the surrounding lines of the log (%s)." % _command(log), code="log_unknown",
         )
 
 
@@ -143,7 +143,8 @@ def _unread(logs: Logs) -> Iterator[Refusal]:
     for log, why in logs.unread:
         found = "the log cannot be read, so errors in the log are unknown: %s" % why
         yield Refusal(
-            found, log, "the log lines of the last %d hours" % HOURS, "Run the command or playbook as root, and check 'journalctl -n 10'.", "log_unread",
+            found, log, "the log lines of the last %d hours" % HOURS,
+            "Rerun the command or playbook as root. If the log is still unreadable, check whether 'journalctl -n 10' prints log lines.", "log_unread",
         )
 
 

@@ -34,7 +34,11 @@ def find(
     """Returns all problems of a host, with host-wide problems before GPU problems."""
     found = [Refusal("%s: unsupported" % what, remedy=remedy, code="host_unsupported") for what, remedy in state.unsupported]
     if not inventory.gpus:
-        found.append(Refusal("this host has no NVIDIA GPU", remedy="Check 'lspci -d 10de:'.", code="no_gpu"))
+        found.append(Refusal(
+            "this host has no NVIDIA GPU",
+            remedy="Run 'lspci -d 10de:'. If the command lists no GPU, check the slot and the power supply of the GPU, and the PCI settings in the firmware.",
+            code="no_gpu",
+        ))
     found += _host(state, flags)
     for gpu in inventory.gpus:
         found += _gpu(gpu, state)
@@ -48,7 +52,7 @@ def find(
 
 
 def rated(errors: Iterable[Refusal]) -> list[Problem]:
-    """Returns the errors as problems with severities. Log problems are warnings, because the problems may already be fixed."""
+    """Returns the errors as problems with severities. Log problems are warnings, because the problems might already be fixed."""
     return [Problem(one, "warning" if one.code in WARNINGS or one.code.startswith("log_") else "error") for one in errors]
 
 
@@ -62,7 +66,7 @@ def _managed(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusa
         for key in sorted(domain.devices):
             if key in ours and domain.devices[key]:
                 found = "the libvirt VM %s uses this VF with managed='yes', so libvirt would bind the VF to vfio-pci"
-                remedy = "Set managed='no' ('virsh edit %s')."
+                remedy = "Run 'virsh edit %s', and set managed='no' for this VF."
                 yield Refusal(found % domain.name, key, "managed='no'", remedy % domain.name, "libvirt_managed")
 
 
@@ -103,7 +107,7 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
     if not gpu.model and not gpu.offers:
         yield refusals.unlisted(gpu)
     elif not gpu.model:
-        yield Refusal("the GPU is not in the collection's table, but is used because the GPU offers vGPU types", gpu.address, code="gpu_unknown")
+        yield Refusal("the GPU is not in the collection's table of GPUs, but is used because the GPU offers vGPU types", gpu.address, code="gpu_unknown")
     if not gpu.iommu_group and gpu.sriov:
         yield refusals.iommu_error(gpu, state)
     if gpu.driver == "vfio-pci" and gpu.holders:
@@ -117,7 +121,7 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
         yield _mode_differs(gpu)
     if gpu.num_vfs and len(gpu.vfs) < gpu.num_vfs:
         fewer = "sriov_numvfs is %d, but %d VFs exist" % (gpu.num_vfs, len(gpu.vfs))
-        yield Refusal(fewer, gpu.address, remedy="Check dmesg.", code="vfs_fewer")
+        yield Refusal(fewer, gpu.address, remedy="Find the cause (PCI or SR-IOV errors) in the output of 'dmesg'.", code="vfs_fewer")
     unusable = [vf for vf in gpu.vfs if not vf.usable]
     if unusable:
         unbound = "%d VFs are not bound to nvidia (for example, %s is bound to %s)" % (len(unusable), unusable[0].address, unusable[0].driver or "no driver")
@@ -133,8 +137,8 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
 def _mode_differs(gpu: Gpu) -> Refusal:
     """Returns the error for a GPU on which nvidia-smi and sysfs disagree about SR-IOV. The collection relies on sysfs when it creates vGPUs."""
     shown = "%d VFs for vGPUs" % gpu.total_vfs if gpu.sriov else "no VFs for vGPUs"
-    remedy = "Check the SR-IOV, ARI, and above-4G decoding settings in the firmware, and check dmesg." if gpu.host_mode == nvidia_smi.SRIOV else (
-        "If the GPU's VFs list no vGPU types, check 'journalctl -u nvidia-vgpud', and report the GPU's PCI IDs ('lspci -nn') to the vgpu.kvm project."
+    remedy = "Enable SR-IOV, ARI, and above-4G decoding in the firmware, and find PCI errors in 'dmesg'." if gpu.host_mode == nvidia_smi.SRIOV else (
+        "If the GPU's VFs list no vGPU types, find the cause in 'journalctl -u nvidia-vgpud', and send the 'lspci -nn' line of the GPU to the vgpu.kvm project."
     )
     found = "nvidia-smi reports 'Host VGPU Mode : %s', but sysfs shows %s" % (gpu.host_mode, shown)
     return Refusal(found, gpu.address, "the same mode in nvidia-smi and sysfs", remedy, "vgpu_mode")

@@ -166,7 +166,7 @@ def _make_way(ctx: Context, step: Step, timeout: float) -> None:
         names = [name for name in step.args["services"] if known.get(name, {}).get("load") != "not-found"]
         answer = ctx.command(["systemctl", "start", *names], timeout)
         if names and answer.rc:
-            found, check = "'systemctl start' failed: %s" % answer.tail(), "Check 'systemctl status %s'." % " ".join(names)
+            found, check = "'systemctl start' failed: %s" % answer.tail(), "Find the cause with 'systemctl status %s', then rerun." % " ".join(names)
             raise error(found, ", ".join(names), "active", check, "not_started")
 
 
@@ -206,13 +206,13 @@ def _left(ctx: Context, was: str | None) -> str:
 
 
 def _uninstall(ctx: Context, timeout: float) -> None:
-    install_mark.begin(ctx.root, install_mark.DRIVER)  # files that a killed uninstaller leaves behind resemble a driver
+    install_mark.begin(ctx.root, install_mark.DRIVER)  # the files that a killed uninstaller leaves behind resemble an installed driver
     answer = ctx.command([host.UNINSTALL, "--silent"], timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
         install_mark.drop_untouched(ctx.root)
         found = "the uninstaller exited with status %d, and the driver version on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8))
-        raise error(found, remedy="Check %s." % UNINSTALL_LOG, code="uninstall_failed")
+        raise error(found, remedy="Find the cause in %s, fix the cause, then rerun." % UNINSTALL_LOG, code="uninstall_failed")
     install_mark.end(ctx, install_mark.DRIVER)
 
 
@@ -227,7 +227,8 @@ def _purge(ctx: Context, step: Step, timeout: float) -> None:
     if modinfo.exists(ctx, module) and not left:
         found = "the driver packages are removed, but the %s module is still on disk: %s" % (module, answer.tail(8))
         raise error(
-            found, "driver", "no module of the removed driver", "Check 'dkms status', and remove the module. Then rerun the playbook.", "uninstall_failed",
+            found, "driver", "no module of the removed driver",
+            "Find the module in the output of 'dkms status', and remove the module. Then rerun the playbook.", "uninstall_failed",
         )
     if answer.rc or left:
         left_over = "these packages are still installed: " + ", ".join(left) if left else "all packages are removed"

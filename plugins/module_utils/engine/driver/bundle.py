@@ -104,7 +104,7 @@ def check_form(path: str, checksum: str) -> str:
     """Returns the digits of a checksum in the form sha256:<digits>. Raises EngineError for any other form."""
     checksum = checksum.strip()
     if not re.match(r"sha256:[0-9a-fA-F]{64}$", checksum):
-        # A user may have set the checksum to a link to a checksum list or to the bundle itself.
+        # The value can be the URL of a checksum list or of the bundle, and such a URL can contain a secret.
         found = shown_link(checksum) if looks_signed(checksum) else shown(checksum, 100)
         raise error("%s is not a checksum" % found, path, "sha256: followed by 64 hexadecimal digits", code="bad_checksum")
     return checksum.partition(":")[2].lower()
@@ -112,7 +112,7 @@ def check_form(path: str, checksum: str) -> str:
 
 def wrong_checksum(path: str, found: str, expected: str) -> EngineError:
     """Returns the error for a file with an unexpected checksum."""
-    remedy = "Download the file again from NVIDIA's portal: the current file is damaged or is not the expected file."
+    remedy = "Download the file again from NVIDIA's portal, because the current file is damaged or is not the expected file."
     return error("the file has the checksum sha256:%s" % found, path, "sha256:%s" % expected, remedy, "wrong_checksum")
 
 
@@ -187,7 +187,7 @@ def _wrong_member(src: str, info: zipfile.ZipInfo, name: str) -> Refusal | None:
     if not _NAME.match(name):
         wrong = "the file name of the package contains invalid characters"
     elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-        wrong = "the package is a link or a device instead of a regular file"
+        wrong = "the package is a symbolic link or a device instead of a regular file"
     elif info.flag_bits & 1:
         wrong = "the package is encrypted"
     elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -196,7 +196,7 @@ def _wrong_member(src: str, info: zipfile.ZipInfo, name: str) -> Refusal | None:
         wrong = "the package would expand from %d MiB to %d MiB" % (info.compress_size >> 20, info.file_size >> 20)
     if not wrong:
         return None
-    remedy = "Download the file again from NVIDIA's portal: the current file is damaged or malicious."
+    remedy = "Download the file again from NVIDIA's portal, because the current file is damaged or malicious."
     return Refusal("%s (%r)" % (wrong, info.filename[:200]), src, "an unmodified zip file from NVIDIA", remedy, code)
 
 
@@ -224,7 +224,7 @@ def extract(src: str, package: Package) -> None:
     if free < package.size + MARGIN:
         found = "%d MiB are free, but the package requires %d MiB plus a reserve of 64 MiB" % (free >> 20, package.size >> 20)
         raise error(found, directory, remedy="Free disk space, or choose another directory.", code="no_space")
-    # The temporary name is unpredictable. Otherwise, another user could create a link with the same name in the directory.
+    # The temporary name is unpredictable. Otherwise, another user could create a symbolic link with the same name.
     number, temporary = tempfile.mkstemp(dir=directory, prefix=name + ".", suffix=".part")
     try:
         with os.fdopen(number, "wb") as target, zipfile.ZipFile(src) as bundle, bundle.open(package.member) as source:

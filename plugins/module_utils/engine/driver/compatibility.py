@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lists known incompatibilities between NVIDIA's drivers and kernels, GPUs, and vGPU software editions, with their sources.
 
-The compatibility table causes only warnings before an installation, never refusals. The machine's state has priority over the table: a kernel that
-has the driver module is compatible, and a GPU that offers vGPU types is supported. In vgpu_driver_compatibility, users can add rows in the same
-format as the table. User rows have priority over the table, and can correct its rows.
+The compatibility table causes only warnings before an installation, never errors. The machine's state has priority over the table: a kernel that
+has the driver module is compatible, and a GPU that offers vGPU types is supported. Users can add rows in the same format to
+vgpu_driver_compatibility. User rows have priority over the table, and can correct the rows of the table.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def parse(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
         errors += [
             Refusal(
                 "%s is not a version range" % shown(str(given[name])), "%s[%d]" % (VARIABLE, number), "a version range such as 535, ..535, 6.14.., or 535..570",
-                "Correct and quote the value of %s: YAML reads an unquoted 6.10 as 6.1." % name, "bad_compatibility",
+                "Correct and quote the value of %s, because YAML reads an unquoted 6.10 as 6.1." % name, "bad_compatibility",
             )
             for name in _SPANS if given.get(name) and not _SPAN.match(str(given[name]))
         ]

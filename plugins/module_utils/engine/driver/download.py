@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Downloads a file from a link. Errors are reported before the first write, and interrupted downloads are resumed.
+"""Downloads a file from a URL. Errors are reported before the first write, and interrupted downloads are resumed.
 
-The link is a secret that this module never receives. The caller passes an opener, a function that accepts request headers and returns the response or
+The URL is a secret that this module never receives. The caller passes an opener, a function that accepts request headers and returns the response or
 raises LinkError.
 """
 
@@ -36,9 +36,9 @@ class LinkError(Exception):
     """The exception for a request that did not return the file.
 
     Attributes:
-        reason: The cause, without the link.
+        reason: The cause, without the URL.
         status: The HTTP status, or None without a response.
-        again: Whether another attempt may succeed.
+        again: Whether another attempt can succeed.
         misplaced: Whether the server sent a different part of the file than requested.
     """
 
@@ -120,7 +120,7 @@ def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
         timeout: The maximum number of seconds without progress.
     """
     os.makedirs(target.directory, mode=0o700, exist_ok=True)
-    # A partial download from an earlier run may be damaged. If the checksum does not match, the download is repeated once.
+    # A partial download from an earlier run can be damaged. If the checksum does not match, the download is repeated once.
     attempts = 2 if target.kept else 1
     if attempts == 1:
         target.discard()
@@ -197,7 +197,7 @@ def _attempt(opener: Opener, target: Target) -> None:
     finally:
         answer.response.close()
     if answer.total is not None and target.kept < answer.total:
-        raise LinkError("the connection ended after %d of %d MiB" % (target.kept >> 20, answer.total >> 20), again=True)
+        raise LinkError("the connection was closed after %d of %d MiB" % (target.kept >> 20, answer.total >> 20), again=True)
 
 
 def _alone(number: int, target: Target) -> None:
@@ -225,7 +225,7 @@ def _blocks(response: Any) -> Iterator[bytes]:
 
 
 def _check_space(target: Target, answer: _Answer) -> None:
-    """Raises EngineError unless the disk has enough space for the rest of the download and for the package in a zip.
+    """Raises EngineError unless the disk has enough space for the rest of the download and, if the file is a zip, for the extracted package.
 
     The extracted package is smaller than the zip.
     """
@@ -242,13 +242,13 @@ def _check_space(target: Target, answer: _Answer) -> None:
 
 
 def _refused(exc: LinkError, target: Target) -> EngineError:
-    """Returns the error for a link that did not return the file."""
+    """Returns the error for a URL that did not return the file."""
     remedy = "Check the connection from this host to the server (name resolution, proxy, and firewall), or use a file on the controller."
     if exc.status in _EXPIRED:
-        remedy = "Get a new link from the licensing portal. The signed link has expired or is incomplete: NVIDIA's links expire after a few hours."
+        remedy = "Get a new URL from the licensing portal. The signed URL is incomplete or has expired, because NVIDIA's URLs expire after a few hours."
     elif exc.status == 404:
-        remedy = "Check the link's path, or get a new link from the licensing portal."
+        remedy = "Correct the path in the URL, or get a new URL from the licensing portal."
     if target.kept:
         remedy += " The downloaded %d MiB are kept, and the next run resumes the download." % (target.kept >> 20)
     code = "link_expired" if exc.status in _EXPIRED else "download_failed"
-    return error(exc.reason, os.path.basename(target.dest), "the file from the link, which is not shown because the link may be signed", remedy, code)
+    return error(exc.reason, os.path.basename(target.dest), "the file from the URL, which is not shown because the URL can contain a secret", remedy, code)

@@ -98,16 +98,16 @@ def refusals(inventory: Inventory, run: Run, machine: Machine) -> list[Refusal]:
 
 def _alternate(package: str) -> Refusal:
     found = "%s manages the driver, so NVIDIA's .run installer would stop" % ("the package %s" % package if package else "another installer")
-    remove = "'apt-get purge %s' or 'dnf remove %s'" % (package, package)
+    remove = "For example, run 'apt-get purge %s' or 'dnf remove %s'." % (package, package)
     if not package:
-        remove = "run 'dpkg -S %s' or 'rpm -qf %s' to find the package" % (ALTERNATE, ALTERNATE)
-    remedy = "Remove or update the driver with the tool that installed the driver (%s)." % remove
+        remove = "To find the package, run 'dpkg -S %s' or 'rpm -qf %s'." % (ALTERNATE, ALTERNATE)
+    remedy = "Remove or update the driver with the tool that installed the driver. %s" % remove
     return Refusal(found, ALTERNATE, "no driver from another installer", remedy, "alternate_install")
 
 
 def _x_server(pid: str, lock: str) -> Refusal:
     found = "an X server is running (pid %s), so NVIDIA's installer would stop" % pid
-    remedy = "Stop the X server ('systemctl isolate multi-user.target') and rerun the playbook, or install the driver with 'load: false' and reboot."
+    remedy = "Run 'systemctl isolate multi-user.target' to stop the X server, then rerun the playbook. Or install the driver with 'load: false' and reboot."
     return Refusal(found, lock, "no X server", remedy, "x_running")
 
 
@@ -121,8 +121,8 @@ def _nouveau(inventory: Inventory, run: Run) -> list[Refusal]:
         return []
     instead = " With 'load: false', the installer continues, and the reboot completes the installation." if run.knows(SKIP_LOAD) else ""
     remedy = (
-        "Prevent nouveau from loading: use the gpu_release role, or run 'printf \"blacklist nouveau\\noptions nouveau modeset=0\\n\" "
-        "> /etc/modprobe.d/nvidia-vgpu-nouveau.conf' and then 'update-initramfs -u' or 'dracut --force'. Reboot. Then rerun the playbook.%s" % instead
+        "To block nouveau, run the gpu_release role. Alternatively, run 'printf \"blacklist nouveau\\noptions nouveau modeset=0\\n\" "
+        "> /etc/modprobe.d/nvidia-vgpu-nouveau.conf' and then 'update-initramfs -u' or 'dracut --force'. Reboot, then rerun the playbook.%s" % instead
     )
     found = "the GPU is bound to nouveau, so the %s installer would stop" % run.version
     return [Refusal(found, taken[0], "a GPU that is bound to nvidia or to no driver", remedy, "gpu_on_nouveau")]
@@ -139,8 +139,8 @@ def held(inventory: Inventory, driver: Driver, run: Run) -> list[Refusal]:
     others = inventory.open_files.without(daemons.STOPPED, inventory.open_files.natives())
     errors = [still_loaded(run, others)] if others else []
     if inventory.vgpus and run.load:
-        found = "unloading the driver %s would remove the idle vGPUs (%d)" % (driver.loaded, len(inventory.vgpus))
-        remedy = "Install the driver with 'load: false' and reboot: the vGPUs are restored at boot. Or remove the vGPUs first with the nvidia_vgpu module."
+        found = "unloading the driver %s would remove %d idle vGPUs" % (driver.loaded, len(inventory.vgpus))
+        remedy = "Install the driver with 'load: false' and reboot, which restores the vGPUs. Or first remove the vGPUs with the nvidia_vgpu module."
         errors.append(Refusal(found, "driver", "no vGPUs", remedy, "vgpus_exist"))
     return errors
 
@@ -149,11 +149,11 @@ def no_uninstaller(driver: Driver) -> Refusal:
     """Returns the error for a driver that cannot be removed because NVIDIA's uninstaller does not exist."""
     if driver.unfinished:
         missing = "%s does not exist, because the installation was interrupted before the installer wrote this file" % UNINSTALL
-        return Refusal(missing, remedy="Complete the installation (state: present), then uninstall the driver.", code="no_uninstaller")
+        return Refusal(missing, remedy="Complete the installation with 'state: present', then uninstall the driver.", code="no_uninstaller")
     found = "%s does not exist, so the driver was not installed by NVIDIA's .run installer" % UNINSTALL
     remedy = "Remove the driver packages with apt or dnf. Then rerun the playbook."
     if driver.removal:
-        remedy = "Set 'replace_datacenter: true' to remove the driver packages automatically, or remove the packages manually: '%s'." % " ".join(driver.removal)
+        remedy = "Set 'replace_datacenter: true' to remove the driver packages automatically, or run '%s' manually." % " ".join(driver.removal)
     return Refusal(found, remedy=remedy, code="no_uninstaller")
 
 
@@ -180,7 +180,7 @@ def still_loaded(run: Run, holders: Sequence[Holder], said: str = "") -> Refusal
     """Returns the error for kernel modules that cannot be unloaded.
 
     Args:
-        holders: The processes that hold a driver device open.
+        holders: The processes that use a device of the driver.
         said: The output of rmmod.
     """
     by = " by %s" % ", ".join(map(str, holders)) if holders else ": %s" % (said or "the use count of the module is not 0 (see 'lsmod')")

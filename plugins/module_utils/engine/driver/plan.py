@@ -132,7 +132,7 @@ def module_type(inventory: Inventory, version: str) -> str | None:
     if len(kinds) > 1:
         both = (", ".join(kinds["open"]), ", ".join(kinds["proprietary"]))
         found = "some GPUs require the open kernel module (%s), and other GPUs require the proprietary kernel module (%s)" % both
-        remedy = "Remove one kind of GPU from the host, or set module_type (in roles, driver_module_type): a driver installation supports only one module type."
+        remedy = "A driver installation supports only one module type. Remove one kind of GPU from the host, or set module_type (in roles, driver_module_type)."
         raise error(found, remedy=remedy, code="mixed_flavours")
     return next(iter(kinds), None)
 
@@ -142,7 +142,7 @@ def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -
     errors = []
     if state.secure_boot and not request.signs:
         errors.append(Refusal("Secure Boot is enabled, so the kernel would not load the driver's unsigned modules", remedy=STEPS, code="secure_boot"))
-    # In check mode, key files on the host may be missing because an earlier step of the run copies the files. Files read at their source are final.
+    # In check mode, key files on the host can be missing, because an earlier step of the run copies the files. Files read at their source are final.
     if files.key and files.certificate and not (check_mode and not files.supplied and not (files.key.exists and files.certificate.exists)):
         errors += key_errors(state, files.key, files.certificate)
     if files.free < request.space:
@@ -234,7 +234,7 @@ def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
     if not hosts and not driver.has_manager:
         return []
     found = "the system is a host, not a VM: %s" % ("%s can have VFs or has vGPUs" % hosts[0] if hosts else "NVIDIA's vGPU manager is installed")
-    remedy = "Install the guest driver only in VMs, and use the host role for a host. In a VM, uninstall the host driver first ('nvidia-uninstall')."
+    remedy = "Install the guest driver only in VMs, and use the host role for a host. In a VM, run 'nvidia-uninstall' first to remove the host driver."
     return [Refusal(found, hosts[0] if hosts else "driver", "a VM with a vGPU", remedy, "not_a_guest")]
 
 
@@ -251,13 +251,13 @@ def _wrong_step(driver: Driver, request: Request) -> list[Refusal]:
             return [wrong] if wrong else []
         found = "NVIDIA's data center driver %s is installed, but this driver cannot be licensed for a vGPU" % (driver.on_disk or driver.loaded)
         expected = "only the vGPU guest driver, NVIDIA-Linux-x86_64-<version>-grid.run"
-        replace = "Set vgpu_guest_driver_replace_datacenter: true to replace the data center driver, or uninstall the driver manually."
+        replace = "Set 'vgpu_guest_driver_replace_datacenter: true' to replace the data center driver, or uninstall the driver manually."
         return [Refusal(found, "driver", expected, refusals.packaged(driver, replace), "driver_datacenter")]
     version = request.version or version_in(request.src)
     older = version and driver.flavour == request.flavour and driver.on_disk and number(version) < number(driver.on_disk)
     if older and not request.allow_downgrade:
         allow = "To install an older version, set 'allow_downgrade: true' (in roles, driver_allow_downgrade)."
-        return [Refusal("the driver %s is installed, which is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]
+        return [Refusal("the installed driver %s is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]
     return []
 
 

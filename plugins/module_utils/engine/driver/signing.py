@@ -11,10 +11,10 @@ from ..base.errors import Refusal, error
 from ..read.host import HostState
 
 STEPS = (
-    "Sign the modules with your own key. Create a key and a certificate ('openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=vgpu/ "
-    "-addext extendedKeyUsage=codeSigning -outform DER -keyout MOK.priv -out MOK.der'). Enroll the certificate "
-    "('mokutil --import MOK.der'), reboot, and confirm on the console. Set vgpu_driver_mok_key and vgpu_driver_mok_certificate "
-    "(in a guest, vgpu_guest_driver_mok_…). With DKMS, also set vgpu_driver_mok_on_host: true. Or disable Secure Boot in the firmware."
+    "Sign the modules with your own key. To create a key and a certificate, run 'openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 "
+    "-subj /CN=vgpu/ -addext extendedKeyUsage=codeSigning -outform DER -keyout MOK.priv -out MOK.der'. To enroll the certificate, run "
+    "'mokutil --import MOK.der', reboot, and confirm the enrollment on the console. Set vgpu_driver_mok_key and vgpu_driver_mok_certificate "
+    "(in a guest, vgpu_guest_driver_mok_…). With DKMS, also set 'vgpu_driver_mok_on_host: true'. Alternatively, disable Secure Boot in the firmware."
 )
 
 
@@ -46,7 +46,7 @@ def key_errors(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Ref
         errors.append(Refusal("the signing key is group- or world-readable", key.path, "mode 0600", restrict, "signing_key_open"))
     if state.secure_boot and certificate.fingerprint not in state.enrolled_certificates:
         enroll = (
-            "Enroll the certificate: run 'mokutil --import CERTIFICATE.der', reboot, and confirm on the console. "
+            "To enroll the certificate, run 'mokutil --import CERTIFICATE.der', reboot, and confirm the enrollment on the console. "
             "To convert a PEM file to DER, run 'openssl x509 -in FILE.pem -outform DER -out FILE.der'."
         )
         found = "Secure Boot is enabled, but this certificate is not enrolled"
@@ -59,7 +59,7 @@ def _missing(one: KeyFile, what: str) -> Refusal:
     if one.searched:
         expected = "a file on the controller in one of these directories: %s" % ", ".join(one.searched)
         remedy = (
-            "Set the absolute path of the file. If the file is on the managed host, set vgpu_driver_mok_on_host: true "
+            "Set the absolute path of the file. If the file is on the managed host, set 'vgpu_driver_mok_on_host: true' "
             "(in a guest, vgpu_guest_driver_mok_on_host)."
         )
     return Refusal("the %s does not exist" % what, one.path, expected, remedy, "signing_key_missing")
@@ -79,7 +79,7 @@ def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> N
     if not signed_by or expected not in (None, signed_by):
         found = "the nvidia module is signed by %s" % (signer or "another key") if signed_by else "the nvidia module is not signed"
         remedy = (
-            "Check /var/log/nvidia-installer.log for messages about signing. DKMS 3.0 and later use the key that is set as mok_signing_key in "
+            "Find the messages about signing in /var/log/nvidia-installer.log. DKMS 3.0 and later use the key that is set as mok_signing_key in "
             "/etc/dkms/framework.conf.d/vgpu-kvm.conf. Older releases of DKMS use their own key."
         )
         raise error(found, certificate, "a signature by this certificate's key", remedy, "not_signed")

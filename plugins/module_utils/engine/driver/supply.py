@@ -19,9 +19,9 @@ from .signing import KeyFile
 _NUMBERS = re.compile(r"[0-9]{3}\.[0-9]{2,3}(?:\.[0-9]{2})?")
 _CHECKSUM = re.compile(r"sha256:[0-9a-fA-F]{64}\Z")
 _RELEASE = re.compile(r"NVIDIA-vGPU-rhel-([0-9]+)")
-BROKEN = "broken"  # the scheme of an incomplete link
+BROKEN = "broken"  # the scheme of an incomplete URL
 _SPARE = 64  # MiB required in addition to the bundle and the extracted package
-# Maps parts of bundle names to package formats. For links, the format is only a guess, because the bundle's content is not yet known.
+# Maps parts of bundle names to package formats. For a URL, the format is only a guess, because the bundle's content is not yet known.
 _OF_NAMES = (("-ubuntu-", "deb"), ("-rhel-", "rpm"))
 
 
@@ -30,18 +30,18 @@ class Supply:
     """The bundle and signing key: the values that the user set, and the files that the driver_files lookup found on the controller.
 
     Attributes:
-        given: The bundle that the user set, or only the file name for a link.
-        scheme: The link's scheme (https, http, or BROKEN), or empty for a file.
+        given: The bundle that the user set, or only the file name for a URL.
+        scheme: The URL's scheme (https, http, or BROKEN), or empty for a file.
         path: The bundle's path on the controller, or empty if the file is missing.
         size: The bundle's size in bytes.
         folders: The controller directories that were searched for the bundle.
-        contents: The packages in the bundle, or None for a link or an unreadable file.
+        contents: The packages in the bundle, or None for a URL or an unreadable file.
         error: The reason why the file cannot be read, or None.
         checksum: The checksum that the user set, or an empty string.
         key: The module signing key, or None if the user set no key.
         certificate: The signing key's certificate, or None if the user set no certificate.
         keys_on_host: Whether the key and the certificate are files on the host.
-        cut: Whether given contains only the last part of the value, because a value that is neither a link nor a file may contain a secret.
+        cut: Whether given contains only the last part of the value, because a value that is neither a URL nor a file can contain a secret.
     """
 
     given: str = ""
@@ -64,7 +64,7 @@ class Supply:
 
     @property
     def space(self) -> int:
-        """The disk space in MiB that the bundle and its package require on the host, or 0 for a link, because the download checks the disk space."""
+        """The disk space in MiB that the bundle and its package require on the host, or 0 for a URL, because the download checks the disk space."""
         return self.size * 2 // (1 << 20) + _SPARE if self.path else 0
 
 
@@ -75,7 +75,7 @@ class Chosen:
     Attributes:
         form: The package format (run, deb, or rpm).
         version: The driver version, or empty if unknown.
-        package: The package, or None for a link or if no package can be selected.
+        package: The package, or None for a URL or if no package can be selected.
         errors: The reasons why no package can be selected.
     """
 
@@ -98,7 +98,7 @@ def version_named(name: str, kind: str) -> str:
 
 
 def choose_from(supply: Supply, kind: str, form: str, distribution: Distribution) -> Chosen:
-    """Selects the driver package from the bundle's contents. For a link, only the bundle's name is known and determines the package."""
+    """Selects the driver package from the bundle's contents. For a URL, only the bundle's name is known and determines the package."""
     if supply.error:
         return Chosen(_guess(supply.name, form), version_named(supply.name, kind), errors=[supply.error])
     if not supply.contents:
@@ -166,25 +166,26 @@ def _wrong_version(request: Request, supply: Supply, chosen: Chosen, variable: s
 
 
 def _missing(request: Request, supply: Supply, variable: str) -> list[Refusal]:
-    """Returns the errors for a bundle that is unset or missing, and for a link that must not be used."""
+    """Returns the errors for a bundle that is unset or missing, and for a URL that must not be used."""
     if not supply.given:
         found = "%s %s is not installed, and %s_bundle is not set" % (TITLES[request.kind], request.version or "", variable)
-        remedy = "Set this variable to NVIDIA's bundle from the licensing portal (NVIDIA-GRID-Linux-KVM-….zip): a file on the controller or an https link."
+        remedy = ("Get NVIDIA's bundle (NVIDIA-GRID-Linux-KVM-….zip) from the licensing portal. "
+                  "Set this variable to the path of the file on the controller, or to an https URL.")
         return [Refusal(" ".join(found.split()), remedy=remedy, code="bundle_missing")]
     if not supply.scheme:
         found = "%s does not exist on the controller in any of these directories: %s" % (supply.given, ", ".join(supply.folders))
-        remedy = "Set the absolute path of the file" + (", or a link that begins with https://." if supply.cut else ".")
+        remedy = "Set the absolute path of the file" + (", or a URL that begins with https://." if supply.cut else ".")
         return [] if supply.path else [Refusal(found, "%s_bundle" % variable, remedy=remedy, code="bundle_missing")]
     errors = []
     if supply.scheme == BROKEN:
-        found = "%s_bundle (%s) is an incomplete or invalid link" % (variable, supply.name)
-        errors.append(Refusal(found, expected="https://…", remedy="Write the complete link on one line, without spaces or quotation marks.", code="bad_link"))
+        found = "%s_bundle (%s) is an incomplete or invalid URL" % (variable, supply.name)
+        errors.append(Refusal(found, expected="https://…", remedy="Write the complete URL on one line, without spaces or quotation marks.", code="bad_link"))
     elif supply.scheme != "https":
-        found = "%s_bundle (%s) is a link without TLS" % (variable, supply.name)
-        errors.append(Refusal(found, expected="https://…", remedy="Use an https link or a file on the controller.", code="no_tls"))
+        found = "%s_bundle (%s) is a URL without TLS" % (variable, supply.name)
+        errors.append(Refusal(found, expected="https://…", remedy="Use an https URL or a file on the controller.", code="no_tls"))
     if not supply.checksum:
-        found = "%s_bundle (%s) is a link, and %s_checksum is not set" % (variable, supply.name, variable)
-        remedy = "Set the checksum to sha256:<digits>. Without a checksum, a driver from a link is not installed."
+        found = "%s_bundle (%s) is a URL, but %s_checksum is not set" % (variable, supply.name, variable)
+        remedy = "Set the checksum to 'sha256:<digits>'. Without a checksum, the driver from a URL is not installed."
         errors.append(Refusal(found, remedy=remedy, code="bad_checksum"))
     return errors
 
@@ -197,14 +198,14 @@ def _wrong_format(request: Request, supply: Supply, chosen: Chosen, distribution
         return []  # the package format is only a guess, or chosen.errors contains the reason why no package was selected
     if FAMILIES.get(chosen.form, distribution.family) != distribution.family:
         found = "%s_format is %s, but the distribution is %s, which uses another package format" % (variable, chosen.form, distribution.name)
-        return [Refusal(found, remedy="Set %s_format: run%s." % (variable, _without_run(supply)), code="wrong_format")]
+        return [Refusal(found, remedy="Set '%s_format: run'%s." % (variable, _without_run(supply)), code="wrong_format")]
     release = _RELEASE.match(name)
     if chosen.form == "rpm" and release and release.group(1) != distribution.version.split(".")[0]:
         found = "%s_bundle: the package %s is for release %s, but the distribution is %s" % (variable, name, release.group(1), distribution.name)
-        return [Refusal(found, remedy="Use NVIDIA's bundle for the release of this distribution, or set %s_format: run." % variable, code="wrong_format")]
+        return [Refusal(found, remedy="Use NVIDIA's bundle for the release of this distribution, or set '%s_format: run'." % variable, code="wrong_format")]
     if supply.scheme and suffix in FORMATS and suffix != chosen.form and not mistaken(supply.name, request.kind):
         found = "%s_format is %s, but %s_bundle (%s) has the format %s" % (variable, chosen.form, variable, supply.name, suffix)
-        return [Refusal(found, remedy="Set %s_format: %s." % (variable, suffix), code="wrong_format")]
+        return [Refusal(found, remedy="Set '%s_format: %s'." % (variable, suffix), code="wrong_format")]
     return []
 
 
@@ -221,13 +222,13 @@ def _wrong_keys(request: Request, supply: Supply, chosen: Chosen, variable: str)
         return []
     if not supply.key or not supply.certificate:
         found = "only one of %s_mok_key and %s_mok_certificate is set" % (variable, variable)
-        return [Refusal(found, remedy="Set both variables: signing the driver's modules requires the key and the certificate.", code="signing_key_missing")]
+        return [Refusal(found, remedy="Set both variables, because signing modules requires the key and the certificate.", code="signing_key_missing")]
     if supply.keys_on_host or not (request.dkms or chosen.form != "run"):
         return []
     found = "DKMS signs the driver's modules again at each kernel update, so the key must stay on the host"
     remedy = (
-        "Copy the key to the host (owner root, mode 0600), set %s_mok_key to the path of the key, and set %s_mok_on_host: true. "
-        "Or set %s_dkms: false and %s_format: run, which keeps the key on the host only during the installation." % ((variable,) * 4)
+        "Copy the key to the host (owner root, mode 0600), set %s_mok_key to the path of the key, and set '%s_mok_on_host: true'. "
+        "Or set '%s_dkms: false' and '%s_format: run', which keep the key on the host only during the installation." % ((variable,) * 4)
     )
     return [Refusal(found, remedy=remedy, code="signing_key_missing")]
 

@@ -51,7 +51,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
     fabric_manager.activate(ctx, number, step.args["vfs"], timeout)
     _note(ctx, number, step.args["vfs"])
     if not any(one.id == number and one.active for one in fabric_manager.partitions(ctx, timeout)[0]):
-        remedy = "Check /var/log/fabricmanager.log and dmesg."
+        remedy = "Find the cause in /var/log/fabricmanager.log and in the output of 'dmesg', fix the cause, then rerun."
         found = "Fabric Manager accepted the activation, but reports the partition as inactive"
         raise error(found, step.device, "active", remedy, "fabric_unconfirmed")
 
@@ -68,7 +68,7 @@ def _set_up(ctx: Context, step: Step, timeout: float) -> None:
     word = {service.ENABLE: "enable", service.DISABLE: "disable", service.START: "start", service.STOP: "stop", service.RESTART: "restart"}[step.kind]
     answer = ctx.command(["systemctl", word, fabric_manager.UNIT + ".service"], timeout, keeps_lock=True)
     if answer.rc:
-        remedy = "Check 'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log for the cause."
+        remedy = "Find the cause in 'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log, fix the cause, then rerun."
         ended = "systemctl did not finish within %d s" % timeout if answer.timed_out else "systemctl exited with status %d: %s" % (answer.rc, answer.tail(2))
         raise error(ended, step.device, "to %s" % step.text, remedy, "fabric_service_failed")
     if step.kind in (service.RESTART, service.STOP):
@@ -111,7 +111,7 @@ def _check_vgpus(ctx: Context, step: Step) -> None:
     parents = {vgpu.parent for vgpu in frameworks.instances(ctx)}
     for vf in step.args["vfs"]:
         if vf not in parents:
-            raise error("no vGPU exists on %s" % vf, step.device, "a vGPU on each VF of the partition", "Create this vGPU first.", "vgpus_missing")
+            raise error("no vGPU exists on %s" % vf, step.device, "a vGPU on each VF of the partition", "Create this vGPU, then rerun.", "vgpus_missing")
 
 
 def _note(ctx: Context, number: int, vfs: list[str] | None) -> None:

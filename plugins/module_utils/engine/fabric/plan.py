@@ -110,7 +110,7 @@ def requests(cards: Sequence[Card], machines: Mapping[str, Iterable[str]], stric
 
 
 def chosen(fabric: Fabric, cards: Sequence[Card], numbers: Mapping[str, int], taken: Mapping[str, str]) -> dict[str, list[str]]:
-    """Returns the keys of the preferred cards for each VM, which together form one partition.
+    """Returns the keys of the preferred cards for each VM. The cards of a VM form one partition.
 
     VMs that request the most cards are assigned first. The result omits VMs for which no partition is free.
 
@@ -175,7 +175,7 @@ class _Planner:
         if unknown:
             self._report(request, Refusal(
                 "the module ID of the GPU is unknown", unknown[0], "a 'Module Id' in the output of 'nvidia-smi -q', by which Fabric Manager identifies GPUs",
-                "Check the output of nvidia-smi and dmesg.", "fabric_module_unknown",
+                "Find errors of this GPU in the output of 'nvidia-smi -q' and 'dmesg', fix the cause, then rerun.", "fabric_module_unknown",
             ))
             return
         match = next((one for one in self.partitions if set(one.gpus) == set(modules) and len(request.cards) == len(one.gpus)), None)
@@ -250,10 +250,11 @@ class _Planner:
         sets = "; ".join("%d: %s" % (size, " or ".join(
             "{%s}" % ", ".join(sorted(self._gpus(one))) for one in self.partitions if len(one.gpus) == size)) for size in sizes)
         found = "no fabric partition contains exactly %s%s" % (", ".join(cards), " (%s)" % request.where if request.where else "")
-        expected, remedy = "one of the board's GPU sets: %s" % (sets or "none"), "Choose one of these sets."
+        expected, remedy = "one of the board's GPU sets: %s" % (sets or "none"), "Choose the GPUs of one of these sets."
         if not several:
             expected = "a partition that contains only this GPU"
-            remedy = "If the GPU was in MIG mode when Fabric Manager started, reboot the host to create the partition. Check /var/log/fabricmanager.log."
+            remedy = ("If the GPU was in MIG mode when Fabric Manager started, reboot the host to create the partition. "
+                      "Otherwise, find the cause in /var/log/fabricmanager.log.")
         self._report(request, Refusal(found, cards[0] if not several else None, expected, remedy, "no_fabric_partition"))
         if several and not request.strict:
             for card in request.cards:  # CUDA starts if each card has its own active partition

@@ -48,7 +48,7 @@ def plan(fabric: Fabric, driver: str | None, users: Mapping[str, str], assume: b
         if not assume:
             found = "Fabric Manager %s is installed" % manager.version if manager.installed else "Fabric Manager is not installed"
             code = "fabric_version" if manager.installed else "fabric_not_installed"
-            remedy = "Install Fabric Manager and its library from your package source (the fabric role does this)."
+            remedy = "Run the fabric role, or install Fabric Manager and its library from your package source."
             made.errors.append(Refusal(found, service, "Fabric Manager %s, as required by the driver" % version, remedy, code))
             return made
         made.steps.append(Step(INSTALL, None, service, "install Fabric Manager %s" % version))

@@ -28,8 +28,8 @@ Board = Tuple[str, str]
 # The vGPU types found so far in the current host snapshot, keyed by framework, board, and names of the type directories.
 Surveyed = Dict[Tuple[str, Board, Tuple[str, ...]], List[VgpuType]]
 
-CHECK_LOGS = "Check dmesg and 'journalctl -u nvidia-vgpu-mgr'"
-END_PROCESS = "End the process that 'vgpuctl status' shows. Then rerun."
+CHECK_LOGS = "Find the cause in the output of 'dmesg' and 'journalctl -u nvidia-vgpu-mgr'"
+END_PROCESS = "Stop the process that 'vgpuctl status' shows. Then rerun."
 VF_REMOVED = "The VF is being removed, because a program is disabling or rebinding VFs. Find this program, such as a cloud agent or driverctl. Then rerun."
 
 
@@ -109,7 +109,7 @@ class Framework(ABC):
         return "%s/%s" % (self.devices, key)
 
     def holders(self, open_files: OpenFiles, key: str) -> list[Holder]:
-        """Returns the processes that have the vGPU open."""
+        """Returns the processes that use the vGPU."""
         return open_files.of_device(self.device(key))
 
     def vm(self, key: str) -> str | None:
@@ -153,5 +153,5 @@ class Framework(ABC):
     def _await_gone(self, key: str, timeout: float) -> None:
         """Waits until a removed vGPU no longer exists. Raises EngineError if the timeout expires first."""
         if not until(self.ctx.clock, lambda: not self.exists(key), timeout):
-            found = "the vGPU still exists %d s after the request to remove it" % timeout
+            found = "the vGPU still exists %d s after the removal request" % timeout
             raise error(found, key, None, "Find the VM that uses the vGPU with 'vgpuctl status', and stop this VM. Then rerun.", "remove_failed")

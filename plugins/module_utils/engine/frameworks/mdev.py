@@ -23,9 +23,9 @@ from .framework import CHECK_LOGS, END_PROCESS, LINGER, VF_REMOVED, Board, Frame
 
 _CREATE_REMEDY = {
     errno.EEXIST: "Another device has this UUID. Use another UUID, or remove the other device.",
-    errno.ENOSPC: "Another vGPU was created during this run. Check 'vgpuctl status', then rerun.",
+    errno.ENOSPC: "Another program created a vGPU during this run. Find the remaining capacity with 'vgpuctl status', then rerun.",
     errno.ENODEV: VF_REMOVED,
-    errno.EINVAL: "The driver does not accept this UUID or type on this parent. Check dmesg.",
+    errno.EINVAL: "The driver does not accept this UUID or type on this parent. Find the reason in the output of 'dmesg'.",
 }
 
 
@@ -83,7 +83,7 @@ class Mdev(Framework):
 
     def instances(self, open_files: OpenFiles | None = None, parents: Iterable[str] | None = None) -> list[Vgpu]:
         found = []
-        watched = open_files if open_files and open_files.vfio else None  # if no process has a VFIO device open, no vGPU is in use
+        watched = open_files if open_files and open_files.vfio else None  # if no process uses a VFIO device, no vGPU is in use
         for uuid in self.sysfs.list(self.devices):
             parent, type_directory, title = self._parent(uuid), self.type_directory(uuid), self.type_title(uuid)
             if not type_directory or not title:
@@ -137,7 +137,7 @@ class Mdev(Framework):
         if directory:
             return directory
         found = "available_instances of %s is 0" % type_name if last else "the parent does not currently offer the type %s" % type_name
-        remedy = "The VF is in use, the GPU is full, or the GPU has vGPUs of another framebuffer size. Check 'vgpuctl status'."
+        remedy = "The VF is in use, the GPU is full, or the GPU has vGPUs of another framebuffer size. Find the cause with 'vgpuctl status'."
         raise error(found, parent, "room for a vGPU of type %s" % type_name, remedy, "no_room")
 
     def remove(self, key: str, timeout: float, forced: bool = False) -> None:
@@ -146,7 +146,7 @@ class Mdev(Framework):
             self.sysfs.write(self.device(key) + "/remove", "1", timeout)
         except SysfsError as exc:
             if exc.number == errno.ETIMEDOUT:
-                found = "a process has the vGPU open, and the kernel removes the vGPU as soon as this process ends"
+                found = "a process uses the vGPU, and the kernel removes the vGPU as soon as this process exits"
                 raise error(found, key, None, END_PROCESS, "remove_pending") from exc
             # The kernel returns EINVAL or ENODEV if the driver is already removing the vGPU after the VM has stopped.
             if exc.number not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):

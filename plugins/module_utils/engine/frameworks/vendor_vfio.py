@@ -28,16 +28,17 @@ from .framework import CHECK_LOGS, END_PROCESS, LINGER, VF_REMOVED, Board, Frame
 
 _NO_ROOM = (
     "The GPU is full, has vGPUs of another framebuffer size (mixed_sizes: true allows several sizes), "
-    "or is in MIG mode without a free GPU instance. Check 'vgpuctl status'."
+    "or is in MIG mode without a free GPU instance. Find the cause with 'vgpuctl status'."
 )
 _CREATE_REMEDY = {
     errno.EPERM: "The driver does not change the type, because a VM uses the VF or the VF already has a type. "
-    "Check 'vgpuctl status', and stop the VM if a VM uses the VF.",
+    "Run 'vgpuctl status'. If a VM uses the VF, stop the VM. Otherwise, remove the vGPU of the VF.",
     errno.EIO: "If dmesg shows 'Failed to add vgpu create request: 0x38', no free GPU instance fits this type. "
     "Create a suitable GPU instance with the vgpu_layout variable or the nvidia_mig module, or use another type.",
     errno.ENXIO: "The VF does not respond. Disable and enable the VFs of this GPU with the nvidia_sriov module.",
     errno.ENOSPC: "The GPU is full. Use fewer or smaller vGPUs, or another GPU.",
-    errno.EINVAL: "The driver does not accept this type. Check nvidia/creatable_vgpu_types of this VF and dmesg.",
+    errno.EINVAL: "The driver does not accept this type. "
+    "Choose a type from nvidia/creatable_vgpu_types of this VF, or find the reason in the output of 'dmesg'.",
     errno.ENODEV: VF_REMOVED,
     errno.ENOENT: "The VF is no longer bound to nvidia. Disable and enable the VFs of the GPU with the nvidia_sriov module, "
     "because a VF that was bound to vfio-pci does not work until then.",
@@ -86,7 +87,7 @@ class VendorVfio(Framework):
         return super().ready(vfs) and any(self._current(vf.address) or self._types(vf.address) for vf in vfs)
 
     def find_id(self, parent: str, type_name: str, known: str) -> str | None:
-        # A VF that does not list the type now may list the type later, so the known number is returned.
+        # A VF that does not list the type now can list the type later, so the known number is returned.
         found = vgpu_types.find(type_name, self._types(parent))
         if found:
             return found.id
@@ -144,7 +145,7 @@ class VendorVfio(Framework):
         number = self._current(parent)
         if number:
             held, free = "the VF already has a vGPU (type %d)" % number, "a free VF for %s" % type_name
-            raise error(held, parent, free, "Check 'vgpuctl status'. To change the type, remove the vGPU first.", "vf_busy")
+            raise error(held, parent, free, "Run 'vgpuctl status' to show the vGPU. To change the type, remove the vGPU first.", "vf_busy")
         self._await_room(parent, type_id, type_name)
         try:
             self.sysfs.write("%s/%s" % (self.device(parent), self.mark), type_id)
@@ -180,7 +181,7 @@ class VendorVfio(Framework):
         # The driver refuses to remove a vGPU in use. After a VM stops, the driver takes up to 10 s to release the VF.
         if not until(self.ctx.clock, lambda: self._write_none(key), timeout if forced else min(timeout, LINGER)):
             if forced:
-                stays = "a process has the vGPU open, and the vendor-specific VFIO framework never removes a vGPU in use"
+                stays = "a process uses the vGPU, and the vendor-specific VFIO framework never removes a vGPU that is in use"
                 raise error(stays, key, None, END_PROCESS, "remove_pending")
             holders = self.holders(OpenFiles(self.sysfs), key)
             if holders:

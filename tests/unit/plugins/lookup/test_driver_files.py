@@ -159,9 +159,9 @@ def test_a_bundle_that_is_not_set_or_not_there(case):
 def test_links(case):
     assert "failed" not in case.plan(LINK, checksum=SUM)
     code, text = case.refusal(LINK + "?autho=SECRETMARK")
-    assert code == "bad_checksum" and "is a link, and vgpu_driver_checksum is not set" in text and "SECRETMARK" not in text
+    assert code == "bad_checksum" and "is a URL, but vgpu_driver_checksum is not set" in text and "SECRETMARK" not in text
     code, text = case.refusal(LINK.replace("https", "HTTP"), checksum=SUM)
-    assert code == "no_tls" and "a link without TLS" in text
+    assert code == "no_tls" and "a URL without TLS" in text
     assert "SECRETMARK" not in json.dumps(case.supply(LINK + "?autho=SECRETMARK"))
 
 
@@ -169,8 +169,8 @@ def test_links(case):
     "release, members, options, words",
     [
         (UBUNTU, [RPM], {"format": "rpm"},
-         ["vgpu_driver_format is rpm, but the distribution is Ubuntu", "vgpu_driver_format: run, and use a bundle that contains this format", "rhel-9.4"]),
-        (ROCKY, [DEB, MEMBERS[0]], {"format": "deb"}, ["vgpu_driver_format is deb, but the distribution is Rocky Linux 9.4", "Set vgpu_driver_format: run."]),
+         ["vgpu_driver_format is rpm, but the distribution is Ubuntu", "vgpu_driver_format: run', and use a bundle that contains this format", "rhel-9.4"]),
+        (ROCKY, [DEB, MEMBERS[0]], {"format": "deb"}, ["vgpu_driver_format is deb, but the distribution is Rocky Linux 9.4", "Set 'vgpu_driver_format: run'."]),
         (ROCKY.replace("9.4", "8.10"), [RPM], {"format": "rpm"}, ["NVIDIA-vGPU-rhel-9.4", "is for release 9, but the distribution is Rocky Linux 8.10"]),
         (ROCKY.replace("9.4", "8.10"), [RPM], {}, ["is for release 9, but the distribution is Rocky Linux 8.10"]),
         (ROCKY, [DEB], {}, ["the bundle contains the host driver only as deb packages, but the distribution is Rocky Linux 9.4", "Download NVIDIA's"]),
@@ -220,7 +220,7 @@ def test_a_package_alone_in_a_bundle_of_any_name_is_planned_and_extracted(case, 
 
 def test_a_link_to_a_package(case):
     code, text = case.refusal("https://example.com/" + os.path.basename(DEB), format="run", checksum=SUM)
-    assert code == "wrong_format" and "has the format deb" in text and "Set vgpu_driver_format: deb." in text
+    assert code == "wrong_format" and "has the format deb" in text and "Set 'vgpu_driver_format: deb'." in text
     assert case.plan("https://example.com/" + os.path.basename(DEB), checksum=SUM)["format"] == "deb"
     case.host.put("/etc/os-release", ROCKY)
     assert case.refusal("https://example.com/" + os.path.basename(DEB), checksum=SUM)[0] == "wrong_format"

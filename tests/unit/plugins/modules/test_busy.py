@@ -39,7 +39,7 @@ def test_who_holds_a_lock_is_named(make_host, path):
     assert found(host) == ["pid 812 (/usr/bin/python3 /root/.ansible/tmp/AnsiballZ_nvidia_driver.) holds %s" % path]
     assert call(nvidia_host_plan, host).ok["info"]["busy"] == found(host)
     host.kernel.processes.clear()
-    assert found(host) == ["pid 812 (this process has ended, but one of its child processes has not) holds %s" % path]
+    assert found(host) == ["pid 812 (this process has exited, but one of its child processes is still running) holds %s" % path]
 
 
 def test_who_only_reads_under_a_lock_is_none(make_host):

@@ -170,7 +170,7 @@ def test_nvidia_smi_that_names_no_vf_makes_all_of_its_type_count(make_host, numb
     hidden(host, vgpus[number]["vf"])
     begin = host.clock.now()
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q"}]}])
-    assert outcome.codes == ["in_use"] and "may be in use" in outcome.msg and "VM web1" in outcome.msg and "one of the 2 L40S-24Q vGPUs" in outcome.msg
+    assert outcome.codes == ["in_use"] and "might be in use" in outcome.msg and "VM web1" in outcome.msg and "one of the 2 L40S-24Q vGPUs" in outcome.msg
     assert outcome.writes == 0 and host.clock.now() - begin < 15
 
 
@@ -247,7 +247,7 @@ def test_nvidia_smi_without_an_answer_counts_as_a_user(make_host, answer, vendor
     host.ctx.command = lambda argv, timeout, **rest: answer if argv[1:3] == ["vgpu", "-q"] else real(argv, timeout, **rest)
     outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and outcome.writes == 0
-    for text in ("may be in use", "did not exit within" if answer.timed_out else "rc 15", "run 'nvidia-smi vgpu -q -i %s' manually" % PF, "force_remove"):
+    for text in ("might be in use", "did not exit within" if answer.timed_out else "rc 15", "run 'nvidia-smi vgpu -q -i %s' manually" % PF, "force_remove"):
         assert text in outcome.msg
     key = (host.vgpus()[0][0] if not vendor else host.vgpus()[0][1])
     host.kernel.forced.add(key)
@@ -262,7 +262,7 @@ def test_an_nvidia_smi_of_another_driver_than_the_loaded_one_asks_for_a_reboot(m
     host.ctx.command = lambda argv, timeout, **rest: Result(18, words) if argv[1:3] == ["vgpu", "-q"] else real(argv, timeout, **rest)
     outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and outcome.writes == 0
-    assert "reboot the host, because nvidia-smi fails while the driver on disk is not the loaded driver" in outcome.msg and "manually" not in outcome.msg
+    assert "reboot the host, because nvidia-smi fails if the driver on disk differs from the loaded driver" in outcome.msg and "manually" not in outcome.msg
 
 
 def test_a_gpu_off_the_bus_does_not_silence_nvidia_smi_for_the_others(make_host):
@@ -361,7 +361,7 @@ def test_what_cannot_be_read_counts_as_in_use(make_host, trouble, vendor):
     for module, arguments in ((nvidia_vgpu, {"layout": EMPTY}), (nvidia_sriov, {"state": "disabled"}), (nvidia_driver, {"state": "absent"})):
         outcome = call(module, host, **arguments)
         assert set(outcome.codes) == {"in_use"} and outcome.writes == 0
-        for text in ("may be in use by " + who, found, way_on):
+        for text in ("might be in use by " + who, found, way_on):
             assert text in outcome.msg
     info = call(nvidia_gpu_info, host, may_disturb=["secret", "?", "systemd", PF]).ok
     assert [one["pid"] for one in info["in_the_way"]] == [1 if trouble in (hiding, inside) else 90]

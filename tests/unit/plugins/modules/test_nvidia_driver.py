@@ -555,8 +555,8 @@ def strange(name=HOST_MEMBER, content=b"x", mode=0o100644):
 @pytest.mark.parametrize(
     "member, words",
     [
-        (strange(mode=0o120777, content=b"/etc/shadow"), "a link or a device"),
-        (strange(mode=0o020644), "a link or a device"),
+        (strange(mode=0o120777, content=b"/etc/shadow"), "a symbolic link or a device"),
+        (strange(mode=0o020644), "a symbolic link or a device"),
         (strange(content=bytes(200 << 20)), "expand from 0 MiB to 200 MiB"),
         (strange(name="Host_Drivers/$(reboot)-vgpu-kvm.run"), "characters"),
         (strange(name="Host_Drivers/x\n-vgpu-kvm.run"), "characters"),

@@ -207,8 +207,8 @@ def test_another_files_part_is_removed(fetch, tmp_path):
 @pytest.mark.parametrize(
     "step, code, words",
     [
-        (status(403), "link_expired", ["files.example.com returned the status 403 (Forbidden)", "signed link has expired", "Get a new link"]),
-        (status(410), "link_expired", ["410 (Gone)", "signed link has expired"]),
+        (status(403), "link_expired", ["files.example.com returned the status 403 (Forbidden)", "signed URL is incomplete or has expired", "Get a new URL"]),
+        (status(410), "link_expired", ["410 (Gone)", "signed URL is incomplete or has expired"]),
         (status(404), "download_failed", ["404 (Not Found)"]),
         (urllib.error.URLError(ssl.SSLCertVerificationError(1, "self-signed %s" % MARK)), "download_failed", ["certificate of the server files.example.com"]),
         (urllib.error.URLError(OSError(-2, "Name or service not known")), "download_failed", ["Name or service not known", "proxy"]),

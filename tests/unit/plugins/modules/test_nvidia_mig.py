@@ -404,7 +404,7 @@ def test_an_nvidia_smi_that_hangs_or_is_missing_is_reported(make_host, hangs):
     outcome = call(nvidia_mig, host, gpus=[PF], mode="enabled")
     assert outcome.codes == ["mig_unknown"] and outcome.writes == 0
     assert ("did not exit within 60 s" if hangs else "is not installed") in outcome.msg
-    assert ("Run this command manually" if hangs else "Reinstall the host driver, which includes nvidia-smi, with the driver role") in outcome.msg
+    assert ("Run this command manually" if hangs else "Run the driver role to reinstall the host driver, which includes nvidia-smi") in outcome.msg
     if hangs:
         assert len(asked) == 1  # a second query would take another minute and have the same result
 

@@ -90,7 +90,7 @@ LINKS = [
 )
 def test_a_password_is_no_files_name(link):
     link %= MARK
-    assert looks_signed(link) and shown_link(link) in ("the link", "NVIDIA-GRID.zip")
+    assert looks_signed(link) and shown_link(link) in ("the URL", "NVIDIA-GRID.zip")
 
 
 @pytest.mark.parametrize("link", LINKS)

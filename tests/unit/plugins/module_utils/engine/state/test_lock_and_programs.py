@@ -69,7 +69,7 @@ def test_a_removal_that_waits_for_a_vm_does_not_keep_the_lock(tmp_path, forced):
     with real_lock(tmp_path):
         with pytest.raises(EngineError) as caught:
             Mdev(Context(str(tmp_path))).remove(UUID, 0.5, forced)
-        assert caught.value.errors[0].code == "remove_pending" and "as soon as this process ends" in str(caught.value)
+        assert caught.value.errors[0].code == "remove_pending" and "as soon as this process exits" in str(caught.value)
     with real_lock(tmp_path, timeout=1):
         pass
     with open(device / "remove", encoding="utf-8") as handle:
