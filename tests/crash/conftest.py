@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Twins for the crash tests, options for the number of kills and power cuts, and the tally of survived ones."""
+"""Fixtures of the crash tests: twins, options for the number of kills and power cuts, and a tally of survived kills and power cuts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from harness import VFS, Remote, Twin  # noqa: E402  (the line above extends sys
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options for the number of kills and power cuts."""
     group = parser.getgroup("crash")
-    group.addoption("--kills", type=int, default=14, help="SIGKILLs altogether (default: %(default)s)")
+    group.addoption("--kills", type=int, default=14, help="total number of SIGKILLs (default: %(default)s)")
     group.addoption("--cuts", type=int, default=1, help="power cuts of a quick twin (default: %(default)s)")
     group.addoption("--site-cuts", type=int, default=0, help="power cuts of full runs of site (default: %(default)s)")
-    group.addoption("--seed", type=int, default=None, help="of the random moments (default: another one each time)")
+    group.addoption("--seed", type=int, default=None, help="seed of the random moments (default: a new seed in each run)")
 
 
 class Tally:
-    """The number of survived kills and power cuts."""
+    """The numbers of survived kills and power cuts."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -41,7 +41,7 @@ class Tally:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the seed. Each report shows the seed, which allows repeating a failure."""
+    """Choose the seed. The report shows the seed, with which a failure can be repeated."""
     seed = config.getoption("--seed")
     config.tally = Tally(random.randrange(10**6) if seed is None else seed)
 
@@ -52,7 +52,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show the number of survived kills and power cuts."""
+    """Show the numbers of survived kills and power cuts."""
     terminalreporter.section(f"survived (--seed {config.tally.seed})")
     for what, count in sorted(config.tally.counts.items()):
         terminalreporter.line(f"{count:5} {what}")
@@ -66,13 +66,13 @@ def tally(request: pytest.FixtureRequest) -> Tally:
 
 @pytest.fixture
 def chance(tally: Tally, request: pytest.FixtureRequest) -> random.Random:
-    """Return random numbers for this test, which depend only on the seed and the test's name."""
+    """Return a random number generator that depends only on the seed and the test's name."""
     return random.Random(f"{tally.seed} {request.node.name}")
 
 
 @pytest.fixture(scope="session")
 def machine() -> Iterator[Twin]:
-    """Yield the only quick twin. A test that needs another framework boots it again."""
+    """Yield the quick twin. If a test requires the other framework, the twin is booted again."""
     twin = Twin("crash-quick")
     try:
         yield twin
@@ -82,7 +82,7 @@ def machine() -> Iterator[Twin]:
 
 
 class Lab:
-    """The quick twin with either framework, booted at its first use."""
+    """A quick twin that boots at its first use with one of the frameworks."""
 
     def __init__(self, twin: Twin) -> None:
         self.twin = twin
@@ -90,7 +90,7 @@ class Lab:
         self.remote: Remote | None = None
 
     def of(self, framework: str) -> Remote:
-        """Return the server on a twin with this framework."""
+        """Return the server on the twin with this framework."""
         if self.framework != framework or self.remote is None:
             self.close()
             self.twin.up("--tier", "quick", "--gpus", "2", "--hw", f"totalvfs={VFS}", "--framework", framework)
@@ -107,7 +107,7 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def lab(machine: Twin) -> Iterator[Lab]:
-    """Yield the twin on which tests kill modules."""
+    """Yield the lab whose twin runs the killed modules."""
     made = Lab(machine)
     yield made
     made.close()

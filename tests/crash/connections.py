@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The controller's ssh processes to a twin, which a test kills."""
+"""Finds the controller's ssh processes for a twin, which a test kills."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twinlib import state  # noqa: E402  (the line above extends sys.path)
 
 
 def connections(name: str) -> list[int]:
-    """Return the pids of the ssh processes to the twin: those with its port, and the shared connection, whose name is that of its socket."""
+    """Return the pids of the ssh processes for the twin: processes with its port, and the shared connection, whose process name contains its socket."""
     machine = state.load(name)
     port, shared = str(machine.port), str(machine.control_path).split("%C", maxsplit=1)[0]
     found = []

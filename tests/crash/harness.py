@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The collection's modules on a twin. One process on the twin runs them one after another and kills them where a test requests it."""
+"""Runs the collection's modules on a twin. A server process on the twin runs the modules in sequence and kills them when a test requests it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["GPU", "OTHER", "VFS", "Remote", "State", "Twin", "read_state"]
 
 FOLDER = "/opt/crash-test"
 GPU, OTHER = "0000:e8:00.0", "0000:e7:00.0"
-# VFs of each GPU: a quarter of an A40's, because reading a host takes longer with more VFs.
+# Number of VFs per GPU. A quarter of the A40's VFs is sufficient, and reading a host takes longer with more VFs.
 VFS = 8
 
 
 class State:
-    """The state of a host at one moment."""
+    """The state of a host at a point in time."""
 
     def __init__(self, told: dict) -> None:
         self.vgpus: dict[str, tuple[str, str]] = {key: (value[0], value[1]) for key, value in told["vgpus"].items()}
@@ -36,7 +36,7 @@ class State:
         self.left: list[str] = told["left"]
 
     def stored(self) -> dict[str, tuple[str, str]]:
-        """Return the vGPUs that the next boot would restore, in the form of `vgpus`."""
+        """Return the vGPUs that the next boot would restore, in the format of `vgpus`."""
         text = self.files.get("/etc/vgpuctl/layout.json")
         gpus = json.loads(text)["gpus"] if text is not None else []
         return {one["uuid"] or one["parent"]: (one["parent"], one["type"]) for gpu in gpus for one in gpu["vgpus"]}
@@ -58,7 +58,7 @@ def _archive() -> bytes:
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name in ("__init__.py", "_vendor", "release.py", "module_utils"):
             archive.add(top / name, f"ansible/{name}", filter=_source)
-        # The archive must contain the files of the working tree instead of the links to them in the collections directory.
+        # The collections directory contains links, but the archive must contain the files of the working tree.
         archive.dereference = True
         archive.add(COLLECTIONS / "ansible_collections" / "vgpu" / "kvm" / "plugins", "ansible_collections/vgpu/kvm/plugins", filter=_source)
         for path in sorted((Path(__file__).parent / "on_host").glob("*.py")):
@@ -71,7 +71,7 @@ def _source(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 
 class Remote:
-    """The server process on a twin. It ends with close(), or when the machine loses power."""
+    """The server process on a twin. It runs until close(), or until the power of the machine is cut."""
 
     def __init__(self, twin: Twin) -> None:
         self.twin = twin
@@ -91,37 +91,37 @@ class Remote:
         self.process = self._start()
 
     def close(self) -> None:
-        """End the server by killing its connection."""
+        """Stop the server by killing its connection."""
         self.process.kill()
         self.process.wait()
 
     def send(self, request: dict) -> None:
-        """Send a request without waiting for the answer."""
+        """Send a request without waiting for the response."""
         assert self.process.stdin
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> dict:
-        """Return the answer to the last request."""
+        """Return the response to the last request."""
         assert self.process.stdout
         line = self.process.stdout.readline()
-        assert line, "the host does not answer any more"
+        assert line, "the host no longer responds"
         return json.loads(line)
 
     def ask(self, request: dict) -> dict:
-        """Send a request and return the answer."""
+        """Send a request and return the response."""
         self.send(request)
         return self.answer()
 
     def module(self, name: str, **arguments: object) -> dict:
-        """Run a module to its end, require success, and return its result."""
+        """Run a module, assert that it succeeds, and return its result."""
         answer = self.ask({"module": name, "arguments": arguments})
         result = answer.get("result") or {}
         assert answer["status"] == 0 and not result.get("failed"), f"{name} {arguments}: {answer['output'][-3000:]}"
         return result
 
     def shell(self, command: str) -> str:
-        """Run a shell line, require success, and return its output."""
+        """Run a shell line, assert that it succeeds, and return its output."""
         answer = self.ask({"shell": command})
         assert answer["status"] == 0, f"{command}: {answer['output']}"
         return answer["output"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Power cuts of a twin at a precise moment, without the start time of a command.
+"""Cuts the power of a twin at a precise moment, without the delay of starting a command.
 
-The functions end QEMU and start it again. Data that the guest system had not yet written is lost.
+The functions stop QEMU and restart it. Data that the guest system has not yet written to the disk is lost.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The scenarios of the crash tests. Each moves a host back and forth between two states, and the tests kill the modules on the way."""
+"""The scenarios of the crash tests. A scenario changes a host back and forth between two states, and the tests kill the modules during the changes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ UUIDS = ("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f
 
 @dataclass(frozen=True)
 class Scenario:
-    """Two ways between two states of a host, which the tests go in turn.
+    """The two ways between two states of a host, which the tests run alternately.
 
     then: a shell line after each way. share: weight of the scenario in the number of kills. boots: the host reboots after some of the kills, before the
-    rerun. long: the normal run skips the scenario. end: ways back to the state in which other tests start.
+    rerun. long: the default test run skips the scenario. end: ways back to the start state of other tests.
     """
 
     name: str
@@ -46,12 +46,12 @@ def _vgpu(*pairs: tuple[str, str, int]) -> Way:
     return "nvidia_vgpu", {"layout": _layout(*pairs), "settle": 0.1}
 
 
-# The GPU e8 changes its types, and e7 gains and loses one vGPU. The other vGPUs on e7 must survive.
+# The types on GPU e8 change, and one vGPU on e7 is created or removed. The other vGPUs on e7 must survive.
 ONE = _vgpu((GPU, "A40-24A", 2), (OTHER, "A40-1B", 2))
 TWO = _vgpu((GPU, "A40-8Q", 3), (OTHER, "A40-1B", 3))
 DEVICES = [{"uuid": UUIDS[0], "parent": "0000:e8:00.4", "type": "A40-8Q"}, {"uuid": UUIDS[1], "parent": "0000:e8:00.6", "type": "A40-8Q"}]
 GONE = [{"uuid": one, "state": "absent"} for one in UUIDS]
-# The state of a host that was set up for whole-GPU passthrough.
+# Shell lines that set a host up for whole-GPU passthrough.
 TO_VFIO = (
     "modprobe vfio-pci; mkdir -p /etc/driverctl.d; printf 'options vfio-pci ids=10de:2235\\n' > /etc/modprobe.d/vfio.conf; "
     f"echo vfio-pci > /etc/driverctl.d/{GPU}; sync; cd /sys/bus/pci/drivers; "
@@ -60,7 +60,7 @@ TO_VFIO = (
 )
 
 TO_NVIDIA = "nvidia_pci_driver", {"driver": "nvidia"}
-# A new initramfs with the files of modprobe.d, which nvidia_pci_driver builds only with its option initramfs. The role gpu_release sets this option.
+# This makes the initramfs newer than the modprobe.d files. nvidia_pci_driver would rebuild it only with the option initramfs, as in gpu_release.
 NEW_INITRAMFS = "touch /boot/initrd.img-$(uname -r)"
 
 SCENARIOS = (

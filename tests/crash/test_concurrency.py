@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Two writers on one host: the second waits for the first, reports who holds the lock, and continues as soon as the first ends, even after a kill."""
+"""Tests of two writers on one host: the second waits for the first, reports the holder of the lock, and continues when the first exits or is killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOCK = "/run/nvidia-vgpu.lock"
 
 @pytest.fixture(scope="module")
 def second(lab) -> Iterator[Remote]:
-    """Yield another session on the host."""
+    """Yield another server on the host."""
     lab.of("mdev")
     remote = Remote(lab.twin)
     try:
@@ -35,7 +35,7 @@ def second(lab) -> Iterator[Remote]:
 
 @pytest.fixture
 def two(lab, second) -> tuple[Remote, Remote]:
-    """Return two sessions on a host with VFs and without vGPUs."""
+    """Return two servers on a host with VFs and without vGPUs."""
     first = lab.of("mdev")
     for way in (CLEAN, VFS_ON):
         go(first, way)
@@ -43,14 +43,14 @@ def two(lab, second) -> tuple[Remote, Remote]:
 
 
 def asked(way: tuple) -> dict:
-    """Return a way (a module with its arguments) as a request to the server."""
+    """Return the server request for a way (a module with its arguments)."""
     return {"module": way[0], "arguments": way[1]}
 
 
 def test_two_layouts_at_once(two):
-    """Both layouts are applied one after the other, and the second is planned on the result of the first."""
+    """Both layouts are applied in sequence, and the plan of the second starts from the result of the first."""
     goals = []
-    go(two[0], ONE)  # the stored layout depends on the previous one
+    go(two[0], ONE)  # the stored layout depends on the previously stored layout
     for way in (TWO, ONE):
         go(two[0], way)
         goals.append(read_state(two[0]))
@@ -88,7 +88,7 @@ def test_the_holder_is_named_and_dies_with_its_lock(two):
     assert restore["status"] == 1 and "sleep 600" in restore["output"], restore
     assert read_state(remote).gpus["0000:e8:00.0"] == ("nvidia", VFS)
     check = remote.ask({"module": "nvidia_sriov", "arguments": {"state": "disabled", "lock_timeout": 2}, "check": True})
-    assert check["status"] == 0, "a look needs no lock"
+    assert check["status"] == 0, "a run in check mode must not wait for the lock"
     remote.send({"module": "nvidia_sriov", "arguments": {"state": "enabled", "lock_timeout": 600}})
     begin = time.monotonic()
     other.shell("kill -9 " + " ".join(map(str, holders)))
@@ -96,7 +96,7 @@ def test_the_holder_is_named_and_dies_with_its_lock(two):
 
 
 def test_a_pid_in_the_file_names_nobody(two):
-    """The pid in the lock file belongs to a process that has ended, and another process may have the number now."""
+    """The pid in the lock file is that of a process that no longer exists. Another process can have the same pid now."""
     remote, other = two
     other.shell(
         f"echo '1 module of yesterday' > {LOCK}; flock {LOCK} sleep 601 > /dev/null 2>&1 < /dev/null & "
@@ -119,14 +119,14 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(two):
 
 
 def test_what_a_killed_module_left_at_work_is_waited_for(two):
-    """The killed module's sriov-manage is still working, and the next module waits for its end."""
+    """sriov-manage still runs after its module was killed, and the next module waits until it exits."""
     remote, other = two
     go(remote, ("nvidia_sriov", {"state": "disabled"}))
     points = remote.ask({"module": "nvidia_sriov"})["points"]
     go(remote, ("nvidia_sriov", {"state": "disabled"}))
     number = next(n for n, point in enumerate(points, 1) if point.endswith("sriov_numvfs") and point.startswith("write"))
     remote.send({"module": "nvidia_sriov", "kill_at": number, "whole_tree": False})
-    other.shell("for i in $(seq 600); do grep -q FLOCK /proc/locks && break; sleep 0.05; done")  # wait for the first module's lock
+    other.shell("for i in $(seq 600); do grep -q FLOCK /proc/locks && break; sleep 0.05; done")  # wait until the first module holds the lock
     other.send({"module": "nvidia_sriov"})
     assert remote.answer()["killed"]
     assert other.answer()["status"] == 0
@@ -136,7 +136,7 @@ def test_what_a_killed_module_left_at_work_is_waited_for(two):
 
 
 def test_the_connection_is_cut_during_a_task(two, lab, tally):
-    """The controller's ssh process dies. The module on the host still ends normally, and a rerun waits for it."""
+    """The controller's ssh process is killed. The module on the host still finishes normally, and a rerun waits for it."""
     remote, other = two
     go(remote, ("nvidia_sriov", {"state": "disabled"}))
     remote.close()
@@ -149,7 +149,7 @@ def test_the_connection_is_cut_during_a_task(two, lab, tally):
         for pid in connections(lab.twin.name):
             os.kill(pid, signal.SIGKILL)
         out = process.communicate(timeout=300)[0]
-    assert process.returncode, f"the connection was not cut during the task: {out}"
+    assert process.returncode, f"the playbook must fail when its connection is cut: {out}"
     assert not lab.twin.module("nvidia_sriov")["failed"]
     assert not lab.twin.module("nvidia_sriov")["changed"]
     remote.again()

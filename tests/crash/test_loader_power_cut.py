@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The power fails right after each write of the kernel command line: the host boots, and the next run sets the flags."""
+"""Tests in which the power fails directly after each write of the kernel command line: the host boots, and the next run sets the flags."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from support import launcher
 MODULE = "nvidia_kernel_cmdline"
 FLAGS = ["intel_iommu=on", "iommu=pt"]
 LOADERS = ("bios", "grub-efi", "systemd-boot")
-# System calls after which the next boot may find another file than before. Writes to a file that has no final name yet do not matter.
+# System calls after which the next boot can read different files. Writes to temporary files do not matter until the files are renamed.
 NAMED = ("rename", "unlink", "truncate", "link", "symlink")
 
 
 @pytest.fixture(params=LOADERS)
 def bare(request) -> Iterator[Twin]:
-    """Yield a bare twin with one GPU, whose first boot has the IOMMU off."""
+    """Yield a bare twin with one GPU. The IOMMU is disabled at the first boot."""
     twin = Twin(f"crash-{request.param}")
     try:
         twin.up("--gpus", "1", "--boot", request.param)
@@ -32,7 +32,7 @@ def bare(request) -> Iterator[Twin]:
 
 
 def moments(points: list[str]) -> list[int]:
-    """Return the numbers of the system calls that directly follow a call that named, truncated or removed a file."""
+    """Return the numbers of the system calls that directly follow a call that renamed, truncated, or removed a file."""
     return [number + 2 for number, point in enumerate(points[:-1]) if any(word in point for word in NAMED)]
 
 
@@ -50,7 +50,7 @@ def test_power_cut_behind_each_write(bare, tally):
         remote.again()
         answer = remote.ask({"module": MODULE, "arguments": {"flags": FLAGS}, "kill_at": number})
         power.cut(bare.name)
-        said = f"cut in front of {answer['killed']}, behind {points[number - 2]}"
+        said = f"power cut before {answer['killed']}, after {points[number - 2]}"
         assert answer["killed"], said
         power.wait_until_up(bare.name)
         remote.again()
@@ -63,5 +63,5 @@ def test_power_cut_behind_each_write(bare, tally):
         power.wait_until_up(bare.name)
         words = bare.sh("cat /proc/cmdline").split()
         assert [word for word in words if "iommu" in word][-2:] == FLAGS, f"{said}\n{words}"
-        tally.add(f"power cuts behind a write of the command line, {bare.name}")
+        tally.add(f"power cuts after a write of the command line, {bare.name}")
     remote.close()

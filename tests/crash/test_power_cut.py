@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The power fails while a module or the restore runs. Only unwritten data is lost."""
+"""Tests in which the power fails while a module or the restore runs. Only unwritten data is lost."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ways import MARKS, THEIRS, go, lost, places, same
 
 
 def require_whole(states: list[State], after: State) -> None:
-    """Assert that each file of the collection is as in one of the states. mdevctl's files may be damaged: a rerun repairs them."""
+    """Assert that each file of the collection is as in one of the states. mdevctl's files can be damaged, because a rerun repairs them."""
     for path, text in after.files.items():
         if not path.startswith((THEIRS, MARKS)):
-            assert text in [state.files.get(path) for state in states], f"{path} is half there: {text!r}"
+            assert text in [state.files.get(path) for state in states], f"{path} is incomplete: {text!r}"
     assert not lost((states[0], states[1]), after)
     assert after.stored() in [state.stored() for state in states]
 
@@ -46,7 +46,7 @@ def test_power_cuts_while_modules_run(lab, chance, tally, request):
             expected = {"module": (TWO, ONE)[wish][0], "arguments": (TWO, ONE)[wish][1]}
         moment = chance.uniform(0, 4 if restoring else max(took) * 1.2)
         remote.send(expected)
-        time.sleep(moment)  # the test varies the moment of the power cut
+        time.sleep(moment)  # the moment of the power cut is random
         power.cut(lab.twin.name)
         power.wait_until_up(lab.twin.name)
         remote.again()
@@ -54,14 +54,14 @@ def test_power_cuts_while_modules_run(lab, chance, tally, request):
         said = f"cut {number}: {moment:.2f} s after {json.dumps(expected)} began"
         try:
             require_whole(states, after)
-            assert after.vgpus == {}, "vGPUs over a boot?"
+            assert after.vgpus == {}, "no vGPU must exist directly after a boot"
             answer = remote.ask({"command": ["restore", "--settle", "0.1"]})
             assert answer["status"] == 0, answer["output"]
-            assert places(read_state(remote).vgpus) == places(after.stored()), "the boot brought something else"
+            assert places(read_state(remote).vgpus) == places(after.stored()), "the restore must create exactly the stored vGPUs"
             go(remote, (TWO, ONE)[wish])
             now = read_state(remote)
-            assert same(now, states[wish]), f"the rerun did not get there: {now.vgpus} {now.gpus}, not {states[wish].vgpus}"
-            assert not now.left, f"left lying about: {now.left}"
+            assert same(now, states[wish]), f"the rerun did not reach the requested state: {now.vgpus} {now.gpus}, not {states[wish].vgpus}"
+            assert not now.left, f"temporary files remain: {now.left}"
             if number % 3 == 0:
                 again = go(remote, (TWO, ONE)[wish])
                 assert not again["changed"], again["actions"]

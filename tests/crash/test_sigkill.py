@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A module is killed before each of its writes. Existing vGPUs and files survive, and a rerun or a boot reaches the requested state."""
+"""Tests in which a module is killed before each of its writes. Existing vGPUs and files survive, and a rerun or a boot reaches the requested state."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ways import MARKS, THEIRS, Way, go, lost, places, same
 
 
 def require_whole(before: State, goal: State, after: State) -> None:
-    """Assert after a kill that each file and vGPU is as before or as requested, and that everything common to both states exists."""
+    """Assert that, after a kill, each file and vGPU is as before or as requested, and that files and vGPUs in both states exist."""
     for path, text in after.files.items():
         if not path.startswith((THEIRS, MARKS)):
-            assert text in (before.files.get(path), goal.files.get(path)), f"{path} is half there: {text!r}"
+            assert text in (before.files.get(path), goal.files.get(path)), f"{path} is incomplete: {text!r}"
     assert not lost((before, goal), after)
     for key in set(before.vgpus) & set(goal.vgpus):
         if before.vgpus[key] == goal.vgpus[key]:
-            assert after.vgpus.get(key) == before.vgpus[key], f"the vGPU {key} is lost"
+            assert after.vgpus.get(key) == before.vgpus[key], f"the vGPU {key} no longer exists"
     for key, place in after.vgpus.items():
-        assert place in (before.vgpus.get(key), goal.vgpus.get(key)), f"nobody asked for the vGPU {key} {place}"
+        assert place in (before.vgpus.get(key), goal.vgpus.get(key)), f"the vGPU {key} {place} was never requested"
     assert after.stored() in (before.stored(), goal.stored())
 
 
@@ -36,7 +36,7 @@ def reboot(remote: Remote) -> None:
 
 
 def moments(points: int, kills: int, chance: random.Random) -> list[int]:
-    """Return numbers of writes from 1 to `points`: all of them, or `kills` numbers at even distances from a random start."""
+    """Return the numbers of writes before which to kill: all from 1 to `points`, or `kills` of them at even distances from a random start."""
     if kills >= points:
         return list(range(1, points + 1))
     offset = chance.random()
@@ -53,7 +53,7 @@ def test_a_kill_at_each_write(scenario: Scenario, lab, chance, tally, request):
     goals: list[State] = []
     points: list[int] = []
     for way in ways * 2:
-        # The first round trip reaches the states that later rounds repeat. The second round trip counts the writes.
+        # The first round trip reaches the two states. The second round trip counts the writes between them.
         answer = remote.ask({"module": way[0], "arguments": way[1]}) if isinstance(way, tuple) else go(remote, way)
         assert not answer.get("status"), answer["output"][-3000:]
         remote.shell(scenario.then)
@@ -84,24 +84,24 @@ def test_a_kill_at_each_write(scenario: Scenario, lab, chance, tally, request):
 
 
 def kill(remote: Remote, scenario: Scenario, way: Way, number: int, turn: int, before: State, goal: State) -> bool:
-    """Kill one run before its write number `number`, check the state, and rerun. Return False if the run ended before that write."""
+    """Kill one run before write number `number`, check the state, and rerun. Return False if the run finished before this write."""
     assert isinstance(way, tuple)
     whole_tree = turn % 3 != 2
     answer = remote.ask({"module": way[0], "arguments": way[1], "kill_at": number, "whole_tree": whole_tree})
-    where = f"{way[0]} was killed ({'with' if whole_tree else 'without'} what it had started) in front of write {number}: {answer['killed']}"
+    where = f"{way[0]} was killed ({'with' if whole_tree else 'without'} its child processes) before write {number}: {answer['killed']}"
     after = read_state(remote)
     try:
         require_whole(before, goal, after)
         if scenario.boots and turn % 4 == 1:
             reboot(remote)
             intended = places(after.stored() or before.vgpus)
-            assert places(read_state(remote).vgpus) == intended, "the boot brought something else"
+            assert places(read_state(remote).vgpus) == intended, "the boot must restore exactly the intended vGPUs"
             after = read_state(remote)
         rerun = go(remote, way)
         now = read_state(remote)
-        assert same(now, goal), f"the rerun did not get there: {now.vgpus} {now.gpus}, not {goal.vgpus} {goal.gpus}"
-        assert rerun["changed"] or same(after, goal), "the rerun changed something and does not say so"
-        assert not now.left, f"left lying about: {now.left}"
+        assert same(now, goal), f"the rerun did not reach the requested state: {now.vgpus} {now.gpus}, not {goal.vgpus} {goal.gpus}"
+        assert rerun["changed"] or same(after, goal), "the rerun must report that it changed the state"
+        assert not now.left, f"temporary files remain: {now.left}"
     except AssertionError as exc:
         raise AssertionError(f"{where}\n{exc}\n{json.dumps(answer['points'], indent=0)}") from exc
     return bool(answer["killed"])

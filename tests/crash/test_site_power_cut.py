@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The power fails at a random moment of a run of vgpu.kvm.site on a bare host."""
+"""Tests in which the power fails at a random moment of a run of vgpu.kvm.site on a bare host."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from support import Twin, launcher
 
 SITE = "vgpu.kvm.site"
 LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 3}]}]
-# Approximate number of results in a whole run. Later moments are after its end, when the last writes may still be in memory.
+# Approximate number of task results in a whole run. Later moments are after the run, when the last writes can still be in memory.
 RESULTS = 75
 
-# A search for empty files after a power cut, including the module that the next boot loads.
+# Command that finds empty files after a power cut. It includes the module that the next boot loads.
 EMPTY = (
     "find /etc/vgpuctl /etc/default/grub.d /etc/modprobe.d /usr/local/sbin/vgpuctl /boot/grub/grub.cfg "
     "/usr/bin/nvidia-* /usr/lib/nvidia /lib/modules/*/kernel/drivers/video/nvidia* "
@@ -65,18 +65,18 @@ def _lines(log: Path) -> int:
 
 
 def _cut_during_a_run(twin: Twin, results: int, moment: float) -> str:
-    """Run the playbook and cut the power `moment` seconds after its result number `results`. Return the last task that ended before the cut."""
+    """Run the playbook and cut the power `moment` seconds after task result number `results`. Return the last task that finished before the cut."""
     log = twin.folder / "cut-tasks.jsonl"
     process = _begin(twin, log)
     deadline = time.monotonic() + 1500
     while _lines(log) < results and process.poll() is None:
-        assert time.monotonic() < deadline, "the playbook does not go on"
+        assert time.monotonic() < deadline, "the playbook does not make progress"
         time.sleep(0.1)
-    time.sleep(moment)  # the test varies the moment of the power cut
+    time.sleep(moment)  # the moment of the power cut is random
     power.cut(twin.name)
     last = (log.read_text(encoding="utf-8").splitlines() or ['{"task": "nothing"}'])[-1]
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)  # the controller's power fails, too
+        os.killpg(process.pid, signal.SIGKILL)  # the power of the controller also fails
     process.wait()
     return last[:200]
 
@@ -86,12 +86,12 @@ def _cut_during_a_run(twin: Twin, results: int, moment: float) -> str:
 def test_power_cuts_during_site(bare, chance, tally, request):
     cuts = request.config.getoption("--site-cuts")
     if not cuts:
-        pytest.skip("takes minutes for each: --site-cuts N")
-    bare.playbook("vgpu.kvm.site", _variables(), "--list-tasks")  # writes the file with the variables
+        pytest.skip("each power cut takes minutes; request them with --site-cuts N")
+    bare.playbook("vgpu.kvm.site", _variables(), "--list-tasks")  # this run also writes the file with the variables
     for number in range(cuts):
         if number:
             launcher("restore", bare.name, "start")
-        # The cuts are distributed evenly over the run, each at a random moment of its part.
+        # The run is divided into equal parts. Each part has a power cut at a random moment.
         results, moment = int((number + chance.random()) * RESULTS / cuts), chance.uniform(0, 12)
         said = f"cut {number}: {moment:.1f} s after result {results}, behind {_cut_during_a_run(bare, results, moment)}"
         power.wait_until_up(bare.name)
@@ -102,7 +102,7 @@ def test_power_cuts_during_site(bare, chance, tally, request):
         assert bare.sh(EMPTY) == "", said
         second = bare.playbook(SITE, _variables())
         assert second.rc == 0 and second.changed == [], f"{said}\n{second.changed}\n{second.out[-3000:]}"
-        # The result of the run must also survive another power cut.
+        # The final state must survive another power cut.
         power.cut(bare.name)
         power.wait_until_up(bare.name)
         bare.sh("for i in $(seq 120); do systemctl is-active -q vgpu-restore && break; sleep 1; done; systemctl is-active vgpu-restore")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Two users run the playbook on one host at the same time, and the restore unit starts meanwhile: real playbooks and a real systemd."""
+"""Tests in which two users run the playbook on one host at the same time while the restore unit starts, with real playbooks and systemd."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Playbook:
             )
 
     def end(self) -> tuple[int, str]:
-        """Wait for the run; return its exit status and its output."""
+        """Wait for the run. Return its exit status and its output."""
         rc = self.process.wait(timeout=1200)
         return rc, self.out.read_text(encoding="utf-8")
 
@@ -58,7 +58,7 @@ def test_two_playbooks_with_one_layout_and_the_restore_between(ready):
     deadline = time.monotonic() + 600
     while "vgpu-restore" not in ready.sh("ls /etc/systemd/system"):
         assert time.monotonic() < deadline, [run.end() for run in runs]
-        time.sleep(1)  # poll every second
+        time.sleep(1)  # interval between two checks
     ready.sh("systemctl restart vgpu-restore")
     for rc, out in [run.end() for run in runs]:
         assert rc == 0, out[-4000:]
@@ -76,4 +76,4 @@ def test_two_playbooks_with_two_layouts_leave_one_of_them_whole(ready):
     types = sorted(name for dummy, name in ready.mdevs().values())
     assert types in (["A40-24Q"] * 4, ["A40-12Q"] * 8), types
     stored = json.loads(ready.sh("cat /etc/vgpuctl/layout.json"))
-    assert sorted(one["type"] for gpu in stored["gpus"] for one in gpu["vgpus"]) == types, "what comes back at boot is what is there"
+    assert sorted(one["type"] for gpu in stored["gpus"] for one in gpu["vgpus"]) == types, "the stored layout must equal the existing vGPUs"

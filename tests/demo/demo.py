@@ -32,7 +32,7 @@ COLLECTIONS = ROOT / ".build" / "collections"
 NAME = "demo"
 START = time.monotonic()
 
-# Runs on the machine and reads only the kernel's files; one process, since each costs much under emulation.
+# Runs on the machine and reads only the kernel's files. All files are read in one process, because starting processes is slow under emulation.
 READER = r"""
 import json, os
 PCI = "/sys/bus/pci/devices/"
@@ -59,12 +59,12 @@ print(json.dumps(found))
 
 
 class DemoError(Exception):
-    """Something went wrong that the user is told in one message."""
+    """An error that is shown to the user as one message."""
 
 
 @dataclass
 class Vgpu:
-    """A vGPU as the machine shows it."""
+    """A vGPU of the machine."""
 
     vf: str
     type: str
@@ -73,7 +73,7 @@ class Vgpu:
 
 @dataclass
 class Gpu:
-    """A GPU as the machine shows it."""
+    """A GPU of the machine with its vGPUs."""
 
     address: str
     driver: str
@@ -82,24 +82,24 @@ class Gpu:
 
 
 def elapsed() -> str:
-    """Minutes and seconds since the demo began."""
+    """Return the time since the start of the demo in minutes and seconds."""
     seconds = int(time.monotonic() - START)
     return f"{seconds // 60}:{seconds % 60:02d}"
 
 
 def say(text: str) -> None:
-    """Tell what happens now."""
+    """Print the current step."""
     print(f"\n== [{elapsed()}] {text}", flush=True)
 
 
 def environment() -> dict[str, str]:
-    """The environment for Ansible: this one, without settings of the user's own Ansible."""
+    """Return the environment for Ansible: the current environment without the user's Ansible settings."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTHONPATH"))}
     kept.update(
         ANSIBLE_CONFIG=str(ROOT / "examples" / "ansible.cfg"),
         ANSIBLE_HOST_KEY_CHECKING="false",
         ANSIBLE_PYTHON_INTERPRETER="/usr/bin/python3",
-        # Under emulation, beside other work, sudo's first answer takes longer than the default's 10 s.
+        # On an emulated, busy machine, sudo's first response takes longer than the default of 10 s.
         ANSIBLE_TIMEOUT="60",
         ANSIBLE_HOME=str(WORK / "ansible"),
         ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS),
@@ -109,14 +109,14 @@ def environment() -> dict[str, str]:
         kept["ANSIBLE_FORCE_COLOR"] = "1"
     if not os.access(Path.home(), os.W_OK):
         kept["ANSIBLE_REMOTE_TMP"] = str(temporary() / "ansible")
-    # Ansible stops where the locale is not UTF-8.
+    # Ansible fails if the locale does not use UTF-8.
     if "UTF-8" not in kept.get("LC_ALL", kept.get("LANG", "")).upper().replace("UTF8", "UTF-8"):
         kept["LC_ALL"] = "C.UTF-8"
     return kept
 
 
 def temporary() -> Path:
-    """A folder of this user's alone, at a path that the demo's machine can have, too: Ansible keeps files there for what runs on either."""
+    """Return a private directory of this user, whose path is also valid on the demo's machine. Ansible stores files at this path on both machines."""
     folder = Path(tempfile.gettempdir()) / f"twin-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
@@ -125,7 +125,7 @@ def temporary() -> Path:
 
 
 def run(what: str, *command: str | Path, env: dict[str, str] | None = None) -> None:
-    """Run a command with its output on the screen; a failure ends the demo."""
+    """Run a command and show its output. Raises DemoError if the command fails."""
     with subprocess.Popen([str(word) for word in command], cwd=ROOT, env=env, stdin=subprocess.DEVNULL) as process:
         try:
             code = process.wait()
@@ -137,7 +137,7 @@ def run(what: str, *command: str | Path, env: dict[str, str] | None = None) -> N
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Let a program end that a terminal's Ctrl-C has reached, too; end it where the signal was for this process alone."""
+    """Wait for a program that received the terminal's Ctrl-C. If only this process received a signal, stop the program."""
     for send, seconds in ((None, 2), (process.terminate, 20), (process.kill, 5)):
         if send:
             send()
@@ -147,7 +147,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def ask(what: str, *command: str | Path) -> str:
-    """Run a command and return its output; a failure ends the demo."""
+    """Run a command and return its output. Raises DemoError if the command fails."""
     done = subprocess.run(
         [str(word) for word in command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
     )
@@ -157,7 +157,7 @@ def ask(what: str, *command: str | Path) -> str:
 
 
 def checksum(path: Path) -> str:
-    """The file's SHA-256, as the collection wants it."""
+    """Return the file's SHA-256 checksum in the collection's format."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -166,7 +166,7 @@ def checksum(path: Path) -> str:
 
 
 def ansible_playbook() -> Path:
-    """The ansible-playbook beside this Python."""
+    """Return the path of ansible-playbook in the directory of this Python."""
     path = Path(sys.executable).parent / "ansible-playbook"
     if not path.exists():
         raise DemoError(f"{path} does not exist. Start the demo with 'make demo', which installs Ansible.")
@@ -174,7 +174,7 @@ def ansible_playbook() -> Path:
 
 
 def inventory() -> tuple[Path, Path]:
-    """Write inventory and the bundle's variables for the machine that is up; return their paths."""
+    """Write the running machine's inventory and the bundle's variables. Return the paths of both files."""
     WORK.mkdir(parents=True, exist_ok=True)
     hosts = WORK / "hosts.yml"
     hosts.write_text(ask("Reading the connection settings of the machine", TWIN, "inventory", NAME), encoding="utf-8")
@@ -185,7 +185,7 @@ def inventory() -> tuple[Path, Path]:
         json.dumps({"vgpu_driver_bundle": str(bundle), "vgpu_driver_checksum": checksum(bundle)}, indent=2) + "\n",
         encoding="utf-8",
     )
-    # Ansible reads group_vars from beside an inventory.
+    # Ansible reads group_vars in the directory of an inventory.
     link = WORK / "group_vars"
     if not link.is_symlink():
         link.symlink_to(HERE / "group_vars")
@@ -193,14 +193,14 @@ def inventory() -> tuple[Path, Path]:
 
 
 def parse(text: str) -> list[Gpu]:
-    """The GPUs in what READER prints."""
+    """Return the GPUs in the output of READER."""
     return [
         Gpu(one["address"], one["driver"], one["vfs"], [Vgpu(**vgpu) for vgpu in one["vgpus"]]) for one in json.loads(text)
     ]
 
 
 def table(gpus: list[Gpu]) -> str:
-    """One block a GPU: address, driver, VFs, and its vGPUs with VF, type and UUID."""
+    """Return a table with one block per GPU: address, driver, VFs, and vGPUs with VF, type, and UUID."""
     lines = [f"{'GPU':14}{'driver':9}{'VFs':>4}  {'vGPUs':>5}   {'VF':14}{'type':10}UUID"]
     for gpu in gpus:
         head = f"{gpu.address:14}{gpu.driver:9}{gpu.vfs:4}  {len(gpu.vgpus):5}   "
@@ -215,13 +215,13 @@ def table(gpus: list[Gpu]) -> str:
 
 
 def is_up() -> bool:
-    """Whether the machine runs."""
+    """Return whether the machine is running."""
     return any(line.split("\t")[:1] == [NAME] and "\tup " in line for line in ask("Listing the machines", TWIN, "list").splitlines())
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Hold the demo's lock; refuse if another demo of this clone holds it."""
+    """Hold the demo's lock. Raises DemoError if another demo of this clone holds the lock."""
     WORK.mkdir(parents=True, exist_ok=True)
     with open(WORK / "lock", "a+", encoding="utf-8") as lock:
         try:
@@ -229,7 +229,7 @@ def alone() -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise DemoError(
-                f"another demo of this clone is running (process {lock.read().strip() or 'unknown'}). Wait until the other demo has ended, or end the process."
+                f"another demo of this clone is running (process {lock.read().strip() or 'unknown'}). Wait until the other demo has finished, or stop the process."
             ) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
@@ -239,7 +239,7 @@ def alone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopped_if_interrupted() -> Iterator[None]:
-    """Stop the machine if the demo is interrupted; its disk is kept, and the next demo starts it again."""
+    """Stop the machine if the demo is interrupted. The disk is kept, and the next demo restarts the machine."""
     try:
         yield
     except KeyboardInterrupt:
@@ -250,13 +250,13 @@ def stopped_if_interrupted() -> Iterator[None]:
 
 
 def up() -> None:
-    """Build the demo."""
+    """Run the demo. Stop the machine after an interruption, unless the machine was already running."""
     with contextlib.nullcontext() if is_up() else stopped_if_interrupted():
         bring_up()
 
 
 def bring_up() -> None:
-    """Build, boot, run the playbook, show the result."""
+    """Build and boot the machine, run the playbook, and show the result."""
     playbook = ansible_playbook()
     say("Building what is not in the cache: image, kernel modules, driver bundle")
     run("Building", TWIN, "build")
@@ -303,11 +303,11 @@ def down() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run as a program."""
+    """Run the demo's command and return the exit status."""
     parser = argparse.ArgumentParser(description="Configure a bare host with eight A40 GPUs and show each step.")
     parser.add_argument("command", choices=["up", "down"])
     command = {"up": up, "down": down}[parser.parse_args(arguments).command]
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):  # handle these signals like Ctrl-C
         signal.signal(number, signal.default_int_handler)
     try:
         with alone():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The driver bundle for faults of an installation: a copy of the twin's bundle, complete or with its .run file truncated."""
+"""Creates driver bundles for installation faults: copies of the twin's bundle, complete or with a truncated .run file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREPARE = f"{shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).resolv
 
 
 def make(source: Path, cut_run: bool) -> None:
-    """Copy the bundle `source`. With `cut_run`, truncate its host .run files to half of their size."""
+    """Copy the bundle `source`. With `cut_run`, truncate its host .run files to half their size."""
     BUNDLE.parent.mkdir(parents=True, exist_ok=True)
     if not cut_run:
         shutil.copyfile(source, BUNDLE)

@@ -18,7 +18,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "system")]
 from machines import Machines  # noqa: E402  (the line above extends sys.path)
 from table import ROWS  # noqa: E402
 
-# Results of this run. The page is built from the copy in the repository (see page.py).
+# Results of this run. page.py generates the page from the copy in the repository.
 RECORD = HERE.parents[1] / ".build" / "faults" / "results.json"
 
 
@@ -34,13 +34,13 @@ def machines() -> Iterator[Machines]:
 
 
 class Results:
-    """The results of the rows by key. Each result is written at once. A run of some rows keeps the records of the others."""
+    """The results by row key. Each result is written immediately. A run of selected rows keeps the records of all other rows."""
 
     def __init__(self) -> None:
         self.kept = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
 
     def write(self, key: str, record: dict[str, str] | None) -> None:
-        """Replace the record of a row; with None, remove it."""
+        """Replace the record of a row, or remove it if the record is None."""
         self.kept.pop(key, None)
         if record:
             self.kept[key] = record

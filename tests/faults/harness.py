@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs one row of the fault matrix: make the fault, run the module or role, check the result, lift the fault, and run twice more."""
+"""Runs a row of the fault matrix: creates the fault, runs the module or role, checks the result, lifts the fault, and runs twice more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAY = Path(__file__).resolve().parent / "role.yml"
 
 
 class Outcome:
-    """The result of one run of a row's module or role."""
+    """The result of a run of the row's module or role."""
 
     def __init__(self, failed: bool, changed: bool, message: str, actions: list[str], not_done: list[str], stopped_midway: bool, errors: list[dict]) -> None:
         self.failed = failed
@@ -45,7 +45,7 @@ class Outcome:
 
     @classmethod
     def of_role(cls, run: Run) -> Outcome:
-        """Create the outcome from a play's tasks. The actions of a failed module count as done."""
+        """Create the outcome from a play's tasks. The actions that a failed module reports count as done."""
         done: list[str] = []
         not_done: list[str] = []
         for line in run.lines:
@@ -66,7 +66,7 @@ def call(twin: Twin, row: Fault) -> Outcome:
 
 
 def do(twin: Twin, lines: tuple[str, ...]) -> None:
-    """Make or lift a fault with the shell lines of its row."""
+    """Create or lift a fault with the shell lines of its row."""
     for line in lines:
         if line.startswith("twin: "):
             launcher("fault", twin.name, *line[6:].split())
@@ -96,10 +96,10 @@ def state(twin: Twin, row: Fault) -> str:
 
 
 def until_settled(twin: Twin, row: Fault) -> None:
-    """Wait until a machine has settled after the failure. ssh may fail meanwhile."""
+    """Wait until a machine has settled after the failure. During this time, ssh can fail."""
     deadline = time.monotonic() + 600
     while row.settled and not twin.sh(f"{row.settled} && echo settled", check=False).endswith("settled"):
-        assert time.monotonic() < deadline, f"{row.key}: {row.settled} did not become true"
+        assert time.monotonic() < deadline, f"{row.key}: {row.settled} did not succeed within 600 s"
         time.sleep(1)
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The machines of the fault tests. One machine runs at a time, and is reset to the start state of each row."""
+"""The machines of the fault tests. Only one machine runs at a time. Before each row, it is reset to the row's start state."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bundles import PREPARE
 from matrix import GPU, NAME, OTHER_GPU
 from support import Twin, launcher
 
-# The UUID of a foreign vGPU on the GPU that no fault concerns. A process holds it open, as a VM does.
+# UUID of a foreign vGPU on the GPU without a fault. A process keeps the vGPU open, as a VM does.
 CANARY = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3aff"
 _CANARY_VF = "0000:e7:00.4"
 
 
 def _neighbour(twin: Twin) -> None:
-    """Enable the VFs of the other GPU and create a vGPU in use there."""
+    """Enable the VFs of the other GPU, create a vGPU on it, and start a process that uses the vGPU."""
     twin.sh(f"/usr/lib/nvidia/sriov-manage -e {OTHER_GPU}")
     twin.sh(f"echo {CANARY} > /sys/bus/pci/devices/{_CANARY_VF}/mdev_supported_types/nvidia-575/create")
     twin.sh(
@@ -32,7 +32,7 @@ def _vfs(twin: Twin) -> None:
 
 
 def _sysfs(twin: Twin) -> None:
-    """Load the driver as in releases that accept writes to sriov_numvfs."""
+    """Load the driver with support for writes to sriov_numvfs, as in some releases."""
     twin.sh("modprobe -r nvidia && modprobe nvidia sriov_sysfs=1")
     _neighbour_by_sysfs = f"echo 32 > /sys/bus/pci/devices/{OTHER_GPU}/sriov_numvfs"
     twin.sh(_neighbour_by_sysfs)
@@ -43,12 +43,12 @@ def _only_vfs(twin: Twin) -> None:
 
 
 def _no_driver(twin: Twin) -> None:
-    """Uninstall the driver and remove everything that the installer created, as before a first run."""
+    """Uninstall the driver and remove all files that the installer created, as before a first run."""
     twin.sh("modprobe -r nvidia; nvidia-uninstall --silent; depmod; rm -rf /var/cache/vgpuctl; ! modinfo nvidia 2>/dev/null")
     subprocess.run(PREPARE, shell=True, check=True)
 
 
-# Start states by name: (options of "twin up", the function that prepares a new machine)
+# Start states by name: (options of "twin up", function that prepares a new machine)
 _QUICK = ("--tier", "quick", "--gpus", "2")
 STARTS: dict[str, tuple[tuple[str, ...], Callable[[Twin], None] | None]] = {
     "plain": (_QUICK, None),
@@ -101,9 +101,9 @@ class Machines:
 
 
 def neighbour(twin: Twin) -> str:
-    """Return a description of damage to the foreign vGPU, which must still exist and be held open. The text is empty without damage or vGPU."""
+    """Return the damage to the foreign vGPU, which must exist and be in use, or an empty string if no damage or no such vGPU exists."""
     return twin.sh(
         "[ -e /run/canary.pid ] || exit 0; p=$(cat /run/canary.pid); "
-        f"[ -e /sys/bus/mdev/devices/{CANARY} ] || echo the vGPU of somebody else is gone; "
-        "tr '\\0' ' ' < /proc/$p/cmdline | grep -q pretend-vm || echo the process that holds it is gone"
+        f"[ -e /sys/bus/mdev/devices/{CANARY} ] || echo the foreign vGPU no longer exists; "
+        "tr '\\0' ' ' < /proc/$p/cmdline | grep -q pretend-vm || echo the process that uses the foreign vGPU no longer exists"
     )

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The definition of a row of the fault matrix: one fault at one stage, as data."""
+"""Defines the rows of the fault matrix. A row describes one fault at one stage."""
 
 from __future__ import annotations
 
 import dataclasses
 
-# The machine's name.
+# Name of the machine.
 NAME = "faults"
-# The GPU with the fault, and the GPU that another user uses meanwhile.
+# The GPU with the fault, and the GPU that another user uses during the test.
 GPU = "0000:e8:00.0"
 OTHER_GPU = "0000:e7:00.0"
 
@@ -44,14 +44,14 @@ class Role:
 class Fault:
     """One row of the fault matrix.
 
-    key: name of the row. machine: start state (see machines.py). make, lift: shell lines that root runs on the machine, ``twin: KEY=NUMBER`` for the
-    twin's own faults, or ``here: COMMAND`` on the controller. device, found, expected, remedy: texts that the message must contain, whatever the kernel
-    or a tool adds. done, not_done: parts of the actions that were, or were not, done.
+    key: name of the row. machine: start state (see machines.py). make, lift: shell lines that root runs on the machine, ``twin: KEY=NUMBER`` for faults
+    of the twin, or ``here: COMMAND`` on the controller. device, found, expected, remedy: texts that the message must contain, regardless of additions
+    from the kernel or a tool. done, not_done: parts of the texts of completed actions and of actions that were not completed.
 
-    heals: the same run repairs the fault or waits for its end, and must succeed. unchanged: after the fault is lifted, the next run changes nothing.
-    short: the row belongs to the selection that every test run includes. left: a shell line that prints the remaining state. lifted_on: the start state
-    that replaces the machine with the lifted fault if a running machine cannot be changed. settled: a shell line that succeeds once the machine has
-    settled after the failure.
+    heals: the run repairs the fault or waits until it disappears, and must succeed. unchanged: after the fault is lifted, the next run changes nothing.
+    short: every test run includes the row. left: a shell line that prints the remaining state. lifted_on: the start state without the fault, which
+    replaces the machine if the fault cannot be lifted at run time. settled: a shell line that succeeds when the machine has settled after the
+    failure.
     """
 
     key: str
@@ -75,4 +75,4 @@ class Fault:
 
     def __post_init__(self) -> None:
         if not self.heals and not (self.device and self.found and self.expected and self.remedy):
-            raise ValueError(f"{self.key}: a fault that is not put right must be told: device, found, expected, remedy")
+            raise ValueError(f"{self.key}: a row whose run does not repair the fault requires device, found, expected, and remedy")

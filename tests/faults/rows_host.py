@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Faults of the host outside the GPUs: disks, boot loader, driver, firmware and tools."""
+"""Rows with faults of the host outside the GPUs: disks, boot loader, driver, firmware, and tools."""
 
 from __future__ import annotations
 
 from bundles import BUNDLE, PREPARE
 from matrix import GPU, NAME, Fault, Module, Role
 
-# Shell commands that mount a full file system over a directory and keep the directory's content.
+# Shell commands that mount a full file system with the directory's content over the directory.
 _FULL = (
     "mkdir -p {0}; mkdir -p /run/full; cp -a {0}/. /run/full/; mount -t tmpfs -o size={1} tmpfs {0}; cp -a /run/full/. {0}/; "
     "head -c 100000000 /dev/zero > {0}/filler 2>/dev/null; [ $(df --output=avail {0} | tail -1) = 0 ]"
@@ -33,7 +33,7 @@ _INSTALL = {"driver_bundle": str(BUNDLE), "driver_dkms": False, "driver_extra_ar
 
 
 def _installer(key: str, text: str, make: tuple[str, ...], lift: tuple[str, ...], found: tuple[str, ...], **more: object) -> Fault:
-    """Return a fault of the host driver's installation."""
+    """Return a row with a fault during the installation of the host driver."""
     parts = {"device": "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "expected": "driver version 550.163.02 on disk", "remedy": "Then rerun the playbook"}
     parts.update(more)
     return Fault(f"installer-{key}", text, "no-driver", Role("driver", _INSTALL), make, lift, found=found, left=_DRIVER, **parts)
@@ -172,7 +172,7 @@ ROWS = [
         "plain",
         Role("gpu_release", {"gpu_release_gpus": [GPU, "0000:e7:00.0"]}),
         (
-            # A small initramfs takes seconds instead of minutes, and nothing boots from it here.
+            # A small initramfs takes seconds instead of minutes. No test boots from it.
             "echo MODULES=list > /etc/initramfs-tools/conf.d/zz-small; : > /etc/initramfs-tools/modules",
             "echo options vfio-pci ids=10de:2235 > /etc/modprobe.d/vfio.conf",
             *_instead("/usr/sbin/update-initramfs", "echo update-initramfs: failed for /boot/initrd.img with 1. >&2; exit 1"),
@@ -258,7 +258,7 @@ ROWS = [
         "killed",
         "the .run is killed",
         (
-            # Nothing reads the pipe, so cp never finishes writing the module: all files except the modules exist when the installer dies.
+            # No process reads the pipe, so cp never finishes writing the module. When the installer is killed, all files except the modules exist.
             f"mkdir -p {_VIDEO}; mkfifo {_VIDEO}/nvidia.ko; (exec -a pretend-oom bash -c 'until [ -e /usr/bin/nvidia-uninstall ] && p=$(pgrep -x cp); "
             f"do sleep 0.05; done; kill -9 $(pgrep -f [n]vidia-installer) $p; rm -f {_VIDEO}/nvidia.ko') "
             ">/dev/null 2>&1 </dev/null & echo $! > /run/fault.pid",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Faults while VFs are enabled."""
+"""Rows with faults during the enabling of VFs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def _script(word: str) -> tuple[str, ...]:
 
 
 _MINOR = f"$(sed -n 's/^Device Minor:[[:space:]]*//p' /proc/driver/nvidia/gpus/{GPU}/information)"
-# A process that has the GPU open, as a monitoring agent does.
+# Starts a process that uses the GPU, as a monitoring agent does.
 _HOLDER = "exec 9<>/dev/nvidia%s; (exec -a pretend-dcgm sleep %%d) >/dev/null 2>&1 </dev/null & echo $! > /run/fault.pid" % _MINOR
 _SCRIPT_GONE = ("rm /etc/nvidia/twin-faults",)
-# A cloud agent that repeatedly binds each unused VF to vfio-pci.
+# Starts a process that repeatedly binds each unused VF to vfio-pci, as a cloud agent does.
 AGENT = (
     "modprobe vfio-pci; (exec -a pretend-agent bash -c '"
     "while :; do for v in /sys/bus/pci/devices/%s/virtfn*; do [ -e $v ] || continue; b=$(readlink $v); b=${b##*/}; "
@@ -29,7 +29,7 @@ TORN = (
 )
 
 
-# The timeout lets sriov-manage end by itself even on a slow machine: the output of an interrupted sriov-manage depends on timing.
+# With this timeout, sriov-manage exits without an interruption even on a slow machine. Its output after an interruption would depend on timing.
 def _enable(timeout: int = 20, **more: object) -> Module:
     return Module("nvidia_sriov", dict({"gpus": [GPU], "timeout": timeout}, **more))
 

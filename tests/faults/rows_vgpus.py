@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Faults while vGPUs are created."""
+"""Rows with faults during the creation of vGPUs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rows_vfs import AGENT, TORN
 
 _UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 _VF = "0000:e8:00.4"
-# Bind the VFs that an agent took to nvidia again, as nvidia_sriov does. The row's module can then continue.
+# Binds the VFs that an agent has bound to vfio-pci to nvidia again, as nvidia_sriov does, so the row's module can continue.
 _BACK = (
     f"for v in /sys/bus/pci/devices/{GPU}/virtfn*; do b=$(basename $(readlink $v)); echo > $v/driver_override; "
     "case $(readlink $v/driver) in */vfio-pci) echo $b > $v/driver/unbind; echo $b > /sys/bus/pci/drivers/nvidia/bind;; esac; done"
@@ -22,7 +22,7 @@ def _layout(count: int = 1, timeout: int = 5, **more: object) -> Module:
 
 
 def _create(name: str, text: str, fault: str, found: str, remedy: str, **more: object) -> Fault:
-    """Return a fault of the driver that every creation of a vGPU meets."""
+    """Return a row with a fault of the driver that occurs in each creation of a vGPU."""
     return Fault(
         f"create-{name}",
         text,

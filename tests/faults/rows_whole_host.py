@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Faults that need a whole host with systemd and a boot through GRUB."""
+"""Rows with faults that require a full host with systemd and GRUB."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from matrix import GPU, NAME, OTHER_GPU, Fault, Role, until
 
 _LAYOUT = {"vgpu_layout": [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 1}]}]}
 _SERVICES = "for u in nvidia-vgpud nvidia-vgpu-mgr; do echo $u is $(systemctl is-enabled $u), $(systemctl show -p Result --value $u); done"
-# Directory for a systemd override that delays sshd after a boot.
+# Directory for a systemd override that delays the start of sshd.
 _SLOW = "/etc/systemd/system/ssh.service.d"
 
 ROWS = [
@@ -17,7 +17,7 @@ ROWS = [
         "nvidia-vgpud has not run since the boot, and is not enabled",
         "ready",
         Role("services"),
-        # sshd answers before the boot has ended. Without this wait the start of nvidia-vgpu-mgr would depend on timing.
+        # sshd responds before the boot has finished. Without this wait, the result would depend on when nvidia-vgpu-mgr starts.
         (
             "systemctl disable nvidia-vgpud; sync",
             "twin-power-cut",

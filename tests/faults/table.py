@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""All rows of the fault matrix, in the order of the page."""
+"""Lists all rows of the fault matrix in the order of the page."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Each row of the fault matrix on a booted twin."""
+"""Runs each row of the fault matrix on a booted twin."""
 
 from __future__ import annotations
 

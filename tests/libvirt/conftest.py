@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Real libvirtd daemons in a mount namespace with the directories of a fake host: this machine's libvirtd (Debian 12 where tests run), and Debian 13's
-from a root tree. The libvirt service of this machine is not affected."""
+"""Real libvirtd daemons in a mount namespace with the directories of a fake host: this machine's libvirtd (usually Debian 12), and Debian 13's libvirtd
+from a root tree. This machine's libvirt service is not affected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
 
 TWIN = Path(__file__).parents[1] / "twin" / "twin"
 PACKAGES = ["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-system-x86", "qemu-utils"]
-# Bind-mount directories of the fake host ($1) in the namespace. $2: the root tree with the programs, empty for this machine's programs.
+# Bind-mounts directories of the fake host ($1) in the namespace. $2: root tree with the programs; empty: use this machine's programs.
 START = """
 for name in run var/log var/cache var/lib etc; do mkdir -p "$1/$name"; mount --bind "$1/$name" "$2/$name" || exit 1; done
 [ -z "$2" ] || for name in dev proc sys tmp; do mount --rbind "/$name" "$2/$name" || exit 1; done
@@ -43,17 +43,17 @@ DOMAIN = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qe
 
 
 def missing():
-    """Return the reason why libvirtd cannot run here, or None."""
+    """Return the reason why libvirtd cannot run on this machine, or None."""
     programs = [name for name in ("libvirtd", "virsh", "unshare", "qemu-system-x86_64", "qemu-img") if not shutil.which(name)]
     if programs:
         return "not installed: %s (Debian: %s)" % (", ".join(programs), " ".join(PACKAGES))
     if os.geteuid() or subprocess.run(["unshare", "--mount", "true"], check=False, stderr=subprocess.DEVNULL).returncode:
-        return "a mount namespace needs root"
+        return "a mount namespace requires root"
     return None
 
 
 class Machine:
-    """A fake host with two A40-24Q, and a libvirtd for it. tree: the root tree with libvirt and QEMU, empty for this machine's programs."""
+    """A fake host with two A40-24Q vGPUs and its libvirtd. tree: root tree with libvirt and QEMU; empty: use this machine's programs."""
 
     uri = "qemu:///system"
 
@@ -80,7 +80,7 @@ class Machine:
             time.sleep(0.2)
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Replace system.command.run, but run the real virsh."""
+        """Replace system.command.run. Only virsh runs as a real program."""
         if argv[0] == "virsh":
             return command.run([*self.inside, *argv], timeout, env, keeps_lock)
         return self._fake(argv, timeout, env, keeps_lock)
@@ -99,7 +99,7 @@ class Machine:
         return self.virsh("define", path, check=check)
 
     def domain(self, name):
-        """Return a VM as libvirt_xml reads it."""
+        """Return a VM in the form that libvirt_xml returns."""
         (one,) = [one for one in libvirt_xml.all_domains(self.host.ctx)[0] if one.name == name]
         return one
 
@@ -124,16 +124,16 @@ class Machine:
 
 @pytest.fixture(scope="session", params=["", "debian13"], ids=["libvirt of this machine", "libvirt of Debian 13"])
 def daemon(request):
-    """Yield one libvirtd for all tests."""
+    """Yield a libvirtd that all tests share."""
     reason = missing()
     if reason:
         pytest.skip(reason)
     tree = ""
     if request.param:
         made = subprocess.run([TWIN, "tree", "--os", request.param, *PACKAGES], check=False, stdout=subprocess.PIPE, text=True)
-        assert made.returncode == 0, "a root tree of %s with libvirt could not be built: see above" % request.param
+        assert made.returncode == 0, "a root tree of %s with libvirt could not be built: read the messages above" % request.param
         tree = made.stdout.splitlines()[-1]
-    root = tempfile.mkdtemp(prefix="vgpu-")  # a socket's path may have at most 107 bytes
+    root = tempfile.mkdtemp(prefix="vgpu-")  # a socket's path has at most 107 bytes
     made = None
     try:
         made = Machine(root, tree)
@@ -147,6 +147,6 @@ def daemon(request):
 
 @pytest.fixture
 def machine(daemon):
-    """Return the libvirtd without VMs."""
+    """Return the libvirtd after all VMs were removed."""
     daemon.clear()
     return daemon

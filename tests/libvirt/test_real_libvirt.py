@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""vGPUs for VMs of a real libvirt: accepted requests, refused requests, and the resulting definitions."""
+"""Tests of vGPUs for VMs with a real libvirt: accepted requests, rejected requests, and the resulting definitions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE, TWO = ("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a1%d" % number for number in (1, 2
 RICH = """<graphics type='vnc' passwd='wort'/>
 <hostdev mode='subsystem' type='mdev' managed='yes' model='vfio-pci' display='off'><source><address uuid='%s'/></source>
 <alias name='ua-gpu0'/><rom bar='off'/><address type='pci' domain='0x0000' bus='0x00' slot='0x09' function='0x0'/></hostdev>""" % ONE
-# A QEMU argument that names a VF but adds no device: the VM starts and appears to have the VF.
+# A QEMU argument that names a VF but adds no device. The VM can start, and its command line contains the VF's address.
 PINNED = "<qemu:commandline><qemu:arg value='-fw_cfg'/><qemu:arg value='name=opt/vgpu,string=host=0000:e7:00.4'/></qemu:commandline>"
 
 
@@ -47,7 +47,7 @@ def test_names_that_virsh_takes_for_an_id_or_a_uuid(machine):
     machine.define(number)
     machine.define(first)
     machine.define(" sp ")
-    assert machine.virsh("domname", number).stdout.strip() == "first", "what virsh makes of such a name"
+    assert machine.virsh("domname", number).stdout.strip() == "first", "virsh must interpret a number as a domain ID"
     outcome = attach(machine, web({"uuid": ONE}, name=number), web({"uuid": TWO}, name=first), live=True).ok
     assert machine.has(number) == [ONE] and machine.has(first) == [TWO] and machine.domain("first").devices == {}
     assert not attach(machine, web({"uuid": ONE}, name=number), web({"uuid": TWO}, name=first)).ok["changed"], outcome["actions"]
@@ -92,7 +92,7 @@ def test_a_display_needs_graphics_and_what_libvirt_refuses_changes_nothing(machi
     steps = [Step("change-device", "web1", "web1", "change it", vm=vm, hostdev=new, old=old, names=[ONE], live=False)]
     with pytest.raises(EngineError, match="graphics device is needed"):
         apply.apply(machine.host.ctx, machine.uri, steps, 10)
-    assert ElementTree.tostring(elements(machine, "web1")[0]) == ElementTree.tostring(before), "as it was"
+    assert ElementTree.tostring(elements(machine, "web1")[0]) == ElementTree.tostring(before), "the device must be unchanged"
 
 
 def test_one_ramfb_in_a_vm(machine):
@@ -103,7 +103,7 @@ def test_one_ramfb_in_a_vm(machine):
     second = RICH.replace("display='off'", "display='on' ramfb='on'")
     third = second.partition("\n")[2].replace(ONE, TWO).replace("ua-gpu0", "ua-gpu1").replace("0x09", "0x0a")
     done = machine.define("web2", second + third, check=False)
-    assert done.returncode and "ramfb" in done.stderr, "what libvirt says to two of them"
+    assert done.returncode and "ramfb" in done.stderr, "libvirt must reject two devices with ramfb"
 
 
 def test_a_managed_save_is_a_user(machine):
@@ -113,7 +113,7 @@ def test_a_managed_save_is_a_user(machine):
     machine.virsh("start", "--paused", "web1")
     machine.virsh("managedsave", "web1")
     uuid = machine.domain("web1").uuid
-    machine.define("web1", more="<uuid>%s</uuid>" % uuid)  # the new definition lacks the device, which the saved state has
+    machine.define("web1", more="<uuid>%s</uuid>" % uuid)  # the new definition does not contain the device of the saved state
     one = machine.domain("web1")
     assert not one.running and one.defined == [] and one.fixed == [] and one.saved == {"0000:e7:00.4": "in the managed save"}
     refused = attach(machine, web({"uuid": ONE}, name="web2"))

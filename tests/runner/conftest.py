@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Fixtures of the tests of jobs: marked secrets, and a job that has them."""
+"""Fixtures for tests of jobs: marked secrets, and a job with these secrets."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ BUNDLE = "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
 
 
 def token() -> str:
-    """Return a complete and valid client configuration token with a mark in its last part."""
+    """Return a valid client configuration token with a mark in its last part."""
     now = int(time.time())
     parts = [{"typ": "JWT", "alg": "none"}, {"iat": now, "nbf": now, "exp": now + 86400 * 365}]
     return ".".join([base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts] + [TOKEN_MARK])
 
 
 def middle(key: str) -> str:
-    """Return a line of a private key that occurs in no other key."""
+    """Return a line of a private key that is unique to this key."""
     return key.strip().splitlines()[-2]
 
 
 @pytest.fixture(scope="session")
 def some_key(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return a private key that gives access to nothing."""
+    """Return a private key that is not authorized anywhere."""
     path = tmp_path_factory.mktemp("key") / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
     return path.read_text(encoding="ascii")

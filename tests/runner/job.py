@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""One job as AWX runs it: a private data directory, credentials injected by their types, ansible-runner, and artifacts.
+"""Runs a job as AWX does: with a private data directory, credentials that are injected by type, ansible-runner, and artifacts.
 
-AWX writes this directory and calls ansible-runner in a container of the execution environment. The tests call ansible-runner without the container.
+AWX writes this directory and calls ansible-runner in a container of the execution environment. The tests call ansible-runner without a container.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from jinja2 import Environment, StrictUndefined
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / ".build" / "collections"
-# Ansible's loader supports the tag !unsafe. The conversion to JSON and back turns Ansible's text types into plain strings.
+# Only Ansible's loader supports the tag !unsafe. The conversion to and from JSON turns Ansible's text types into plain strings.
 TYPES = json.loads(json.dumps(DataLoader().load_from_file(str(ROOT / "awx" / "vars" / "credential_types.yml"))))["awx_credential_types"]
 
 
 class Job:
-    """A job, from its private data directory to its result."""
+    """A job with its private data directory."""
 
     def __init__(self, folder: Path) -> None:
         """Create an empty private data directory with a copy of the playbooks."""
@@ -39,26 +39,26 @@ class Job:
         shutil.copytree(ROOT / "playbooks", folder / "project" / "playbooks")
 
     def secret(self, name: str, text: str) -> Path:
-        """Write a file of the directory env that only its owner can read."""
+        """Write a file to the directory env. Only its owner can read the file."""
         path = self.folder / "env" / name
         path.touch(mode=0o600)
         path.write_text(text, encoding="utf-8")
         return path
 
     def inventory(self, groups: dict[str, list[str]], hosts: dict[str, dict]) -> None:
-        """Write the inventory as a program that prints it, as AWX does."""
+        """Write a program that prints the inventory, as AWX does."""
         content = {**{name: {"hosts": members} for name, members in groups.items()}, "_meta": {"hostvars": hosts}}
         path = self.folder / "inventory" / "hosts"
         path.write_text(f"#! /usr/bin/env python3\nprint(r'''{json.dumps(content)}''')\n", encoding="utf-8")
         path.chmod(0o700)
 
     def machine(self, user: str, key: str) -> None:
-        """Add the machine credential. The job's own ssh-agent supplies the key."""
+        """Add the machine credential. An ssh-agent of the job supplies the key."""
         self.secret("ssh_key", key)
         self.arguments += ["-u", user]
 
     def credential(self, kind: str, inputs: dict[str, str]) -> None:
-        """Add a credential of awx/vars/credential_types.yml, injected as AWX does."""
+        """Add a credential with a type from awx/vars/credential_types.yml, injected as in AWX."""
         (found,) = [one for one in TYPES if one["name"].endswith(kind)]
         assert set(found["inputs"]["required"]) <= set(inputs) <= {field["id"] for field in found["inputs"]["fields"]}
         known: dict = dict(inputs)
@@ -71,7 +71,7 @@ class Job:
         self.arguments += ["-e", f"@{path}"]
 
     def run(self, playbook: str, variables: dict, *options: str, timeout: int = 1500) -> Result:
-        """Run a playbook of the project. variables: the extra variables of the template and the answers of the survey."""
+        """Run a playbook of the project. variables: extra variables of the template and answers to the survey."""
         self.secret("extravars", yaml.safe_dump({"awx_job_id": 7, "awx_job_launch_type": "manual", **variables}))
         self.secret("cmdline", shlex.join([*self.arguments, *options]))
         self.secret("settings", yaml.safe_dump({"idle_timeout": 0, "job_timeout": 0, "pexpect_timeout": 5}))
@@ -107,7 +107,7 @@ class Job:
 
 
 class Result:
-    """The artifacts of a job, which are all that AWX keeps of it."""
+    """The artifacts of a job. AWX keeps no other data of the job."""
 
     def __init__(self, folder: Path, said: str) -> None:
         self.folder = folder
@@ -120,7 +120,7 @@ class Result:
 
     @property
     def stats(self) -> dict:
-        """Return the last event: numbers by host, and artifact_data, which AWX stores and passes to the next jobs of a workflow."""
+        """Return the data of the last event: counts by host, and artifact_data, which AWX stores and passes to the next jobs of a workflow."""
         (found,) = [event["event_data"] for event in self.events if event["event"] == "playbook_on_stats"]
         return found
 
@@ -130,7 +130,7 @@ class Result:
         return [event["event_data"]["res"].get("msg", "") for event in self.events if event["event"] == "runner_on_failed"]
 
     def files_with(self, marks: list[str]) -> list[str]:
-        """Return the artifacts that contain one of the marks."""
+        """Return the artifacts that contain a mark."""
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         assert files
         return [str(path) for path in files if any(mark.encode() in path.read_bytes() for mark in marks)]

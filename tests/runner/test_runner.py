@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Jobs in ansible-runner, the engine inside AWX, on a booted host: a job with changes, one without changes, failed jobs, and their artifacts.
+"""Tests of jobs in ansible-runner, which AWX uses, on a booted host: jobs with and without changes, failed jobs, and the artifacts.
 
-The tests with the host build on each other.
+The tests with a host run in order and build on each other.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from support import Twin
 
 GPU = "0000:e8:00.0"
 LAYOUT = [{"gpu": GPU, "vgpus": [{"type": "A40-24Q", "count": 2}]}]
-# The survey's answers as AWX passes them: all are strings.
+# Answers to the survey. AWX passes all answers as strings.
 ANSWERS = {"host_reboot_check_kernel": "true"}
 
 
 class Host:
-    """A host with the driver, as AWX's inventory defines it. The inventory has no key, because the machine credential supplies the key."""
+    """A host with the driver, as in AWX's inventory. The inventory contains no key, because the machine credential supplies the key."""
 
     def __init__(self, twin: Twin) -> None:
         self.twin = twin
         ((self.name, self.variables),) = yaml.safe_load(twin.inventory.read_text(encoding="utf-8"))["all"]["hosts"].items()
         self.key = Path(self.variables.pop("ansible_ssh_private_key_file")).read_text(encoding="ascii")
         self.user = self.variables.pop("ansible_user")
-        # ssh offers an agent's keys only without IdentitiesOnly. The job uses no part of the launcher's own connection.
+        # With IdentitiesOnly, ssh would not offer the agent's keys. The job must not use the launcher's connection.
         self.variables["ansible_ssh_common_args"] = self.variables["ansible_ssh_common_args"].replace("IdentitiesOnly=yes", "IdentitiesOnly=no")
         del self.variables["ansible_ssh_args"]
 
     def run(self, job, playbook: str, answers: dict, *options: str, group: str = "vgpu_hosts", **variables: object):
-        """Run one job with its secrets; return (the result, its artifacts that contain a secret)."""
+        """Run a job with its secrets. Return (result, artifacts that contain a secret)."""
         made, marks = job(self.user, self.key)
         made.inventory({group: [self.name]}, {self.name: {**self.variables, **variables}})
         result = made.run(playbook, answers, *options)
@@ -43,7 +43,7 @@ class Host:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    """Yield a full twin with the driver installed and the IOMMU on, without enabled VFs."""
+    """Yield a full twin with the driver installed, the IOMMU enabled, and no VFs."""
     twin = Twin("awx-runner")
     try:
         twin.up("--tier", "full", "--start", "ready", "--gpus", "1")
@@ -64,7 +64,7 @@ def test_a_host_that_is_not_there_is_a_job_that_failed_with_the_reason(job, some
 
 
 def test_the_credentials_really_reach_the_job(job, some_key):
-    """Without working credentials the other tests could not prove that secrets stay hidden."""
+    """The job receives the credentials. Otherwise, the other tests could not prove that secrets stay hidden."""
     made, marks = job("nobody", some_key)
     made.inventory({"vgpu_hosts": ["here"]}, {"here": {"ansible_connection": "local"}})
     names = ("vgpu_driver_bundle", "vgpu_driver_checksum", "vgpu_license_token_file")
@@ -79,7 +79,7 @@ def test_the_credentials_really_reach_the_job(job, some_key):
     assert "ED25519" in data["keys"] and len({*data.values()}) == 5
     assert result.files_with(marks) == []
     modes = {oct(path.stat().st_mode & 0o777) for path in (made.folder / "env").iterdir() if path.is_file()}
-    assert modes == {"0o600"}, "the role refuses a token that others can read"
+    assert modes == {"0o600"}, "the token must be readable only by its owner, because the role rejects any other token"
 
 
 @pytest.mark.booted
@@ -113,7 +113,7 @@ def test_a_failed_job_says_why_and_changed_nothing(host, job):
 
 @pytest.mark.booted
 def test_a_guests_job_with_the_token_that_is_refused(host, job):
-    """The machine is no guest: the job checks the token, reports why the machine is not ready, and shows neither token nor link."""
+    """The machine is not a guest. The job checks the token, reports why the machine is not ready, and shows neither the token nor the URL."""
     result, shown = host.run(job, "guest.yml", {"guest_license_timeout": 5}, "-vvv", group="vgpu_guests", vgpu_host_driver_version="550.163.02")
     assert (result.status, result.rc) == ("failed", 2), result.stdout[-4000:]
     assert any(f"{host.name} is not ready, and nothing was changed." in text for text in result.reasons), result.reasons
@@ -122,7 +122,7 @@ def test_a_guests_job_with_the_token_that_is_refused(host, job):
 
 @pytest.mark.booted
 def test_a_reboot_that_is_left_to_the_operator_comes_out_as_a_statistic(host, job):
-    """AWX shows the statistic with the job and passes it to the following jobs."""
+    """AWX shows the statistics of the job and passes them to the following jobs."""
     answers = {**ANSWERS, "host_reboot": "never"}
     result, shown = host.run(job, "host.yml", answers, vgpu_layout=LAYOUT, vgpu_scheduler="fixed_share")
     assert (result.status, result.rc) == ("successful", 0), result.stdout[-4000:]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Keys and certificates for tests: a certificate authority with a server certificate, and a machine owner key (MOK)."""
+"""Creates keys and certificates for tests: a certificate authority with a server certificate, and a machine owner key (MOK)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _signed(name: str, key: rsa.RSAPrivateKey, issuer: str, by: rsa.RSAPrivateKe
     def named(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
-    # The machine's clock may differ from the controller's clock.
+    # The clocks of the machine and the controller can differ.
     now = datetime.datetime.now(datetime.timezone.utc)
     builder = x509.CertificateBuilder().subject_name(named(name)).issuer_name(named(issuer)).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=3))
@@ -43,7 +43,7 @@ def _signed(name: str, key: rsa.RSAPrivateKey, issuer: str, by: rsa.RSAPrivateKe
 
 
 def server(folder: Path, address: str) -> tuple[Path, Path]:
-    """Write an authority's certificate, and the chain and key of a server at this address; return both paths."""
+    """Write the certificate of an authority, and the chain and key of a server at this address. Return both paths."""
     authority, key = _key(), _key()
     root = _signed("test authority", authority, "test authority", authority, x509.BasicConstraints(ca=True, path_length=0))
     leaf = _signed("test server", key, "test authority", authority, x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]))
@@ -53,7 +53,7 @@ def server(folder: Path, address: str) -> tuple[Path, Path]:
 
 
 def owner_key(folder: Path, name: str, before: str) -> tuple[Path, Path]:
-    """Write a key after a line of text (which PEM allows), and its certificate in DER form; return both paths."""
+    """Write a key that follows a line of text (which PEM allows), and its certificate in DER format. Return both paths."""
     key = _key()
     public = _signed(name, key, name, key, x509.BasicConstraints(ca=False, path_length=None))
     paths = folder / f"{name}.priv", folder / f"{name}.der"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Twins for the system tests: a quick twin that is restored from a snapshot before each test."""
+"""Fixtures for the system tests: a quick twin, which is restored from a snapshot before each test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OTHER_GPU = "0000:e7:00.0"
 
 @pytest.fixture(scope="session")
 def quick_machine() -> Iterator[Twin]:
-    """Yield a quick twin with two GPUs and all VFs enabled, with one snapshot from before and one from after the VFs were enabled."""
+    """Yield a quick twin with two GPUs and all VFs enabled. It has a snapshot from before and a snapshot from after the VFs were enabled."""
     twin = Twin("system-quick")
     try:
         twin.up("--tier", "quick", "--gpus", "2")
@@ -52,7 +52,7 @@ def host(quick_machine: Twin) -> Twin:
 
 
 class Client:
-    """A process on the machine that holds a file open, as a VM holds its vGPU."""
+    """A process on the machine that keeps a file open, as a VM keeps its vGPU open."""
 
     def __init__(self, twin: Twin, path: str) -> None:
         self.twin = twin
@@ -66,7 +66,7 @@ class Client:
 
 @pytest.fixture
 def hold() -> type[Client]:
-    """Return the class whose instances open a file on a twin and keep it open."""
+    """Return the class Client. An instance opens a file on a twin and keeps the file open."""
     return Client
 
 

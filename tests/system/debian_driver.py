@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Packages with the names of Debian 12's own NVIDIA driver (non-free, 535.261.03), built on a twin around a module that the twin can load.
+"""Builds packages with the names of Debian 12's NVIDIA driver (non-free, 535.261.03) and a module that the twin can load.
 
-Names, versions, dependencies, the module's name, the lines for modprobe and the file that stops NVIDIA's installer are Debian's. The content of the
-files is a stand-in: Debian's module would not find an emulated GPU.
+Debian defines the names, versions, dependencies, module name, modprobe lines, and the file that stops NVIDIA's installer. The content of the files
+is a placeholder, because Debian's module would not find an emulated GPU.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ class Driver:
                     ("nvidia-installer-cleanup",)),
             Package("libnvidia-ml1", {"/usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so.1": "no library\n"}),
             Package("nvidia-driver", {"/usr/share/bug/nvidia-driver/control": ""}, ("nvidia-kernel-dkms", "libnvidia-ml1")),
-            # A foreign package that needs a library of the driver.
+            # A package that depends on a library of the driver, but is not part of it.
             Package("nvtop", {"/usr/share/nvtop/README": ""}, others=("libnvidia-ml1",), version="3.0.1-1"),
         ]
 
     @property
     def names(self) -> list[str]:
-        """Return the names of all packages that a removal of the driver removes."""
+        """Return the names of all packages that are removed with the driver."""
         return sorted(one.name for one in self.packages)
 
 
 def build(twin: Twin, driver: Driver, module: str) -> None:
-    """Build the packages in FOLDER on the machine. module: path of the kernel module on the machine."""
+    """Build the packages on the machine, in FOLDER. module: path of the kernel module on the machine."""
     lines = [f"rm -rf {FOLDER}; mkdir -p {FOLDER}"]
     for one in driver.packages:
         version = one.version or f"{driver.version}-1"

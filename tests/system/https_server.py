@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A server for one file behind a signed link, with range requests, expired links and connections that break."""
+"""A server for a file with signed URLs, range requests, expired URLs, and connections that break."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class SignedFile:
-    """A server that offers the file over TLS on its own port, only to links with the right token."""
+    """A server that offers the file over TLS on its own port, only for URLs with the correct token."""
 
     def __init__(self, file: Path, chain: Path, token: str) -> None:
         self.content = file.read_bytes()
         self.token = token
-        self.breaks: list[int] = []  # numbers of bytes that the next answers send before the connection breaks; 0: the whole answer
+        self.breaks: list[int] = []  # numbers of bytes after which the connection of the next responses breaks; 0: send the whole response
         self.requests: list[tuple[int, str | None]] = []
         outer = self
 
@@ -26,7 +26,7 @@ class SignedFile:
                 outer.answer(self)
 
             def log_message(self, *arguments: object) -> None:
-                """Log nothing, because the links are secrets."""
+                """Log nothing, because the URLs are secrets."""
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -37,7 +37,7 @@ class SignedFile:
         self.thread.start()
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        """Answer one request: the file or a part of it, or 403 for a link with a wrong token."""
+        """Respond with the file, a part of the file, or status 403 if the URL's token is wrong."""
         expected = request.headers.get("Range")
         good = parse_qs(urlsplit(request.path).query).get("autho") == [self.token]
         status = (206 if expected else 200) if good else 403
@@ -54,7 +54,7 @@ class SignedFile:
         try:
             request.wfile.write(body[:cut] if cut else body)
         except OSError:
-            return  # the client has closed the connection, as it does after a probe of the link
+            return  # clients close the connection early when they only probe the URL
 
     def close(self) -> None:
         """Stop the server."""

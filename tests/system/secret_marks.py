@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Search for marked secrets wherever a run may have stored or shown them."""
+"""Searches for marked secrets in all places where a run can store or show secrets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from support import Twin
 
 SEEN = "/root/seen-by-all"
 CACHE = "/var/cache/vgpuctl"
-# While a run lasts, the watcher on the machine notes every command line, every file of the cache, and the files that other users could have opened.
-# It checks a file before the file's directory: the role restricts a directory before it puts a file there, and never widens it again.
+# During a run, the watcher on the machine records every command line, every file of the cache, and the files that other users could open.
+# The watcher checks a file before its directory. This order is safe, because the role restricts a directory before it writes files, and never relaxes it.
 WATCHER = f"""
 import os, time
 seen = set()
@@ -45,12 +45,12 @@ while not os.path.exists({SEEN!r} + ".end"):
             note(("%s %s" % ("OPEN" if is_open else "FILE", path)).encode())
     time.sleep(0.05)
 """
-# Directories on the machine that may contain a secret after a run.
+# Directories on the machine in which a run could leave a secret.
 PLACES = "/etc /run /var /tmp /home /root /usr/local /usr/src /usr/lib/nvidia /boot/grub /dev/shm"
 
 
 class Watch:
-    """A watch that notes all command lines on the machine and on the controller from its start to its end."""
+    """A watch that records all command lines on the machine and on the controller until it is stopped."""
 
     def __init__(self, twin: Twin) -> None:
         self.twin = twin
@@ -79,22 +79,22 @@ class Watch:
                     continue
 
     def there(self) -> str:
-        """Return the watcher's notes on the machine, one per line."""
+        """Return the records of the machine's watcher, one per line."""
         return self.twin.sh(f"cat {SEEN}")
 
     def files(self, kind: str) -> list[str]:
-        """Return the files of the cache: "FILE" for those that only root could open, "OPEN" for the others."""
+        """Return files of the cache. "FILE": only root could open the file. "OPEN": other users could open the file."""
         return re.findall(rf"^{kind} (\S+)$", self.there(), re.MULTILINE)
 
 
 def on_machine(twin: Twin, marks: list[str]) -> str:
     """Return the files and the journal lines that contain a mark, or an empty string."""
-    # sudo logs the search command itself. The brackets around the last letter keep the pattern from matching that log line.
+    # sudo logs the search command. With brackets around the last letter, the pattern does not match this log line.
     patterns = " ".join(f"-e '{mark[:-1]}[{mark[-1]}]'" for mark in marks)
     return twin.sh(f"grep -rla {patterns} {PLACES} 2>/dev/null; journalctl --no-pager -a -o verbose | grep -a {patterns}; true")
 
 
 def in_folders(folders: list[Path], marks: list[str]) -> list[str]:
-    """Return the files below the directories that contain a mark."""
+    """Return the files in the directory trees that contain a mark."""
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     return [str(path) for path in files if any(mark.encode() in path.read_bytes() for mark in marks)]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A booted twin for a test: its launcher, ssh, and Ansible against it."""
+"""Lets tests boot a twin and access it through the launcher, ssh, and Ansible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from twinlib import ssh, state  # noqa: E402  (the line above extends sys.path)
 
 
 def launcher(*arguments: str, check: bool = True, timeout: int = 1500) -> str:
-    """Call the twin's launcher and return what it prints. The error of a failed call contains the launcher's stderr."""
+    """Call the twin's launcher and return its output. If the call fails, the error contains the launcher's stderr."""
     done = subprocess.run([str(LAUNCHER), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
     sys.stderr.write(done.stderr)
     if check and done.returncode:
@@ -32,7 +32,7 @@ def launcher(*arguments: str, check: bool = True, timeout: int = 1500) -> str:
 
 
 class Run:
-    """An Ansible run: its exit status, what it printed, and the results of its tasks."""
+    """An Ansible run: exit status, output, and task results."""
 
     def __init__(self, rc: int, out: str, lines: list[dict]) -> None:
         self.rc = rc
@@ -46,11 +46,11 @@ class Run:
 
     @property
     def remote_tasks(self) -> list[str]:
-        """Return the names of the tasks that ran on the managed host."""
+        """Return the names of the tasks that connected to the managed host."""
         return [line["task"] for line in self.lines if line["remote"]]
 
     def actions(self, module: str) -> list[str]:
-        """Return the actions of all results of a module that report a change. In check mode these are the predicted actions."""
+        """Return the actions from all changed results of a module. In check mode, these are the predicted actions."""
         return [text for line in self.lines if line["action"] == module and line["result"].get("changed") for text in line["result"].get("actions", [])]
 
     @property
@@ -69,7 +69,7 @@ class Twin:
         self.inventory = self.folder / "inventory.yml"
         self.tasks_of_the_second_run: list[str] = []
         self.settings: dict[str, str] = {}  # additional environment variables for Ansible
-        self.programs = Path(sys.executable).parent  # directory of Ansible's commands
+        self.programs = Path(sys.executable).parent  # directory with Ansible's commands
 
     def up(self, *options: str) -> None:
         """Create the twin again and boot it."""
@@ -78,7 +78,7 @@ class Twin:
         self.inventory.write_text(launcher("inventory", self.name), encoding="utf-8")
 
     def warm_up(self) -> None:
-        """Compile the module code that the machine reuses (see twin_compiled.py), which later snapshots then contain. The module runs in check mode."""
+        """Compile the module code that the machine reuses (see twin_compiled.py), so later snapshots contain the bytecode. The module runs in check mode."""
         self.module("nvidia_vgpu", check=True, layout=[])
 
     def down(self) -> None:
@@ -87,7 +87,7 @@ class Twin:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def sh(self, command: str, check: bool = True) -> str:
-        """Run a shell line as root on the machine and return what it prints."""
+        """Run a shell line as root on the machine and return its output."""
         done = subprocess.run(
             [*ssh.argv(state.load(self.name)), f"sudo bash -c {shlex.quote(command)}"],
             stdin=subprocess.DEVNULL,
@@ -98,11 +98,11 @@ class Twin:
             check=False,
         )
         if check and done.returncode:
-            raise AssertionError(f"on {self.name}: {command}\nended with {done.returncode}: {done.stdout}")
+            raise AssertionError(f"on {self.name}: {command}\nexit status {done.returncode}: {done.stdout}")
         return done.stdout.strip()
 
     def environment(self, log: Path) -> dict[str, str]:
-        """Return the environment of an Ansible run, free of the user's Ansible settings."""
+        """Return the environment of an Ansible run without the user's Ansible settings."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         own = {
             "ANSIBLE_CONFIG": str(ROOT / "tests" / "system" / "ansible.cfg"),
@@ -133,7 +133,7 @@ class Twin:
         return Run(done.returncode, done.stdout, lines)
 
     def module(self, module: str, check: bool = False, **arguments: object) -> dict:
-        """Run one module of the collection as root and return its result. `failed` is true if the module failed."""
+        """Run a module of the collection as root and return its result. `failed` is true if the module failed."""
         argv = ["ansible", "-i", str(self.inventory), "all", "--become", "-m", f"vgpu.kvm.{module}"]
         argv += ["-a", json.dumps(arguments)] if arguments else []
         run = self._ansible(argv + (["--check"] if check else []))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The module nvidia_vgpu_attach with real libvirt on both frameworks: VMs are defined, started, used by a real QEMU, guarded, and detached from vGPUs."""
+"""Tests of nvidia_vgpu_attach with real libvirt and QEMU on both frameworks: VMs get vGPUs, start, are protected while running, and lose their vGPUs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOMAIN = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory
 
 
 class Machine:
-    """A twin with a running libvirt and the VMs web1 and web2, both without devices, and with two vGPUs of one type on each GPU."""
+    """A twin with a running libvirt, the VMs web1 and web2 without devices, and two vGPUs of one type on each GPU."""
 
     def __init__(self, twin: Twin, kind: str, gpu: str, short: str) -> None:
         self.twin = twin
@@ -49,7 +49,7 @@ class Machine:
         return self.twin.module("nvidia_vgpu_attach", check=check, domains=list(domains), **arguments)
 
     def hostdevs(self, name: str) -> str:
-        """Return the host devices in a VM's persistent definition, as libvirt prints them."""
+        """Return the host devices in a VM's persistent definition as XML from libvirt."""
         return self.twin.sh(f"virsh dumpxml --inactive {name} | grep -A3 '<hostdev' || true")
 
 
@@ -75,7 +75,7 @@ def test_a_vgpu_for_a_vm_that_starts_with_it_and_is_its_user(machine):
     device = made["attached"][0]["device"]
     text = machine.hostdevs("web1")
     assert ("type='mdev'" if machine.kind == "mdev" else "managed='no'") in text and "managed='yes'" not in text, text
-    assert machine.twin.sh("virsh dumpxml --inactive --security-info web1 | grep -c \"passwd='wort'\"") == "1", "the rest stays"
+    assert machine.twin.sh("virsh dumpxml --inactive --security-info web1 | grep -c \"passwd='wort'\"") == "1", "the other settings of the VM must not change"
     machine.twin.sh("virsh dumpxml --inactive --security-info web1 > /tmp/again.xml && virsh -q define --validate /tmp/again.xml")
     assert not machine.attach(wish)["changed"]
 
@@ -105,7 +105,7 @@ def test_a_running_vm_loses_it_at_its_next_start_or_live(machine):
 
 
 def test_a_ramfb_without_a_display_does_not_start(machine):
-    """The module therefore refuses ramfb without a display, and removes ramfb together with the display."""
+    """A VM with ramfb and without a display cannot start. The module fails for such a device, and removes ramfb together with the display."""
     if machine.kind != "mdev":
         pytest.skip("only mediated devices have a display")
     vgpu = {"uuid": machine.attach({"name": "web1", "vgpus": [{"type": machine.type}]})["attached"][0]["device"]}

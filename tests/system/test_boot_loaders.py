@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Boot loaders on UEFI (OVMF) on booted machines: from a bare host to vGPUs through site, a power cut, and back to the original command line."""
+"""Tests of boot loaders with UEFI (OVMF): the site playbook creates vGPUs on a bare host, the power is cut, and the original command line is restored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support import Twin, launcher
 pytestmark = pytest.mark.loaders
 
 FLAGS = ["intel_iommu=on", "iommu=pt"]
-# Files that hold the kernel's command line: those that the collection may edit, and those that the boot loader reads.
+# Checksums of the files with the kernel's command line: files that the collection can edit, and files that the boot loader reads.
 LOADER_FILES = (
     "find /boot/efi/loader /boot/grub/grub.cfg /etc/default/grub /etc/default/grub.d /etc/kernel -type f 2>/dev/null "
     "| grep -v random-seed | sort | xargs -r -d '\\n' md5sum"
@@ -30,13 +30,13 @@ def variables() -> dict:
     }
 
 
-# With this setting GRUB boots the entry that was chosen last, which the collection cannot read from a configuration file beforehand.
+# With this setting, GRUB boots the entry that was last selected, which the collection cannot determine from a configuration file.
 SAVED = "sed -i 's/^GRUB_DEFAULT=.*/GRUB_DEFAULT=saved/' /etc/default/grub && update-grub 2>/dev/null && grub-set-default 0 && sync"
 
 
 @pytest.fixture(params=["systemd-boot", "grub-efi"])
 def host(request) -> Iterator[Twin]:
-    """Yield a bare twin with UEFI and one GPU that is set up for vfio-pci. GRUB_DEFAULT is "saved"."""
+    """Yield a bare twin with UEFI and one GPU that is configured for vfio-pci. GRUB_DEFAULT is "saved"."""
     twin = Twin(f"system-{request.param}")
     try:
         twin.up("--gpus", "1", "--boot", request.param)
@@ -48,7 +48,7 @@ def host(request) -> Iterator[Twin]:
 
 
 def flags(host: Twin) -> list[str]:
-    """Return the IOMMU flags on the running kernel's command line, in their order."""
+    """Return the IOMMU flags on the running kernel's command line in order."""
     return [word for word in host.sh("cat /proc/cmdline").split() if "iommu" in word]
 
 
@@ -67,7 +67,7 @@ def test_from_bare_to_vgpus_and_back(host, variables):
     again = host.playbook("vgpu.kvm.site", variables)
     assert again.rc == 0 and again.changed == [], again.changed
     launcher("power-cut", host.name)
-    host.sh("systemctl start vgpu-restore")  # waits until the restore of the boot has ended
+    host.sh("systemctl start vgpu-restore")  # waits until the restore has finished
     assert host.mdevs() == vgpus and flags(host)[-2:] == FLAGS
     back = host.playbook("vgpu.kvm.teardown", {**variables, "vgpu_teardown_confirm": True})
     assert back.rc == 0, back.out[-4000:]

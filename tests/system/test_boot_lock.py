@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A boot during which one GPU of eight stays locked for ten minutes."""
+"""A test of a boot during which one of eight GPUs stays locked for ten minutes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOCKED, EACH, SECONDS = "0000:67", 8, 600.0
 
 @pytest.fixture(scope="module")
 def racked():
-    """Yield a machine with eight GPUs and eight vGPUs on each, which the unit restores at each boot."""
+    """Yield a machine with eight GPUs and eight vGPUs per GPU, which the unit restores at each boot."""
     twin = Twin("boot-lock")
     twin.up("--tier", "full", "--start", "ready")
     bundle = launcher("bundle").strip().splitlines()[-1]
@@ -41,13 +41,13 @@ def reboot(twin):
     twin.sh("sync; systemctl poweroff", check=False)
     deadline = time.monotonic() + 300
     while f"{twin.name}\tup" in launcher("list"):
-        assert time.monotonic() < deadline, "it does not shut down"
+        assert time.monotonic() < deadline, "the machine does not shut down"
         time.sleep(0.5)
     launcher("up", twin.name)
 
 
 def lasts(twin, mdevs):
-    """Return the seconds from the unit's start to the last vGPU of each GPU, by the kernel's clock."""
+    """Return, for each GPU, the seconds from the unit's start to the creation of its last vGPU, by the kernel's clock."""
     came = kernel_moments(journal(twin, "-k"), set(mdevs))[1]
     begun = moment(twin, UNIT, "ExecMainStartTimestamp")
     return {bus: when - begun for bus, when in last_by_gpu(came, mdevs).items()}
@@ -67,13 +67,13 @@ def test_a_locked_gpu_does_not_hold_up_the_other_seven(racked):
     while float(racked.sh("cut -d' ' -f1 /proc/uptime")) < begun + SECONDS:
         time.sleep(2)
     there = racked.mdevs()
-    assert there == {uuid: one for uuid, one in goal.items() if not one[0].startswith(LOCKED)}, "the other seven, while it is locked"
+    assert there == {uuid: one for uuid, one in goal.items() if not one[0].startswith(LOCKED)}, "while one GPU is locked, the other seven must have their vGPUs"
     seven = lasts(racked, there)
     print(f"last vGPU of the seven {max(seven.values()):.1f} s after the unit's start; without the lock {max(free.values()):.1f} s")
     assert max(seven.values()) <= 1.3 * max(free.values()), (seven, free)
 
     racked.sh(f"rm {LOCK}; echo 0 > /sys/module/nvidia/parameters/fault_unbind_lock")
     await_unit(racked)
-    assert racked.mdevs() == goal, "the eighth, once it is free"
+    assert racked.mdevs() == goal, "after the lock is released, the eighth GPU must have its vGPUs"
     late = lasts(racked, goal)[LOCKED]
     assert SECONDS <= late < SECONDS + 60, late

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The role cloudpods, run by ansible-playbook on prepared trees of a host's files, with a kubectl that records its calls.
+"""Tests of the cloudpods role with ansible-playbook on file trees of hosts, with a kubectl that records its calls.
 
-The tests boot no machine: the role needs only a host's files and kubectl.
+The tests boot no machine, because the role requires only a host's files and kubectl.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ PLAY = """
 
 
 class Tree:
-    """The files of a host with one A40: the first VFs of the GPU have a vGPU each."""
+    """The files of a host with one A40. Each of the first VFs has a vGPU."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -65,7 +65,7 @@ class Tree:
         self.conf = root / "etc" / "yunion" / "host.conf"
         self.mark = root / "var" / "lib" / "vgpuctl" / "cloudpods-restart-due"
         self.put("etc/yunion/host.conf", CONF)
-        # One process that holds no file open: without any readable process the guard counts every GPU as in use.
+        # A process without open files. Without any readable process, the guard would count every GPU as in use.
         (root / "proc" / "1" / "fd").mkdir(parents=True)
         self.put("proc/1/comm", "systemd\n")
         self.put("proc/devices", "Character devices:\n195 nvidia\n")
@@ -122,7 +122,7 @@ class Pods:
         return found
 
     def run(self, *options: str, **variables: object) -> subprocess.CompletedProcess:
-        """Run the role on all hosts. Ansible does not change the user: the trees belong to the user who runs the tests."""
+        """Run the role on all hosts. Ansible does not change the user, because the trees belong to the user who runs the tests."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         env = dict(
             kept,
@@ -141,7 +141,7 @@ class Pods:
 
 @pytest.fixture
 def pod(tmp_path: Path) -> Pods:
-    """Return one host that has an A40 with four VFs and two vGPUs."""
+    """Return a host that has an A40 with four VFs and two vGPUs."""
     pods = Pods(tmp_path, ("pod1",))
     pods.trees["pod1"].gpu("0000:e8:00.0", 4, 2)
     return pods
@@ -184,7 +184,7 @@ def test_a_restart_that_failed_is_made_up_for(pod: Pods) -> None:
 
 
 def test_a_run_that_died_behind_the_file_is_finished(pod: Pods) -> None:
-    """Without the restart, the state equals that of a run that was killed between the edit of the file and the restart."""
+    """The next run repeats a missing restart. The state without the restart is that of a run that was killed after it had changed the file."""
     assert pod.run(cloudpods_restart=False).returncode == 0
     assert pod.asked == [] and pod.trees["pod1"].mark.exists() and "nvidia_vgpu_pfs" in pod.trees["pod1"].conf.read_text()
     assert pod.run().returncode == 0 and pod.asked == [RESTART, STATUS]
@@ -226,7 +226,7 @@ def test_only_hosts_that_changed_take_part(pods: Pods) -> None:
 
 
 def test_a_host_without_the_yaml_library_gets_it(pod: Pods) -> None:
-    """The host's Python has no PyYAML, and a fake package manager installs it."""
+    """The host's Python has no PyYAML. A fake package manager installs the library."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(pod.folder / "python")], check=True)
     (pod.folder / "library").mkdir()
     source = repr(str(Path(yaml.__file__).parent))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Changes of the host driver: installers with and without the flag for a running driver, refusals, installers that fail, die or lose power, and
-Debian's own packages. The tests run in order and build on each other."""
+"""Tests of host driver changes: installers with and without the flag for a running driver, runs that change nothing, installers that fail, are killed,
+or lose power, and Debian's packages. The tests run in order and build on each other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import other_version  # noqa: E402  (the line above extends sys.path)
 pytestmark = pytest.mark.drivers
 
 OLDEST, MIDDLE, NEWEST = "535.161.05", "550.163.02", "580.105.02"
-# The archive verifies itself first. None of the programs that it then starts may keep the output open.
+# The archive first verifies itself. The programs that it starts afterward must not keep the output open.
 HANGS = "cat > /dev/null; exec sleep 600 2> /dev/null"
 RUNS = "pgrep -f '[v]gpu-kvm.run --silent'"
 FLAG = "--allow-installation-with-running-driver"
@@ -40,12 +40,12 @@ class Host(Twin):
     packages: dict[str, str]
 
     def run(self, version: str, *options: str, **variables: object) -> Run:
-        """Run the host playbook with the bundle of this version."""
+        """Run the host playbook with the driver bundle of this version."""
         given = {"vgpu_driver_bundle": self.bundles[version], "vgpu_driver_dkms": False, "vgpu_layout": LAYOUT}
         return self.playbook("vgpu.kvm.host", {**given, **variables}, *options)
 
     def install(self, version: str, check: bool = False, load: bool = True) -> dict:
-        """Run the module nvidia_driver alone; with `load` it loads the new driver at once."""
+        """Run only the module nvidia_driver. With `load`, the module loads the new driver immediately."""
         name = f"NVIDIA-Linux-x86_64-{version}-vgpu-kvm.run"
         copy = {"src": self.packages[version], "dest": f"/root/{name}"}
         argv = ["ansible", "-i", str(self.inventory), "all", "--become", "-m", "ansible.builtin.copy", "-a", json.dumps(copy)]
@@ -58,7 +58,7 @@ class Host(Twin):
         return self.sh("cat /sys/module/nvidia/version")
 
     def on_disk(self) -> str:
-        """Return the version of the module on disk, or an empty string without one."""
+        """Return the version of the module on disk, or an empty string if no module exists."""
         return self.sh("modinfo -F version nvidia 2>/dev/null; true")
 
     def boot(self) -> str:
@@ -66,21 +66,21 @@ class Host(Twin):
         return self.sh("cat /proc/sys/kernel/random/boot_id")
 
     def used(self) -> None:
-        """Start a program that has the driver open until end_use."""
+        """Start a program that keeps the driver open until end_use()."""
         self.sh("exec 9<>/dev/nvidiactl; (exec -a pretend-cuda sleep 900) >/dev/null 2>&1 </dev/null & echo $! > /run/cuda.pid")
 
     def end_use(self) -> None:
-        """End the program that has the driver open."""
+        """Stop the program that keeps the driver open."""
         self.sh("kill $(cat /run/cuda.pid)")
 
     def instead(self, program: str, script: str) -> None:
-        """Replace a program with a script until the next boot. The script calls the real program as REAL."""
+        """Replace a program with a script until the next boot. In the script, REAL stands for the original program."""
         fault = f"/root/fault-{Path(program).name}"
         text = shlex.quote(f"#!/bin/sh\n{script.replace('REAL', fault + '.real')}\n")
         self.sh(f"cp {program} {fault}.real; printf %s {text} > {fault}; chmod 755 {fault}; mount --bind {fault} {program}")
 
     def power_cut(self) -> None:
-        """Cut the power, boot the machine and wait until the restore unit has ended."""
+        """Cut the power, boot the machine, and wait until the restore unit has finished."""
         launcher("power-cut", self.name)
         self.sh("systemctl start vgpu-restore; true")
 
@@ -94,14 +94,14 @@ class Host(Twin):
         finally:
             self.power_cut()
             thread.join(600)
-        assert runs and runs[0].rc, "the run lost its host"
+        assert runs and runs[0].rc, "a run must fail when its host loses power"
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """Yield a host with the oldest release and two vGPUs."""
+    """Yield a host with the oldest driver release and two vGPUs."""
     twin = Host("drivers")
-    twin.settings["ANSIBLE_SSH_RETRIES"] = "0"  # as Ansible's default: a run that loses the connection to its host ends
+    twin.settings["ANSIBLE_SSH_RETRIES"] = "0"  # Ansible's default, with which a run stops when it loses the connection to its host
     try:
         twin.up("--start", "ready", "--gpus", "1", "--memory", "1024")
         bundle = launcher("bundle").strip().splitlines()[-1]
@@ -177,7 +177,7 @@ def test_a_power_cut_within_the_change_is_made_up_for(host):
     host.instead("/usr/bin/install", 'echo >> /root/installed; [ $(wc -l < /root/installed) -lt 4 ] || exec sleep 600; exec REAL "$@"')
     host.sh("rm -f /root/installed")
     host.cut_while("[ $(wc -l < /root/installed 2>/dev/null || echo 0) -ge 4 ]", MIDDLE)
-    assert host.mdevs() == {} and "was interrupted" in host.sh("vgpuctl doctor; true"), "a driver that is not whole creates nothing"
+    assert host.mdevs() == {} and "was interrupted" in host.sh("vgpuctl doctor; true"), "with an incomplete driver, no vGPUs must be created"
     run = host.run(MIDDLE)
     assert run.rc == 0 and (host.loaded(), host.on_disk(), host.mdevs()) == (MIDDLE, MIDDLE, vgpus), run.out[-4000:]
     again = host.run(MIDDLE)
@@ -199,7 +199,7 @@ def test_debians_packages_are_told_left_alone_and_replaced(host):
         refused = host.run(NEWEST, *options)
         for words in (f"NVIDIA's data center driver {MIDDLE} is installed", "vgpu_driver_replace_datacenter: true", "apt-get purge"):
             assert words in refused.failure, refused.failure
-    assert host.sh(listed).split() == driver.names, "left alone without the word"
+    assert host.sh(listed).split() == driver.names, "without vgpu_driver_replace_datacenter, the packages must not change"
 
     check = host.run(NEWEST, "--check", **WORD)
     told = f"remove the data center driver {MIDDLE} (apt-get purge): {', '.join(driver.names)}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""One host with GPUs of seven models, one of which is in no table. The tests create vGPUs, including types that share a GPU instance, and cut the power.
+"""Tests of a host with GPUs of seven models, one of which is in no table. The tests create vGPUs (some types share a GPU instance) and cut the power.
 
-The GPUs without SR-IOV have their vGPUs on the PF. Three models are in MIG mode. All type names come from NVIDIA's lists.
+On GPUs without SR-IOV, the vGPUs are on the PF. Three models are in MIG mode. All type names come from NVIDIA's lists.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MODELS = "v100s,rtx8000,h100nvl,h200,b300,z99,rtxpro6000*2"
 V100S, RTX8000, H100NVL, H200, B300, UNKNOWN, FIRST, SECOND = (f"0000:{bus}:00.0" for bus in ("67", "68", "6a", "6b", "e5", "e6", "e7", "e8"))
 SMALL, MIDDLE = "1g.24gb+gfx", "2g.48gb+gfx"
 
-# RTX PRO 6000: the requested vGPUs, and the GPU instances that hold them. Types of several series with one framebuffer size share a GPU instance.
+# RTX PRO 6000: the requested vGPUs and their GPU instances. Types of several series with the same framebuffer size share a GPU instance.
 TWO_SERIES = ({"DC-1-3Q": 4, "DC-1-3A": 4}, [SMALL])
 SIZES = ({"DC-1-8Q": 1, "DC-1-8A": 1, "DC-1-8C": 1, "DC-1-12Q": 2, "DC-2-48Q": 1}, [SMALL, SMALL, MIDDLE])
 GIVEN = ({"DC-1-8Q": 2, "DC-1-8A": 1}, [SMALL])
 
-# By GPU address: its selector in the layout, its vGPUs, and its GPU instances.
+# By GPU address: selector in the layout, vGPUs, and GPU instances.
 GPUS = {
     V100S: ("V100S", {"V100S-16Q": 2}, []),
     RTX8000: ("Quadro RTX 8000", {"RTX8000P-24Q": 2}, []),
@@ -48,7 +48,7 @@ CHANGED = [*LAYOUT[:-2], entry(FIRST, GIVEN[0], mig=[SMALL]), LAYOUT[-1]]
 
 
 def vgpus_of(twin: Twin) -> dict[str, list[tuple[str, str, str]]]:
-    """Return (type, VF or PF, UUID) of all vGPUs by GPU, on either framework."""
+    """Return (type, VF or PF, UUID) of all vGPUs by GPU, on both frameworks."""
     found = twin.module("nvidia_gpu_info", detail="vgpus")
     assert not found["failed"], pretty(found)
     return {gpu["address"]: sorted((one["type"], one["parent"], one["uuid"] or "") for one in gpu["vgpus"]) for gpu in found["gpus"]}
@@ -60,7 +60,7 @@ def instances_of(twin: Twin, gpu: str) -> list[str]:
 
 
 def assert_as_requested(twin: Twin, gpus: dict[str, tuple[str, dict[str, int], list[str]]]) -> None:
-    """Assert that each GPU has exactly the expected vGPUs and the GPU instances that they need."""
+    """Assert that each GPU has exactly the expected vGPUs and the required GPU instances."""
     found = vgpus_of(twin)
     for gpu, (_selector, expected, instances) in gpus.items():
         assert Counter(name for name, _parent, _uuid in found[gpu]) == expected, (gpu, found[gpu])
@@ -68,7 +68,7 @@ def assert_as_requested(twin: Twin, gpus: dict[str, tuple[str, dict[str, int], l
 
 
 def power_cut(twin: Twin) -> None:
-    """Cut the power, boot the machine and wait until the restore unit has ended."""
+    """Cut the power, boot the machine, and wait until the restore unit has finished."""
     launcher("power-cut", twin.name)
     ended = twin.sh("systemctl start vgpu-restore; systemctl show --value -p Result vgpu-restore")
     assert ended == "success", twin.sh("journalctl -b -u vgpu-restore")
@@ -81,7 +81,7 @@ def variables_of(system: str) -> dict:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Twin]:
-    """Yield a bare host with its IOMMU off and its GPUs set up for vfio-pci."""
+    """Yield a bare host with the IOMMU disabled and the GPUs configured for vfio-pci."""
     twin = Twin("system-models")
     try:
         twin.up("--model", MODELS)
@@ -107,13 +107,13 @@ def test_from_bare_to_vgpus_of_every_model(host, variables):
     assert unknown == {UNKNOWN: "warning"}, pretty(found["problems"])
     check = host.playbook("vgpu.kvm.site", variables, "--check", "--diff")
     assert check.rc == 0, check.out[-6000:]
-    shown = " ".join(check.out.split())  # Ansible wraps the lines of warnings
+    shown = " ".join(check.out.split())  # Ansible wraps long lines of warnings
     assert "not in the table" in shown and UNKNOWN in shown, check.out[-6000:]
     run = host.playbook("vgpu.kvm.site", variables)
     assert run.rc == 0, run.out[-6000:]
     assert_as_requested(host, GPUS)
-    assert creations(run, UNKNOWN) == creations(check, UNKNOWN), "the plan of the bare host"
-    assert len(host.mdevs()) == sum(sum(vgpus.values()) for _selector, vgpus, _instances in GPUS.values()), "as the kernel has them"
+    assert creations(run, UNKNOWN) == creations(check, UNKNOWN), "check mode on the bare host must have predicted the same vGPUs"
+    assert len(host.mdevs()) == sum(sum(vgpus.values()) for _selector, vgpus, _instances in GPUS.values()), "the kernel must have all vGPUs"
     again = host.playbook("vgpu.kvm.site", variables)
     assert again.rc == 0 and again.changed == [], again.out[-6000:]
 
@@ -145,7 +145,7 @@ def test_two_series_in_a_given_gpu_instance(host, variables):
 
 
 def test_all_three_cases_on_the_vendor_specific_framework():
-    """The vendor-specific framework serves RTX PRO 6000 when NVIDIA's driver has no mediated devices for it: three GPUs, one layout each, and a power cut."""
+    """RTX PRO 6000 works on the vendor-specific framework if the driver offers no mediated devices for it: three GPUs, one layout each, and a power cut."""
     twin = Twin("system-models-vendor")
     cases = {"0000:e6:00.0": TWO_SERIES, FIRST: SIZES, SECOND: GIVEN}
     layout = [entry(gpu, vgpus, **({"mig": instances} if (vgpus, instances) == GIVEN else {})) for gpu, (vgpus, instances) in cases.items()]

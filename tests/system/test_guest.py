@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A VM with a vGPU, from bare to licensed: requests that the roles refuse, the driver, each state of the license, and the token, which no output shows."""
+"""Tests of a VM with a vGPU, from bare to licensed: rejected requests, the driver, each state of the license, and the token, which no output shows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Guest:
         self.secret = self.service.token()
         self.variables = {
             "vgpu_driver_bundle": str(self.bundle),
-            # The package has a prebuilt module for the machine's kernel. A compilation under emulation would take minutes.
+            # The package contains a prebuilt module for the machine's kernel. A compilation under emulation would take minutes.
             "vgpu_guest_driver_dkms": False,
             "vgpu_guest_type": "A40-24Q",
             "vgpu_host_driver_version": "550.163.02",
@@ -56,7 +56,7 @@ class Guest:
         return str(path)
 
     def package(self, ending: str) -> str:
-        """Extract the package with this file name ending from the bundle and return its path."""
+        """Extract the package with this file name suffix from the bundle and return its path."""
         with zipfile.ZipFile(self.bundle) as archive:
             (member,) = [one for one in archive.namelist() if one.endswith(ending)]
             return archive.extract(member, self.twin.folder)
@@ -196,7 +196,7 @@ def test_a_deadline_holds_and_its_end_names_the_reason(guest):
     run = guest.run(guest_license_timeout=10)
     assert run.rc and licences.REFUSAL in run.failure and "free licenses" in run.failure, run.failure
     waited = next(line["ended"] - line["begun"] for line in run.lines if line["outcome"] == "failed")
-    assert waited < 120, waited  # measures the task alone: the length of a whole run depends on the controller's load
+    assert waited < 120, waited  # measures only the task, because the duration of a whole run depends on the controller's load
     guest.service.mode = "grant"
 
 
@@ -239,7 +239,7 @@ def test_a_loaded_nouveau_gives_way_by_a_reboot(guest):
 
 
 def test_nouveau_gives_way_to_the_package_with_one_reboot(guest):
-    """The .run file also needs exactly one reboot to replace nouveau. The package manager removes the package again."""
+    """Replacing nouveau with the .run file requires exactly one reboot, as with the package. The package manager then removes the package."""
     twin, package = guest.twin, {"vgpu_guest_driver_format": "deb"}
     assert not twin.module("nvidia_driver", kind="guest", state="absent")["failed"]
     twin.sh("rm -f /etc/modprobe.d/nvidia-vgpu-nouveau.conf; rmmod nvidia; modprobe nouveau")
@@ -255,7 +255,7 @@ def test_nouveau_gives_way_to_the_package_with_one_reboot(guest):
 
 
 def test_missing_headers_are_named(guest):
-    """The package sources no longer have the headers, as after some kernel updates."""
+    """The installation fails if the package sources no longer contain the kernel's headers, as after some kernel updates."""
     assert not guest.twin.module("nvidia_driver", kind="guest", state="absent")["failed"]
     kernel = guest.twin.sh("uname -r")
     guest.twin.sh(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A VM with a whole GPU and a VM with a vGPU keep running through every playbook of the collection. The tests build on each other.
+"""Tests that a VM with a whole GPU and a VM with a vGPU keep running during every playbook of the collection. The tests build on each other.
 
-The VMs are processes that have their device open through VFIO, as QEMU does: container, group and device.
+The VMs are simulated by processes that keep their device open through VFIO, as QEMU does: container, group, and device.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ AGENT = "vgpu.kvm.cloudpods"
 REACTION = "vgpu.kvm.react"
 VF = "0000:e8:00.4"
 
-# A script that opens a device as QEMU does. For each SIGUSR1 it queries the device and writes an answer.
+# A script that opens a device as QEMU does. On each SIGUSR1, the script queries the device and writes the result.
 GUEST = """
 import fcntl, os, signal, struct, sys
 name, group, answer = sys.argv[1:4]
@@ -48,7 +48,7 @@ while True:
 
 
 class Guest:
-    """A simulated VM on the twin, with libvirt's name for it and the device that it has open."""
+    """A simulated VM on the twin, with its name in libvirt and its open device."""
 
     def __init__(self, twin: Twin, name: str, device: str, folder: str) -> None:
         self.twin = twin
@@ -61,7 +61,7 @@ class Guest:
         self.must_answer()
 
     def must_answer(self) -> None:
-        """Assert that the VM runs and that its device answers. The first answer follows the opening of the device."""
+        """Assert that the VM runs and that its device responds. The first response follows the opening of the device."""
         text = self.twin.sh(
             f"for i in $(seq 100); do [ -s {self.answer} ] && break; kill -0 {self.pid} || break; sleep 0.1; done; "
             f"cat {self.answer} /run/{self.name}.log; rm -f {self.answer}; kill -USR1 {self.pid}",
@@ -72,7 +72,7 @@ class Guest:
 
 @pytest.fixture(scope="module", params=[pytest.param(one, marks=pytest.mark.in_use) for one in FRAMEWORKS])
 def twin(request) -> Iterator[Twin]:
-    """Yield a host in the state after the reboot of a first run. One of the host's two GPUs belongs to a VM as a whole."""
+    """Yield a host in the state after the reboot of a first run. One of its two GPUs is attached to a VM as a whole."""
     machine = Twin("system-in-use")
     try:
         system = "debian12" if request.param == "mdev" else "debian13"
@@ -88,19 +88,19 @@ def twin(request) -> Iterator[Twin]:
 
 
 def play(twin: Twin, playbook: str, layout: list, *options: str, **variables: object):
-    """Run a playbook, by default for the GPU that has vGPUs."""
+    """Run a playbook, by default for the GPU with vGPUs."""
     return twin.playbook(playbook, dict({"vgpu_gpus": [GPU], "vgpu_layout": layout}, **variables), *options)
 
 
 def all_live(twin: Twin) -> None:
-    """Assert that every VM answers and that the whole GPU is still bound to vfio-pci."""
+    """Assert that every VM responds and that the whole GPU is still bound to vfio-pci."""
     for guest in twin.guests:
         guest.must_answer()
     assert twin.sh(f"basename $(readlink /sys/bus/pci/devices/{OTHER_GPU}/driver)") == "vfio-pci"
 
 
 def made(twin: Twin) -> dict[str, str]:
-    """Return the vGPUs in the kernel: by VF the UUID, or the type number where the vGPU has no UUID."""
+    """Return the vGPUs in the kernel as {VF: UUID}. If a vGPU has no UUID, the value is its type number."""
     text = twin.sh("cd /sys/bus/pci/devices; for f in */nvidia/current_vgpu_type; do [ -e $f ] && echo ${f%%/*} $(cat $f); done; true")
     there = dict(line.split() for line in text.splitlines())
     there.update({parent: uuid for uuid, (parent, dummy) in twin.mdevs().items()})
@@ -108,7 +108,7 @@ def made(twin: Twin) -> dict[str, str]:
 
 
 def vgpus(*pairs: tuple[str, int]) -> list[dict]:
-    """Return a layout for the GPU that has vGPUs."""
+    """Return a layout for the GPU with vGPUs."""
     return [{"gpu": GPU, "vgpus": [{"type": name, "count": count} for name, count in pairs]}]
 
 
@@ -121,7 +121,7 @@ def test_the_host_is_brought_up_beside_a_vm_with_a_whole_gpu(twin):
     all_live(twin)
 
 
-# Marked secrets by kind. No collected file may contain one, including the kernel's log and the journals of the collection's services.
+# Marked secrets by kind. No collected file must contain a mark, including the kernel's log and the journals of the collection's services.
 MARKS = {
     "token": "eyJtYXJrZWRfaGVhZGVy.eyJtYXJrZWQ.c2lnbmF0dXJl", "password": "markpassword", "serial": "MARK0123456789", "address": "10.203.77.5",
     "host": "markneighbor", "user": "markuser", "vm": "markvm-payroll", "mac": "52:54:00:6d:61:72", "uuid": "deadbeef-1111-4222-8333-abcdefabcdef",
@@ -134,10 +134,10 @@ echo 'NVRM: a board of nvidia, serial: {serial} mac {mac} of {host} uuid {uuid} 
 systemd-run --quiet --wait --unit=vgpu-metrics echo 'Bearer {token} {uuid} https://{user}:{password}@{host}/x from {address} VM {vm}'
 journalctl --sync
 """
-# Collect while the machine has another host name.
+# The command collects while the machine has a marked host name.
 COLLECT = "cd /root; old=$(cat /proc/sys/kernel/hostname); echo markhost > /proc/sys/kernel/hostname; vgpuctl collect %s; echo $old > /proc/sys/kernel/hostname"
 UPROOT = "sed -i /{host}/d /etc/hosts; sed -i /{user}:/d /etc/passwd; rm -f /etc/modprobe.d/mark.conf /root/report.tar.gz"
-# The machine's own values of the masked kinds, one per line.
+# Prints the machine's real values of the masked kinds, one per line.
 OWN = (
     "cat /etc/machine-id /proc/sys/kernel/random/boot_id /sys/class/net/*/address; ls /sys/bus/mdev/devices 2>/dev/null; "
     "nvidia-smi -q | sed -n 's/.*\\(Serial Number\\|GPU UUID\\) *: //p'"
@@ -169,13 +169,13 @@ def test_collect_has_no_secret_of_the_host(twin):
         found = [name for name, text in {**content, "the screen": shown}.items() if mark.lower() in text.lower()]
         assert not found, f"{mark} is in {found}"
     assert "a board of nvidia, serial: <serial-" in content["journal-kernel.txt"] and "Bearer <secret-" in content["journal-services.txt"]
-    assert '"vm": "<vm-' in content["status.json"] and f"{GPU}: driver -> nvidia" in content["sysfs.txt"], "what helps stays"
+    assert '"vm": "<vm-' in content["status.json"] and f"{GPU}: driver -> nvidia" in content["sysfs.txt"], "useful data must not be masked"
     all_live(twin)
 
 
 def test_every_playbook_is_tried():
     there = {f"vgpu.kvm.{path.stem}" for path in (ROOT / "playbooks").glob("*.yml")}
-    assert there == {GUESTS_ALONE, AGENT, REACTION, *LAYOUT, *WHOLE, *READING}, "put a new one where it belongs"
+    assert there == {GUESTS_ALONE, AGENT, REACTION, *LAYOUT, *WHOLE, *READING}, "add each new playbook to one of these groups"
 
 
 @pytest.mark.parametrize("playbook", LAYOUT)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The IOMMU flags on distributions of Red Hat's family, set and removed through a stand-in for grubby on a host with boot entries."""
+"""Tests of IOMMU flags on distributions of the Red Hat family. A replacement for grubby sets and removes the flags on a host with boot entries."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ FILES = {
 
 
 def read(host) -> dict[str, str]:
-    """Return the contents of the files by path."""
+    """Return the content of the files by path."""
     return {path: host.sh(f"cat {path}") + "\n" for path in FILES}
 
 
 @pytest.fixture
 def redhat(host):
-    """Yield the host with grubby and boot entries, and restore it after the test."""
+    """Yield a host with grubby and boot entries. Restore the host after the test."""
     host.sh("cp -a /etc/default/grub /run/grub-before")
     for path, text in [*FILES.items(), ("/usr/sbin/grubby", GRUBBY)]:
         host.sh(f"mkdir -p $(dirname {path}); cat > {path} <<'TEXT'\n{text}TEXT\nchmod 755 {path}")
@@ -72,7 +72,7 @@ def test_flags_there_and_back(redhat):
     done = host.playbook(str(play), {})
     assert done.rc == 0, done.out[-3000:]
     found = read(host)
-    # The kernel already runs with the first two flags. The role records, and later removes, only the flags that the files lacked.
+    # The kernel already runs with the first two flags. The role records only flags that were missing in the files, and later removes only these flags.
     assert all(text.count("intel_iommu=on iommu=pt made.by=us") == 1 for text in found.values()), found
     assert host.sh("sh -c '. /etc/default/grub; echo $GRUB_CMDLINE_LINUX'") == "quiet crashkernel=1G intel_iommu=on iommu=pt made.by=us"
     assert host.sh("grep -c made.by=us /var/lib/vgpuctl/kernel-cmdline.json") != "0"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The life cycle of a host under vgpu.kvm.site, on a twin that boots through GRUB. The tests build on each other.
+"""Tests of a host's life cycle with vgpu.kvm.site, on a twin that boots through GRUB. The tests build on each other.
 
-The first part is the test sequence of the Molecule scenario `default`, step by step, with tests of each step's report.
+The first part runs the test sequence of the Molecule scenario `default` and tests the report of each step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.life
 SITE = "vgpu.kvm.site"
 MAX_TASKS = 30
 
-# The boot configuration and the runtime state of the machine, which a run with --check must not change.
+# Prints the boot configuration and the runtime state of the machine, which a run with --check must not change.
 FINGERPRINT = (
     "find /etc /boot -xdev -type f -not -path '/etc/.pwd.lock' -exec md5sum {} + | sort -k2; "
     "find /usr/local /usr/lib/nvidia /lib/modules -xdev -type f -printf '%p %s %T@\\n' 2>/dev/null | sort; "
@@ -35,7 +35,7 @@ VGPUS = sum(vgpus.get("count", 1) for line in LAYOUT for vgpus in line["vgpus"])
 
 
 class Life(Twin):
-    """The machine of the Molecule scenario `default`: a full twin in its initial state, with the IOMMU off, no driver, and GPUs set up for vfio-pci."""
+    """The machine of the Molecule scenario `default`: a full twin with the IOMMU disabled, no driver, and GPUs that are configured for vfio-pci."""
 
     def molecule(self, step: str, **environment: str) -> Run:
         """Run one step of the scenario's test sequence."""
@@ -70,7 +70,7 @@ def variables() -> dict:
     return {
         "vgpu_driver_bundle": bundle,
         "vgpu_driver_checksum": f"sha256:{digest}",
-        # The bundle has a prebuilt module for the twin's kernel. A compilation under emulation would take minutes.
+        # The bundle contains a prebuilt module for the twin's kernel. A compilation under emulation would take minutes.
         "vgpu_driver_dkms": False,
         "vgpu_layout": LAYOUT,
     }
@@ -82,12 +82,12 @@ def site(life: Twin, variables: dict, *options: str, **changes: object) -> Run:
 
 
 def boots(life: Twin) -> int:
-    """Return the number of the machine's boots, counted in its journal."""
+    """Return the number of boots in the machine's journal."""
     return int(life.sh("journalctl --list-boots --no-pager | grep -cE '^ *-?[0-9]+ '"))
 
 
 def test_the_machine_waits_for_a_network_card_that_it_finds_late(life: Life) -> None:
-    # systemd's default of 90 seconds is too short on a busy machine, and a machine without a network interface never becomes reachable.
+    # systemd's default timeout of 90 seconds is too short on a busy machine. After a timeout, the machine has no network and is not reachable.
     assert life.sh("systemctl show --property JobRunningTimeoutUSec --value sys-subsystem-net-devices-enp0s5.device") == "15min"
 
 
@@ -168,7 +168,7 @@ def test_vgpus_in_use_stop_removal_and_reboot(life, variables, hold):
 
 def test_a_changed_layout_takes_only_the_needed_steps(life, variables):
     before = life.mdevs()
-    # The layout changes the type on e8 and empties all other GPUs.
+    # The layout changes the type on e8 and removes the vGPUs from all other GPUs.
     wish = [
         {"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-24Q", "count": 1}]},
         {"gpu": "0000:e7:00.0", "vgpus": []},

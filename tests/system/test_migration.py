@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A host that the previous release set up under its former names. The tests read, restore, rename and remove this setup."""
+"""Tests with a host that the previous release has configured under its former names. The tests read, restore, rename, and remove this setup."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ RENAMING = "vgpu.kvm.vgpus : Install the restore unit"
 
 @pytest.fixture(scope="module")
 def release_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the directory in which Ansible finds the previous release of the collection."""
+    """Return the directory with the previous release of the collection, in Ansible's layout."""
     known = subprocess.run(["git", "-C", str(ROOT), "cat-file", "-e", RELEASE_BEFORE + "^{commit}"], capture_output=True, check=False)
     if known.returncode:
-        pytest.skip(f"this clone has no commit {RELEASE_BEFORE[:7]}, the release before: 'git fetch --unshallow' brings it")
+        pytest.skip(f"this clone has no commit {RELEASE_BEFORE[:7]}, which is the previous release. Run 'git fetch --unshallow' to fetch the commit.")
     path = tmp_path_factory.mktemp("before")
     collection = path / "ansible_collections" / "vgpu" / "kvm"
     collection.mkdir(parents=True)
@@ -55,7 +55,7 @@ def release_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Old(Twin):
-    """A twin that either release manages.
+    """A twin that the current or the previous release manages.
 
     before: path of the previous release. bare, running: the host's files and its runtime state before the first run.
     """
@@ -80,20 +80,20 @@ class Old(Twin):
         return self.playbook(str(play), {"metrics_interval": "5s"}, *options)
 
     def power_cut(self, *units: str) -> None:
-        """Cut the power, boot the machine and wait until the units that restore vGPUs have ended."""
+        """Cut the power, boot the machine, and wait until the units that restore vGPUs have finished."""
         launcher("power-cut", self.name)
         for unit in units:
             assert self.sh(f"systemctl start {unit}; systemctl show --value -p Result {unit}") == "success", self.sh(f"journalctl -b -u {unit}")
 
     def written(self) -> str:
-        """Return the metrics that a timer, old or new, writes after this call began."""
+        """Wait until a timer, old or new, writes metrics. Return these metrics."""
         newer = f"[ -n \"$(find {PROM} -newer /run/asked)\" ]"
         return self.sh(f"touch /run/asked; for i in $(seq 60); do {newer} && break; sleep 1; done; {newer} && cat {PROM}")
 
 
 @pytest.fixture(scope="module")
 def host(release_before: Path) -> Iterator[Old]:
-    """Yield a bare twin with two GPUs that are set up for vfio-pci."""
+    """Yield a bare twin with two GPUs that are configured for vfio-pci."""
     twin = Old("system-migration")
     twin.before = release_before
     try:
@@ -115,7 +115,7 @@ def variables() -> dict:
 
 
 def set_up_by_release_before(host: Old, variables: dict) -> dict:
-    """Set the host up with the previous release, under the former names, and return the host's vGPUs."""
+    """Configure the host with the previous release under the former names. Return the host's vGPUs."""
     with host.by_release_before():
         run = host.playbook("vgpu.kvm.site", variables)
     vgpus = host.mdevs()
@@ -125,12 +125,12 @@ def set_up_by_release_before(host: Old, variables: dict) -> dict:
     return vgpus
 
 
-# Files that earlier tasks have already removed in a real run: the link of the enabled unit, and the stored layout.
+# Files that earlier tasks of a real run have already removed: the symbolic link of the enabled unit, and the stored layout.
 REMOVED_BEFORE = ("/etc/systemd/system/multi-user.target.wants/vgpu-restore.service:", "/etc/vgpuctl/layout.json:")
 
 
 def torn_down(host: Old, variables: dict) -> None:
-    """Tear the host down, after a check that changes nothing. Only the files in LEFT may differ from the bare host."""
+    """Tear the host down after a run in check mode, which changes nothing. Afterward, only the files in LEFT can differ from the bare host."""
     confirmed = dict(variables, vgpu_teardown_confirm=True)
     before, vgpus = host.sh(TREE), host.mdevs()
     check = host.playbook("vgpu.kvm.teardown", confirmed, "--check", "--diff")
@@ -155,7 +155,7 @@ def test_a_run_renames_what_the_release_before_set_up(host, variables):
         assert host.metrics().rc == 0
     layout, originals = host.sh(f"cat {ETC}/layout.json"), host.sh(f"cat {VAR}/originals.json")
 
-    # Playbooks that only read accept the former names and write nothing.
+    # Playbooks that only read accept the former names and change nothing.
     before = host.sh(TREE)
     seen = host.playbook("vgpu.kvm.validate", dict(variables, vgpu_validate_fail_on="warning"))
     assert seen.rc == 0, seen.out[-3000:]
@@ -168,27 +168,27 @@ def test_a_run_renames_what_the_release_before_set_up(host, variables):
     host.power_cut("nvidia-vgpu-restore")
     assert host.mdevs() == vgpus
 
-    # The state after a kill between enabling the new unit and removing the old one: both units run at the next boot.
+    # Simulate a kill after the new unit was enabled and before the old unit was removed: both units run at the next boot.
     host.sh(f"mkdir /root/saved && cp -a {COMMAND} /root/saved/command && cp -a {UNIT} /root/saved/unit")
     renamed = host.module("nvidia_vgpu_restore")
     assert not renamed["failed"] and renamed["actions"] == steps, renamed
-    assert "nvidia_vgpu_present{" in host.written(), "the old timer works on"
+    assert "nvidia_vgpu_present{" in host.written(), "the old timer must continue to write metrics"
     host.sh(f"mv /etc/vgpuctl {ETC}; mv /var/lib/vgpuctl {VAR}; rm {COMMAND}; mv /root/saved/command {COMMAND}; mv /root/saved/unit {UNIT}")
     host.sh(f"ln -s {UNIT} {LINK}; rmdir /root/saved; sync")
     host.power_cut("nvidia-vgpu-restore", "vgpu-restore")
     assert host.mdevs() == vgpus
     done = host.sh("journalctl -b -o cat -u nvidia-vgpu-restore")
     assert " steps done, 0 failed" in done and "nvidia-vgpu: 0 steps done" not in done, done
-    assert "vgpuctl: 0 steps done, 0 failed" in host.sh("journalctl -b -o cat -u vgpu-restore"), "the second unit finds nothing to do"
+    assert "vgpuctl: 0 steps done, 0 failed" in host.sh("journalctl -b -o cat -u vgpu-restore"), "the second unit must have no steps to run"
 
-    # The power fails right after the run.
+    # The power fails directly after the run.
     run = host.playbook("vgpu.kvm.site", variables)
     assert run.rc == 0 and run.changed == [RENAMING] and host.mdevs() == vgpus, (run.changed, run.out[-4000:])
     host.power_cut("vgpu-restore")
     assert host.mdevs() == vgpus and host.sh("systemctl is-enabled vgpu-restore") == "enabled"
     assert host.sh("cat /etc/vgpuctl/layout.json") == layout.replace("nvidia-vgpu-restore", "vgpu-restore")
     assert host.sh("cat /var/lib/vgpuctl/originals.json") == originals
-    assert "nvidia_vgpu_present{" in host.written(), "the old timer works on until its role replaces it"
+    assert "nvidia_vgpu_present{" in host.written(), "the old timer must continue to write metrics until the metrics role replaces it"
 
     check, run = host.metrics("--check"), host.metrics()
     assert check.rc == run.rc == 0 and "nvidia_vgpu_present{" in host.written(), run.out[-3000:]
@@ -206,4 +206,4 @@ def test_a_teardown_of_a_host_that_was_never_renamed(host, variables):
     with host.by_release_before():
         assert host.metrics().rc == 0
     torn_down(host, variables)
-    assert host.sh("ls /var/lib/prometheus/node-exporter") == "", "the metrics went, too"
+    assert host.sh("ls /var/lib/prometheus/node-exporter") == "", "the teardown must also remove the metrics"

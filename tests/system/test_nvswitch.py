@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A board with NVSwitches and eight H200: from a bare host to whole-card vGPUs whose VMs can start CUDA. The tests build on each other.
+"""Tests of a board with NVSwitches and eight H200s: from a bare host to whole-card vGPUs whose VMs can start CUDA. The tests build on each other.
 
-The tests read the active partitions from the driver and from Fabric Manager, not through the collection. In place of a VM, a process opens the VF through
-VFIO. The process reads the emulated result of cuInit from the VF's configuration space: 0, or 802 if no partition is active.
+The tests read the active partitions from the driver and from Fabric Manager, not through the collection. Instead of a VM, a process opens the VF through
+VFIO and reads the emulated result of cuInit from the VF's configuration space: 0, or 802 if no partition is active.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ pytestmark = pytest.mark.nvswitch
 TWIN = ROOT / "tests" / "twin"
 BUSES = ("67", "68", "6a", "6b", "e5", "e6", "e7", "e8")
 MODULES = dict(zip(BUSES, (7, 2, 5, 4, 3, 8, 1, 6)))  # the same values as in tests/twin/models/h200.ini
-SINGLE = {bus: 6 + module for bus, module in MODULES.items()}  # NVIDIA's guide: partitions 7 to 14 belong to the modules 1 to 8
-FOUR = [bus for bus in BUSES if MODULES[bus] in (5, 6, 7, 8)]  # the GPUs whose modules form partition 2
+SINGLE = {bus: 6 + module for bus, module in MODULES.items()}  # in NVIDIA's guide, partitions 7 to 14 belong to modules 1 to 8
+FOUR = [bus for bus in BUSES if MODULES[bus] in (5, 6, 7, 8)]  # the GPUs of partition 2
 REST = [bus for bus in BUSES if bus not in FOUR]
 WHOLE, SMALL = "H200X-141C", "H200X-1-18C"
 CONFIG = "/usr/share/nvidia/nvswitch/fabricmanager.cfg"
 UNIT = "nvidia-fabricmanager"
 VM = "67"  # the card of the running VM
 READING = ("vgpu.kvm.validate", "vgpu.kvm.report")
-LAYOUT = ("vgpu.kvm.site", "vgpu.kvm.host", "vgpu.kvm.upgrade")  # upgrade finds nothing to change
+LAYOUT = ("vgpu.kvm.site", "vgpu.kvm.host", "vgpu.kvm.upgrade")  # the upgrade playbook has no step to run
 REFUSED = ("vgpu.kvm.teardown",)
 
-# A client that calls Fabric Manager's library: "list" prints the ids of active partitions, "deactivate" prints the return code.
+# A client of Fabric Manager's library. "list" prints the IDs of active partitions, and "deactivate" prints the return code.
 CLIENT = """
 import sys
 sys.path.insert(0, "/root")
@@ -81,7 +81,7 @@ class Board:
         subprocess.run(command, input=path.read_bytes(), check=True, timeout=300)
 
     def offer(self, version: str, folder: str) -> None:
-        """Add a package source with this version of Fabric Manager to the machine."""
+        """Add a package source with this Fabric Manager version to the machine."""
         self.twin.sh(f"rm -rf {folder}; mkdir -p {folder}")
         for path in Path(launcher("fabric", "--os", "debian13", "--version", version).strip().splitlines()[-1]).iterdir():
             self.send(path)
@@ -99,36 +99,36 @@ class Board:
         return self.twin.sh(f"python3 /root/client.py {' '.join(words)}")
 
     def active(self) -> set[int]:
-        """Return the ids of the partitions that Fabric Manager lists as active."""
+        """Return the IDs of the partitions that Fabric Manager lists as active."""
         return {int(word) for word in self.fabric_manager("list").split()}
 
     def vfs(self) -> dict[str, tuple[str, int]]:
-        """Return {VF: (bus, partition)} for each VF with a partition, as the driver shows it."""
+        """Return the driver's {VF: (bus, partition)} for each VF with a partition."""
         lines = self.twin.sh("grep -H '^partition ' /proc/driver/nvidia/gpus/*/twin || true").splitlines()
         rows = [line.split(":partition ") for line in lines]
         return {row.split()[0]: (path.split(":")[1], int(row.split()[1])) for path, row in rows}
 
     def types(self) -> dict[str, str]:
-        """Return {VF: type id} for each VF with a vGPU."""
+        """Return {VF: type ID} for each VF with a vGPU."""
         text = self.twin.sh("cd /sys/bus/pci/devices; grep -H . */nvidia/current_vgpu_type | grep -v ':0$' || true")
         return dict(line.replace("/nvidia/current_vgpu_type:", " ").split() for line in text.splitlines())
 
     def assert_partitions(self, expected: dict[str, int]) -> None:
-        """Assert that exactly these partitions are active, each on the VF that has the vGPU of its card. expected: partition by bus."""
+        """Assert that exactly these partitions are active, each on the VF with the card's vGPU. expected: partition by bus."""
         assert self.active() == set(expected.values())
         vfs = self.vfs()
         assert sorted(vfs.values()) == sorted(expected.items()), vfs
-        assert set(vfs) <= set(self.types()), "on VFs that have a vGPU"
+        assert set(vfs) <= set(self.types()), "only VFs with a vGPU must have a partition"
 
     def power_cut(self) -> None:
-        """Cut the power, boot the machine and wait until the restore units have ended."""
+        """Cut the power, boot the machine, and wait until the restore units have finished."""
         launcher("power-cut", self.twin.name)
         self.twin.sh("systemctl start vgpu-restore; systemctl start vgpu-fabric")
         results = self.twin.sh("systemctl show --value -p Result vgpu-restore vgpu-fabric").split()
         assert results == ["success", "success"], self.twin.sh("journalctl -b -u vgpu-restore -u vgpu-fabric -u nvidia-fabricmanager")
 
     def fault(self, **faults: int) -> None:
-        """Set faults of Fabric Manager; 0 resets a fault."""
+        """Set faults of Fabric Manager. The value 0 resets a fault."""
         launcher("fault", self.twin.name, *[f"fault_fm_{name}={number}" for name, number in faults.items()])
 
     def see(self, vf: str) -> str:
@@ -137,7 +137,7 @@ class Board:
 
 
 class Guest:
-    """A running VM that has a VF open."""
+    """A simulated VM that keeps a VF open."""
 
     def __init__(self, board: Board, vf: str) -> None:
         self.board, self.vf = board, vf
@@ -148,7 +148,7 @@ class Guest:
         self.must_have_cuda()
 
     def must_have_cuda(self) -> None:
-        """Assert that the VM runs and that CUDA was available during its whole life: its log contains only 0."""
+        """Assert that the VM is running and that CUDA has always been available: the log contains only 0."""
         seen = self.board.twin.sh(f"kill -0 {self.pid} && cat /run/train.log", check=False)
         assert seen == "0", seen
 
@@ -159,7 +159,7 @@ class Guest:
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory) -> Iterator[Board]:
-    """Yield a bare host. Its package sources have Fabric Manager in the driver's version and in an older version."""
+    """Yield a bare host. Its package sources contain Fabric Manager in the driver's version and in an older version."""
     twin = Twin("system-nvswitch")
     try:
         twin.up("--os", "debian13", "--model", "h200", "--board", "hgx", "--start", "bare")
@@ -198,7 +198,7 @@ def test_from_bare_to_eight_whole_cards(board):
     state = board.twin.sh(f"grep ^FABRIC_MODE= {CONFIG}; systemctl is-enabled {UNIT}; systemctl is-active {UNIT}").split()
     assert state == ["FABRIC_MODE=2", "enabled", "active"]
     assert board.twin.sh("dpkg-query -W -f '${Version} ' nvidia-fabricmanager-550 nvidia-fabricmanager-dev-550").split() == ["550.163.02-1"] * 2
-    assert {board.see(vf) for vf in board.types()} == {"0"}, "CUDA starts in all VMs"
+    assert {board.see(vf) for vf in board.types()} == {"0"}, "CUDA must start in all VMs"
 
 
 def test_the_configuration_differs_in_one_line(board):
@@ -236,7 +236,7 @@ def test_a_running_vm_keeps_its_partition_through_every_playbook(board):
             assert run.rc and f"pid {guest.pid}" in run.failure, (playbook, run.out[-4000:])
             guest.must_have_cuda()
             assert board.vfs() == before, playbook
-        for layout in ([], TOGETHER):  # TOGETHER puts the VM's card into a partition of four cards
+        for layout in ([], TOGETHER):  # with TOGETHER, the VM's card is in a partition of four cards
             run = board.play(layout)
             assert run.rc and f"pid {guest.pid}" in run.out, run.out[-4000:]
             guest.must_have_cuda()
@@ -267,7 +267,7 @@ def test_three_cards_are_refused_with_the_sets_that_there_are(board):
     assert "no fabric partition contains exactly" in run.failure, run.failure
     sets = ["{%s}" % ", ".join(sorted(gpu(bus) for bus in some)) for some in (FOUR, REST)]
     assert all(one in run.failure for one in sets), run.failure
-    assert board.vfs() == before, "nothing was changed"
+    assert board.vfs() == before, "the partitions must not change"
 
 
 def test_four_cards_get_the_partition_of_these_four(board):
@@ -282,7 +282,7 @@ def test_four_cards_get_the_partition_of_these_four(board):
 # --------------------------------------------------------------------------------------------------------- faults
 @pytest.mark.parametrize("fault, code", [({"activate": -7}, "fabric_in_use"), ({"activate": -1}, "fabric_bad_parameter"), ({"crash": 2}, "fabric_not_running")])
 def test_an_activation_that_fails_is_named_and_a_rerun_converges(board, fault, code):
-    """Fabric Manager returns "in use", rejects a parameter, or crashes during the activation."""
+    """Fabric Manager returns "in use", rejects a parameter, or crashes during an activation. The run reports the error, and a rerun succeeds."""
     assert board.fabric_manager("deactivate", str(SINGLE[VM])) == "0"
     board.fault(**fault)
     run = board.play(ALONE)
@@ -292,7 +292,7 @@ def test_an_activation_that_fails_is_named_and_a_rerun_converges(board, fault, c
 
 
 def test_a_library_of_another_version_is_named_and_a_rerun_converges(board):
-    """Without the list of partitions their state is unknown: the collection warns for cards alone and refuses cards together."""
+    """The collection cannot list the partitions. It warns for a layout with single cards, and fails for a layout that combines cards."""
     assert board.fabric_manager("deactivate", str(SINGLE[VM])) == "0"
     board.fault(query=-6)
     words = " ".join(board.play(ALONE).out.split())
@@ -305,7 +305,7 @@ def test_a_library_of_another_version_is_named_and_a_rerun_converges(board):
 
 def test_one_that_starts_for_20_seconds_is_waited_for(board):
     board.fault(configure_ms=20000)
-    board.twin.sh(f"systemctl restart {UNIT}")  # Fabric Manager accepts connections at once, but is not configured for another 20 seconds
+    board.twin.sh(f"systemctl restart {UNIT}")  # Fabric Manager accepts connections immediately, but requires another 20 seconds for its configuration
     try:
         converge(board, SINGLE, ALONE)
     finally:
@@ -336,7 +336,7 @@ def test_cards_in_mig_mode_are_left_alone(board):
     converge(board, expected, [{"gpu": [gpu(bus) for bus in REST], "vgpus": []}, card(*FOUR)])
     converge(board, expected, HALF_IN_MIG)
     small = [vf for vf in board.types() if vf.split(":")[1] in REST]
-    assert len(small) == 28 and board.see(small[0]) == "0", "they need no partition"
+    assert len(small) == 28 and board.see(small[0]) == "0", "vGPUs of GPUs in MIG mode must not require a partition"
     board.power_cut()
     board.assert_partitions(expected)
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Wrong layouts and hosts that are not ready: the module returns one clear message and changes nothing."""
+"""Tests of invalid layouts and of hosts that are not ready: the module fails with one clear message and changes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conftest import GPU, OTHER_GPU, pretty
 from support import Twin
 
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
-# The state of the host that a module could change.
+# Prints the state of the host that a module could change.
 STATE = (
     "for d in /sys/bus/pci/devices/*; do echo $d $(readlink $d/driver) $(cat $d/driver_override $d/sriov_numvfs 2>/dev/null); done; "
     "ls /sys/bus/mdev/devices; find /etc -xdev -type f -exec cksum {} + | sort -k3"
@@ -19,7 +19,7 @@ STATE = (
 
 
 def refused(twin: Twin, *words: str, **arguments: object) -> None:
-    """Assert that the module refuses the layout with all these words in its message and leaves the host unchanged."""
+    """Assert that the module fails for the layout, that its message contains these words, and that the host is unchanged."""
     before = twin.sh(STATE)
     for check in (True, False):
         result = twin.module("nvidia_vgpu", check=check, **arguments)
@@ -47,7 +47,7 @@ WISHES = {
 
 
 def test_wrong_wishes_are_all_told_at_once(host):
-    """Each kind of wrong layout has its own sentence, and one message contains them all. The unit tests cover each kind alone."""
+    """One message reports all errors in a layout, each in its own sentence. The unit tests cover each error separately."""
     wrong = ["an unknown GPU", "a bad UUID", "a UUID twice"]
     refused(host, *[word for name in wrong for word in WISHES[name][1][:1]], layout=[item for name in wrong for item in WISHES[name][0]])
 
@@ -64,7 +64,7 @@ def test_a_uuid_that_exists_elsewhere(host):
 
 
 def test_a_host_with_the_ordinary_driver(bare):
-    """The data center driver has no vGPU manager, which is how the module distinguishes it from the vGPU host driver."""
+    """The module identifies the data center driver by the missing vGPU manager."""
     bare.sh("rm /usr/bin/nvidia-vgpu-mgr /usr/bin/nvidia-vgpud")
     refused(bare, "data center driver", "550.163.02", layout=[one("A40-24A")])
 
@@ -76,7 +76,7 @@ def test_a_host_without_the_driver(bare):
 
 @pytest.fixture
 def other_machine() -> Iterator[Twin]:
-    """Yield a separate quick twin for hardware that the shared twin does not have."""
+    """Yield a separate quick twin with hardware that the shared twin does not have."""
     twin = Twin("system-other")
     try:
         yield twin

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""One run of site for a host and a guest: it checks the guest's driver against the driver that it has just installed on the host."""
+"""Tests of a site run for a host and a guest: the run compares the guest's driver with the host driver that it has just installed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_one_run_brings_both_and_a_second_changes_nothing(host_and_guest):
     assert run.rc == 0, run.out[-4000:]
     assert sorted(name for dummy, name in host.mdevs().values()) == ["A40-24Q"] * 2
     assert "Licensed (Expiry" in guest.sh("nvidia-smi -q")
-    assert "is unknown" not in run.out, "the host's version was known"
+    assert "is unknown" not in run.out, "the run must know the version of the host driver"
     again = host.playbook("vgpu.kvm.site", variables)
     assert again.rc == 0 and again.changed == [], again.changed
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The modules nvidia_gpu_info and nvidia_sriov on a booted kernel."""
+"""Tests of the modules nvidia_gpu_info and nvidia_sriov on a booted kernel."""
 
 from __future__ import annotations
 

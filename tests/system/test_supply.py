@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Delivery of the driver to the host: a signed link, Secure Boot, and a user with few rights. No output or file shows a secret."""
+"""Tests of the delivery of the driver to the host: a signed URL, Secure Boot, and a user with few privileges. No output or file contains a secret."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.long
 
 MARK = "SECRETMARK"
 TOKEN = f"{MARK}-of-the-link"
-CONTROLLER = "10.0.2.2"  # the controller's address as the machine reaches it
+CONTROLLER = "10.0.2.2"  # the controller's address on the machine's network
 STATE = "find /etc /boot /var/cache /var/lib -xdev -type f -not -path '*/.pwd.lock' -exec cksum {} + | sort -k3; lsmod | cut -d' ' -f1 | sort"
-# A BIOS machine has no EFI variables. These commands create the ones that a kernel with EFI shows, and keep /sys/firmware/acpi.
+# A BIOS machine has no EFI variables. These commands create the variables of an EFI system and keep /sys/firmware/acpi.
 EFI = """
 mkdir -p /mnt/acpi && mount --bind /sys/firmware/acpi /mnt/acpi && mount -t tmpfs none /sys/firmware &&
 mkdir -p /sys/firmware/acpi /sys/firmware/efi/efivars && mount --bind /mnt/acpi /sys/firmware/acpi && cd /sys/firmware/efi/efivars &&
@@ -30,7 +30,7 @@ TRUSTED = "/sys/firmware/efi/efivars/MokListRT-605dab50-e046-4300-abb6-3dd810dd8
 
 
 class Supply:
-    """A bare machine, a server that offers the bundle, and keys."""
+    """A bare machine, a server with the bundle, and keys."""
 
     def __init__(self, twin: Twin) -> None:
         self.twin = twin
@@ -50,7 +50,7 @@ class Supply:
             "vgpu_driver_bundle": self.link(TOKEN, bundle.name),
             "vgpu_driver_checksum": certificates.digest(bundle),
             "vgpu_driver_ca_path": "/etc/ssl/mirror.pem",
-            # The bundle has a prebuilt module for the machine's kernel. A compilation under emulation would take minutes.
+            # The bundle contains a prebuilt module for the machine's kernel. A compilation under emulation would take minutes.
             "vgpu_driver_dkms": False,
             "vgpu_driver_mok_key": str(self.key),
             "vgpu_driver_mok_certificate": str(self.certificate),
@@ -66,7 +66,7 @@ class Supply:
         self.put(TRUSTED, certificates.firmware_list(self.certificate))
 
     def link(self, token: str, name: str) -> str:
-        """Return a signed link."""
+        """Return a signed URL."""
         return f"https://{CONTROLLER}:{self.server.port}/bundles/{name}?autho={token}"
 
     def put(self, path: str, content: bytes) -> None:
@@ -100,7 +100,7 @@ def test_what_stands_against_a_link_is_all_told_at_once_and_nothing_is_changed(s
     run = supply.run(str(supply.role), **changes)
     for words in ("vgpu_driver_checksum is not set", "this certificate is not enrolled", "mokutil --import", "DKMS signs"):
         assert words in run.failure, run.failure
-    assert supply.server.requests == [], "a link without a checksum is not even asked for"
+    assert supply.server.requests == [], "without a checksum, the role must not request the URL"
 
     changes = {"vgpu_driver_bundle": supply.link(f"{MARK}-expired", "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip")}
     run = supply.run(str(supply.role), "--check", vgpu_driver_mok_key="", vgpu_driver_mok_certificate="", **changes)
@@ -138,7 +138,7 @@ def test_a_check_of_the_whole_site_shows_no_secret(supply):
 
 
 def test_a_key_that_does_not_fit_is_taken_away_again(supply):
-    """The installation fails after the role has copied the key to the host. nouveau keeps the GPU until the reboot: no driver is loaded."""
+    """The installation fails after the role has copied the key to the host. No NVIDIA driver is loaded, because nouveau drives the GPU until the reboot."""
     run = supply.run(str(supply.role), vgpu_driver_mok_key=str(supply.other_key), driver_load=False)
     assert run.rc and "cannot be signed" in run.failure, run.out[-3000:]
     assert secret_marks.on_machine(supply.twin, supply.marks) == ""
@@ -149,7 +149,7 @@ def test_a_resumed_download_and_a_signed_module_leave_no_trace_of_the_secrets(su
     twin.sh("rm -rf /var/cache/vgpuctl")
     supply.server.requests.clear()
     with secret_marks.Watch(twin) as watch:
-        # The server answers the probe of the link in full. It breaks the connection of the download after 90,000 bytes.
+        # The server responds completely to the probe of the URL. During the download, it closes the connection after 90,000 bytes.
         supply.server.breaks = [0, 90000]
         run = supply.run(str(supply.role), driver_load=False)
     assert run.rc == 0, run.out[-4000:]
@@ -158,12 +158,12 @@ def test_a_resumed_download_and_a_signed_module_leave_no_trace_of_the_secrets(su
     assert twin.sh("modinfo -F version nvidia; modinfo -F signer nvidia").split() == ["550.163.02", "owner"]
 
     seen = watch.there()
-    assert "module-signing-secret-key=/var/cache/vgpuctl/vgpu-driver/signing/mok.key" in seen, "the watcher saw the installer"
+    assert "module-signing-secret-key=/var/cache/vgpuctl/vgpu-driver/signing/mok.key" in seen, "the watcher must have recorded the installer's command line"
     files = watch.files("FILE")
     assert any(path.endswith("/mok.key") for path in files) and any(path.endswith((".part", ".zip")) for path in files), files
-    assert watch.files("OPEN") == [], "others than root could have opened them"
+    assert watch.files("OPEN") == [], "only root must be able to open the files"
     for mark in supply.marks:
-        assert mark not in seen and not any(mark.encode() in line for line in watch.here), "a command line has it"
+        assert mark not in seen and not any(mark.encode() in line for line in watch.here), "no command line must contain the mark"
 
     assert secret_marks.on_machine(twin, supply.marks) == ""
     places = [supply.cache, COLLECTIONS.parent / "ansible-home"]
@@ -174,7 +174,7 @@ def test_a_resumed_download_and_a_signed_module_leave_no_trace_of_the_secrets(su
 
 
 def test_the_search_for_secrets_finds_one(supply):
-    """Prove that the search finds a planted secret: a search that never finds one would also pass."""
+    """The search finds a planted secret. Without this test, a search that finds nothing would also pass."""
     supply.twin.sh("printf 'SECRET%s' MARK-planted > /var/tmp/planted; printf 'SECRET%s' MARK-said | logger")
     found = secret_marks.on_machine(supply.twin, supply.marks)
     assert "/var/tmp/planted" in found and "MARK-said" in found

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""One stage at a time, selected by its tag: the run changes nothing else on the host, and a skipped stage causes no reboot."""
+"""Tests of single stages, selected by tag: the run changes nothing else on the host, and a skipped stage causes no reboot."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def test_each_stage_alone(host):
     }
 
     def run(*options: str) -> list[str]:
-        """Run the host playbook with these options and return the host's state afterwards."""
+        """Run the host playbook with these options. Return the host's state after the run."""
         done = host.playbook("vgpu.kvm.host", variables, *options)
         assert done.rc == 0, done.out[-4000:]
         return host.sh(STATE).splitlines()
 
     bare = host.sh(STATE).splitlines()
-    assert run("--tags", "reboot") == bare, "what no stage of this run brings is no reason to reboot"
+    assert run("--tags", "reboot") == bare, "skipped stages must not cause a reboot"
     flags = run("--tags", "iommu")
     assert flags[:4] == bare[:4] and bare[4] == "flags 0" != flags[4]
     installed = run("--tags", "gpu_release,driver")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A host that goes from bare to running vGPUs and back: after the teardown only the files in LEFT differ from before."""
+"""Tests of a teardown: a bare host gets vGPUs and is torn down. Afterward, only the files in LEFT differ from the bare host."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ STATE = (
     "for d in /sys/bus/pci/devices/*; do echo $d $(readlink $d/driver) $(cat $d/sriov_numvfs 2>/dev/null); done; "
     "lsmod | cut -d' ' -f1 | sort; cat /proc/cmdline"
 )
-# Files that a teardown leaves changed, and the reasons.
+# Files that differ after a teardown, and the reasons.
 LEFT = (
-    "/boot/initrd.img-",  # rebuilt from the same files
-    "/boot/grub/grubenv",  # GRUB writes this file itself
+    "/boot/initrd.img-",  # the teardown rebuilds this file from the same files
+    "/boot/grub/grubenv",  # GRUB writes this file
     "/etc/ld.so.cache",
-    "/lib/modules/",  # depmod writes its indexes here
+    "/lib/modules/",  # depmod writes these indexes
     "/etc/udev/hwdb.bin",
 )
 
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Twin]:
-    """Yield a bare twin with two GPUs that are set up for vfio-pci."""
+    """Yield a bare twin with two GPUs that are configured for vfio-pci."""
     twin = Twin("system-teardown")
     try:
         twin.up("--gpus", "2")
@@ -54,7 +54,7 @@ def variables() -> dict:
 
 
 def metrics_by_a_timer(host):
-    """The role metrics refuses a host without the collector's directory. Afterwards its timer writes the metrics repeatedly, readable for node_exporter."""
+    """The metrics role fails if the collector's directory does not exist. With the directory, its timer updates metrics that node_exporter can read."""
     play = host.folder / "metrics.yml"
     play.write_text("- hosts: all\n  gather_facts: false\n  roles:\n    - vgpu.kvm.metrics\n", encoding="utf-8")
     refused = host.playbook(str(play), {})
@@ -96,12 +96,12 @@ def test_there_and_back(host, variables):
     boot = host.sh("cat /proc/sys/kernel/random/boot_id")
     left = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown_confirm=True, vgpu_reboot="never"))
     assert left.rc == 0 and "Reboot the host manually" in left.out and host.sh("cat /proc/sys/kernel/random/boot_id") == boot, left.out[-4000:]
-    # As after an interrupted run: this run has only the reboot left to do.
+    # Only the reboot remains, as after an interrupted run.
     run = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown_confirm=True))
     assert run.rc == 0 and len(run.changed) == 1 and host.sh("cat /proc/sys/kernel/random/boot_id") != boot, (run.changed, run.out[-4000:])
-    assert host.sh("ls /var/lib/prometheus/node-exporter") == "", "the metrics went, too"
+    assert host.sh("ls /var/lib/prometheus/node-exporter") == "", "the teardown must also remove the metrics"
     after = host.sh(FILES)
-    # A changed file appears in two lines that differ.
+    # A changed file has two lines in the difference.
     differing = sorted({line.split()[-1] if line[0] != "/" else line.split()[0] for line in set(before.splitlines()) ^ set(after.splitlines())})
     assert [path for path in differing if not path.startswith(LEFT)] == [], differing
     assert host.sh(STATE) == state

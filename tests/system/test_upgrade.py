@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Three hosts get a newer driver, one host after the other; the upgrade of one host fails."""
+"""Tests of a driver upgrade on three hosts in sequence, in which the upgrade of one host fails."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def test_the_first_bad_host_stops_it_and_a_rerun_finishes(fleet, tmp_path):
     stopped = fleet.run("upgrade")
     assert stopped.rc, stopped.out[-3000:]
     assert fleet.versions() == [NEW, NEW, OLD] and [fleet.boots()[number] == boots[number] for number in range(3)] == [False, False, True]
-    assert [twin.mdevs() == vgpus for twin, vgpus in zip(fleet.twins, before)] == [True, False, True], "those that are well have the same vGPUs"
+    assert [twin.mdevs() == vgpus for twin, vgpus in zip(fleet.twins, before)] == [True, False, True], "hosts without errors must have the same vGPUs as before"
     assert f"fatal: [{two.name}]" in stopped.out and "EIO" in stopped.failure, stopped.failure
 
     verdict, page = tmp_path / "verdict.json", tmp_path / "report.html"
     seen = fleet.run("validate", vgpu_validate_json=str(verdict))
-    assert seen.rc, "it tells by its exit status"
+    assert seen.rc, "validate must exit with a nonzero status"
     states = {row["name"]: (row["state"], [one["code"] for one in row["problems"]]) for row in json.loads(verdict.read_text(encoding="utf-8"))["hosts"]}
     assert states[two.name][0] == "error" and "vgpus_missing" in states[two.name][1], states
     assert states["upgrade-1"][0] == states["upgrade-3"][0] == "ok", states
@@ -102,7 +102,7 @@ def test_a_host_in_use_is_drained_or_refused(fleet):
     group = one.sh("basename $(readlink $(ls -d /sys/bus/mdev/devices/* | head -1)/iommu_group)")
     one.sh(f"exec 9<>/dev/vfio/{group}; (exec -a pretend-vm sleep 900) >/dev/null 2>&1 </dev/null & echo $! > /run/client.pid")
     done = fleet.run("upgrade", "--limit", one.name)
-    assert done.rc == 0 and done.changed == [], "there is nothing to be done, so its use is no matter"
+    assert done.rc == 0 and done.changed == [], "a host in use must not cause a failure if the run has no step to run"
     one.sh("systemctl disable nvidia-vgpu-mgr")
     refused = fleet.run("upgrade", "--limit", one.name)
     assert refused.rc and "pretend-vm" in refused.failure and "vgpu_upgrade_drain" in refused.failure, refused.failure
@@ -131,7 +131,7 @@ def test_a_kernel_update_without_the_driver_is_not_booted(fleet, tmp_path):
 
 
 def test_a_release_that_does_not_install_beside_a_loaded_driver(fleet, tmp_path):
-    """The role removes idle vGPUs, stops services and unloads modules before it installs release 535, and the reboot restores all of them."""
+    """Before the role installs release 535, it removes idle vGPUs, stops services, and unloads modules. The reboot restores all of these."""
     one = fleet.first
     vgpus, bundle = one.mdevs(), Path(fleet.variables["vgpu_driver_bundle"])
     oldest = other_version.make(bundle, "host", "535.161.05", tmp_path)
@@ -149,15 +149,15 @@ def test_a_release_that_does_not_install_beside_a_loaded_driver(fleet, tmp_path)
 
 
 def test_an_installer_that_failed_in_site_is_repaired_by_the_same_command(fleet):
-    """The installer has written all files except the modules. After the repair the same command succeeds, and a third run changes nothing."""
+    """The installer fails after it has written all files except the modules. After a repair, the same command succeeds, and a third run changes nothing."""
     one, video = fleet.first, "/lib/modules/$(uname -r)/kernel/drivers/video"
     vgpus, boot = one.mdevs(), fleet.boots()[0]
     one.sh(f"mkdir -p {video} && mount -t tmpfs -o size=1m none {video} && dd if=/dev/zero of={video}/full bs=1k status=none 2>/dev/null || true")
     failed = fleet.run("site", "--limit", one.name)
     assert failed.rc == 2 and "No space left on device" in failed.out and fleet.boots()[0] == boot, failed.out[-4000:]
-    assert one.sh("ls /var/lib/vgpuctl/driver-installation"), "the mark of an interrupted installation"
+    assert one.sh("ls /var/lib/vgpuctl/driver-installation"), "the mark of an interrupted installation must exist"
     again = fleet.run("site", "--limit", one.name)
-    assert again.rc == 2 and "No space left on device" in again.out, "the installer runs again, and fails as before: " + again.out[-4000:]
+    assert again.rc == 2 and "No space left on device" in again.out, "the installer must run again and fail as before: " + again.out[-4000:]
     one.sh(f"umount {video}")
     done = fleet.run("site", "--limit", one.name)
     assert done.rc == 0 and one.sh("cat /sys/module/nvidia/version") == NEW and one.mdevs() == vgpus, done.out[-4000:]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""vgpu.kvm.validate and vgpuctl doctor on a booted host: they report each problem in a table, in JSON and by the exit status."""
+"""Tests of vgpu.kvm.validate and vgpuctl doctor on a booted host: both report problems in a table, in JSON, and through the exit status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def validate(host, **variables):
 
 
 def of_state(problems):
-    """Return the problems without findings from logs, because earlier tests of the same boot have left errors in the machine's log."""
+    """Return the problems except findings in logs, because earlier tests of the same boot have caused errors in the machine's log."""
     return [one for one in problems if not one["code"].startswith("log_")]
 
 
@@ -36,7 +36,7 @@ def test_a_healthy_host_a_lost_layout_and_one_that_is_not_there(host):
 
     run, verdict = validate(host, vgpu_layout=LAYOUT + [{"gpu": OTHER_GPU, "vgpus": [{"type": "A40-8Q"}]}])
     codes = [one["code"] for one in of_state(verdict["hosts"][0]["problems"])]
-    assert run.rc == 0 and codes == ["layout_drift"], "a warning does not fail the run"
+    assert run.rc == 0 and codes == ["layout_drift"], "a warning must not fail the run"
     assert host.sh("find /etc /var/lib /usr/local -xdev -type f -exec cksum {} + | sort -k3") == before
 
     host.sh("for u in /sys/bus/mdev/devices/*; do echo 1 > $u/remove; done")

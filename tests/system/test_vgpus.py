@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The modules nvidia_mdev and nvidia_vgpu on a booted kernel."""
+"""Tests of the modules nvidia_mdev and nvidia_vgpu on a booted kernel."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_vgpu_layout_ladder(host):
         + [(f"0000:e7:{(n + 4) >> 3:02x}.{(n + 4) & 7}", "A40-1B") for n in range(32)]
     )
     assert not host.module("nvidia_vgpu", layout=wish)["changed"]
-    # A smaller count and another type: the module runs only the needed steps, and the other vGPUs keep their UUIDs.
+    # With a smaller count and another type, the module runs only the required steps, and the other vGPUs keep their UUIDs.
     less = layout(("A40-24A", 1)) + layout(("A40-1Q", 32), gpu=OTHER_GPU)
     check = host.module("nvidia_vgpu", check=True, layout=less)
     real = host.module("nvidia_vgpu", layout=less)
@@ -78,7 +78,7 @@ def test_vgpu_layout_ladder(host):
     after = host.mdevs()
     assert len([1 for uuid in after if uuid in first and after[uuid][1] == "A40-24A"]) == 1
     assert [name for dummy, name in after.values()].count("A40-1Q") == 32
-    # A larger count: the module creates one vGPU and leaves the others unchanged.
+    # With a larger count, the module creates one vGPU and does not change the other vGPUs.
     more = layout(("A40-24A", 2)) + layout(("A40-1Q", 32), gpu=OTHER_GPU)
     check = host.module("nvidia_vgpu", check=True, layout=more)
     real = host.module("nvidia_vgpu", layout=more)
@@ -135,7 +135,7 @@ def test_what_is_in_use_stays(host, hold):
     assert host.mdevs() == before
     off = host.module("nvidia_sriov", state="disabled", gpus=[GPU])
     assert off["failed"] and f"pid {client.pid}" in off["msg"], pretty(off)
-    # A smaller count keeps the vGPU that is in use, whichever VF it is on.
+    # With a smaller count, the vGPU that is in use is kept on any VF.
     less = host.module("nvidia_vgpu", layout=layout(("A40-24A", 1)))
     assert not less["failed"] and list(host.mdevs()) == [used], pretty(less)
     client.end()
@@ -143,7 +143,7 @@ def test_what_is_in_use_stays(host, hold):
 
 
 def test_types_under_another_drivers_name(bare):
-    """The VFs are bound to vfio-pci when the driver registers the types: the type directories are named vfio-pci-575."""
+    """Type directories are named vfio-pci-575 if the VFs are bound to vfio-pci when the driver registers the types."""
     bare.sh("modprobe vfio-pci; echo 1 > /sys/module/nvidia/parameters/foreign_parents")
     bare.sh(f"echo 0 > /sys/bus/pci/devices/{GPU}/sriov_drivers_autoprobe")
     bare.sh(f"/usr/lib/nvidia/sriov-manage -e {GPU}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The expected state of a host with the demo's layout, read from the machine without the collection's modules.
+"""Tests of a host with the demo's layout, which read the machine's state without the collection's modules.
 
-Molecule (verify) and the demo's session run these tests. testinfra supplies ``host``.
+Molecule (verify) and the test session of the demo run these tests. testinfra supplies ``host``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LAYOUT = {
     "0000:6b": ("A40-2Q", 24),
 }
 
-# One command reads the state for all tests, because each command takes seconds under emulation.
+# A single command reads the state for all tests, because each command takes seconds under emulation.
 LOOK = r"""
 echo "cmdline: $(cat /proc/cmdline)"
 for p in /sys/bus/pci/devices/*; do
@@ -45,7 +45,7 @@ echo "order: $(systemctl show -p Before --value vgpu-restore)"
 
 @pytest.fixture(scope="module")
 def seen(host):
-    """Return the output of the machine: for each key the list of its values."""
+    """Return the command's output as {key: list of values}."""
     with host.sudo():
         answer = host.run("bash -c %s", LOOK)
     assert answer.rc == 0, answer.stderr
@@ -72,7 +72,7 @@ def test_all_vfs_are_there(seen):
 def test_exactly_the_expected_vgpus_exist(seen):
     rows = [line.split() for line in seen["mdev"]]
     assert len(rows) == 71
-    assert len({row[1] for row in rows}) == 71, "one vGPU for each VF"
+    assert len({row[1] for row in rows}) == 71, "no VF must have more than one vGPU"
     counted = collections.Counter((row[1][:7], row[-1]) for row in rows)
     assert counted == {(bus, name): count for bus, (name, count) in LAYOUT.items()}
 

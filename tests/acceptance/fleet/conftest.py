@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The state of the machines of the Molecule scenario "fleet", read from the kernel and NVIDIA's tool without the collection's modules."""
+"""Fixtures for the Molecule scenario "fleet". They read the state from the kernel and NVIDIA's tool without the collection's modules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "twin"))
 
 from twinlib import models  # noqa: E402  (the line above extends sys.path)
 
-# One command reads the state for all tests, because each command takes seconds under emulation.
+# A single command reads the state for all tests, because each command takes seconds under emulation.
 LOOK = r"""
 for p in /sys/bus/pci/devices/*; do
   [ "$(cat $p/vendor)" = 0x10de ] || continue
@@ -35,7 +35,7 @@ echo "boots: $(journalctl --list-boots --no-pager | grep -cE '^ *-?[0-9]+ ')"
 
 
 class Seen:
-    """One machine: its name in the inventory, and its output as a list of values for each key."""
+    """A machine with its inventory name and the command's output as {key: list of values}."""
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
@@ -46,7 +46,7 @@ class Seen:
 
     @property
     def vgpus(self) -> dict[str, list[str]]:
-        """Return the sorted short names of the types on each GPU, for mdevs and for VFs with a vGPU."""
+        """Return the sorted short names of the vGPU types on each GPU, on both frameworks."""
         names = {one.id: one.name for key in models.names() for one in models.load(key).types}
         found: dict[str, list[str]] = collections.defaultdict(list)
         for line in self.lines["mdev"]:
@@ -58,7 +58,7 @@ class Seen:
 
     @property
     def places(self) -> list[str]:
-        """Return the parents of the vGPUs: VFs, or a PF once for each of its vGPUs."""
+        """Return the parents of the vGPUs. A PF is listed once per vGPU."""
         return [line.split()[1] for line in self.lines["mdev"] + self.lines["vf"]]
 
     @property
@@ -68,7 +68,7 @@ class Seen:
 
     @property
     def mig(self) -> dict[str, str]:
-        """Return the MIG mode of each GPU by its bus."""
+        """Return the MIG mode of each GPU by bus."""
         return {line.split(",")[0].split(":")[1].lower(): line.split(",")[1].strip() for line in self.lines["mode"]}
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The state after another layout: exactly its vGPUs, and the GPU instances that they need."""
+"""Tests of the state after a changed layout: exactly its vGPUs and the required GPU instances exist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_exactly_the_expected_vgpus_exist(seen):
 
 
 def test_the_gpu_instances_that_they_need_exist(seen):
-    """One surplus GPU instance may stay if the driver does not show whether a vGPU lives in it."""
+    """One surplus GPU instance is allowed if the driver does not show whether the instance contains a vGPU."""
     left = list(seen.instances)
     for profile in NEEDED.get(seen.name, []):
         assert profile in left, seen.instances

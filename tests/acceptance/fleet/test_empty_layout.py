@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The state after an empty layout: no vGPU and no GPU instance remains, and the VFs are still enabled."""
+"""Tests of the state after an empty layout: no vGPU and no GPU instance remains, and the VFs are still enabled."""
 
 from __future__ import annotations
 

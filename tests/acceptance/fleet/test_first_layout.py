@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The state after converge and a power cut: the machines have restored the first layout by themselves."""
+"""Tests of the state after converge and a power cut: the restore unit of each machine has restored the first layout."""
 
 from __future__ import annotations
 

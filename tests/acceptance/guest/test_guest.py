@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The state of a VM after site and after a reboot: the driver, the vGPU and the license."""
+"""Tests of a VM after the site playbook and after a reboot: the driver, the vGPU, and the license."""
 
 from __future__ import annotations
 

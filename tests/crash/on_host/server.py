@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs modules of the collection on a host repeatedly without starting Python each time.
+"""Runs modules of the collection on a host without starting Python for each run.
 
-The server reads one JSON request per line from its standard input and answers each with one line. Its arguments are directories for sys.path.
+The server reads one JSON request per line from standard input and writes one response line. Its arguments are directories for sys.path.
 Each module runs in a separate child process, as in a real run.
 """
 
@@ -47,7 +47,7 @@ def _into_output(function: Callable[[], int]) -> Callable[[], int]:
 
 
 def _module(name: str, arguments: dict, check: bool) -> Callable[[], int]:
-    """Return a function that runs a module's main with these arguments."""
+    """Return a function that runs a module's main() with these arguments."""
     module = importlib.import_module(MODULES + name)
 
     def run() -> int:
@@ -61,7 +61,7 @@ def _module(name: str, arguments: dict, check: bool) -> Callable[[], int]:
 
 
 def _run(function: Callable[[], int], request: dict) -> dict:
-    """Run a function, counting its changes and killing it as requested. The answer contains its output and its changes."""
+    """Run a function, count its changes, and kill it as requested. Return a response with its output and its changes."""
     with open(OUTPUT, "w", encoding="utf-8"):
         pass
     outcome = tracer.run(_into_output(function), request.get("kill_at", 0), request.get("whole_tree", True))
@@ -74,7 +74,7 @@ def _run(function: Callable[[], int], request: dict) -> dict:
 
 
 def answer_to(request: dict) -> dict:
-    """Execute a request and return the answer."""
+    """Execute a request and return the response."""
     if "module" in request:
         return _run(_module(request["module"], request.get("arguments", {}), request.get("check", False)), request)
     if "command" in request:
@@ -86,7 +86,7 @@ def answer_to(request: dict) -> dict:
 
 
 def main() -> None:
-    """Answer requests until the input ends."""
+    """Respond to requests until the end of the input."""
     for name in ("nvidia_vgpu", "nvidia_sriov", "nvidia_mdev", "nvidia_pci_driver", "nvidia_vgpu_restore"):
         importlib.import_module(MODULES + name)
     for line in sys.stdin:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The parts of a host that must be complete at any moment: vGPUs, VFs, drivers of the GPUs, and files of the collection and of mdevctl."""
+"""Reads the parts of a host that must always be complete: vGPUs, VFs, drivers of GPUs, and files of the collection and of mdevctl."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _text(path: str) -> str:
 
 
 def read() -> dict:
-    """Return the state. vgpus: parent and type by UUID or VF. gpus: driver and number of VFs. files: contents by path. left: orphaned temporary files."""
+    """Return the state. vgpus: parent and type by UUID or VF. gpus: driver and number of VFs. files: content by path. left: orphaned temporary files."""
     out: dict = {"vgpus": {}, "gpus": {}, "files": {}, "left": []}
     for path in glob.glob("/sys/bus/mdev/devices/*"):
         name = _text(path + "/mdev_type/name").split()[-1]

@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Runs a function in a child process and kills the child before its n-th system call that writes.
 
-A seccomp filter stops the child and its descendants at system calls that change files, and ptrace counts these calls. The child runs unmodified
-code: the kernel stops it. The module needs only the standard library, x86-64 and root.
+A seccomp filter stops the child and its descendants at system calls that change files, and ptrace counts these calls. The child's code is not
+modified, because the kernel stops the child. The module requires root, x86-64, and only the standard library.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_
 
 TRACEME, PEEKUSER, CONT, SETOPTIONS = 0, 3, 7, 0x4200
 EVENT_SECCOMP = 7
-# Trace fork, vfork and clone, report seccomp stops, and kill all traced processes if the tracer exits.
+# Trace fork, vfork, and clone, report seccomp stops, and kill all traced processes if the tracer exits.
 OPTIONS = 0x2 | 0x4 | 0x8 | 0x80 | 0x100000
 WALL = 0x40000000
 RSI, RDI, ORIG_RAX = 13 * 8, 14 * 8, 15 * 8
 REGISTERS = (RDI, RSI, 12 * 8, 7 * 8)
 
-# System calls that write through an open file: {number: name}. The file is the first argument.
+# System calls that write to an open file: {number: name}. The file descriptor is the first argument.
 THROUGH_FILE = {
     1: "write", 18: "pwrite64", 20: "writev", 40: "sendfile", 74: "fsync", 75: "fdatasync",
     77: "ftruncate", 91: "fchmod", 93: "fchown", 326: "copy_file_range",
 }
-# System calls that take a path: {number: (name, index of the path's argument)}.
+# System calls with a path: {number: (name, index of the path's argument)}.
 BY_PATH = {
     76: ("truncate", 0), 82: ("rename", 1), 83: ("mkdir", 0), 84: ("rmdir", 0), 85: ("creat", 0), 86: ("link", 1), 87: ("unlink", 0),
     88: ("symlink", 1), 90: ("chmod", 0), 92: ("chown", 0), 94: ("lchown", 0), 258: ("mkdirat", 1), 260: ("fchownat", 1),
@@ -50,7 +50,7 @@ class SockFprog(ctypes.Structure):
 
 
 def _program() -> bytes:
-    """Return the seccomp filter. It stops at the system calls of the tables in this module, and at open and openat if they create or truncate a file."""
+    """Return the seccomp filter. It stops at the system calls in this module's tables, and at open and openat if they create or truncate a file."""
     numbers = [*THROUGH_FILE, *BY_PATH, *MODULES]
     rows = [(0x20, 0, 0, 0)]
     length = 1 + len(numbers) + 2 + 1 + 6
@@ -60,7 +60,7 @@ def _program() -> bytes:
     rows.append((0x15, 2, 0, OPENAT))
     rows.append((0x15, 3, 0, OPEN))
     rows.append((0x05, 0, 0, allow - len(rows) - 1))
-    for offset in (32, 24):  # the flags are the third argument of openat and the second of open
+    for offset in (32, 24):  # the flags are the third argument of openat and the second argument of open
         rows.append((0x20, 0, 0, offset))
         rows.append((0x45, trace - len(rows) - 1, allow - len(rows) - 1, CREATES))
     rows.append((0x06, 0, 0, 0x7FFF0000))
@@ -89,7 +89,7 @@ def _text_at(pid: int, address: int) -> str:
 
 
 def _point(pid: int) -> str:
-    """Return the change that the stopped process is about to make, or "" if it does not change the host (pipes, terminals, /dev/null)."""
+    """Return the pending change of the stopped process, or "" if the call does not change the host (pipes, terminals, /dev/null)."""
     number = _ptrace(PEEKUSER, pid, ORIG_RAX)
     if number in MODULES:
         return MODULES[number]
@@ -107,12 +107,12 @@ def _point(pid: int) -> str:
     return f"{name} {path}"
 
 
-# Prefix of the files for the child's output. Writes to these files do not count as changes of the host.
+# Prefix of the files with the child's output. Writes to these files do not count as changes of the host.
 OUTPUT = "/run/crash-output-"
 
 
 class Outcome:
-    """The end of a child. points: the changes that it and its descendants were about to make, in order. killed: the change before which it was killed."""
+    """The result of a child. points: the changes of the child and its descendants in order. killed: the change before which the child was killed."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -123,8 +123,8 @@ class Outcome:
 def run(function: Callable[[], int], kill_at: int = 0, whole_tree: bool = True) -> Outcome:
     """Run `function` in a child and kill the child before its change number `kill_at` (from 1; 0: never).
 
-    With `whole_tree`, also kill all descendants of the child, as at the end of a session. Otherwise kill the child alone, and its descendants run to their
-    end.
+    With `whole_tree`, also kill all descendants of the child, as at the end of a session. Otherwise, kill only the child, and let its descendants
+    finish.
     """
     outcome = Outcome()
     main = os.fork()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Callback plugin for tests: writes one JSON line for each result of a task on a host to the file $TASK_LOG."""
+"""Callback plugin for tests, which writes one JSON line per task result and host to the file $TASK_LOG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ description: Writes one JSON line for each task result to the file that the envi
   begun and ended are seconds of one clock.
 """
 
-# Actions that run on the controller and do not connect to the managed host.
+# Actions that run on the controller without a connection to the managed host.
 LOCAL_ACTIONS = {"debug", "assert", "fail", "set_fact", "set_stats", "meta", "validate_argument_spec"} | {
     "include_role", "include_tasks", "import_role", "import_tasks", "add_host", "group_by",
 }

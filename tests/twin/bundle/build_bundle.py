@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Make the driver bundle that the twin serves, in the layout of NVIDIA's.
+"""Build the twin's driver bundle in the layout of NVIDIA's bundle.
 
     build_bundle.py OUTDIR --module nvidia.ko[,…] --kernel-version KVER --source DIR
                     [--guest-module nvidia.ko --guest-source DIR]
 
-(--module, --guest-module and --kernel-version again for each further kernel that it brings prebuilt modules for)
+(for each additional kernel with prebuilt modules, repeat --module, --guest-module, and --kernel-version)
 
 writes OUTDIR/NVIDIA-GRID-Linux-KVM-<host>-<linux guest>-<windows guest>.zip and prints its path.
-The same inputs give the same bytes.  Needs makeself and dpkg-deb.  Exit status 1 with a
-sentence when an input or a tool is missing.
+The same inputs result in the same bytes.  The program requires makeself and dpkg-deb.  If an input
+or a tool is missing, the program prints a message and exits with status 1.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent))
 
-import editions  # noqa: E402  (the folder is no package)
+import editions  # noqa: E402  (the directory is not a package)
 from editions import Edition  # noqa: E402
 
 WINDOWS_VERSION = "553.74"
@@ -36,7 +36,7 @@ PACKAGE = editions.HOST.package
 RUN = editions.HOST.run
 BUNDLE = f"NVIDIA-GRID-Linux-KVM-{HOST_VERSION}-{editions.GUEST.version}-{WINDOWS_VERSION}"
 
-# One moment for every file in it, so that a second build has the same checksum.
+# The modification time of all files. With a constant time, another build has the same checksum.
 STAMP = 1744675200
 DATE = "Tue Apr 15 00:00:00 UTC 2025"
 ZIP_DATE = (2025, 4, 15, 0, 0, 0)
@@ -45,15 +45,15 @@ HOST = HERE / "host"
 INSTALLER = HERE / "installer"
 DEB = HERE / "deb"
 
-# Where a distribution's package says that the driver is its business, not the installer's.
+# Directory for the file with which a distribution's package stops NVIDIA's installer.
 ALTERNATE = "/usr/lib/nvidia/alternate-install-present"
-Prebuilt = Dict[str, List[Path]]  # by kernel
+Prebuilt = Dict[str, List[Path]]  # modules by kernel version
 SOURCE_SUFFIXES = (".c", ".h", ".S", ".mk")
 SOURCE_NAMES = ("Makefile", "Kbuild")
 
 
 class Problem(Exception):
-    """An input or a tool that is missing, as a sentence."""
+    """The message about a missing input or tool."""
 
 
 def write(path: Path, text: str | bytes, mode: int = 0o644) -> None:
@@ -63,7 +63,7 @@ def write(path: Path, text: str | bytes, mode: int = 0o644) -> None:
 
 
 def fill(path: Path, **values: str) -> str:
-    """The text of a file with its @NAME@ replaced."""
+    """Return the text of a file with all @NAME@ replaced."""
     text = path.read_text(encoding="utf-8")
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
@@ -71,7 +71,7 @@ def fill(path: Path, **values: str) -> str:
 
 
 def freeze(tree: Path) -> None:
-    """Give everything below tree one modification time and no group or other write bit."""
+    """Set the same modification time on all files below the tree, and remove the write bits of group and others."""
     for path in sorted(tree.rglob("*"), reverse=True):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & 0o755)
@@ -90,7 +90,7 @@ def call(*command: str | Path, **extra: str) -> None:
 
 
 def source_files(source: Path) -> list[Path]:
-    """What is needed to build the modules: no build products, no hidden files."""
+    """Return the files that are required to build the modules, without build products and hidden files."""
     return sorted(
         p for p in source.rglob("*")
         if p.is_file() and (p.suffix in SOURCE_SUFFIXES or p.name in SOURCE_NAMES)
@@ -112,7 +112,7 @@ def copy_source(edition: Edition, source: Path, modules: list[str], target: Path
 
 
 def stripped(modules: list[Path], folder: Path) -> list[Path]:
-    """Copies of the modules without debug information: a twelfth of the size, and an emulated machine reads them."""
+    """Copy the modules without debug information, which an emulated machine would read slowly. This reduces the size to a twelfth."""
     copies = []
     for module in modules:
         copy = folder / module.name
@@ -124,12 +124,12 @@ def stripped(modules: list[Path], folder: Path) -> list[Path]:
 
 
 def names_of(prebuilt: Prebuilt) -> list[str]:
-    """The modules, in the order to load them; the same for each kernel."""
+    """Return the names of the modules in load order. The names are the same for each kernel."""
     return [m.stem for m in next(iter(prebuilt.values()))]
 
 
 def stage_run(edition: Edition, tree: Path, prebuilt: Prebuilt, source: Path) -> None:
-    """What is inside the .run: the installer, MANIFEST and what it names, module source, prebuilt modules."""
+    """Create the tree inside the .run: the installer, MANIFEST, the files in MANIFEST, module source, and prebuilt modules."""
     names = names_of(prebuilt)
     installer = fill(
         INSTALLER / "nvidia-installer", VERSION=edition.version, FLAVOUR=edition.flavour, MODULES=" ".join(names), TITLE=edition.title,
@@ -155,7 +155,7 @@ def make_run(edition: Edition, target: Path, work: Path, prebuilt: Prebuilt, sou
 
 
 def pack_run(tree: Path, target: Path, work: Path, label: str) -> None:
-    """A .run of what is in tree, byte for byte the same for the same tree."""
+    """Create a .run from a tree. The same tree results in the same bytes."""
     freeze(tree)
     call(
         "makeself", "--quiet", "--nox11", "--nomd5", "--nocrc", "--sha256", "--gzip", "--complevel", "9n",
@@ -202,14 +202,14 @@ def make_zip(target: Path, tree: Path) -> None:
             info = zipfile.ZipInfo(path.relative_to(tree).as_posix(), ZIP_DATE)
             info.create_system = 3
             info.external_attr = (0o100000 | (path.stat().st_mode & 0o777)) << 16
-            # .run and .deb are compressed already.
+            # .run and .deb files are already compressed.
             info.compress_type = zipfile.ZIP_STORED if path.suffix in (".run", ".deb") else zipfile.ZIP_DEFLATED
             archive.writestr(info, path.read_bytes())
     part.replace(target)
 
 
 def make_packages(edition: Edition, folder: Path, work: Path, prebuilt: Prebuilt, source: Path) -> None:
-    """The .run and the .deb of one side."""
+    """Create the .run and the .deb of one driver."""
     folder.mkdir(parents=True, exist_ok=True)
     small = {kernel: stripped(modules, work / f"modules-{edition.kind}" / kernel) for kernel, modules in prebuilt.items()}
     make_run(edition, folder / f"{edition.run}.run", work, small, source)
@@ -217,7 +217,7 @@ def make_packages(edition: Edition, folder: Path, work: Path, prebuilt: Prebuilt
 
 
 def check(prebuilt: Prebuilt, source: Path) -> None:
-    """Raises Problem for modules or a source that are none."""
+    """Check the modules and the source. Raises Problem."""
     for module in (m for modules in prebuilt.values() for m in modules):
         if not module.is_file() or module.suffix != ".ko":
             raise Problem(f"{module} is not a kernel module.")
@@ -228,7 +228,7 @@ def check(prebuilt: Prebuilt, source: Path) -> None:
 
 
 def build(outdir: Path, prebuilt: Prebuilt, source: Path, guest: tuple[Prebuilt, Path] | None = None) -> Path:
-    """Make the bundle in outdir; returns the zip's path.  guest: modules and source of the guest driver.  Raises Problem."""
+    """Build the bundle in outdir and return the path of the zip.  guest: modules and source of the guest driver.  Raises Problem."""
     for name in ("makeself", "dpkg-deb"):
         if not shutil.which(name):
             raise Problem(f"{name} is not installed.")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The two drivers of a bundle, of the host and of its guests: what each is called and which files it brings."""
+"""Names and files of the two drivers in a bundle: the host driver and the guest driver."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from twinlib import models as gpu_models  # noqa: E402  (the folder is no package)
+from twinlib import models as gpu_models  # noqa: E402  (the directory is not a package)
 
-# Files that are made from the twin's models.
+# Files that are generated from the twin's GPU models.
 _MADE = {"share/vgpuConfig.xml": gpu_models.vgpu_config, "share/guest-types": gpu_models.guest_types}
 
 
 @dataclass(frozen=True)
 class Edition:
-    """One driver. files: mode, source below its folder, path on the machine. units: enabled; starts: and started by the installation."""
+    """One driver. files: mode, source below the driver's directory, and path on the machine. units: units that the installation enables. starts: whether
+    it also starts them.
+    """
 
     kind: str
     version: str
@@ -33,15 +35,15 @@ class Edition:
 
     @property
     def run(self) -> str:
-        """Name of the .run, without the ending."""
+        """Return the name of the .run without the suffix."""
         return f"NVIDIA-Linux-x86_64-{self.version}-{self.flavour}"
 
     def text(self, name: str) -> str:
-        """Text of a file that it brings."""
+        """Return the text of one of the driver's files."""
         if name in _MADE:
             return _MADE[name]()
         text = (HERE / self.kind / name).read_text(encoding="utf-8").replace("@VERSION@", self.version)
-        # A program in Python has its first line from here: ansible-test, which reads the sources too, allows it in modules alone.
+        # Python programs get their interpreter line here, because ansible-test allows such a line in the sources only for modules.
         return text if text.startswith("#!") or not name.startswith("tools/") else f"#!/usr/bin/python3\n{text}"
 
 

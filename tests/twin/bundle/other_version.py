@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Make a driver's .run of another version out of a bundle, for tests of upgrades.
+"""Create a driver's .run in another version from a bundle, for tests of upgrades.
 
     other_version.py BUNDLE.zip host|guest VERSION OUTDIR
 
-prints the path of OUTDIR/NVIDIA-Linux-x86_64-VERSION-vgpu-kvm.run (…-grid.run). All that tells the version, the compiled modules too, tells the
-other one; so it must be as long as the bundle's (550.144.02 for 550.163.02). Nothing else differs.
+prints the path of OUTDIR/NVIDIA-Linux-x86_64-VERSION-vgpu-kvm.run (…-grid.run). Only the version differs in all files, including compiled modules.
+VERSION must have the same length as the bundle's version (550.144.02 for 550.163.02).
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import build_bundle  # noqa: E402  (the folder is no package)
+import build_bundle  # noqa: E402  (the directory is not a package)
 import editions  # noqa: E402
 from build_bundle import Problem  # noqa: E402
 
@@ -27,7 +27,7 @@ EDITIONS = {"host": editions.HOST, "guest": editions.GUEST}
 
 
 def make(bundle: Path, kind: str, version: str, outdir: Path) -> Path:
-    """The .run of that version; raises Problem."""
+    """Create the .run of that version and return its path. Raises Problem."""
     edition = EDITIONS[kind]
     old = edition.version
     if len(version) != len(old) or version == old:

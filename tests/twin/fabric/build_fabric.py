@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Make the packages of Fabric Manager that the twin serves, and the index that apt needs to take them from a directory.
+"""Build the twin's Fabric Manager packages, and the index that apt requires for a package directory.
 
     build_fabric.py OUTDIR --version VERSION --library libnvfm.so.1
 
-writes two packages, named as NVIDIA's repository names those of the version's branch, and the file Packages. The same inputs give the same bytes.
-Needs dpkg-deb. Exit status 1 with a sentence when it is missing.
+writes the file Packages and two packages, which have the names in NVIDIA's repository for the version's branch. The same inputs result in the same
+bytes. The program requires dpkg-deb. Without it, the program prints a message and exits with status 1.
 """
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "bundle"))
 
-import build_bundle  # noqa: E402  (the folder is no package)
+import build_bundle  # noqa: E402  (the directory is not a package)
 from build_bundle import Problem, write  # noqa: E402
 
 CONFIG = "/usr/share/nvidia/nvswitch/fabricmanager.cfg"
 LIBRARY = "/usr/lib/x86_64-linux-gnu/libnvfm.so.1"
-UNSUFFIXED = 580  # from this branch on the packages' names are without it
+UNSUFFIXED = 580  # package names do not contain the branch from this branch on
 RELOAD = "#!/bin/sh\nset -e\nif [ -d /run/systemd/system ]; then systemctl daemon-reload; fi\n"
 
 
 def branch(version: str) -> int:
-    """550 of 550.163.02."""
+    """Return the branch of a version, such as 550 for 550.163.02."""
     return int(version.split(".", 1)[0])
 
 
 def names(version: str) -> tuple[str, str]:
-    """Of the service's package and of the library's."""
+    """Return the names of the service's package and of the library's package."""
     suffix = f"-{branch(version)}" if branch(version) < UNSUFFIXED else ""
     return f"nvidia-fabricmanager{suffix}", f"nvidia-fabricmanager-dev{suffix}"
 
 
 def program(version: str) -> str:
-    """nv-fabricmanager; its first line is from here, as in the bundle."""
+    """Return the text of nv-fabricmanager with its interpreter line, which the source lacks (see editions.py)."""
     text = (HERE / "nv-fabricmanager").read_text(encoding="utf-8").replace("@VERSION@", version)
     return f"#!/usr/bin/python3 -ISE\n{text}"
 
 
 def control(name: str, version: str, depends: str, description: str) -> str:
-    """A package's control file."""
+    """Return a package's control file."""
     fields = {
         "Package": name, "Version": f"{version}-1", "Architecture": "amd64", "Maintainer": "The vgpu.kvm authors <noreply@example.invalid>",
         "Section": "devel", "Priority": "optional", "Depends": depends, "Description": description,
@@ -64,7 +64,7 @@ def make_package(tree: Path, name: str, version: str, outdir: Path) -> Path:
 
 
 def index(outdir: Path, packages: list[Path]) -> None:
-    """Packages, which apt reads."""
+    """Return the index Packages, which apt reads."""
     entries = []
     for package in packages:
         with tempfile.TemporaryDirectory() as name:
@@ -76,11 +76,11 @@ def index(outdir: Path, packages: list[Path]) -> None:
 
 
 def build(outdir: Path, version: str, library: Path) -> list[Path]:
-    """Make both packages and the index in outdir; raises Problem."""
+    """Build both packages and the index in outdir. Raises Problem."""
     if not shutil.which("dpkg-deb"):
         raise Problem("dpkg-deb is not installed.")
     if not library.is_file():
-        raise Problem(f"{library} is not there.")
+        raise Problem(f"{library} does not exist.")
     outdir.mkdir(parents=True, exist_ok=True)
     service, development = names(version)
     with tempfile.TemporaryDirectory(prefix="vgpu-fabric-") as name:
@@ -90,7 +90,7 @@ def build(outdir: Path, version: str, library: Path) -> list[Path]:
             write(tree / path.lstrip("/"), source.read_bytes())
         write(tree / "DEBIAN/control", control(service, version, "python3", "Fabric Manager for NVSwitch based systems, without a switch"))
         write(tree / "DEBIAN/conffiles", f"{CONFIG}\n")
-        for script in ("postinst", "postrm"):  # neither enables nor starts the service, as the vendor's do not
+        for script in ("postinst", "postrm"):  # the package neither enables nor starts the service, as with the vendor's package
             write(tree / "DEBIAN" / script, RELOAD, 0o755)
         made = [make_package(tree, service, version, outdir)]
         tree = Path(name) / development

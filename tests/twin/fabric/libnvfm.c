@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // SPDX-FileCopyrightText: The vgpu.kvm authors
 /*
- * libnvfm.so.1 with the public ABI, for the test machine.  It asks our nv-fabricmanager in lines of text: a request is
- * one line, the answer the return code, then lines of the result, then a line with a dot.  NVIDIA's protocol is another.
+ * An emulation of libnvfm.so.1 with the public ABI.  The protocol with the emulated nv-fabricmanager is not NVIDIA's: a
+ * request is one line of text, and a response has the return code, the lines of the result, and a line with a dot.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -56,7 +56,7 @@ fmReturn_t fmLibShutdown(void)
 	return FM_ST_SUCCESS;
 }
 
-/* A connected socket, or -1. */
+/* Return a connected socket, or -1. */
 static int connect_to(const struct sockaddr *address, socklen_t length, int ms)
 {
 	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = 0;
@@ -85,7 +85,7 @@ static fmReturn_t open_unix(const char *path, int ms, int *fd)
 	return *fd < 0 ? FM_ST_CONNECTION_NOT_VALID : FM_ST_SUCCESS;
 }
 
-/* a.b.c.d or a.b.c.d:port */
+/* Connect to a.b.c.d or a.b.c.d:port. */
 static fmReturn_t open_inet(const char *text, int ms, int *fd)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(FM_CMD_PORT_NUMBER) };
@@ -154,7 +154,7 @@ fmReturn_t fmConnect(fmConnectParams_t *params, fmHandle_t *handle)
 	return FM_ST_SUCCESS;
 }
 
-/* The connection's number, or -1 for a handle that is none. */
+/* Return the connection's number, or -1 for an invalid handle. */
 static int number_of(fmHandle_t handle)
 {
 	int n;
@@ -175,7 +175,7 @@ fmReturn_t fmDisconnect(fmHandle_t handle)
 	return FM_ST_SUCCESS;
 }
 
-/* Whether a call may go on: an initialized library, a handle, and a structure of the version that this library knows. */
+/* Check a call's conditions: an initialized library, a handle, and a structure of this library's version. */
 static fmReturn_t check(fmHandle_t handle, const unsigned int *version, unsigned int known)
 {
 	if (!initialized)
@@ -185,7 +185,7 @@ static fmReturn_t check(fmHandle_t handle, const unsigned int *version, unsigned
 	return *version == known ? FM_ST_SUCCESS : FM_ST_VERSION_MISMATCH;
 }
 
-/* Sends a line; each line of the result goes to take(). */
+/* Send a line, and pass each line of the result to take(). */
 static fmReturn_t ask(fmHandle_t handle, bool (*take)(const char *line, void *result), void *result, const char *request)
 {
 	struct connection *c = handle;
@@ -212,7 +212,7 @@ static fmReturn_t ask(fmHandle_t handle, bool (*take)(const char *line, void *re
 	return FM_ST_CONNECTION_NOT_VALID;
 }
 
-/* "max N"; "partition ID ACTIVE GPUS"; "gpu MODULE LINKS MAX RATE [UUID BUSID]" of the partition before */
+/* Lines: "max N"; "partition ID ACTIVE GPUS"; "gpu MODULE LINKS MAX RATE [UUID BUSID]" for each GPU of the preceding partition */
 static bool take_partition(const char *line, void *result)
 {
 	fmFabricPartitionList_t *list = result;
@@ -299,7 +299,7 @@ fmReturn_t fmSetActivatedFabricPartitions(fmHandle_t handle, fmActivatedFabricPa
 	return command(handle, "set%s\n", text);
 }
 
-/* Boards from H100 on never have an entry here, and our nv-fabricmanager knows no others. */
+/* The list is always empty on boards with H100 or later GPUs, and the emulated nv-fabricmanager supports no other boards. */
 fmReturn_t fmGetNvlinkFailedDevices(fmHandle_t handle, fmNvlinkFailedDevices_t *devices)
 {
 	fmReturn_t rc = check(handle, devices ? &devices->version : NULL, fmNvlinkFailedDevices_version);

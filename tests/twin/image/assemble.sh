@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # assemble.sh TREE OUT HERE PUBKEY TWIN_HW_KO KVER FS_UUID BOOT
-#   TREE: Debian root tree, changed in place     OUT: gets what differs between twins (kernel, initrds, boot loader)
-#   HERE: this folder                            FS_UUID: the UUID that the root file system will have
-#   BOOT: bios (GRUB), grub-efi or systemd-boot (both with UEFI)
-# Runs as mounts.sh says.
+#   TREE: Debian root tree, changed in place     OUT: directory for files that differ between twins (kernel, initrds, boot loader)
+#   HERE: this directory                         FS_UUID: the UUID of the future root file system
+#   BOOT: bios (GRUB), grub-efi, or systemd-boot (both with UEFI)
+# mounts.sh describes the required privileges and namespaces.
 set -euo pipefail
 tree=$1 out=$2 here=$3 pubkey=$4 twin_hw=$5 kver=$6 uuid=$7 boot=$8
 umask 022
@@ -16,11 +16,11 @@ in_tree() { chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
 mount_in "$tree"
 cp -r --no-preserve=ownership "$here/rootfs/." "$tree/"
 chmod 440 "$tree/etc/sudoers.d/ansible"
-# An emulated machine compiles what Ansible sends once, and not with each task.
+# With twin_compiled, an emulated machine compiles Ansible's code only once instead of in each task.
 packages=/usr/lib/python3/dist-packages
 echo "import twin_compiled" > "$tree$packages/twin_compiled.pth"
 in_tree python3 -m py_compile "$packages/twin_compiled.py"
-# Debian 13 has its modules compressed: depmod, which reads them all, takes a minute for that under software emulation.
+# Debian 13's modules are compressed. Under emulation, depmod would take a minute to decompress all of them.
 find "$tree/lib/modules/$kver/" -name '*.ko.xz' -print0 | xargs -0 -r -n 64 -P 2 unxz
 install -D -m 644 "$twin_hw" "$tree/lib/modules/$kver/extra/twin_hw.ko"
 in_tree depmod "$kver"
@@ -28,16 +28,16 @@ in_tree depmod "$kver"
 echo kvmhost > "$tree/etc/hostname"
 printf '127.0.0.1 localhost kvmhost\n' > "$tree/etc/hosts"
 printf 'nameserver 10.0.2.3\n' > "$tree/etc/resolv.conf"
-printf 'UUID=%s / ext4 defaults,noatime 0 0\n' "$uuid" > "$tree/etc/fstab"    # no fsck: a throw-away disk
+printf 'UUID=%s / ext4 defaults,noatime 0 0\n' "$uuid" > "$tree/etc/fstab"    # a disposable disk needs no fsck
 if [ "$boot" != bios ]; then
     mkdir -p "$tree/boot/efi"
     printf '/dev/vda3 /boot/efi vfat umask=0077,noatime 0 0\n' >> "$tree/etc/fstab"
 fi
-# Hooks and menu entries for what this machine has not; each costs seconds in update-initramfs and update-grub. Without udev in
-# the initramfs the root file system is named by its device (grub.in): what is needed to mount it is in initramfs-tools/modules.
+# Disable hooks and menu entries that this machine does not need, because each takes seconds in update-initramfs and update-grub.
+# Without udev in the initramfs, grub.in names the root device, and initramfs-tools/modules lists the modules that mount it.
 (cd "$tree/usr/share/initramfs-tools" && chmod -x hooks/{dmsetup,thermal,resume,keymap,fsck,udev} scripts/{init-top,init-bottom}/udev)
 if [ "$boot" = systemd-boot ]; then
-    # GRUB is told of the table in a menu entry; here the initramfs carries it.
+    # With GRUB, a menu entry loads the ACPI table. With systemd-boot, the initramfs contains the table.
     install -D -m 644 "$out/twin-acpi-intel.cpio" "$tree/usr/lib/twin/acpi.cpio"
     install -m 755 "$here/boot/acpi-hook" "$tree/etc/initramfs-tools/hooks/twin-acpi"
 else
@@ -51,7 +51,7 @@ install -d -m 700 "$tree/home/ansible/.ssh" "$tree/root/.ssh"
 install -m 600 "$pubkey" "$tree/home/ansible/.ssh/authorized_keys"
 in_tree chown -R ansible: /home/ansible/.ssh
 in_tree systemctl -q enable twin-network.service ssh.service
-# What a throw-away machine does not need; under software emulation each of these costs a second or more.
+# Services that a disposable machine does not need. Each takes a second or more under emulation.
 in_tree systemctl -q mask systemd-networkd.service systemd-networkd.socket systemd-networkd-wait-online.service \
     systemd-network-generator.service systemd-resolved.service systemd-timesyncd.service \
     apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer dpkg-db-backup.timer \
@@ -62,9 +62,9 @@ in_tree systemctl -q mask systemd-networkd.service systemd-networkd.socket syste
     modprobe@dm_mod.service modprobe@loop.service modprobe@efi_pstore.service sys-fs-fuse-connections.mount \
     sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount dev-hugepages.mount dev-mqueue.mount \
     proc-sys-fs-binfmt_misc.automount
-# logind is not started at boot, but D-Bus starts it when "systemctl reboot" asks for it.
+# logind does not start at boot. D-Bus starts it on demand, for example for "systemctl reboot".
 rm -f "$tree/usr/lib/systemd/system/multi-user.target.wants/systemd-logind.service"
-# --with libvirt: its sockets are there from boot on, and the first client starts it.
+# --with libvirt: the sockets exist from boot on, and the first client starts libvirtd.
 if [ -e "$tree/usr/sbin/libvirtd" ]; then
     in_tree systemctl -q disable libvirtd.service libvirt-guests.service
     in_tree systemctl -q enable libvirtd.socket libvirtd-ro.socket virtlogd.socket
@@ -74,7 +74,7 @@ rm -rf "$tree"/usr/share/doc/* "$tree"/usr/share/man/* "$tree"/var/cache/apt/*.b
 # shellcheck source=tests/twin/image/boot/loaders.sh
 . "$here/boot/loaders.sh"
 
-# --- initrd per start state: it carries the modprobe.d of that state
+# --- one initrd per start state, with the modprobe.d files of that state
 for start in bare nouveau vfio-pci; do
     cp -r --no-preserve=ownership "$here/start/$start/." "$tree/"
     in_tree update-initramfs -c -k "$kver" > /dev/null

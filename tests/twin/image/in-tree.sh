@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-# in-tree.sh TREE COMMAND...: run a command in the tree. Runs as mounts.sh says.
+# in-tree.sh TREE COMMAND...: run a command in the tree. mounts.sh describes the required privileges and namespaces.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source=tests/twin/image/mounts.sh

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # install-driver.sh TREE BUNDLE.zip KVER: run the bundle's host installer in the tree, without loading the module.
-# Runs as mounts.sh says.
+# mounts.sh describes the required privileges and namespaces.
 set -euo pipefail
 tree=$1 bundle=$2 kver=$3
 in_tree() { chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
@@ -13,7 +13,7 @@ installer=$(cd "$tree" && find root/bundle -path '*Host_Drivers*' -name '*-vgpu-
 . "$(dirname "$(readlink -f "$0")")/mounts.sh"
 mount_in "$tree"
 mount -t tmpfs tmpfs "$tree/tmp"
-# nouveau is never loaded in the quick tier; the blacklist keeps it so
+# the blacklist prevents nouveau from being loaded in the quick tier
 printf 'blacklist nouveau\noptions nouveau modeset=0\n' > "$tree/etc/modprobe.d/blacklist-nouveau.conf"
 if ! in_tree sh "/$installer" -s --no-dkms --skip-module-load --kernel-name="$kver" --no-nouveau-check; then
     tail -n 30 "$tree/var/log/nvidia-installer.log" >&2 || :

@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
 /*
- * twin_hw - NVIDIA data-centre GPUs without hardware, for the real Linux PCI core.
+ * twin_hw - emulated NVIDIA data center GPUs for the unmodified Linux PCI core.
  *
- * GPUs sit behind emulated root ports of synthetic root complexes (own pci_ops over a
- * configuration space in memory), one root complex for each high nibble of the GPUs'
- * bus numbers: e5..e8 hang off root bus e0.  The buses live in the machine's own PCI
- * segment, so that the (emulated) IOMMU's driver gives them IOMMU groups.  Everything
- * above configuration space is the stock kernel: enumeration, SR-IOV, sysfs, driver
- * binding, IOMMU groups, vfio-pci, pci-pf-stub.
+ * The GPUs are behind emulated root ports of emulated root complexes. Each high nibble of the GPUs' bus numbers
+ * has one root complex: the buses e5 to e8 are below root bus e0. The module's pci_ops read and write a
+ * configuration space in memory. The buses are in the machine's PCI segment, so the driver of the (emulated) IOMMU
+ * assigns IOMMU groups. All functions above configuration space are those of the stock kernel: enumeration,
+ * SR-IOV, sysfs, driver binding, IOMMU groups, vfio-pci, and pci-pf-stub.
  *
- * Settings come as module parameters, or from the machine as SMBIOS OEM strings
- * "twin_hw.NAME=VALUE" (qemu -smbios type=11,value=...), which win: so one disk image
- * serves machines with different hardware.  "twin_hw.N.NAME=VALUE" is for GPU N alone.
+ * Settings are module parameters, or SMBIOS OEM strings "twin_hw.NAME=VALUE" (qemu -smbios type=11,value=...).
+ * The strings take precedence, so machines with different hardware share one disk image. "twin_hw.N.NAME=VALUE"
+ * sets a value only for GPU N.
  *
- * On an NVSwitch board (nvswitches=) there are bridges of the switches on buses 71 and up, and each
- * GPU's place on the board is in a vendor-specific capability, which our drivers read.
- */
+ * An NVSwitch board (nvswitches=) has the bridges of its switches on the buses from 71 upward. A vendor-specific
+ * capability of each GPU contains the GPU's module ID on the board, which the emulated drivers read. */
 #include <linux/dmi.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -29,78 +27,78 @@
 #define CFG		4096
 #define CAP_PM		0x60
 #define CAP_EXP		0x78
-#define CAP_FABRIC	0xb4		/* ours: length, module id, state of the partition */
+#define CAP_FABRIC	0xb4		/* exists only here: length, module ID, partition state */
 #define FABRIC_STATE	(CAP_FABRIC + 4)
-#define ECAP_VSEC	0x100		/* chain head */
-#define ECAP_SRIOV	0xbcc		/* where the A40 has it */
+#define ECAP_VSEC	0x100		/* first extended capability */
+#define ECAP_SRIOV	0xbcc		/* same offset as on the A40 */
 #define ECAP_ARI	0xc14
-#define BUSES		16		/* of one root complex */
-#define SWITCH_BUS	0x71		/* of the first NVSwitch */
+#define BUSES		16		/* buses of one root complex */
+#define SWITCH_BUS	0x71		/* bus of the first NVSwitch */
 #define MAX_SWITCHES	8
 #define MMIO_BASE	0x8000000000ULL
-#define MMIO_32		SZ_64M		/* per GPU; appears below 4 GiB on the bus */
+#define MMIO_32		SZ_64M		/* size per GPU; bus addresses are below 4 GiB */
 
 static int gpus = 8;
 module_param(gpus, int, 0444);
-MODULE_PARM_DESC(gpus, "number of GPUs: the last ones of bus=");
+MODULE_PARM_DESC(gpus, "number of GPUs, which are on the last buses in bus=");
 static uint bus[MAX_GPUS] = { 0x67, 0x68, 0x6a, 0x6b, 0xe5, 0xe6, 0xe7, 0xe8 };
 static int nbus = 8;
 module_param_array(bus, uint, &nbus, 0444);
-MODULE_PARM_DESC(bus, "bus number of each GPU, ascending; not a multiple of 16");
-/* What may differ between GPUs; the parameters are for all of them. */
+MODULE_PARM_DESC(bus, "bus number of each GPU in ascending order; multiples of 16 are invalid");
+/* Settings that can differ between GPUs. The module parameters apply to all GPUs. */
 struct hw {
 	int device, vf_device, subsystem, totalvfs, vf_offset, vf_stride, sriov, vf_bar1_mb;
-	int module_id;		/* place on an NVSwitch board; 0: on none */
-	int partition;		/* 1: a guest's vGPU that needs a fabric partition */
+	int module_id;		/* module ID on an NVSwitch board; 0: on no board */
+	int partition;		/* 1: the vGPU of a guest, which requires a fabric partition */
 };
 static struct hw all = {	/* A40 */
 	.device = 0x2235, .vf_device = -1, .subsystem = 0x145a, .totalvfs = 32, .vf_offset = 4, .vf_stride = 1, .sriov = 1, .vf_bar1_mb = 2,
 };
 module_param_named(device, all.device, int, 0444);
-MODULE_PARM_DESC(device, "PCI device id of the PF");
+MODULE_PARM_DESC(device, "PCI device ID of the PF");
 module_param_named(vf_device, all.vf_device, int, 0444);
-MODULE_PARM_DESC(vf_device, "PCI device id of the VFs (-1: the PF's)");
+MODULE_PARM_DESC(vf_device, "PCI device ID of the VFs (-1: the PF's ID)");
 module_param_named(subsystem, all.subsystem, int, 0444);
-MODULE_PARM_DESC(subsystem, "PCI subsystem id");
+MODULE_PARM_DESC(subsystem, "PCI subsystem ID");
 module_param_named(totalvfs, all.totalvfs, int, 0444);
 MODULE_PARM_DESC(totalvfs, "TotalVFs of each GPU");
 module_param_named(vf_offset, all.vf_offset, int, 0444);
-MODULE_PARM_DESC(vf_offset, "routing id of the first VF, counted from the PF");
+MODULE_PARM_DESC(vf_offset, "routing ID of the first VF, relative to the PF");
 module_param_named(vf_stride, all.vf_stride, int, 0444);
-MODULE_PARM_DESC(vf_stride, "distance of VFs");
+MODULE_PARM_DESC(vf_stride, "distance between the routing IDs of VFs");
 module_param_named(sriov, all.sriov, int, 0444);
-MODULE_PARM_DESC(sriov, "0: no SR-IOV capability, as when the firmware has it off");
+MODULE_PARM_DESC(sriov, "0: no SR-IOV capability, as if the firmware disabled SR-IOV");
 module_param_named(vf_bar1_mb, all.vf_bar1_mb, int, 0444);
-MODULE_PARM_DESC(vf_bar1_mb, "size of the VFs' BAR1; 4096: not enough MMIO, ENOMEM on sriov_numvfs");
+MODULE_PARM_DESC(vf_bar1_mb, "size of the VFs' BAR1 in MiB; with 4096, MMIO is insufficient, and writes to sriov_numvfs fail with ENOMEM");
 module_param_named(module_id, all.module_id, int, 0444);
-MODULE_PARM_DESC(module_id, "place on an NVSwitch board, 0: on none");
+MODULE_PARM_DESC(module_id, "module ID on an NVSwitch board; 0: on no board");
 module_param_named(partition, all.partition, int, 0444);
-MODULE_PARM_DESC(partition, "1: a guest's vGPU that needs a fabric partition, see fault_partition");
+MODULE_PARM_DESC(partition, "1: the vGPU of a guest, which requires a fabric partition (see fault_partition)");
 static int nvswitches;
 module_param(nvswitches, int, 0444);
 MODULE_PARM_DESC(nvswitches, "number of NVSwitches");
 static int nvswitch_device = 0x22a3;
 module_param(nvswitch_device, int, 0444);
-MODULE_PARM_DESC(nvswitch_device, "PCI device id of the NVSwitches");
+MODULE_PARM_DESC(nvswitch_device, "PCI device ID of the NVSwitches");
 static int mmio_mb = 4096;
 module_param(mmio_mb, int, 0444);
-MODULE_PARM_DESC(mmio_mb, "64-bit MMIO window per GPU");
+MODULE_PARM_DESC(mmio_mb, "size of the 64-bit MMIO window per GPU in MiB");
 
-/* Faults, writable at run time.  "GPU n" counts from 0 in the order of the addresses. */
+/* Faults, which can be set at run time. "GPU n" counts from 0 in address order. */
 static int fault_dead;
 module_param(fault_dead, int, 0644);
-MODULE_PARM_DESC(fault_dead, "bit n: GPU n has fallen off the bus, all its configuration space reads ff");
+MODULE_PARM_DESC(fault_dead, "bit n: GPU n has fallen off the bus; its configuration space reads as ff");
 static int fault_partition;
 module_param(fault_partition, int, 0644);
-MODULE_PARM_DESC(fault_partition, "in a guest, bit n: the fabric partition of vGPU n is not active, cuInit says 802");
+MODULE_PARM_DESC(fault_partition, "bit n, in a guest: the fabric partition of vGPU n is not active, and cuInit returns 802");
 static int fault_numvfs;
 module_param(fault_numvfs, int, 0644);
-MODULE_PARM_DESC(fault_numvfs, "bit n: enabling VFs of GPU n fails with EIO, under any driver");
+MODULE_PARM_DESC(fault_numvfs, "bit n: enabling VFs of GPU n fails with EIO, with any driver");
 static int fault_vf_fewer;
 module_param(fault_vf_fewer, int, 0644);
-MODULE_PARM_DESC(fault_vf_fewer, "this many VFs fewer than asked come up, under any driver; the write to sriov_numvfs succeeds");
+MODULE_PARM_DESC(fault_vf_fewer, "number of requested VFs that are not created, with any driver; the write to sriov_numvfs succeeds");
 
-struct fn { u8 cfg[CFG], wm[CFG]; };	/* value and write mask */
+struct fn { u8 cfg[CFG], wm[CFG]; };	/* values and write masks */
 struct gpu {
 	int idx;
 	u8 bus;
@@ -108,14 +106,14 @@ struct gpu {
 	struct fn pf, *vf, port;
 };
 struct complex {
-	struct pci_sysdata sd;		/* must be first: x86 takes bus->sysdata for it */
-	u8 first;			/* root bus */
+	struct pci_sysdata sd;		/* must be the first member: x86 code casts bus->sysdata to this type */
+	u8 first;			/* number of the root bus */
 	struct pci_bus *root;
 	struct resource mem32, mem64, busn;
-	struct gpu *gpu[BUSES];		/* index: low nibble of its bus */
+	struct gpu *gpu[BUSES];		/* index: low nibble of the bus number */
 };
 static struct complex *complexes[256 / BUSES];
-static int windows;			/* MMIO windows given out: they lie side by side, below 1 TiB */
+static int windows;			/* number of assigned MMIO windows, which are adjacent and below 1 TiB */
 
 static void put(struct fn *f, int off, int len, u32 v, u32 wm)
 {
@@ -161,7 +159,7 @@ static void init_common(struct fn *f, const struct hw *hw)
 	put(f, CAP_PM + 4, 2, PCI_PM_CTRL_NO_SOFT_RESET, PCI_PM_CTRL_STATE_MASK);
 	put(f, CAP_EXP, 4, PCI_CAP_ID_EXP | (2 | PCI_EXP_TYPE_ENDPOINT << 4) << 16, 0);
 	put(f, CAP_EXP + PCI_EXP_DEVCAP, 4, 0x1 | PCI_EXP_DEVCAP_RBER | PCI_EXP_DEVCAP_FLR, 0);
-	put(f, CAP_EXP + PCI_EXP_DEVCTL, 2, 0x2810, 0x7fff);		/* BCR_FLR is ignored */
+	put(f, CAP_EXP + PCI_EXP_DEVCTL, 2, 0x2810, 0x7fff);		/* writes of BCR_FLR are ignored */
 	put(f, CAP_EXP + PCI_EXP_LNKCAP, 4, 0x00000104, 0);		/* 16 GT/s x16 */
 	put(f, CAP_EXP + PCI_EXP_LNKCTL, 2, 0, 0x0fff);
 	put(f, CAP_EXP + PCI_EXP_LNKSTA, 2, 0x1104, 0);
@@ -172,7 +170,7 @@ static void init_common(struct fn *f, const struct hw *hw)
 	put(f, ECAP_ARI, 4, PCI_EXT_CAP_ID_ARI | 1 << 16, 0);
 }
 
-/* What our drivers read of the board; absent where there is no NVSwitch, so that other machines are as they were. */
+/* The capability with the module ID, which only the emulated drivers read. Machines without NVSwitch do not have it. */
 static void init_fabric(struct fn *f, const struct hw *hw)
 {
 	if (!hw->module_id && !hw->partition)
@@ -220,7 +218,7 @@ static void init_gpu(struct gpu *g)
 	bar64(p, s + PCI_SRIOV_BAR + 12, SZ_1M, PCI_BASE_ADDRESS_MEM_PREFETCH);
 	for (i = 0; i < hw->totalvfs; i++) {
 		init_common(&g->vf[i], hw);
-		put(&g->vf[i], PCI_VENDOR_ID, 4, ~0, 0);	/* VFs answer ffff:ffff, says the SR-IOV specification */
+		put(&g->vf[i], PCI_VENDOR_ID, 4, ~0, 0);	/* the SR-IOV specification requires ffff:ffff for VFs */
 	}
 }
 
@@ -252,14 +250,14 @@ static void init_port(struct fn *p, u8 prim, u8 sec)
 	put(p, 0x106, 2, 0, PCI_ACS_SV | PCI_ACS_RR | PCI_ACS_CR | PCI_ACS_UF);
 }
 
-/* Which function answers to bus/devfn?  NULL: master abort. */
+/* Return the function at bus/devfn. NULL: no function responds (master abort). */
 static struct fn *route(struct pci_bus *b, unsigned int devfn)
 {
 	struct complex *c = b->sysdata;
 	struct gpu *g;
 	int n;
 
-	if (b->number == c->first) {	/* the port of bus e5 is e0:05.0 */
+	if (b->number == c->first) {	/* the root port of bus e5 is e0:05.0 */
 		g = PCI_FUNC(devfn) || PCI_SLOT(devfn) >= BUSES ? NULL : c->gpu[PCI_SLOT(devfn)];
 		return g ? &g->port : NULL;
 	}
@@ -289,12 +287,12 @@ static int cfg_read(struct pci_bus *b, unsigned int devfn, int where, int size, 
 	*val = get(f, where, size);
 	if (b->number != c->first && !devfn && where <= FABRIC_STATE && where + size > FABRIC_STATE) {
 		g = c->gpu[b->number - c->first];
-		if (g->hw.partition)	/* 1: not active, 2: active */
+		if (g->hw.partition)	/* 1: the partition is not active; 2: active */
 			*val |= (fault_partition & BIT(g->idx) ? 1 : 2) << 8 * (FABRIC_STATE - where);
 	}
 	if (!fault_numvfs || b->number == c->first || devfn || where != ECAP_SRIOV + PCI_SRIOV_INITIAL_VF)
 		return PCIBIOS_SUCCESSFUL;
-	/* The kernel refuses to enable VFs when InitialVFs is more than TotalVFs. */
+	/* The kernel does not enable VFs if InitialVFs is greater than TotalVFs. */
 	g = c->gpu[b->number - c->first];
 	if (g->hw.sriov && fault_numvfs & BIT(g->idx))
 		*val = g->hw.totalvfs + 1;
@@ -318,7 +316,7 @@ static int cfg_write(struct pci_bus *b, unsigned int devfn, int where, int size,
 
 static struct pci_ops twin_ops = { .read = cfg_read, .write = cfg_write };
 
-/* sriov_enable(dev, nr): asks for fewer, while the caller believes in what it asked for */
+/* Reduce the argument nr of sriov_enable(dev, nr). The caller assumes that all requested VFs were enabled. */
 static int __kprobes fewer_vfs(struct kprobe *p, struct pt_regs *regs)
 {
 	struct pci_dev *pf = (struct pci_dev *)regs->di;
@@ -343,7 +341,7 @@ static struct complex *complex_of(u8 b)
 	c->sd.node = NUMA_NO_NODE;
 	c->busn = (struct resource){ .start = c->first, .end = c->first + BUSES - 1, .flags = IORESOURCE_BUS, .name = "twin bus" };
 	base = MMIO_BASE + windows++ * BUSES * each;
-	/* CPU address - offset = bus address below 4 GiB, for the 32-bit BARs */
+	/* 32-bit BARs require bus addresses below 4 GiB: CPU address - offset = bus address */
 	c->mem32 = (struct resource){ .start = base, .end = base + (u64)BUSES * MMIO_32 - 1, .flags = IORESOURCE_MEM, .name = "twin MMIO" };
 	c->mem64 = (struct resource){ .start = base + (u64)BUSES * MMIO_32, .end = base + BUSES * each - 1,
 		.flags = IORESOURCE_MEM | IORESOURCE_MEM_64 | IORESOURCE_PREFETCH, .name = "twin MMIO 64" };
@@ -412,7 +410,7 @@ static void del_complex(struct complex *c)
 		for (i = 0; i < BUSES; i++) {
 			pf = c->gpu[i] ? pci_get_domain_bus_and_slot(0, c->gpu[i]->bus, 0) : NULL;
 			if (pf && pci_num_vf(pf))
-				pci_disable_sriov(pf);		/* VFs must go before their PF */
+				pci_disable_sriov(pf);		/* VFs must be removed before their PF */
 			pci_dev_put(pf);
 		}
 		pci_stop_root_bus(c->root);
@@ -461,7 +459,7 @@ static int __init set(struct hw *hw, const char *name, size_t len, int value)
 	return -EINVAL;
 }
 
-/* @each: the settings of single GPUs in a second pass, over those of all GPUs */
+/* @each: second pass, in which settings of single GPUs override settings of all GPUs */
 static int __init read_setting(const char *s, struct hw *hw, bool each)
 {
 	const char *value = strchr(s, '='), *dot = strchr(s, '.');
@@ -528,7 +526,7 @@ static int __init twin_init(void)
 	for (i = nbus - gpus; i < nbus && !rc; i++)
 		rc = bus[i] > 255 || !(bus[i] % BUSES) ? -EINVAL : add_gpu(i - (nbus - gpus), bus[i], &hw[i - (nbus - gpus)]);
 	bridge = (struct hw){ .device = nvswitch_device, .subsystem = 0x1796, .totalvfs = 1 };
-	for (i = 0; i < nvswitches && !rc; i++)		/* their number for fault_dead: behind all GPUs */
+	for (i = 0; i < nvswitches && !rc; i++)		/* in fault_dead, the switches follow all GPUs */
 		rc = add_gpu(MAX_GPUS + i, SWITCH_BUS + i, &bridge);
 	if (rc || register_kprobe(&fewer)) {
 		if (!rc)

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
 /*
- * nvidia - a driver of that name with what users see of NVIDIA's driver in a vGPU's VM: it takes
- * the vGPU, has /dev/nvidia0 and /dev/nvidiactl and tells of itself in /proc/driver/nvidia.
- * There is no GPU behind it, and nothing of NVIDIA's is in it.
- */
+ * nvidia - an emulation of NVIDIA's driver in a VM with a vGPU. The driver binds the vGPU, creates /dev/nvidia0 and
+ * /dev/nvidiactl, and shows its state in /proc/driver/nvidia. It does not use a GPU and contains no code from NVIDIA. */
 #include <linux/cdev.h>
 #include <linux/device.h>
 #include <linux/fs.h>
@@ -15,7 +13,7 @@
 #include <linux/version.h>
 #include "version.h"
 
-#define MAJOR_NUMBER 195	/* NVIDIA's */
+#define MAJOR_NUMBER 195	/* NVIDIA's major number */
 #define CTL_MINOR 255
 #define MOST 8
 
@@ -45,14 +43,17 @@ static int information_show(struct seq_file *s, void *unused)
 	struct gpu *g = s->private;
 	unsigned int n = g - gpus;
 
-	/* Which vGPU it is, only the GPU itself could tell; nvidia-smi asks there. */
+	/* This file does not name the vGPU's type, because NVIDIA's nvidia-smi asks the GPU. */
 	seq_printf(s, "Model: \t\t NVIDIA vGPU\nIRQ:   \t\t %d\n", g->pdev->irq);
 	seq_printf(s, "GPU UUID: \t GPU-%08x-0000-11ef-8000-%04x%08x\n", pci_dev_id(g->pdev), g->pdev->subsystem_device, n);
 	seq_printf(s, "Bus Type: \t PCI\nBus Location: \t %s\nDevice Minor: \t %u\nGPU Excluded:\t No\n", pci_name(g->pdev), n);
 	return 0;
 }
 
-/* "fabric 0": CUDA starts without a fabric partition, 1: it has to wait for one (802), 2: the partition is active; ours, for our nvidia-smi and cuInit. */
+/*
+ * The file exists only here, for the emulated nvidia-smi and cuInit. "fabric 0": CUDA requires no fabric partition;
+ * 1: CUDA cannot start until a partition is active (802); 2: the partition is active.
+ */
 static int twin_show(struct seq_file *s, void *unused)
 {
 	struct gpu *g = s->private;
@@ -161,7 +162,7 @@ static int __init nv_init(void)
 	if (!gpus_dir)
 		goto proc;
 	proc_create_single("version", 0444, root, version_show);
-	nvswitch = proc_mkdir("driver/nvidia-nvswitch", NULL);	/* also where there is no switch, which a VM never has */
+	nvswitch = proc_mkdir("driver/nvidia-nvswitch", NULL);	/* the directory also exists without a switch, and a VM never has a switch */
 	if (nvswitch) {
 		proc_create_single("permissions", 0444, nvswitch, permissions_show);
 		proc_mkdir("devices", nvswitch);

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The licence service of the tests: grants, refuses, is slow, has a certificate that nobody trusts; and it makes tokens for itself.
+"""The license service of the tests. It can grant or deny licenses, respond slowly, and use an untrusted certificate. It also creates tokens for itself.
 
-It exists for tests of what a user's own token does; it speaks to the twin's nvidia-gridd alone, and nothing of NVIDIA's protocol is in it.
-As a program it serves until it is ended: ``service.py FOLDER [--port N]`` writes token, pid and, last, port there.
+Tests use the service to check the effects of a user's token. Its only client is the twin's nvidia-gridd, and its protocol is not NVIDIA's.
+As a program, it runs until it is stopped: ``service.py FOLDER [--port N]`` writes the token, the pid, and finally the port to the directory.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import threading
 import time
 from pathlib import Path
 
-# Where machines of QEMU's user network find this one.
+# Address of this machine in QEMU's user network.
 ADDRESS = "10.0.2.2"
 MODES = ("grant", "refuse", "slow", "expire", "forever")
 REFUSAL = "Insufficient license pool count for the requested product"
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed certificate and its key."""
+    """Create a self-signed certificate and its key."""
     key, cert = folder / f"{name}.key", folder / f"{name}.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
@@ -43,7 +43,7 @@ def _part(value: object) -> str:
 
 
 class Service:
-    """Serves in a thread. mode: one of MODES. lasts: seconds of a licence. asked: products that were asked for."""
+    """A license service in a thread. mode: one of MODES. lasts: lifetime of a license in seconds. asked: requested products."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,12 +62,12 @@ class Service:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """No more answers."""
+        """Stop the service."""
         self.server.shutdown()
         self.server.server_close()
 
     def token(self, expires: float | None = None, begins: float | None = None, trusted: bool = True, port: int | None = None) -> str:
-        """A client configuration token; another text each time. Times in seconds since 1970. Not trusted: it vouches for another certificate."""
+        """Return a new client configuration token. Times are in seconds since 1970. An untrusted token contains another certificate."""
         now = int(time.time())
         service = {"address": ADDRESS, "port": port or self.port, "certificate": (self.certificate if trusted else self.stranger).read_text(encoding="ascii")}
         claims = {
@@ -80,14 +80,14 @@ class Service:
         service = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            """One request."""
+            """The handler of one request."""
 
             def do_POST(self) -> None:
-                """A licence is asked for."""
+                """Respond to a license request."""
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 service.asked.append(asked["product"])
                 if service.mode == "slow":
-                    time.sleep(60)  # longer than the daemon waits: what is tested
+                    time.sleep(60)  # longer than the daemon's timeout
                 if service.mode == "refuse":
                     self._answer(403, {"error": REFUSAL})
                 else:
@@ -102,13 +102,13 @@ class Service:
                 self.wfile.write(body)
 
             def log_message(self, *args: object) -> None:
-                """Nothing: a request has the token in it."""
+                """Log nothing, because requests contain the token."""
 
         return Handler
 
 
 def main(argv: list[str]) -> int:
-    """Serve until ended."""
+    """Run the service until the process is stopped."""
     parser = argparse.ArgumentParser(description="Licence service of the tests.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--port", type=int, default=0)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Makes the package twinlib importable for the tests of the twin."""
+"""Lets the tests of the twin import the package twinlib."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Helpers of the tests that boot machines."""
+"""Helpers for tests that boot machines."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ except OSError as error:
 print("open", flush=True); time.sleep(900)
 """
 
-# becomes VALUE COMMAND... waits until the command prints that value, then prints the command's current output. A busy machine is slow,
-# so no test may depend on the duration of anything.
+# becomes VALUE COMMAND... waits until the command prints the value, then prints the command's current output. Tests must not depend on
+# durations, because a busy machine is slow.
 BECOMES = r"""
 becomes() { want=$1; shift; for i in $(seq 300); do [ "$("$@" 2> /dev/null)" = "$want" ] && break; sleep 0.2; done; "$@"; }
 """
@@ -50,14 +50,14 @@ exec 2>&1
 
 
 def up(name, *options):
-    """Boot a fresh quick twin with that name."""
+    """Boot a new quick twin with this name."""
     subprocess.run([TWIN, "down", name], check=False, capture_output=True)
     subprocess.run([TWIN, "up", name, "--tier", "quick", *options], check=True)
     return state.load(name)
 
 
 def down(name):
-    """Remove the twin with that name."""
+    """Remove the twin with this name."""
     subprocess.run([TWIN, "down", name], check=True)
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The public ABI of libnvfm.so.1 through ctypes, for tests of the twin's own library. The source is the vendor's guide, not an existing client."""
+"""The public ABI of libnvfm.so.1 through ctypes, for tests of the twin's library. The definitions come from the vendor's guide."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Unsupported(Structure):
 
 
 def versioned(structure, number):
-    """Return a structure whose first member has the version of its ABI."""
+    """Return a structure whose first member is the ABI version."""
     made = structure()
     made.version = ctypes.sizeof(structure) | number << 24
     return made
@@ -78,11 +78,11 @@ class Library:
         return self.lib.fmConnect(ctypes.byref(given), ctypes.byref(self.handle))
 
     def call(self, name, *arguments):
-        """Call a function that takes the connection's handle. Return its return code."""
+        """Call a function with the connection's handle as its first argument. Return its return code."""
         return getattr(self.lib, name)(self.handle, *arguments)
 
     def list(self):
-        """Return (return code, whether each partition is active by its id, module ids by partition id)."""
+        """Return (return code, {partition ID: active}, {partition ID: module IDs})."""
         found = versioned(Partitions, 1)
         rc = self.call("fmGetSupportedFabricPartitions", ctypes.byref(found))
         every = found.partitionInfo[:found.numPartitions]
@@ -97,7 +97,7 @@ class Library:
         return self.call("fmDeactivateFabricPartition", number)
 
     def set_activated(self, *numbers):
-        """Report the partitions that were active before a restart. Return the return code."""
+        """Send the list of partitions that were active before a restart. Return the return code."""
         given = versioned(Activated, 1)
         given.numPartitions = len(numbers)
         given.partitionIds[:len(numbers)] = numbers

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the choice between KVM and emulation, with a fake QEMU that is fast, slow, stuck or broken."""
+"""Tests of the choice between KVM and emulation, with a fake QEMU that is fast or slow, hangs, or fails."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def host(tmp_path, monkeypatch):
         (HANGS, HANGS, "tcg", "KVM more than 4 s, emulation more than 4 s"),
         ("true", "exit 1", "kvm", "emulation failed (exit status 1)"),
     ],
-    ids=["fast KVM", "slow KVM", "KVM hangs", "KVM fails", "KVM dies", "KVM ends without the program", "both hang", "only KVM works"],
+    ids=["fast KVM", "slow KVM", "KVM hangs", "KVM fails", "KVM dies", "KVM exits early", "both hang", "only KVM works"],
 )
 def test_the_faster_one_wins(host, kvm, tcg, winner, said):
     host.qemu(kvm, tcg)
     begin = time.monotonic()
     choice = accel.find()
-    assert time.monotonic() - begin < 2 * accel.DEADLINE + 2, "each trial has its deadline"
+    assert time.monotonic() - begin < 2 * accel.DEADLINE + 2, "each trial must stop at its deadline"
     assert choice.accelerator == winner
     assert said in str(choice) and str(choice).count("\n") == 0
     assert sorted(host.trials()) == ["kvm", "tcg"]
@@ -145,7 +145,7 @@ def test_kvm_asked_for_where_there_is_none(host, monkeypatch):
 def test_an_accelerator_that_is_not_there_is_refused_before_anything_is_built(host, monkeypatch, capsys, command, word, said):
     host.device.unlink()
     monkeypatch.setenv("TWIN_ACCEL", word)
-    monkeypatch.setattr(cli.room, "check", lambda _memory=0: pytest.fail("too late"))
+    monkeypatch.setattr(cli.room, "check", lambda _memory=0: pytest.fail("the accelerator must be checked first"))
     assert cli.main([command]) == 1
     assert said in capsys.readouterr().err
 
@@ -164,7 +164,7 @@ def test_list_shows_the_choice_and_measures_nothing(host, capsys):
     assert str(choice) in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not Path("/usr/bin/qemu-system-x86_64").exists(), reason="needs QEMU")
+@pytest.mark.skipif(not Path("/usr/bin/qemu-system-x86_64").exists(), reason="requires QEMU")
 def test_the_guest_program_ends_under_emulation(tmp_path):
     assert len(accel.LOOP) <= 16 and len(accel.FIRMWARE) == 65536
     firmware = tmp_path / "firmware.bin"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of following a boot: stages, progress, failures, and the fallback from KVM to emulation."""
+"""Tests of boots: stages, progress, failures, and the fallback from KVM to emulation."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_stages_by_the_console(console, stage):
         ([], "has not reached the stage 'kernel' after 40 s (emulation needs 10 s)"),
         ([(1, "Loading Linux\n")], "has not reached the stage 'kernel'"),
         ([(30, KERNEL)], "has not reached the stage 'user space' after 80 s"),
-        ([(2, "ended")], "QEMU on KVM has ended"),
+        ([(2, "ended")], "QEMU on KVM has exited"),
         ("does not start", "QEMU does not start on KVM"),
     ],
     ids=["nothing on the console", "only the boot loader", "kernel hangs", "QEMU ends", "QEMU aborts"],
@@ -113,11 +113,11 @@ def test_a_machine_that_does_not_come_up_on_kvm_comes_up_under_emulation(machine
     guest = Guest(machine, clock, monkeypatch, {"kvm": on_kvm, "tcg": EMULATED})
     boot.boot(machine)
     assert guest.started == ["kvm", "tcg"]
-    assert state.load("t1").accel == "tcg", "it stays so for this machine"
+    assert state.load("t1").accel == "tcg", "this machine must keep using emulation"
     said = capsys.readouterr().err
     assert reason in said and "starting again under emulation" in said and "up after 60" in said
     remembered = accel._remembered()
-    assert remembered == accel.Choice("tcg", "a machine on KVM did not boot"), "and for the next machines"
+    assert remembered == accel.Choice("tcg", "a machine on KVM did not boot"), "new machines must also use emulation"
 
 
 def test_a_machine_that_is_quick_on_kvm_stays_there(machine, clock, monkeypatch, capsys):
@@ -135,7 +135,7 @@ def test_user_space_on_kvm_is_waited_for_as_under_emulation(machine, clock, monk
 
 
 def test_a_machine_that_hangs_is_started_once_more(machine, clock, monkeypatch, capsys):
-    """In CI, the kernel of a quick twin once hung while two other sessions shared the two cores."""
+    """A hang is restarted. In CI, the kernel of a quick twin once hung while two other sessions used the same two cores."""
     machine.accel, machine.tier = "tcg", "quick"
     guest = Guest(machine, clock, monkeypatch, {"tcg": [(5, USER_SPACE)]})
     ends = []
@@ -147,7 +147,7 @@ def test_a_machine_that_hangs_is_started_once_more(machine, clock, monkeypatch, 
     monkeypatch.setattr(qemu, "stop", stop)
     boot.boot(machine)
     said = capsys.readouterr().err
-    assert guest.started == ["tcg", "tcg"] and [round(now) for now in ends] == [1250], "ten times the 25 s that it takes"
+    assert guest.started == ["tcg", "tcg"] and [round(now) for now in ends] == [1250], "each of the two attempts must stop after ten times the usual 25 s"
     assert "did not boot within 250 s, stage: user space" in said and "starting again\n" in said and "up after 60" in said
 
 
@@ -165,7 +165,7 @@ def test_each_failed_boot_ends_with_console_log_and_what_to_do(machine, clock, m
     with pytest.raises(TwinError) as caught:
         boot.boot(machine)
     text = str(caught.value)
-    assert text.startswith("'t1' has ended") and "the last line" in text and "\nfirst\n" not in text
+    assert text.startswith("'t1' has stopped: QEMU") and "the last line" in text and "\nfirst\n" not in text
     assert str(machine.serial_log) in text and "twin down t1" in text and "TWIN_ACCEL" in text
 
 
@@ -220,9 +220,9 @@ def test_an_interruption_stops_the_machine_and_leaves_the_line_empty(machine, cl
 
 
 @pytest.mark.booted
-@pytest.mark.skipif(not Path("/dev/kvm").exists(), reason="needs /dev/kvm")
+@pytest.mark.skipif(not Path("/dev/kvm").exists(), reason="requires /dev/kvm")
 def test_forced_kvm_comes_up(monkeypatch, capfd):
-    """The machine comes up with any KVM: a real one boots it. A slow or broken KVM is abandoned, and the machine comes up under emulation."""
+    """The machine boots with any /dev/kvm. If KVM is slow or broken, the launcher abandons it and boots the machine under emulation."""
     monkeypatch.setenv("TWIN_ACCEL", "auto")
     chosen = accel.find()
     monkeypatch.setenv("TWIN_ACCEL", "kvm")

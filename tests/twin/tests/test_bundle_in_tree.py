@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The bundle's packages on the twin's real root tree: DKMS, deb and removal, in a chroot at this machine's native speed."""
+"""Tests of the bundle's packages in a chroot of the twin's root tree: DKMS, the .deb, and uninstallation, without emulation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from twinlib import bundle, image
 from twinlib.run import as_root, run
 
-pytestmark = pytest.mark.booted  # boots nothing, but needs the output of `twin build`
+pytestmark = pytest.mark.booted  # boots no machine, but requires the output of `twin build`
 
 VERSION = "550.163.02"
 FILES = ("/usr/lib/nvidia/sriov-manage", "/usr/bin/nvidia-smi", "/usr/bin/nvidia-vgpud", "/usr/bin/nvidia-vgpu-mgr")
-# The tree is the lower layer of a temporary overlay, so the test neither copies nor changes it.
+# The tree is the lower layer of a temporary overlay, so the tests neither copy nor change it.
 INSIDE = r"""
 set -eu
 layers=$1 tree=$2 script=$3
@@ -34,7 +34,7 @@ def built():
 
 @pytest.fixture
 def in_tree(tmp_path, built):
-    """Return a function that runs a shell script as root in the tree. $KVER is the tree's kernel; /root/bundle contains the unpacked bundle."""
+    """Return a function that runs a shell script as root in the tree. $KVER is the tree's kernel. /root/bundle contains the unpacked bundle."""
     layers = tmp_path / "layers"
     layers.mkdir()
     shutil.unpack_archive(bundle.path(built), f"{layers}.bundle")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the bytecode cache for modules in archives on twins: the same source is compiled once, and a changed source is never mistaken for it."""
+"""Tests of the twins' bytecode cache for modules in archives: a source is compiled once, and a changed source is compiled again."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SOURCE = "ANSWER = 42\n\n\ndef function():\n    return [one for one in (1, 2)]\n
 
 
 class Archives:
-    """A directory for the bytecode, and archives from which modules are imported."""
+    """A directory for bytecode, and archives with modules for import."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.kept, self.made = folder, folder / "kept", 0
 
     def imported(self, source: str) -> tuple[int, bool, int]:
-        """Import a source from a new archive. Return (its answer, whether its code names that archive, number of compiled files)."""
+        """Import a source from a new archive. Return (its ANSWER, whether its code names this archive, number of compiled files)."""
         self.made += 1
         archive = self.folder / f"payload-{self.made}.zip"
         with zipfile.ZipFile(archive, "w") as files:
@@ -52,8 +52,8 @@ def archives(tmp_path: Path) -> Archives:
 
 def test_the_same_source_is_compiled_once(archives: Archives) -> None:
     assert archives.imported(SOURCE) == (42, True, 2)
-    assert archives.imported(SOURCE) == (42, True, 0), "and its code names the archive that it came from"
-    assert [path for path in archives.kept.iterdir() if path.suffix.lstrip(".").isdigit()] == [], "nothing half-written stays"
+    assert archives.imported(SOURCE) == (42, True, 0), "no file must be compiled, and the code must name its new archive"
+    assert [path for path in archives.kept.iterdir() if path.suffix.lstrip(".").isdigit()] == [], "no incomplete file must remain"
 
 
 def test_a_changed_source_of_the_same_length_is_compiled(archives: Archives) -> None:
@@ -70,6 +70,6 @@ def test_what_is_no_code_is_compiled_again(archives: Archives, content: bytes) -
 
 
 def test_without_a_folder_everything_works(archives: Archives) -> None:
-    archives.kept.write_text("a file, where nobody can make a folder")
+    archives.kept.write_text("a file that prevents the creation of the directory")
     for _time in range(2):
-        assert archives.imported(SOURCE) == (42, True, 4), "zipimport itself compiles each file twice"
+        assert archives.imported(SOURCE) == (42, True, 4), "without the cache, zipimport compiles each file twice"

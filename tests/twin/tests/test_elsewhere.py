@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The twin, used from another repository as its README shows: an empty repository, in which its machines are stored."""
+"""A test of the twin from another repository, as its README shows. The other repository is empty and contains the machines."""
 
 from __future__ import annotations
 

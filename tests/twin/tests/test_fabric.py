@@ -25,19 +25,19 @@ pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 VERSION = "550.163.02"
 BUSES = ("67", "68", "6a", "6b", "e5", "e6", "e7", "e8")
 MODULES = [int(word) for word in models.load("h200").board["module_ids"].split()]
-BUS = dict(zip(MODULES, BUSES))  # bus of a GPU by its module id
-PAIRS = {3: (1, 3), 4: (2, 4), 5: (5, 7), 6: (6, 8)}  # from NVIDIA's guide, for HGX H100
+BUS = dict(zip(MODULES, BUSES))  # buses of the GPUs by module ID
+PAIRS = {3: (1, 3), 4: (2, 4), 5: (5, 7), 6: (6, 8)}  # partitions of HGX H100 in NVIDIA's guide
 TABLE = {0: tuple(range(1, 9)), 1: (1, 2, 3, 4), 2: (5, 6, 7, 8), **PAIRS, **{6 + module: (module,) for module in range(1, 9)}}
 
 
 def vf(module, function=4):
-    """Return the address of a VF of the GPU with that module id."""
+    """Return the address of a VF of the GPU with this module ID."""
     return f"0000:{BUS[module]}:00.{function}"
 
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory):
-    """Build one library for each kind of ABI. Return their paths by driver branch."""
+    """Build one library per ABI variant. Return their paths by driver branch."""
     folder = tmp_path_factory.mktemp("libraries")
     made = {branch: folder / f"{branch}.so" for branch in (550, 580)}
     for branch, path in made.items():
@@ -52,7 +52,7 @@ def put(root, path, text):
 
 
 class Host:
-    """/proc and /sys of an NVSwitch host as plain files, with the service on them. The driver's files record what the service writes."""
+    """An NVSwitch host's /proc and /sys as plain files, and a service that uses them. The driver's files record the service's writes."""
 
     def __init__(self, root):
         self.root, self.process = root, None
@@ -81,7 +81,7 @@ class Host:
         put(self.root, f"/proc/driver/nvidia/gpus/0000:{BUS[module]}:00.0/twin", "\n".join([*lines, f"fabric {module} 0", ""]))
 
     def told(self, module):
-        """Return the lines that the service wrote about a GPU, without the driver's own lines."""
+        """Return the lines that the service wrote about a GPU, without the driver's lines."""
         return self.file(module).read_text(encoding="utf-8").partition(f"fabric {module} 0\n")[2].splitlines()
 
     def fault(self, **faults):
@@ -89,7 +89,7 @@ class Host:
             put(self.root, f"/sys/module/nvidia/parameters/fault_fm_{name}", f"{number}\n")
 
     def start(self, mode=2, wait=True, **settings):
-        """Start the service with the package's configuration, in which only *settings* differ."""
+        """Start the service with the package's configuration and the differing *settings*."""
         text = (paths.FABRIC / "fabricmanager.cfg").read_text(encoding="utf-8")
         every = {"FABRIC_MODE": mode, "FM_CMD_PORT_NUMBER": self.port, "STARTING_TCP_PORT": self.other_port, "DAEMONIZE": 0, **settings}
         for key, value in every.items():
@@ -234,15 +234,15 @@ def test_partitions_of_eight_gpus(client, host):
     found = nvfm.versioned(nvfm.Partitions, 1)
     client.call("fmGetSupportedFabricPartitions", ctypes.byref(found))
     gpu, single = found.partitionInfo[0].gpuInfo[0], found.partitionInfo[7].gpuInfo[0]
-    assert found.maxNumPartitions == 15 and (gpu.uuid, gpu.pciBusId) == (b"", b""), "boards from H100 on name the module id alone"
+    assert found.maxNumPartitions == 15 and (gpu.uuid, gpu.pciBusId) == (b"", b""), "boards from H100 on must report only the module ID"
     assert (gpu.numNvLinksAvailable, gpu.maxNumNvLinks, single.numNvLinksAvailable) == (18, 18, 0)
-    assert host.told(7) == ["fabric 0", "fabric 1"], "the driver knows that its GPU is registered"
+    assert host.told(7) == ["fabric 0", "fabric 1"], "the service must register the GPU with the driver"
 
 
 def test_life_of_a_partition(client, host):
     assert client.activate(13, vf(7)) == nvfm.SUCCESS
     assert [number for number, active in client.list()[1].items() if active] == [13]
-    assert client.activate(13, vf(7)) == nvfm.IN_USE and client.activate(0, *map(vf, range(1, 9))) == nvfm.IN_USE, "itself, and one with its GPU"
+    assert client.activate(13, vf(7)) == nvfm.IN_USE and client.activate(0, *map(vf, range(1, 9))) == nvfm.IN_USE, "both must be in use"
     assert client.deactivate(13) == nvfm.SUCCESS and client.deactivate(13) == nvfm.UNINITIALIZED and client.deactivate(77) == nvfm.BADPARAM
     assert host.told(7)[2:] == [f"partition {vf(7)} 13", f"partition {vf(7)} -1"] and host.told(8)[2:] == []
 
@@ -250,14 +250,14 @@ def test_life_of_a_partition(client, host):
 def test_four_gpus_one_vf_each_in_any_order(client, host):
     assert client.activate(2, vf(8), vf(5), vf(7), vf(6)) == nvfm.SUCCESS
     assert all(host.told(module)[2:] == [f"partition {vf(module)} 2"] for module in (5, 6, 7, 8))
-    assert client.activate(3, vf(1), vf(3)) == nvfm.SUCCESS, "other GPUs are free"
+    assert client.activate(3, vf(1), vf(3)) == nvfm.SUCCESS, "partitions of other GPUs must stay available"
 
 
 @pytest.mark.parametrize("number, vfs", [
     (13, [vf(7), vf(7, 5)]), (13, [vf(8)]), (2, [vf(5), vf(6), vf(7)]), (2, [vf(5), vf(5, 5), vf(6), vf(7)]), (13, ["0000:67:00.9"]), (99, [vf(7)]),
 ])
 def test_bad_parameters(client, host, number, vfs):
-    """Bad parameters: two VFs of one GPU, a VF of another GPU, a VF too few, two of four VFs on one GPU, a VF or a partition that does not exist."""
+    """Bad parameters: two VFs of one GPU, a VF of another GPU, a missing VF, two of four VFs on one GPU, or a VF or a partition that does not exist."""
     assert client.activate(number, *vfs) == nvfm.BADPARAM and not any(client.list()[1].values())
     assert "failed: -1" in host.log()
 
@@ -287,13 +287,13 @@ def test_a_crash_loses_the_list_but_not_the_routes(client, host):
     assert client.activate(13, vf(7)) == nvfm.SUCCESS
     host.fault(crash=1)
     assert client.list()[0] == nvfm.CONNECTION_NOT_VALID and host.process.wait(30) == -signal.SIGKILL
-    assert host.told(7)[2:] == [f"partition {vf(7)} 13"], "the switches go on"
+    assert host.told(7)[2:] == [f"partition {vf(7)} 13"], "a crash must not change the switches"
     host.fault(crash=0)
     host.stop()
     host.start()
     client.call("fmDisconnect")
     assert client.connect(f"127.0.0.1:{host.port}") == nvfm.SUCCESS and not any(client.list()[1].values())
-    assert host.told(7)[-2:] == ["fabric 0", "fabric 1"], "a full initialization takes the routes away"
+    assert host.told(7)[-2:] == ["fabric 0", "fabric 1"], "a full initialization must remove the routes"
 
 
 def test_a_restart_that_keeps_what_is_active_waits_for_the_list(host, library):
@@ -304,7 +304,7 @@ def test_a_restart_that_keeps_what_is_active_waits_for_the_list(host, library):
     assert library.list()[0] == nvfm.NOT_CONFIGURED and library.activate(7, vf(1)) == nvfm.NOT_CONFIGURED
     assert library.set_activated(99) == nvfm.BADPARAM and library.set_activated(13) == nvfm.SUCCESS
     assert [number for number, active in library.list()[1].items() if active] == [13]
-    assert "fabric 0" not in host.told(7) and host.told(8)[-1] == f"partition {vf(8)} -1", "what is not in the list has no routes"
+    assert "fabric 0" not in host.told(7) and host.told(8)[-1] == f"partition {vf(8)} -1", "a partition that is not in the list must lose its routes"
     assert library.set_activated() == nvfm.NOT_SUPPORTED, "once"
     assert library.deactivate(13) == nvfm.SUCCESS and host.told(7)[-1] == f"partition {vf(7)} -1"
 
@@ -367,7 +367,7 @@ def test_as_a_daemon_it_is_there_when_the_program_returns(host, library):
 
 
 # ----------------------------------------------------------------------------------------------------------- packages
-@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs dpkg-deb")
+@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="requires dpkg-deb")
 @pytest.mark.parametrize("version, names", [
     ("550.163.02", ["nvidia-fabricmanager-550", "nvidia-fabricmanager-dev-550"]), ("580.65.06", ["nvidia-fabricmanager", "nvidia-fabricmanager-dev"]),
 ])
@@ -382,7 +382,7 @@ def test_packages_are_named_as_in_nvidias_repository(libraries, tmp_path, versio
     for path in ("usr/lib/x86_64-linux-gnu/libnvfm.so.1", "usr/include/nv_fm_agent.h", "usr/include/nv_fm_types.h"):
         assert f"./{path}\n" in listing[1], path
     again = build_fabric.build(tmp_path / "again", version, libraries[550])
-    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in made], "the same bytes"
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in made], "another build must result in the same bytes"
 
 
 def test_the_version_is_said_as_by_nvidias(host):
@@ -400,4 +400,4 @@ def test_the_configuration_has_the_vendors_keys_and_the_blank_that_it_has():
         "FM_CMD_UNIX_SOCKET_PATH", "FM_STAY_RESIDENT_ON_FAILURES", "ACCESS_LINK_FAILURE_MODE", "TRUNK_LINK_FAILURE_MODE", "NVSWITCH_FAILURE_MODE",
         "ABORT_CUDA_JOBS_ON_FM_EXIT", "TOPOLOGY_FILE_PATH", "DATABASE_PATH",
     ]
-    assert not text.isascii(), "as the vendor's, it has a dash that is no ASCII"
+    assert not text.isascii(), "as in the vendor's file, one dash must be a non-ASCII character"

@@ -68,8 +68,8 @@ def test_unbind_lock(twin):
         cat /dev/nvidia1; echo 0 > $L; cat $L; head -c0 /dev/nvidia1 && echo opened
         echo 1 > $L; echo $B > $D/nvidia/unbind; echo $B > $D/nvidia/bind; cat $L
         nvfault fault_unbind_lock 2; echo 1 > $L; cat $L; nvfault fault_unbind_lock 0""")
-    assert out[0] == "0", "granted with an open device node"
-    assert out[1:3] == ["0", "1"], "takes effect on close"
+    assert out[0] == "0", "the lock must not be granted while a device node is open"
+    assert out[1:3] == ["0", "1"], "the write must take effect on close"
     assert "busy" in out[3].lower()
     assert out[4:] == ["0", "opened", "0", "0"]
 
@@ -81,7 +81,7 @@ def test_unbind_waits_for_the_last_user(twin):
         (echo $B > $D/nvidia/unbind; touch /tmp/unbound) & u=$!; becomes 1 refusals
         ls /tmp/unbound; kill $s; wait $u; ls /tmp/unbound; drv $P; echo $B > $D/nvidia/bind; drv $P""")
     assert out[:2] == ["/dev/nvidia1", "1"]
-    assert "No such file" in out[2], "unbound while a process had the GPU open"
+    assert "No such file" in out[2], "the GPU must not be unbound while a process has it open"
     assert out[3:] == ["/tmp/unbound", "none", "nvidia"]
 
 
@@ -116,10 +116,10 @@ def test_types_availability_and_limits(twin):
         "22", "NVIDIA A40-24A", "num_heads=1, frl_config=60, framebuffer=24576M, max_resolution=1280x1024, max_instance=2", "1", "vfio-pci",
     ]
     assert out[5:11] == ["available_instances", "create", "description", "device_api", "devices", "name"]
-    assert out[11:17] == ["0", "0", "0", "1", "0", "0"], "a used VF offers nothing, siblings only the same size"
+    assert out[11:17] == ["0", "0", "0", "1", "0", "0"], "a used VF must offer no types, and its siblings only types of the same size"
     rest = [line for line in out[17:] if "write error" not in line]
     assert len(out[17:]) - len(rest) == 2 and all("No space left" in line for line in out[17:] if line not in rest)
-    assert rest == ["24", "24", "frame_rate_limiter=0", "", "NVIDIA A40-2Q", "0"], "24 is max_instance, on 32 VFs"
+    assert rest == ["24", "24", "frame_rate_limiter=0", "", "NVIDIA A40-2Q", "0"], "on 32 VFs, the number of vGPUs must be limited by max_instance, which is 24"
 
 
 def test_faults_of_create(twin):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""An NVSwitch host: eight H200 on a board with four switches, Fabric Manager from its packages, partitions of VFs, and their effect in VMs.
+"""Tests of an NVSwitch host: eight H200s on a board with four switches, packages of Fabric Manager, partitions of VFs, and their effect in VMs.
 
-The tests run in order: each test starts from the state that the previous one left.
+The tests run in order: each test starts from the final state of the previous test.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.booted
 NAME = "selftest-fabric"
 BUSES = ("67", "68", "6a", "6b", "e5", "e6", "e7", "e8")
 MODULES = models.load("h200").board["module_ids"].split()
-# A Python client of the library. Arguments: verb and numbers. It prints the return code, or the ids of active partitions for a list.
+# A Python client of the library. Arguments: verb and numbers. For "list", it prints the IDs of active partitions, otherwise the return code.
 CLIENT = r"""
 import ctypes, sys
 sys.path.insert(0, "/root"); import nvfm
@@ -109,7 +109,7 @@ def test_in_the_bare_metal_mode_a_vm_waits_for_ever(twin):
 
 
 def test_cuda_starts_in_a_running_vm_when_its_partition_is_activated(twin):
-    """The GPU on bus e8 has module id 6. The partition of that GPU alone is 12."""
+    """The GPU on bus e8 has module ID 6. Partition 12 contains only this GPU."""
     out = run(twin, r"""
         start 2; becomes none fm list; whole e8; sees e8; seen e8 802
         fm activate 12 0000:e8:00.4; seen e8 0; fm list; partition e8; fm activate 12 0000:e8:00.4
@@ -118,7 +118,7 @@ def test_cuda_starts_in_a_running_vm_when_its_partition_is_activated(twin):
 
 
 def test_four_cards_and_what_is_refused(twin):
-    """The modules 5, 6, 7 and 8 are on the buses 6a, e8, 67 and e6."""
+    """Modules 5, 6, 7, and 8 are on buses 6a, e8, 67, and e6."""
     out = run(twin, r"""
         fm activate 2 0000:6a:00.4 0000:e8:00.4 0000:67:00.4; fm activate 2 0000:6a:00.4 0000:6a:00.5 0000:67:00.4 0000:e6:00.4
         fm activate 2 0000:6a:00.4 0000:e8:00.4 0000:67:00.4 0000:e6:00.4; for b in 6a e8 67 e6 68; do echo $b $(partition $b); done
@@ -133,8 +133,8 @@ def test_vgpus_that_share_a_card_or_have_an_instance_of_it_need_no_partition(twi
         echo 1685 > $D/0000:e7:00.4/nvidia/current_vgpu_type; sees e7; seen e7 0; unseen
         fm activate 7 0000:e7:00.4; fm deactivate 7; stop; start 2; becomes none fm list; fm ids; fm activate 7 0000:e7:00.4
         no_vfs e7; nvidia-smi -mig 0 -i 6 > /dev/null; vfs e7; stop""")
-    assert out[:4] == ["0", "0", "0", "0"], "MIG after the start: activation succeeds, as on H100"
-    assert out[4:] == ["none", "2 4 5 6 8 9 10 11 12 13 14", "-1"], "MIG before the start: e7, module id 1, is in no partition"
+    assert out[:4] == ["0", "0", "0", "0"], "if MIG mode is enabled after the start, the activation must succeed, as on H100"
+    assert out[4:] == ["none", "2 4 5 6 8 9 10 11 12 13 14", "-1"], "if MIG mode is enabled before the start, e7 (module ID 1) must be in no partition"
 
 
 def test_a_crash_leaves_the_vm_alone_and_a_restart_does_not(twin):
@@ -150,7 +150,7 @@ def test_a_partition_goes_with_its_vf(twin):
     out = run(twin, r"""
         start 2; becomes none fm list; fm activate 12 0000:e8:00.4; partition e8; no_vfs e8; fm list; vfs e8; echo "now $(partition e8)"
         fm deactivate 12; fm list; stop""")
-    assert out == ["none", "0", "12", "12", "now ", "0", "none"], "the driver has forgotten it, Fabric Manager has not"
+    assert out == ["none", "0", "12", "12", "now ", "0", "none"], "only the driver must discard the partition, not Fabric Manager"
 
 
 def test_faults(twin):

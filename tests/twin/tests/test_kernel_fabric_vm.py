@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A real VM inside the twin, with a whole H200 as its vGPU. The guest driver follows the activation of its fabric partition while the VM runs."""
+"""A test with a real VM inside the twin, whose vGPU is a whole H200. While the VM runs, the guest driver detects when its fabric partition is activated."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ patient() { want=$1; for i in $(seq 600); do [ "$(last)" = "$want" ] && break; s
 
 
 def initramfs(built):
-    """Return an initramfs with klibc's shell, the guest driver's module, and a loop that prints the driver's state of the fabric."""
+    """Return an initramfs with klibc's shell, the guest driver's module, and a loop that prints the driver's fabric state."""
     archive, root = Archive(), built.image / "root"
     for folder in ("proc", "dev", "bin", "lib", "usr", "usr/lib"):
         archive.folder(folder)
@@ -63,7 +63,7 @@ def twin():
 
 
 def test_the_guest_driver_sees_the_partition_of_a_running_vm(twin):
-    """The VM's GPU on bus e8 has module id 6. The partition of that GPU alone is 12."""
+    """The VM's GPU on bus e8 has module ID 6. Partition 12 contains only this GPU."""
     out = sh(twin, WORDS + r"""
         dpkg -i /root/*.deb > /tmp/dpkg.log 2>&1; vfs e8; whole e8; modprobe vfio_iommu_type1; start 2; becomes none fm list
     """ + VM + r"""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Different GPUs in one Debian 12 machine, on the mdev framework: a T4 (e6), an A40 (e7) and an A100 (e8)."""
+"""Tests of different GPUs in one Debian 12 machine on the mdev framework: a T4 (e6), an A40 (e7), and an A100 (e8)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_vgpus_of_a_t4_are_on_its_pf(twin):
         hold $(ls /sys/bus/mdev/devices | head -1); nvidia-smi vgpu -q -i 0 | grep -c 'GRID T4-4Q'; release
         /usr/lib/nvidia/sriov-manage -e 0000:e6:00.0; echo rc $?; for m in /sys/bus/mdev/devices/*; do echo 1 > $m/remove; done; mdevs""")
     assert out[:8] == ["GRID T4-4Q", "4", "3", "2", "1", "0", "0", "0"]
-    assert "No space left" in out[8] and "No space left" in out[9], "another size, and a fifth one"
+    assert "No space left" in out[8] and "No space left" in out[9], "a vGPU of another size and a fifth vGPU must fail"
     assert out[10:] == ["4", "open", "1", "0000:e6:00.0 is not an NVIDIA GPU with SR-IOV.", "rc 1", "0"]
 
 
@@ -96,5 +96,5 @@ def test_mig_backed_mdevs(twin):
     assert out[:2] == ["0", "0"] and "Input/output error" in out[2]
     assert out[3:13] == ["NVRM: Failed to add vgpu create request: 0x38", "6", "1", "1", "1", "0", "1", "1", "0", "0"]
     assert out[13:16] == ["2", "Failed to destroy compute instances: In use by another client", "rc 19"]
-    assert out[16:18] in (["open", " GPU Instance ID : 8"], ["open", " GPU Instance ID : 2"]), "of the 1g or of the 3g one"
+    assert out[16:18] in (["open", " GPU Instance ID : 8"], ["open", " GPU Instance ID : 2"]), "the ID must be that of the 1g or the 3g instance"
     assert out[18:] == ["0", "No GPU instances found: Not Found", "rc 6", "1", "rc 0", "0"]

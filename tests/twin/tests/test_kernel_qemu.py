@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""QEMU, alone and through libvirt, opens an emulated vGPU on both frameworks and counts as its user. No guest instruction runs."""
+"""Tests with QEMU, alone and through libvirt, on both frameworks: QEMU opens a vGPU and counts as its user. No guest instruction runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ M=/sys/bus/mdev/devices; G=/proc/driver/nvidia/gpus/0000:e8:00.0
 cat > /tmp/monitor.py <<'PY'
 import socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect("/tmp/monitor.sock")
-def answer():  # the prompt comes when it is complete
+def answer():  # the prompt marks the end of the response
     text = b""
     while not text.endswith(b"(qemu) "):
         text += s.recv(4096) or sys.exit("QEMU closed its monitor: %r" % text)
@@ -55,7 +55,7 @@ def run(machine, script):
 
 
 def function(short_name):
-    """Return QEMU's lines about a vGPU of that type: the PCI ids from the GPU model, and BARs of 16, 256 and 32 MiB."""
+    """Return QEMU's expected lines about a vGPU of this type: the PCI IDs from the GPU model, and BARs of 16, 256, and 32 MiB."""
     model, vgpu_type = models.find_type(short_name)
     ids = f"10de:{int(model.gpu['device'], 16):04x} (sub 10de:{models.guest_subsystem(vgpu_type):04x})"
     return [f"3D controller, pci id {ids}", "bar 0 0xfffffe", "bar 1 0xffffffe", "bar 3 0x1fffffe"]
@@ -66,7 +66,7 @@ def define(hostdev):
     return "cat > /tmp/vm1.xml <<XML\n" + DOMAIN.replace("@HOSTDEV@", hostdev) + "XML\nvirsh -q define --validate /tmp/vm1.xml\n"
 
 
-# Each class has its own machine, so the first one is down before the second one starts.
+# Each class has its own machine, so that the first machine is removed before the second machine starts.
 @pytest.fixture(scope="class")
 def mdev():
     yield up("selftest-qemu", "--gpus", "1", "--with", "libvirt", "--framework", "mdev")
@@ -91,7 +91,7 @@ class TestMdev:
             rm -f /tmp/removed; (echo 1 > $M/*/remove; touch /tmp/removed) & r=$!; where() { cat /proc/$r/wchan; }
             becomes vfio_unregister_group_dev where; echo; ls /tmp/removed; holders; users
             quit; wait $r; ls /tmp/removed; mdevs; users; lock; traces""")
-        assert out[0] == "vfio_unregister_group_dev" and "No such file" in out[1], "removed under QEMU's feet"
+        assert out[0] == "vfio_unregister_group_dev" and "No such file" in out[1], "the vGPU must not be removed while QEMU has it open"
         assert out[2:] == ["qemu-system-x86_64", f"{VF} 558 1", "/tmp/removed", "0", "1", "0"]
 
     def test_libvirt_starts_a_domain_with_an_mdev(self, mdev):

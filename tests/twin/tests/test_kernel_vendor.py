@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests on Debian 13: an L40S (e6), an H100 (e7) and an RTX PRO 6000 (e8) use the vendor-specific VFIO framework; a T4 (e5) still uses mdev."""
+"""Tests on Debian 13: an L40S (e6), an H100 (e7), and an RTX PRO 6000 (e8) use the vendor-specific VFIO framework. A T4 (e5) still uses mdev."""
 
 from __future__ import annotations
 
@@ -85,5 +85,5 @@ def test_several_vgpus_share_a_gpu_instance_of_an_rtx_pro_6000(twin):
         id=$(sed -n 's/ *: NVIDIA RTX Pro 6000 Blackwell DC-1-12Q$//p' $P/virtfn0/nvidia/creatable_vgpu_types)
         for i in 0 1; do echo $id > $P/virtfn$i/nvidia/current_vgpu_type; wc -l < $P/virtfn2/nvidia/creatable_vgpu_types; done
         echo $id > $P/virtfn2/nvidia/current_vgpu_type; no_vfs e8; nvidia-smi -mig 0 -i 3 > /dev/null; dmesg | grep -cE 'WARN|BUG|Call Trace'""")
-    assert out[:2] == ["4", "1"], "only the same size, of the series Q, A and C, then nothing"
+    assert out[:2] == ["4", "1"], "after the first vGPU, only Q, A, and C types of the same size must be offered, and after the second none"
     assert "No space left" in out[2] and out[3:] == ["0"]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the launcher's parts that need no machine."""
+"""Tests of the launcher without a machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def machine(tmp_path, monkeypatch):
 def test_acpi_tables_have_right_length_and_checksum(table):
     assert struct.unpack_from("<I", table, 4)[0] == len(table)
     assert sum(table) & 255 == 0
-    assert struct.unpack_from("<I", table, 24)[0] > 1, "QEMU's own revision would win"
+    assert struct.unpack_from("<I", table, 24)[0] > 1, "the OEM revision must be higher than QEMU's"
 
 
 def test_dmar_covers_all_pci_devices():
@@ -55,7 +55,7 @@ def test_cpio_is_read_by_cpio(tmp_path):
     assert len(archive.data()) % 512 == 0
 
 
-# An independent reader, written from the description of the format.
+# An independent reader, based only on the description of the format.
 LIST_NEWC = """
 import sys
 raw = open(sys.argv[1], 'rb').read(); at = 0
@@ -209,7 +209,7 @@ def test_command_line_has_hardware_iommu_and_port(machine):
     assert "amd-iommu" in line and "iommu=pt" in line and "intel_iommu" not in line and line.endswith("-loadvm ready")
 
 
-@pytest.mark.skipif(not disk.available(), reason="needs e2fsprogs and fdisk")
+@pytest.mark.skipif(not disk.available(), reason="requires e2fsprogs and fdisk")
 def test_files_are_written_into_a_disk_wherever_it_lies(tmp_path):
     folder = tmp_path / 'a "clone" here'
     folder.mkdir()
@@ -222,7 +222,7 @@ def test_files_are_written_into_a_disk_wherever_it_lies(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["a file", "disk.raw"]
 
 
-@pytest.mark.skipif(not disk.available(), reason="needs e2fsprogs and fdisk")
+@pytest.mark.skipif(not disk.available(), reason="requires e2fsprogs and fdisk")
 def test_a_tree_without_device_nodes_gets_those_that_a_boot_needs(tmp_path):
     tree, image_file, boot = tmp_path / "root", tmp_path / "base.raw", tmp_path / "boot.img"
     (tree / "dev").mkdir(parents=True)
@@ -252,7 +252,7 @@ def test_inventory(machine):
 
 
 def test_launcher_and_ansible_log_in_once(machine):
-    """The launcher and Ansible share one connection: a key exchange takes seconds on an emulated machine."""
+    """The launcher and Ansible must share one connection, because a key exchange takes seconds on an emulated machine."""
     yaml = pytest.importorskip("yaml")
     machine.port = 4242
     host = yaml.safe_load(inventory.text(machine))["all"]["hosts"]["t1"]
@@ -275,7 +275,7 @@ def test_errors_are_one_line_and_status_1(machine, capsys):
 
 @pytest.mark.parametrize(("options", "made"), [([], ["full"]), (["--quick"], ["quick"])])
 def test_a_build_makes_the_disk_of_one_tier(machine, monkeypatch, options, made):
-    """The session that tests Debian 13 uses only quick twins. A full disk for it would be useless."""
+    """A build for quick twins creates no disk of the full tier. For example, the test session for Debian 13 uses only quick twins."""
     found = []
     for module, name in ((cli.accel, "check"), (cli.room, "check"), (cli.host_packages, "ensure"), (image, "build"), (cli.bundle, "path")):
         monkeypatch.setattr(module, name, lambda *_arguments: None)
@@ -285,7 +285,7 @@ def test_a_build_makes_the_disk_of_one_tier(machine, monkeypatch, options, made)
 
 
 def test_the_first_full_disk_is_a_copy_of_the_base_disk(machine, monkeypatch, tmp_path):
-    """The base disk is created from the image's tree once, when a full twin first needs it."""
+    """The base disk is created once from the image's tree, when the first full twin requires it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     built = image.Build(image.SYSTEMS["debian12"], tmp_path, tmp_path, tmp_path / "image", "6.1.0-1")
     (built.image / "start" / "bare").mkdir(parents=True)

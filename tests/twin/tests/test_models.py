@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of the GPU models: their files are complete and consistent."""
+"""Tests that the files of the GPU models are complete and consistent."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_each_gpu_gets_what_differs_from_an_a40():
 
 
 def board_settings(*words):
-    """Return the board settings that the emulated hardware of such a machine gets."""
+    """Return the board settings that a machine with these options passes to the emulated hardware."""
     args = arguments("--model", "h200", *words)
     chosen = cli._models(args)
     cli._check_board(args, chosen)
@@ -93,9 +93,9 @@ def test_a_board_has_switches_and_each_gpu_a_place_on_it():
     settings = board_settings("--board", "hgx")
     places = [int(word.partition("=")[2]) for word in settings[2:]]
     assert settings[:2] == ["nvswitches=4", "nvswitch_device=8867"] and [word.partition(".")[0] for word in settings[2:]] == list("01234567")
-    assert sorted(places) == list(range(1, 9)) and places != sorted(places), "not in the order of the addresses"
-    assert [int(word.partition("=")[2]) for word in board_settings("--board", "hgx", "--gpus", "2")[2:]] == places[-2:], "the last ones, as of the buses"
-    assert board_settings() == [], "without the option nothing is on a board"
+    assert sorted(places) == list(range(1, 9)) and places != sorted(places), "the module IDs must not be in address order"
+    assert [int(word.partition("=")[2]) for word in board_settings("--board", "hgx", "--gpus", "2")[2:]] == places[-2:], "use the last module IDs"
+    assert board_settings() == [], "without --board, no GPU must be on a board"
 
 
 @pytest.mark.parametrize("words", [["--model", "a40"], ["--model", "h200,a40"], ["--guest", "H200X-141C"]])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Refusals before a build: too little disk space or memory, packages that cannot be installed, no way to become root."""
+"""Tests of checks before a build: insufficient disk space or memory, packages that cannot be installed, and users who cannot become root."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_what_is_built_needs_less(host, monkeypatch):
 
 def test_up_and_build_check_before_they_install_or_build(host, monkeypatch, capsys):
     disk(monkeypatch, 100)
-    monkeypatch.setattr(host_packages, "ensure", lambda: pytest.fail("something was installed"))
+    monkeypatch.setattr(host_packages, "ensure", lambda: pytest.fail("no package must be installed"))
     for command in (["build"], ["up", "t1"], ["check"]):
         assert cli.main(command) == 1
         assert "100 MiB of disk are free" in capsys.readouterr().err
@@ -143,8 +143,8 @@ def user(monkeypatch, number):
     monkeypatch.setattr(run.os, "getgid", lambda: number)
 
 
-PASSWORD = "test $* = -v"  # a sudo that asks for a password and gets it
-GIVEN = "test $1 != -k"  # a sudo with a password from a minute ago
+PASSWORD = "test $* = -v"  # a sudo that asks for a password and receives it
+GIVEN = "test $1 != -k"  # a sudo with a cached password
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_password_is_asked_for_once_and_before_anything_else(host, monkeypatch
     monkeypatch.setattr(run, "_has_terminal", lambda: True)
     host_packages.check()
     host_packages.check()
-    assert (host / "asked").read_text().count("x") == 3, "two questions without a password, one with"
+    assert (host / "asked").read_text().count("x") == 3, "sudo must ask for a password in only one of three calls"
 
 
 def test_a_tree_of_root_is_not_used_in_a_namespace(host, monkeypatch):

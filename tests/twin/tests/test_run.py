@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Tests of an interruption while another program runs: the program may clean up, and has ended afterwards."""
+"""Tests of an interruption while another program runs: the program can clean up, and it is no longer running afterward."""
 
 from __future__ import annotations
 

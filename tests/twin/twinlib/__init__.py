@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The twin: throw-away QEMU machines with a stock Debian kernel and emulated NVIDIA GPUs."""
+"""The launcher of the twin: disposable QEMU machines with a stock Debian kernel and emulated NVIDIA GPUs."""

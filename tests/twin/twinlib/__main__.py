@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Starts the command line of twinlib: run by ../twin."""
+"""Runs the command line of twinlib. ../twin starts this module."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The accelerator of new machines: the faster of KVM and emulation, measured.
+"""Selects the accelerator of new machines: KVM or emulation, whichever is faster in a measurement.
 
-A /dev/kvm that opens proves nothing: under some hypervisors it is a KVM in software, a hundred times slower than QEMU's own emulation,
-and under others QEMU aborts. So one guest program, a loop of many rounds, runs on both.
+An accessible /dev/kvm is not sufficient: under some hypervisors, KVM is implemented in software and a hundred times slower than QEMU's
+emulation, and under others, QEMU aborts. To compare the accelerators, the same guest program, a loop, runs on both.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ VARIABLE = "TWIN_ACCEL"
 WORDS = ("auto", "kvm", "tcg")
 NAMES = {"kvm": "KVM", "tcg": "emulation (tcg)"}
 CPU = {
-    # arch-capabilities: some hypervisors offer the register and refuse to set it, and QEMU aborts. Our guests run without mitigations.
+    # Some hypervisors offer the arch-capabilities register but do not allow setting it, so QEMU aborts. Twins do not need it: mitigations are off.
     "kvm": "host,-arch-capabilities",
-    # No AVX, no SMAP: what the guest does not use, the emulation need not do. A quarter less work than with `max`.
+    # No AVX and no SMAP, because the guest does not need them. Emulating this CPU is a quarter less work than emulating `max`.
     "tcg": "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt",
 }
 DEVICE = Path("/dev/kvm")
@@ -35,16 +35,16 @@ MODULES = Path("/sys/module")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 ROUNDS = 90_000_000
-DEADLINE = 5.0  # seconds for each accelerator; emulation takes half a second on an idle processor
-EXIT_STATUS = 33  # isa-debug-exit: (0x10 << 1) | 1
+DEADLINE = 5.0  # limit per accelerator in seconds; emulation takes half a second on an idle processor
+EXIT_STATUS = 33  # status that isa-debug-exit computes: (0x10 << 1) | 1
 # mov ecx,ROUNDS; again: dec ecx; jnz again; mov al,10h; out f4h,al; hlt
 LOOP = b"\x66\xb9" + struct.pack("<I", ROUNDS) + b"\x66\x49\x75\xfc\xb0\x10\xe6\xf4\xf4"
-FIRMWARE = b"\xf4" * (65536 - 16) + LOOP.ljust(16, b"\xf4")  # a processor starts 16 bytes below the end
+FIRMWARE = b"\xf4" * (65536 - 16) + LOOP.ljust(16, b"\xf4")  # a processor starts 16 bytes before the end
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An accelerator, `kvm` or `tcg`, and why it was chosen."""
+    """An accelerator, `kvm` or `tcg`, and the reason for the choice."""
 
     accelerator: str
     why: str
@@ -55,19 +55,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Trial:
-    """How the guest program did on one accelerator."""
+    """The result of the guest program on one accelerator."""
 
-    seconds: float  # infinite: it did not end well
-    found: str  # for people
+    seconds: float  # infinite if the program failed
+    found: str  # text for the user
 
     @property
     def ended(self) -> bool:
-        """Whether the program ran to its end."""
+        """Return whether the program completed."""
         return self.seconds < DEADLINE
 
 
 def requested() -> str:
-    """The word in TWIN_ACCEL: auto, kvm or tcg."""
+    """Return the value of TWIN_ACCEL: auto, kvm, or tcg."""
     word = os.environ.get(VARIABLE) or "auto"
     if word not in WORDS:
         raise TwinError(
@@ -78,7 +78,7 @@ def requested() -> str:
 
 
 def check() -> str:
-    """The word in TWIN_ACCEL; refuse one that cannot be followed here."""
+    """Return the value of TWIN_ACCEL. Raises TwinError if this machine does not support the accelerator."""
     word = requested()
     denied = _denied()
     if word == "kvm" and denied:
@@ -87,7 +87,7 @@ def check() -> str:
 
 
 def find() -> Choice:
-    """The accelerator for a new machine. Measured once per boot of this machine, QEMU version and KVM module."""
+    """Return the accelerator for a new machine. Measures once per boot of this machine, QEMU version, and KVM module."""
     word = check()
     if word != "auto":
         return Choice(word, f"{VARIABLE}={word}")
@@ -104,14 +104,14 @@ def find() -> Choice:
 
 
 def describe() -> str:
-    """What `find` would return, without measuring."""
+    """Return the text of the choice that `find` would return, without measuring."""
     word = requested()
     known = Choice(word, f"{VARIABLE}={word}") if word != "auto" else Choice("tcg", _denied()) if _denied() else _remembered()
     return str(known or f"accelerator: not measured yet. 'twin up' measures and selects the accelerator ({VARIABLE}: {', '.join(WORDS)})")
 
 
 def remember(choice: Choice) -> None:
-    """Keep the choice for this boot of the machine, QEMU version and KVM module."""
+    """Store the choice for this boot of the machine, QEMU version, and KVM module."""
     paths.cache().mkdir(parents=True, exist_ok=True)
     _file().write_text(json.dumps({"machine": _machine(), **asdict(choice)}) + "\n", encoding="utf-8")
 
@@ -129,14 +129,14 @@ def _file() -> Path:
 
 
 def _machine() -> str:
-    """What the choice depends on."""
+    """Return the properties of this machine on which the choice depends."""
     version = run(["qemu-system-x86_64", "--version"]).splitlines()[0]
     modules = sorted(module.name for module in MODULES.glob("kvm*"))
     return "; ".join([BOOT_ID.read_text(encoding="utf-8").strip(), version, " ".join(modules)])
 
 
 def _denied() -> str:
-    """Why KVM cannot be opened; empty if it can."""
+    """Return the reason why KVM cannot be opened, or an empty string."""
     if not DEVICE.exists():
         return f"{DEVICE} does not exist"
     if not os.access(DEVICE, os.R_OK | os.W_OK):
@@ -145,13 +145,13 @@ def _denied() -> str:
 
 
 def _faster(kvm: Trial, tcg: Trial) -> Choice:
-    """The accelerator with the shorter time; emulation if neither program ended."""
+    """Return the accelerator with the shorter time, or emulation if neither program completed."""
     winner = "kvm" if kvm.ended and kvm.seconds <= tcg.seconds else "tcg"
     return Choice(winner, f"{ROUNDS // 1_000_000} million rounds: KVM {kvm.found}, emulation {tcg.found}")
 
 
 def _trial(accelerator: str) -> Trial:
-    """Run the guest program on one accelerator."""
+    """Run the guest program on one accelerator and return the result."""
     with tempfile.NamedTemporaryFile(suffix=".bin") as firmware:
         firmware.write(FIRMWARE)
         firmware.flush()
@@ -173,7 +173,7 @@ def _trial(accelerator: str) -> Trial:
 
 
 def probe(accelerator: str, firmware: str) -> list[str]:
-    """The QEMU command that ends with EXIT_STATUS when the guest program has ended."""
+    """Return the QEMU command that exits with EXIT_STATUS when the guest program has completed."""
     return [
         "qemu-system-x86_64", "-accel", accelerator, "-cpu", CPU[accelerator], "-machine", "q35", "-m", "64", "-nodefaults",
         "-display", "none", "-device", "isa-debug-exit,iobase=0xf4", "-bios", firmware,

@@ -2,9 +2,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """ACPI tables that put every PCI device under QEMU's emulated IOMMU.
 
-QEMU's own DMAR and IVRS name single devices, so buses that appear later get no IOMMU group. The kernel
-takes a table of the same name and OEM ids but a higher OEM revision from an early initrd
-(CONFIG_ACPI_TABLE_UPGRADE). The layouts are those of Intel's VT-d and AMD's IOMMU specifications; the
+QEMU's DMAR and IVRS tables list single devices, so devices on buses that appear later get no IOMMU group.
+The kernel replaces a table with one from an early initrd that has the same name and OEM IDs and a higher OEM
+revision (CONFIG_ACPI_TABLE_UPGRADE). The layouts follow Intel's VT-d and AMD's IOMMU specifications. The
 addresses are those of QEMU's q35 machine.
 """
 
@@ -14,9 +14,9 @@ import struct
 
 from .cpio import Archive
 
-OEM_REVISION = 2  # QEMU's is 1
+OEM_REVISION = 2  # QEMU's tables have revision 1
 IOAPIC_ID = 0
-AMD_IOMMU_FUNCTION = 0x08  # 00:01.0, see machine.py: the IOMMU is QEMU's first device
+AMD_IOMMU_FUNCTION = 0x08  # 00:01.0, because the IOMMU is QEMU's first device (see qemu.py)
 
 
 def _table(signature: bytes, revision: int, body: bytes) -> bytes:
@@ -29,24 +29,24 @@ def _table(signature: bytes, revision: int, body: bytes) -> bytes:
 
 
 def dmar() -> bytes:
-    """Intel: one remapping unit at fed90000 for all PCI devices (INCLUDE_PCI_ALL), and the IOAPIC."""
+    """Return Intel's table: one remapping unit at fed90000 for all PCI devices (INCLUDE_PCI_ALL), and the IOAPIC."""
     ioapic = struct.pack("<BBHBBBB", 3, 8, 0, IOAPIC_ID, 0xFF, 0, 0)
     unit = struct.pack("<HHBBHQ", 0, 16 + len(ioapic), 1, 0, 0, 0xFED90000) + ioapic
     return _table(b"DMAR", 1, struct.pack("<BB10x", 38, 1) + unit)  # 39 address bits, interrupt remapping
 
 
 def ivrs() -> bytes:
-    """AMD: one IVHD block (type 10h) at fed80000 for all devices, and the IOAPIC."""
+    """Return AMD's table: one IVHD block (type 10h) at fed80000 for all devices, and the IOAPIC."""
     everything = bytes([1, 0, 0, 0])
     ioapic = struct.pack("<BHBBHB", 0x48, 0, 0, IOAPIC_ID, 0x00A0, 1)
     entries = everything + ioapic
-    flags = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 7  # HtTunEn, IotlbSup, PrefSup, PPRSup: as QEMU's own table
+    flags = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 7  # HtTunEn, IotlbSup, PrefSup, PPRSup: the same flags as in QEMU's table
     block = struct.pack("<BBHHHQHHI", 0x10, flags, 24 + len(entries), AMD_IOMMU_FUNCTION, 0x40, 0xFED80000, 0, 0, 0x44)
     return _table(b"IVRS", 1, struct.pack("<I8x", 40 << 8) + block + entries)
 
 
 def early_initrd(iommu: str) -> bytes:
-    """The archive that goes in front of the initrd, for `intel` or `amd`."""
+    """Return the archive for `intel` or `amd` that precedes the initrd."""
     name, table = {"intel": ("DMAR", dmar()), "amd": ("IVRS", ivrs())}[iommu]
     archive = Archive()
     archive.file(f"kernel/firmware/acpi/{name}.aml", table)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Boots: start a machine, follow its stages until ssh answers, fall back from a KVM that does not get through."""
+"""Boots a machine, follows the stages of the boot until ssh responds, and falls back to emulation if the machine does not boot on KVM."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from . import accel, paths, qemu, ssh
 from .progress import Status, TwinError, say
 from .state import Machine
 
-# Stages in their order, and what the console shows when they begin. The last begins when sshd answers.
+# The stages in order, and the text on the console at the start of a stage. The last stage starts when sshd responds.
 STAGES = ("firmware", "kernel", "user space", "ssh")
 MARKS = {"kernel": "Linux version", "user space": "twin: user space"}
-# Seconds until a stage begins under emulation, on an idle processor; "ssh": until the machine is up.
+# Seconds until a stage starts under emulation on an idle processor. "ssh": seconds until the machine is up.
 EMULATED = {"full": {"kernel": 10, "user space": 20, "ssh": 70}, "quick": {"kernel": 6, "user space": 12, "ssh": 25}}
-PATIENCE = 4  # a KVM that takes this many times as long as emulation is given up
-LIMIT = 600.0  # seconds for a boot, on a busy machine without KVM
-HANGS = 10  # a machine that was just started and takes this many times as long as on an idle processor is started again, once
+PATIENCE = 4  # KVM is abandoned if a stage takes this many times as long as under emulation
+LIMIT = 600.0  # limit of a boot in seconds, sufficient on a busy machine without KVM
+HANGS = 10  # a new machine is restarted once if it takes this many times as long as on an idle processor
 
 
 class GivenUp(TwinError):
-    """A machine that was just started hangs."""
+    """A new machine hangs, so boot() restarts it."""
 
 
 class KvmGivenUp(GivenUp):
-    """A machine on KVM ended, or takes longer than emulation would."""
+    """A machine on KVM has exited, or takes longer than under emulation."""
 
 
 def boot(machine: Machine) -> None:
-    """Start QEMU and wait until the machine is up. One that hangs is started once more; one on KVM under emulation."""
+    """Start QEMU and wait until the machine is up. A machine that hangs is restarted once. If it hangs on KVM, it is restarted under emulation."""
     try:
         _boot(machine)
         return
@@ -58,9 +58,9 @@ def _boot(machine: Machine) -> None:
 
 
 def wait(machine: Machine, fresh: bool = False, since: int = 0) -> None:
-    """Poll until ssh answers; in the quick tier also until the driver is loaded.
+    """Poll until ssh responds and, in the quick tier, until the driver is loaded.
 
-    `fresh`: QEMU was just started, and may be started again: the machine may be given up (GivenUp). `since`: where this boot begins in `console`.
+    `fresh`: QEMU was just started, so a machine that hangs raises GivenUp and can be restarted. `since`: offset of this boot in `console`.
     """
     ready = "test -e /run/twin-driver-loaded" if machine.tier == "quick" else "true"
     begin, status, last = time.monotonic(), Status(), ""
@@ -90,18 +90,18 @@ def wait(machine: Machine, fresh: bool = False, since: int = 0) -> None:
 
 
 def reached(console: str) -> str:
-    """The stage that a boot is in, by what its console shows."""
+    """Return the stage of a boot according to its console."""
     seen = [stage for stage, mark in MARKS.items() if mark in console]
     return seen[-1] if seen else STAGES[0]
 
 
 def _check(machine: Machine, stage: str, taken: float, fresh: bool) -> None:
-    """Refuse to wait for what will not come."""
+    """Raise TwinError if the boot has failed or takes too long."""
     on_kvm = fresh and machine.accel == "kvm" and stage != "ssh"
     if not machine.pid():
         if on_kvm and stage != "user space":
-            raise KvmGivenUp("QEMU on KVM has ended.")
-        raise _failed(machine, "has ended: QEMU is no longer running")
+            raise KvmGivenUp("QEMU on KVM has exited.")
+        raise _failed(machine, "has stopped: QEMU is no longer running")
     tail = console(machine)[-400:]
     if "end Kernel panic" in tail:
         raise _failed(machine, "has stopped: its kernel panicked")
@@ -125,7 +125,7 @@ def _failed(machine: Machine, what: str) -> TwinError:
 
 
 def console(machine: Machine) -> str:
-    """What the machine wrote on its console since QEMU was started."""
+    """Return the console output since QEMU was started."""
     try:
         return machine.serial_log.read_text(encoding="utf-8", errors="replace")
     except OSError:

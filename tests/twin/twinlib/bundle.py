@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The driver bundle: made by bundle/build_bundle.py from our kernel module, kept in the cache."""
+"""The driver bundle, which bundle/build_bundle.py builds from the emulated driver. The cache stores the bundle."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ BUILDER = paths.BUNDLE / "build_bundle.py"
 
 
 def builds(built: Build) -> list[Build]:
-    """The builds whose modules the bundle of a machine carries: of Debian 12 alone, or of all systems, so that Debian 12 needs no other."""
+    """Return the builds whose modules a bundle contains. The Debian 12 bundle contains only its own modules, which avoids another build."""
     if built.system.name == "debian12":
         return [built]
     return [built if s.name == built.system.name else image.modules_only(s) for s in image.SYSTEMS.values()]
 
 
 def path(built: Build) -> Path:
-    """The zip; made if it is not there."""
+    """Return the path of the zip. Build the bundle if the cache does not contain it."""
     if not BUILDER.is_file():
         raise TwinError(f"The driver bundle cannot be built: {BUILDER.relative_to(paths.REPO)} does not exist.")
 
@@ -54,7 +54,7 @@ def _only_zip(folder: Path) -> Path:
 
 
 def quick_disk(built: Build) -> Path:
-    """The disk of quick twins: the image with the bundle's .run installed, in a chroot."""
+    """Return the disk of quick twins: the image in which the bundle's .run was installed in a chroot."""
     archive = path(built)
 
     def make(folder: Path) -> None:
@@ -72,7 +72,7 @@ def quick_disk(built: Build) -> Path:
 
 
 def ready_disk(built: Build, iommu: str) -> Path:
-    """The disk of a full twin that has the driver installed and the IOMMU on, as after the reboot of a first run."""
+    """Return the disk of a full twin with the driver installed and the IOMMU enabled, as after the reboot of a first run."""
     base = quick_disk(built)
     grub = built.image / "grub" / (iommu if iommu == "none" else f"{iommu}-pt")
 

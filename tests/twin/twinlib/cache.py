@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Products in the cache: a folder each, named after the hash of what it is made from."""
+"""The cache of built products. Each product is a directory, whose name contains the hash of its inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .run import as_root, run
 
 
 def digest(files: Iterable[Path], *texts: str) -> str:
-    """Hash of files (their names, whether executable, their content; folders recursively) and of texts."""
+    """Return a hash of texts and of the names, executable bits, and content of files. Directories are read recursively."""
     total = hashlib.sha256()
     for top in files:
         for path in sorted(p for p in ([top] if top.is_file() else top.rglob("*")) if p.is_file()):
@@ -33,7 +33,7 @@ def digest(files: Iterable[Path], *texts: str) -> str:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; says so when someone else holds it."""
+    """Hold an exclusive lock on a file. Print a message if another process holds the lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as handle:
         try:
@@ -45,7 +45,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def product(name: str, key: str, make: Callable[[Path], None], what: str) -> Path:
-    """The folder NAME-KEY of the cache; made by `make(folder)` if it is not there. Never seen half-made."""
+    """Return the cache's directory NAME-KEY. If it does not exist, `make(folder)` creates it. It never appears incomplete."""
     final = paths.cache() / f"{name}-{key}"
     if final.is_dir():
         return final
@@ -62,7 +62,7 @@ def product(name: str, key: str, make: Callable[[Path], None], what: str) -> Pat
 
 
 def remove(path: Path) -> None:
-    """Delete a folder of ours, also one with files of root."""
+    """Delete a directory of the twin, even if it contains files that belong to root."""
     if path.exists():
         try:
             shutil.rmtree(path)

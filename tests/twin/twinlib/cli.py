@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The command line."""
+"""The command line of the launcher."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _up(args: argparse.Namespace) -> int:
     if name in known:
         machine = known[name]
         say(f"{name}: starting again with the existing disk (to start over, run 'twin down {name}' first)")
-        if not snapshots.tags(machine):  # a snapshot is of one accelerator
+        if not snapshots.tags(machine):  # snapshots work only with the accelerator of the machine
             machine.accel = choice.accelerator
             machine.save()
     else:
@@ -95,7 +95,7 @@ def _create(args: argparse.Namespace, name: str, accelerator: str) -> state.Mach
 
 
 def _models(args: argparse.Namespace) -> list[str]:
-    """The model of each GPU. One name is for all of them; a list says how many there are."""
+    """Return the model of each GPU. One name applies to all GPUs. A list determines the number of GPUs."""
     try:
         chosen = models.parse(args.model, GPUS)
     except models.BadModel as error:
@@ -114,7 +114,7 @@ def _check_board(args: argparse.Namespace, chosen: list[str]) -> None:
 
 
 def _quick_initrd(built: image.Build, iommu: str):
-    """The quick tier's initramfs behind the ACPI table of its IOMMU."""
+    """Return the quick tier's initramfs, preceded by the IOMMU's ACPI table."""
     parts = [built.image / f"twin-acpi-{iommu}.cpio"] if iommu != "none" else []
     parts.append(built.image / "quick.cpio")
 
@@ -162,7 +162,7 @@ def _power_cut(args: argparse.Namespace) -> int:
     qemu.cut_power(machine)
     ssh.forget_connections(machine)
     say(f"{machine.name}: power cut")
-    boot.wait(machine, since=shown if machine.tier == "full" else 0)  # QEMU begins a new log, a reset does not
+    boot.wait(machine, since=shown if machine.tier == "full" else 0)  # a restart of QEMU truncates the log, a reset does not
     return 0
 
 
@@ -187,7 +187,7 @@ def _list(_args: argparse.Namespace) -> int:
 
 
 def _summary(machine: state.Machine) -> str:
-    """8 x a40, or 1 x t4, 2 x a40; a guest of A40-24Q"""
+    """Return a summary such as "8 x a40", "1 x t4, 2 x a40", or "guest of A40-24Q"."""
     if machine.guest:
         return f"guest of {machine.guest}"
     every = machine.models or ["a40"] * machine.gpus
@@ -227,7 +227,7 @@ def _hardware(text: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and options."""
+    """Return the parser with all commands and options."""
     top = argparse.ArgumentParser(prog="twin", description="Manage disposable machines with emulated NVIDIA GPUs. See tests/twin/README.md.")
     commands = top.add_subparsers(dest="command_name", required=True, metavar="COMMAND")
 
@@ -279,7 +279,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(option, action="append", default=[], type=_hardware, metavar="KEY=NUMBER", help=text)
     memory(command)
     command.add_argument("--cpus", type=int, default=2)
-    command = add("ssh", _ssh, "run a command in the machine as the user ansible, who may use sudo; without a command, start a shell")
+    command = add("ssh", _ssh, "run a command in the machine as the user ansible, who can use sudo; without a command, start a shell")
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
     add("inventory", _inventory, "print an Ansible inventory")
     for name, function, text in (
@@ -302,10 +302,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; return its exit status. What users can act on is one message, never a traceback."""
+    """Run a command and return its exit status. Errors that the user can fix result in one message without a traceback."""
     args = parser().parse_args(argv)
     host_packages.extend_path()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: stops all processes that the command has started
     try:
         return args.function(args)
     except TwinError as error:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A newc cpio archive, the format of the kernel's initramfs, without root and without the cpio program."""
+"""Writes newc cpio archives, the format of the kernel's initramfs, without root and the cpio program."""
 
 from __future__ import annotations
 
 
 class Archive:
-    """Collects entries; `data()` is the archive."""
+    """An archive. Add entries, then call `data()`."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -21,7 +21,7 @@ class Archive:
         self._inode += 1
 
     def folder(self, name: str) -> None:
-        """Add a folder and those above it, once."""
+        """Add a directory and its parents, each only once."""
         parts = name.strip("/").split("/")
         for depth in range(1, len(parts) + 1):
             path = "/".join(parts[:depth])
@@ -41,7 +41,7 @@ class Archive:
         self._entry(name.strip("/"), 0o020600, device=(major, minor))
 
     def data(self) -> bytes:
-        """The whole archive, padded so that another one may follow."""
+        """Return the complete archive with padding, which allows another archive to follow."""
         self._entry("TRAILER!!!", 0)
         raw = b"".join(self._parts)
         return raw + b"\0" * (-len(raw) % 512)

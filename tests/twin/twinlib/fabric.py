@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Fabric Manager's packages: made by fabric/build_fabric.py around a library that the root tree's compiler makes, kept in the cache."""
+"""Fabric Manager's packages, which fabric/build_fabric.py builds with a library from the root tree's compiler. The cache stores the packages."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .run import PRIVATE, as_root, owner, run
 
 BUILDER = paths.FABRIC / "build_fabric.py"
 LIBRARY = "libnvfm.so.1"
-VERSION = re.search(r'define NV_VERSION\s+"(.+)"', (paths.KERNEL / "nvidia" / "nv.h").read_text(encoding="utf-8"))[1]  # the driver's
+VERSION = re.search(r'define NV_VERSION\s+"(.+)"', (paths.KERNEL / "nvidia" / "nv.h").read_text(encoding="utf-8"))[1]  # version of the driver
 
 
 def compiler(branch: int) -> list[str]:
-    """The library's compilation, in the directory with its source; -o and the rest are the caller's."""
+    """Return the library's compiler command for the directory with its source. The caller adds -o and other arguments."""
     flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden", f"-Wl,-soname,{LIBRARY}"]
     return ["gcc", *flags, f"-DFM_BRANCH={branch}", "-Iinclude", "libnvfm.c"]
 
 
 def repository(system: System, version: str) -> Path:
-    """A directory with the packages of that version and apt's index of them."""
+    """Return a directory with the packages of that version and their apt index."""
     if not re.fullmatch(r"\d{3}(\.\d+){1,2}", version):
         raise TwinError(f"'{version}' is not a driver version (expected: a version such as 550.163.02).")
     tree = image.build_tree(image.SYSTEMS[system.name])
@@ -43,7 +43,7 @@ def repository(system: System, version: str) -> Path:
 
 
 def _compile(tree: Path, branch: int, target: Path) -> None:
-    """By the tree's compiler, for the machine's C library."""
+    """Compile the library in the root tree, because it must match the machine's C library."""
     work = "root/twin-fabric"
     inside = tree / work
     cleaned = ["rm", "-rf", str(inside)]

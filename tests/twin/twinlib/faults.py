@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Faults are module parameters in the machine: of the hardware (twin_hw) or of the driver (nvidia)."""
+"""Lists and sets faults, which are parameters of the machine's modules twin_hw (hardware) and nvidia (driver)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODULES = ("twin_hw", "nvidia")
 
 
 def parse(assignment: str) -> tuple[str, str]:
-    """KEY=VALUE; an empty value means 0, the value without a fault."""
+    """Return the key and value of KEY=VALUE. An empty value means 0, which is the value without a fault."""
     match = re.fullmatch(r"([a-z][a-z0-9_]*)=(-?(?:0x)?[0-9a-fA-F]*)", assignment)
     if not match:
         raise TwinError(f"'{assignment}' is not a fault setting (expected: KEY=NUMBER, such as fault_create=5; an empty number resets the fault).")
@@ -23,7 +23,7 @@ def parse(assignment: str) -> tuple[str, str]:
 
 
 def listing(machine: Machine) -> str:
-    """One line for each fault: module, name, value, meaning."""
+    """Return one line per fault: module, name, value, and description."""
     script = (
         "for m in " + " ".join(MODULES) + "; do d=/sys/module/$m/parameters; [ -d $d ] || "
         '{ echo "$m: not loaded"; continue; }; /sbin/modinfo -F parm $m | sort | while IFS=: read -r p text; do '
@@ -33,7 +33,7 @@ def listing(machine: Machine) -> str:
 
 
 def write(machine: Machine, assignments: list[str]) -> str:
-    """Set parameters; each is read back."""
+    """Set parameters and read each value back."""
     pairs = [parse(a) for a in assignments]
     script = "".join(
         f"for m in {' '.join(MODULES)}; do f=/sys/module/$m/parameters/{key}; [ -w $f ] && break; done\n"

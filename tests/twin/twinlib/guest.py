@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A machine as the guest of a vGPU: one function with the GPU's device id, the type's subsystem id and no SR-IOV; no IOMMU, no driver."""
+"""The settings of a machine that is a VM with a vGPU: a function with the GPU's device ID and the type's subsystem ID, without SR-IOV and IOMMU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NONE = "none"  # a VM without a vGPU
 
 
 def settle(args: argparse.Namespace) -> None:
-    """The options of `up` that a guest stands for."""
+    """Set the options of `up` that --guest implies."""
     if args.tier != "full":
         raise TwinError("A guest requires the full tier, because a run installs the driver, which must be loaded again after a reboot.")
     if args.start == "ready":

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The programs that the twin needs on the machine that runs it; what is missing is installed through apt."""
+"""Programs that the twin requires on the user's machine. Missing programs are installed with apt."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ PROGRAMS = {
     "unshare": "util-linux",
     "unxz": "xz-utils",
 }
-# For machines with UEFI.
+# Additional programs and files for machines with UEFI.
 UEFI_PROGRAMS = {"mkfs.vfat": "dosfstools", "mcopy": "mtools"}
 FIRMWARE = {"code": Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), "variables": Path("/usr/share/OVMF/OVMF_VARS_4M.fd")}  # package ovmf
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 def extend_path() -> None:
-    """Users of Debian have no sbin in PATH, yet mke2fs and sfdisk live there."""
+    """Add the sbin directories to PATH. On Debian, users do not have them in PATH, but mke2fs and sfdisk are there."""
     have = os.environ.get("PATH", "").split(":")
     os.environ["PATH"] = ":".join(have + [p for p in SBIN if p not in have])
 
 
 def missing(uefi: bool = False) -> list[str]:
-    """Debian packages of the programs that are not there, and of the firmware."""
+    """Return the Debian packages of missing programs and of missing firmware."""
     programs = {**PROGRAMS, **(UEFI_PROGRAMS if uefi else {})}
     if os.geteuid() != 0 and not may_sudo():
         programs["newuidmap"] = "uidmap"  # images are built in a user namespace
@@ -48,7 +48,7 @@ def missing(uefi: bool = False) -> list[str]:
 
 
 def check(others: Sequence[str] = ()) -> None:
-    """Refuse if `ensure` could not install what is missing, beside packages that the caller misses, or images could not be built."""
+    """Raise TwinError if `ensure` could not install missing packages (including `others`), or if images could not be built."""
     packages = sorted({*missing(), *others})
     if packages:
         _apt_get(packages)
@@ -57,7 +57,7 @@ def check(others: Sequence[str] = ()) -> None:
 
 
 def ensure(uefi: bool = False) -> None:
-    """Install what is missing, and nothing else."""
+    """Install only the missing packages."""
     packages = missing(uefi)
     if not packages:
         return
@@ -71,7 +71,7 @@ def ensure(uefi: bool = False) -> None:
 
 
 def _apt_get(packages: list[str]) -> list[str]:
-    """The command that may install packages."""
+    """Return the apt-get command with the required privileges. Raises TwinError if no such command exists."""
     names = " ".join(packages)
     if not shutil.which("apt-get"):
         raise TwinError(f"These packages are missing, and this machine has no apt-get: {names}. Install packages that provide the same programs.")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Build steps: root tree → kernel modules → bundle → images. Each is a product of the cache."""
+"""Build steps: root tree → kernel modules → bundle → images. The cache stores the result of each step."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .run import PRIVATE, as_root, in_namespace, owner, run
 
 STARTS = ("bare", "vfio-pci", "nouveau")
 IOMMUS = ("intel", "amd", "none")
-BOOTS = ("bios", *sorted(f.stem for f in (paths.IMAGE / "boot").glob("*.txt")))  # firmware and boot loader; all but the first have UEFI
-EXTRAS = tuple(sorted(f.stem for f in (paths.IMAGE / "with").glob("*.txt")))  # what `--with` adds
+BOOTS = ("bios", *sorted(f.stem for f in (paths.IMAGE / "boot").glob("*.txt")))  # firmware and boot loader; all except the first use UEFI
+EXTRAS = tuple(sorted(f.stem for f in (paths.IMAGE / "with").glob("*.txt")))  # names for `--with`
 BIOS_GRUB = "grub-pc"
-A40 = "10de:2235"  # what the start state vfio-pci names
+A40 = "10de:2235"  # the PCI ID in the files of the start state vfio-pci
 TREE_OPTIONS = (
     "--variant=minbase", '--aptopt=Apt::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
     "--dpkgopt=path-exclude=/usr/share/info/*",
 )
-# Kinds of hardware that the twin has not: without their modules depmod and the initramfs take a third of the time.
+# Drivers of hardware that the twin does not have. Without these modules, depmod and building an initramfs take a third of the time.
 NO_MODULES = (
     "sound", "drivers/media", "drivers/iio", "drivers/infiniband", "drivers/staging", "drivers/comedi", "drivers/hid", "drivers/hwmon",
     "drivers/usb", "drivers/mtd", "drivers/ata", "drivers/scsi", "drivers/bluetooth", "drivers/isdn", "drivers/w1", "drivers/leds",
@@ -37,13 +37,13 @@ NO_MODULES = (
     "fs/ceph", "fs/nfs", "fs/smb",
 )
 TREE_OPTIONS += tuple(f"--dpkgopt=path-exclude=/lib/modules/*/kernel/{folder}/*" for folder in NO_MODULES)
-# nouveau does not load without these.
+# nouveau requires these modules.
 TREE_OPTIONS += tuple(f"--dpkgopt=path-include=/lib/modules/*/kernel/drivers/media/{which}" for which in ("cec/*", "rc/rc-core.ko*"))
 
 
 @dataclass(frozen=True)
 class System:
-    """A Debian that machines can have."""
+    """A Debian release for machines."""
 
     name: str
     suite: str
@@ -55,7 +55,7 @@ SYSTEMS = {s.name: s for s in (System("debian12", "bookworm", "Debian 12"), Syst
 
 @dataclass(frozen=True)
 class Build:
-    """What `build` leaves."""
+    """The results of `build`."""
 
     system: System
     tree: Path
@@ -66,7 +66,7 @@ class Build:
 
 
 def ssh_key() -> Path:
-    """The key pair for all twins of this user; made on first use."""
+    """Return the key pair for all twins of this user. The first call creates the key pair."""
     key = paths.cache() / "keys" / "id_ed25519"
     with cache.lock(paths.cache() / "keys.lock"):
         if not key.exists():
@@ -76,7 +76,7 @@ def ssh_key() -> Path:
 
 
 def apt_sources(system: System) -> list[Path]:
-    """The apt sources for a system: TWIN_APT_SOURCES (paths with : between), or those of this machine; with its suite, if they are of another."""
+    """Return the apt sources for a system from TWIN_APT_SOURCES (paths, separated by colons) or from this machine, changed to the system's suite."""
     files = _own_sources()
     text = "\n".join(f.read_text(encoding="utf-8") for f in files)
     if system.suite in text:
@@ -107,7 +107,7 @@ def _own_sources() -> list[Path]:
     suite = release.get("VERSION_CODENAME", "")
     if suite not in {s.suite for s in SYSTEMS.values()}:
         raise TwinError(
-            f"The twin needs apt sources of Debian, but this machine runs {release.get('PRETTY_NAME')}. "
+            f"The twin requires Debian's apt sources, but this machine runs {release.get('PRETTY_NAME')}. "
             "Set TWIN_APT_SOURCES to a sources.list of Debian 12."
         )
     candidates = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
@@ -118,13 +118,13 @@ def _own_sources() -> list[Path]:
 
 
 def _is_debian(source: Path, suite: str) -> bool:
-    """Whether a sources file is about Debian itself; others (of tools) have no place in the twin."""
+    """Return whether a sources file is Debian's own. The twin does not use third-party sources."""
     lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
     return any(suite in line and not line.startswith("#") for line in lines if "main" in line or line.startswith("Suites:"))
 
 
 def packages(extras: Sequence[str] = (), boot: str = "bios") -> list[str]:
-    """What goes into the root tree."""
+    """Return the names of the packages in the root tree."""
     files = [paths.IMAGE / "packages.txt", *[paths.IMAGE / "with" / f"{extra}.txt" for extra in extras]]
     files += [paths.IMAGE / "boot" / f"{boot}.txt"] if boot != "bios" else []
     lines = "\n".join(f.read_text(encoding="utf-8") for f in files).split("\n")
@@ -133,7 +133,7 @@ def packages(extras: Sequence[str] = (), boot: str = "bios") -> list[str]:
 
 
 def tree_options(boot: str) -> tuple[str, ...]:
-    """Options of mmdebstrap. The EFI system partition is of a file system that needs two tables of characters."""
+    """Return mmdebstrap's options. The file system of the EFI system partition requires two modules with character tables."""
     tables = () if boot == "bios" else tuple(f"--dpkgopt=path-include=/lib/modules/*/kernel/fs/nls/{name}.ko*" for name in ("nls_ascii", "nls_cp437"))
     return TREE_OPTIONS + tables
 
@@ -141,7 +141,7 @@ def tree_options(boot: str) -> tuple[str, ...]:
 def _make_tree(folder: Path, system: System, names: Sequence[str], options: Sequence[str]) -> None:
     sources = apt_sources(system)
     root, archive = folder / "root", folder / "root.tar"
-    packed = in_namespace()  # mmdebstrap has a user namespace of its own, with other ids
+    packed = in_namespace()  # mmdebstrap uses a separate user namespace, with other IDs
     mmdebstrap = [
         "mmdebstrap", "--mode=unshare" if packed else "--mode=root", *options, "--include=" + ",".join(names), system.suite,
         str(archive if packed else root), *[str(s) for s in sources],
@@ -155,20 +155,20 @@ def _make_tree(folder: Path, system: System, names: Sequence[str], options: Sequ
 
 
 def build_tree(system: System, extras: Sequence[str] = (), boot: str = "bios") -> Path:
-    """Debian's root tree with kernel, headers and compiler."""
+    """Return Debian's root tree with a kernel, headers, and a compiler."""
     what = f"{''.join(f' with {extra}' for extra in [*extras, *([] if boot == 'bios' else [boot])])} by mmdebstrap (two minutes)"
     return tree_of(system, packages(extras, boot), tree_options(boot), what)
 
 
 def tree_of(system: System, names: Sequence[str], options: Sequence[str] = TREE_OPTIONS, what: str = " by mmdebstrap (a minute)") -> Path:
-    """Debian's root tree with these packages and what they need, nothing else."""
-    # A tree of real root's is closed to a user namespace, and the other way round.
+    """Return a Debian root tree with only these packages and their dependencies."""
+    # A tree that belongs to real root is not accessible in a user namespace, and vice versa.
     key = cache.digest(apt_sources(system), *names, *options, system.suite, *(["namespace"] if in_namespace() else []))
     return cache.product("tree", key, lambda folder: _make_tree(folder, system, names, options), f"root tree of {system.title}{what}") / "root"
 
 
 def kernel_version(tree: Path) -> str:
-    """The one kernel in the tree."""
+    """Return the version of the only kernel in the tree."""
     found = [p.name for p in (tree / "lib" / "modules").iterdir() if (p / "kernel").is_dir()]
     if len(found) != 1:
         raise TwinError(f"{tree}/lib/modules must contain one kernel, but contains: {' '.join(found) or 'none'}")
@@ -176,7 +176,7 @@ def kernel_version(tree: Path) -> str:
 
 
 def build_modules(tree: Path) -> Path:
-    """twin_hw.ko and nvidia.ko, compiled by the tree's own compiler against its own headers."""
+    """Return a directory with twin_hw.ko and nvidia.ko, compiled with the tree's compiler and kernel headers."""
     version = kernel_version(tree)
 
     def make(folder: Path) -> None:
@@ -191,7 +191,7 @@ def build_modules(tree: Path) -> Path:
 
 
 def build_guest_module(tree: Path) -> Path:
-    """nvidia.ko of the guest driver, with its source beside it."""
+    """Return a directory with the guest driver's nvidia.ko and its source."""
     version = kernel_version(tree)
 
     def make(folder: Path) -> None:
@@ -204,12 +204,12 @@ def build_guest_module(tree: Path) -> Path:
 
 
 def _sources(folder: Path, staging: Path) -> Path:
-    """A copy without what a build leaves."""
+    """Copy a source directory without build products. Return the copy's path."""
     return Path(shutil.copytree(folder, staging / "kernel", ignore=shutil.ignore_patterns("*.ko", "*.o", "*.mod*", ".*", "Module*")))
 
 
 def _compile(tree: Path, version: str, source: Path, target: Path, *modules: str) -> None:
-    """Builds in the tree and takes the modules out of it."""
+    """Build modules in the tree and move the modules to the target."""
     work = "root/twin-modules"
     inside = tree / work
     cleaned = ["rm", "-rf", str(inside)]
@@ -225,7 +225,7 @@ def _compile(tree: Path, version: str, source: Path, target: Path, *modules: str
 
 
 def build_image(tree: Path, modules: Path, boot: str = "bios") -> Path:
-    """The root tree of machines, and what differs between start states and IOMMUs."""
+    """Return a directory with the root tree of machines and the files that differ between start states and IOMMUs."""
     key_file = ssh_key().with_suffix(".pub")
     version = kernel_version(tree)
     firmware = {iommu: acpi.early_initrd(iommu) for iommu in ("intel", "amd")}
@@ -253,12 +253,12 @@ def build_image(tree: Path, modules: Path, boot: str = "bios") -> Path:
 
 
 def bios_grub(image: Path) -> tuple[Path, Path]:
-    """What GRUB has outside of file systems."""
+    """Return GRUB's images that are stored outside file systems."""
     return image / "boot.img", image / "core.img"
 
 
 def build(system: System, extras: Sequence[str] = (), boot: str = "bios") -> Build:
-    """Everything but the bundle. Modules are built in the tree without extras: so machines with and without them share the bundle."""
+    """Build everything except the bundle. Modules are built in the tree without extras, so machines with and without extras share a bundle."""
     extras = sorted(set(extras))
     tree = build_tree(system)
     modules = build_modules(tree)
@@ -271,13 +271,13 @@ def build(system: System, extras: Sequence[str] = (), boot: str = "bios") -> Bui
 
 
 def modules_only(system: System) -> Build:
-    """What a bundle needs of a system."""
+    """Return only the parts of a build that a bundle requires."""
     tree = build_tree(system)
     return Build(system, tree, build_modules(tree), Path(), kernel_version(tree))
 
 
 def _base_disk(built: Build) -> Path:
-    """Bootable raw disk of a full twin; the files of a start state and an IOMMU still have to go into it. Quick twins have no use for it."""
+    """Return the bootable raw disk of full twins, still without the files of a start state and an IOMMU. Quick twins do not use this disk."""
 
     def make(folder: Path) -> None:
         uuid = (built.image / "fs-uuid").read_text(encoding="utf-8")
@@ -287,7 +287,7 @@ def _base_disk(built: Build) -> Path:
 
 
 def variant_disk(built: Build, start: str, iommu: str, boot_iommu: bool, gpu_models: Sequence[str] = ("a40",)) -> Path:
-    """The disk of a full twin in a start state, as a backing file. Where vfio-pci takes the GPUs, it takes those of these models."""
+    """Return the backing disk of a full twin in a start state. In the start state vfio-pci, gpu_models determines the IDs that vfio-pci binds."""
     ids = ",".join(f"10de:{models.load(m).number('device'):04x}" for m in sorted(set(gpu_models)))
     grub = built.image / "grub" / (iommu if iommu == "none" else f"{iommu}-{'on' if boot_iommu else 'off'}")
     state = paths.IMAGE / "start" / start
@@ -317,7 +317,7 @@ def variant_disk(built: Build, start: str, iommu: str, boot_iommu: bool, gpu_mod
 
 
 def _kernel_install(efi: Path, folder: Path, flags: str) -> dict[str, Path]:
-    """Put the IOMMU's flags where assemble.sh left a word for them: into the entries, and into kernel-install's file."""
+    """Replace assemble.sh's placeholder with the IOMMU's flags, in the boot entries and in kernel-install's file."""
     for entry in (efi / "loader" / "entries").iterdir():
         entry.write_text(entry.read_text(encoding="utf-8").replace(" @IOMMU@", flags), encoding="utf-8")
     cmdline = folder / "cmdline"

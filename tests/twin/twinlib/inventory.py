@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""An Ansible inventory for a machine."""
+"""Creates an Ansible inventory for a machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .state import Machine
 
 
 def text(machine: Machine) -> str:
-    """YAML, with the machine in the group vgpu_hosts or vgpu_guests. JSON strings are YAML strings, so no YAML library is needed."""
+    """Return the inventory in YAML, with the machine in the group vgpu_hosts or vgpu_guests. JSON strings are valid YAML, so no library is needed."""
     values = {
         "ansible_host": "127.0.0.1",
         "ansible_port": machine.port,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The GPU models of ../models/*.ini, and what is made from them: the driver's tables (C), vgpuConfig.xml, the hardware's settings."""
+"""The GPU models in ../models/*.ini, and the files that are generated from them: the driver's tables (C), vgpuConfig.xml, and hardware settings."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CLASSES = {"Q": "Quadro", "C": "Compute"}
 
 
 class BadModel(Exception):
-    """A model that does not exist, or a file that is not understood."""
+    """A model does not exist, or a model's file is invalid."""
 
 
 @dataclass(frozen=True)
 class Type:
-    """A vGPU type. `profile`: the GPU instance profile of a MIG-backed one, else -1."""
+    """A vGPU type. `profile`: the GPU instance profile of a MIG-backed type, otherwise -1."""
 
     id: int
     name: str
@@ -41,12 +41,12 @@ class Type:
 
     @property
     def whole(self) -> bool:
-        """Whether it takes the whole card, not a GPU instance that does."""
+        """Return whether the type uses the whole card without a GPU instance."""
         return self.most == 1 and self.profile < 0
 
     @property
     def series(self) -> str:
-        """Q, B, A or C; of 1-5CME: C."""
+        """Return the series Q, B, A, or C. For 1-5CME, this is C."""
         return re.sub(r".*-\d+", "", self.name)[0]
 
 
@@ -73,18 +73,18 @@ class Model:
     mig: dict[str, str]
     profiles: tuple[Profile, ...]
     types: tuple[Type, ...]
-    board: dict[str, str] = field(default_factory=dict)  # with NVSwitches; none: there is no such board
+    board: dict[str, str] = field(default_factory=dict)  # settings of the NVSwitch board; empty if no such board exists
 
     def number(self, name: str) -> int:
-        """A number of the section [gpu]."""
+        """Return a number from the section [gpu]."""
         return int(self.gpu[name], 0)
 
     def yes(self, name: str) -> bool:
-        """A yes or no of the section [gpu]."""
+        """Return a yes-or-no value from the section [gpu]."""
         return self.gpu[name] == "yes"
 
     def hardware(self) -> dict[str, int]:
-        """The settings of twin_hw."""
+        """Return the settings of twin_hw."""
         device = self.number("device")
         return {
             "device": device, "subsystem": self.number("subsystem"), "totalvfs": max(self.number("vfs"), 1), "vf_offset": self.number("vf_offset"),
@@ -93,12 +93,12 @@ class Model:
 
 
 def names() -> list[str]:
-    """All models."""
+    """Return the names of all models."""
     return sorted(p.stem for p in FOLDER.glob("*.ini"))
 
 
 def load(key: str) -> Model:
-    """The model of that name."""
+    """Return the model with this name."""
     path = FOLDER / f"{key}.ini"
     if key not in names():
         raise BadModel(f"'{key}' is not a known GPU model (expected one of: {', '.join(names())}).")
@@ -123,7 +123,7 @@ def _profile(profile_id: str, row: str) -> Profile:
 
 
 def parse(text: str, most: int) -> list[str]:
-    """`a40` (all GPUs), `t4,a40,a100` (one of each), `a40*4,t4`: the models in the order of the GPUs' addresses."""
+    """Return the models of the GPUs in address order, from `a40` (all GPUs), `t4,a40,a100` (one of each), or `a40*4,t4`."""
     chosen: list[str] = []
     for item in text.split(","):
         match = re.fullmatch(r"([a-z0-9]+)(?:\*(\d+))?", item.strip())
@@ -136,13 +136,13 @@ def parse(text: str, most: int) -> list[str]:
     return chosen
 
 
-# ------------------------------------------------------------------------------ products
+# ------------------------------------------------------------------------------ generated files
 def c_source() -> str:
-    """nv-models.c: the driver's tables. GPU ids are told apart by the subsystem only where two models share one."""
+    """Return nv-models.c, the driver's tables. The subsystem ID is compared only if two models have the same device ID."""
     models = [load(key) for key in names()]
     lines = [
         f"// {SPDX[0]}GPL-2.0", f"// {SPDX[1]}",
-        "/* Made from tests/twin/models by twinlib/models.py. */", '#include "nv.h"', "",
+        "/* Generated from tests/twin/models by twinlib/models.py. */", '#include "nv.h"', "",
     ]
     for m in models:
         lines.append(f"static const struct nv_type types_{m.key}[] = {{")
@@ -182,12 +182,12 @@ def c_source() -> str:
 
 
 def guest_subsystem(vgpu_type: Type) -> int:
-    """The subsystem id that a guest sees of a type; NVIDIA's own are in no public table, so these are made of the type's id."""
+    """Return the subsystem ID of a type in a guest. No public table lists NVIDIA's IDs, so the value is computed from the type ID."""
     return 0x1000 + vgpu_type.id
 
 
 def find_type(name: str) -> tuple[Model, Type]:
-    """The model and type of a vGPU type's short name, such as A40-24Q."""
+    """Return the model and the type for a vGPU type's short name, such as A40-24Q."""
     for key in names():
         model = load(key)
         for one in model.types:
@@ -197,7 +197,7 @@ def find_type(name: str) -> tuple[Model, Type]:
 
 
 def guest_types() -> str:
-    """guest-types: device id, subsystem id, MiB and name of each type, for the tools in a guest."""
+    """Return the file guest-types for the tools in a guest: device ID, subsystem ID, MiB, and name of each type."""
     lines = [f"# {SPDX[0]}GPL-3.0-or-later", f"# {SPDX[1]}"]
     for key in names():
         model = load(key)
@@ -206,7 +206,7 @@ def guest_types() -> str:
 
 
 def vgpu_config() -> str:
-    """vgpuConfig.xml: the types that nvidia-vgpud and nvidia-smi know, each element on a line of its own (nvidia-vgpud is a shell script)."""
+    """Return vgpuConfig.xml, from which nvidia-vgpud and nvidia-smi read the types. Each element is on its own line, for the shell script nvidia-vgpud."""
     models = [load(key) for key in names()]
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>', f"<!-- {SPDX[0]}GPL-3.0-or-later -->", f"<!-- {SPDX[1]} -->",

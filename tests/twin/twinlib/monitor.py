@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""QEMU's human monitor: snapshots, reset, quit."""
+"""Sends commands to QEMU's human monitor, such as snapshots and resets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PROMPT = b"(qemu) "
 
 
 def command(machine: Machine, line: str, timeout: float = 180) -> str:
-    """Give one command; return what the monitor answered."""
-    # Through the folder's descriptor, because socket addresses have at most 107 characters.
+    """Send one command and return the monitor's response."""
+    # The path contains the directory's file descriptor, because socket addresses have at most 107 characters.
     folder = os.open(machine.folder, os.O_PATH)
     try:
         with socket.socket(socket.AF_UNIX) as client:

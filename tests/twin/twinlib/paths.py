@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Where things lie: sources in this directory, builds in the cache, machines in the directory that TWIN_STATE names."""
+"""Paths of sources (this directory), built files (the cache), and machines (the directory that TWIN_STATE names)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REPO = HERE.parent.parent
 
 
 def cache() -> Path:
-    """Directory of everything that can be built again; in the checkout where this user's cache directory is not writable."""
+    """Return the directory of built files. If the user's cache directory is not writable, the directory is in the checkout."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     if not _writable(base):
         base = REPO / ".build" / "cache"
@@ -25,13 +25,13 @@ def cache() -> Path:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether files can be made in the directory, or it in the nearest one above that exists."""
+    """Return whether the user can create files in the directory, or create the directory if it does not exist."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return os.access(folder, os.W_OK)
 
 
 def machines() -> Path:
-    """Directory of the machines, one subdirectory each: TWIN_STATE, or .build/twin of this checkout."""
+    """Return the directory with one subdirectory per machine: TWIN_STATE, or .build/twin in this checkout."""
     named = os.environ.get("TWIN_STATE")
     return Path(named).absolute() if named else REPO / ".build" / "twin"

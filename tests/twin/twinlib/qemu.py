@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""QEMU: the command line of a machine, starting and ending it."""
+"""QEMU: the command line of a machine, and functions that start and stop QEMU."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from .progress import TwinError
 from .run import run
 from .state import Machine
 
-# An emulated machine that has to wait for its turn is no fault of its kernel's: the watchdogs would fill the log with traces.
-# norandmaps: programs at the same addresses each time, whose code QEMU then translates once and not for each process; pages with
-# many translations also made GRUB take minutes where it wrote to them after a reboot.
-# no_timer_check: a kernel that finds its timer late at boot, as on a busy machine, panics ("timer doesn't work through Interrupt-remapped IO-APIC").
+# An emulated machine sometimes waits for a processor. Without these options, its kernel's watchdogs would fill the log with traces.
+# norandmaps: programs are always at the same addresses, so QEMU translates their code only once instead of once per process. Pages with
+# many translations also slowed GRUB down by minutes when GRUB wrote to these pages after a reboot.
+# no_timer_check: on a busy machine, late timer interrupts at boot cause the panic "timer doesn't work through Interrupt-remapped IO-APIC".
 PATIENT = "nosoftlockup rcupdate.rcu_cpu_stall_suppress=1 workqueue.watchdog_thresh=0"
 QUICK_CMDLINE = (
     f"console=ttyS0 quiet loglevel=6 mitigations=off clocksource=tsc tsc=reliable no_timer_check norandmaps {PATIENT} net.ifnames=0 panic=5 "
     "root=/dev/vda2"
 )
 IOMMU_ON = {"intel": " intel_iommu=on iommu=pt", "amd": " iommu=pt", "none": ""}
-# One thread for all processors: with one for each, a busy machine's timer interrupt is sometimes never acknowledged in its APIC (QEMU 7.2), and that
-# processor's timers stand still for good. Boots take as long either way.
+# One thread for all processors. With one thread per processor, QEMU 7.2 on a busy machine sometimes never acknowledges a timer interrupt in the APIC,
+# so the timers of this processor stop permanently. The duration of a boot is the same.
 ACCEL = {"kvm": "kvm", "tcg": "tcg,thread=single"}
-# The IOMMU comes first: AMD's takes the first free slot, 00:01.0, which acpi.py names.
+# The IOMMU must be the first device: AMD's IOMMU uses the first free slot, which must be 00:01.0 (see acpi.py).
 IOMMU_DEVICE = {"intel": ["-device", "intel-iommu,intremap=on"], "amd": ["-device", "amd-iommu,intremap=on"], "none": []}
 
 
 def command_line(machine: Machine, load_tag: str = "") -> list[str]:
-    """The whole QEMU command; paths are relative to the machine's folder."""
+    """Return the complete QEMU command. Paths are relative to the machine's directory."""
     argv = ["qemu-system-x86_64", "-name", f"guest=twin-{machine.name},debug-threads=off"]
     argv += ["-accel", ACCEL[machine.accel], "-cpu", accel.CPU[machine.accel]]
     argv += [
@@ -58,7 +58,7 @@ def command_line(machine: Machine, load_tag: str = "") -> list[str]:
 
 
 def _hardware(machine: Machine) -> list[str]:
-    """Settings of twin_hw: number of GPUs, how each model differs from an A40, what the user asked for."""
+    """Return the settings of twin_hw: number of GPUs, differences between each model and an A40, and the user's settings."""
     base = models.load("a40").hardware()
     settings = [f"gpus={machine.gpus}"]
     for number, name in enumerate(machine.models):
@@ -68,7 +68,7 @@ def _hardware(machine: Machine) -> list[str]:
 
 
 def _board(machine: Machine) -> list[str]:
-    """The NVSwitches, and each GPU's place on the board: fewer GPUs than it has are its last ones, as with their addresses."""
+    """Return the settings of the NVSwitches and the module ID of each GPU. A smaller number of GPUs selects the last GPUs of the board, as with buses."""
     if not machine.board:
         return []
     board = models.load(machine.models[0]).board
@@ -77,7 +77,7 @@ def _board(machine: Machine) -> list[str]:
 
 
 def start(machine: Machine, load_tag: str = "") -> None:
-    """Start QEMU; it goes on in the background."""
+    """Start QEMU in the background."""
     if machine.pid():
         raise TwinError(f"'{machine.name}' is already running.")
     with cache.lock(paths.machines() / "start.lock"):
@@ -85,9 +85,9 @@ def start(machine: Machine, load_tag: str = "") -> None:
 
 
 def cut_power(machine: Machine) -> None:
-    """The power fails and comes back: nothing is shut down, all that was only in memory is lost.
+    """Cut the power and restore it. Nothing is shut down, and data that was only in memory is lost.
 
-    QEMU itself is started again in the quick tier, whose kernel it brings: once a snapshot was loaded, a reset does not boot it.
+    In the quick tier, QEMU supplies the kernel. A reset does not boot it after a snapshot was loaded, so QEMU itself is restarted.
     """
     if machine.tier == "quick":
         stop(machine)
@@ -97,7 +97,7 @@ def cut_power(machine: Machine) -> None:
 
 
 def stop(machine: Machine) -> None:
-    """End QEMU (not the system in it)."""
+    """Stop QEMU without shutting the guest system down."""
     pid = machine.pid()
     if not pid:
         return

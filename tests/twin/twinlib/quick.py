@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The quick tier's initramfs: loads the disk's driver and the twin's hardware, then runs quick-init from the disk."""
+"""The quick tier's initramfs, which loads the drivers for the disk and the emulated hardware, then runs quick-init from the disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from .cpio import Archive
 from .progress import TwinError
 
-# crc32c_generic: ext4 asks for it by alias when it mounts, so modules.dep does not name it.
+# ext4 loads crc32c_generic by its alias when a file system is mounted, so modules.dep does not list this dependency.
 MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "virtio_net", "virtio_rng", "twin_hw")
 PROGRAMS = ("sh", "mount", "insmod", "run-init", "sleep")
 INIT = """#!/bin/sh
@@ -34,7 +34,7 @@ exec run-init /root /usr/lib/twin/quick-init < /root/dev/console > /root/dev/con
 
 
 def load_order(modules_dep: str, wanted: tuple[str, ...]) -> list[str]:
-    """Paths below lib/modules/VERSION, dependencies first. `modules_dep` is the text of depmod's modules.dep."""
+    """Return the modules' paths below lib/modules/VERSION, dependencies first. `modules_dep` is the text of depmod's modules.dep."""
     needs: dict[str, list[str]] = {}
     path_of: dict[str, str] = {}
     for line in modules_dep.splitlines():
@@ -55,13 +55,13 @@ def _plain(path: str) -> str:
 
 
 def uncompressed(module: Path) -> bytes:
-    """A module as klibc's insmod takes it; Debian 13 has them compressed."""
+    """Return a module in a format that klibc's insmod can load. Debian 13's modules are compressed."""
     data = module.read_bytes()
     return lzma.decompress(data) if module.suffix == ".xz" else data
 
 
 def initramfs(root: Path, version: str) -> bytes:
-    """A compressed archive made from files of the root tree (the shell and tools are Debian's klibc)."""
+    """Return a compressed archive with files from the root tree. The shell and tools are those of Debian's klibc."""
     archive = Archive()
     for folder in ("proc", "sys", "dev", "root", "bin", "modules"):
         archive.folder(folder)
@@ -69,7 +69,7 @@ def initramfs(root: Path, version: str) -> bytes:
     klibc = sorted((root / "usr/lib").glob("klibc-*.so"))
     if not klibc:
         raise TwinError(f"{root}/usr/lib does not contain klibc (expected: the initramfs-tools package in the image).")
-    for folder in ("lib", "usr/lib"):  # the programs of Debian 12 and of Debian 13 look for it there
+    for folder in ("lib", "usr/lib"):  # the programs of Debian 12 and 13 search for the library in different directories
         archive.file(f"{folder}/{klibc[0].name}", klibc[0].read_bytes(), 0o755)
     for program in PROGRAMS:
         archive.file(f"bin/{program}", (root / "usr/lib/klibc/bin" / program).read_bytes(), 0o755)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Disk and memory that a command needs, compared with what is free before anything is built."""
+"""Checks, before a build, that enough disk space and memory are free for a command."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from . import paths
 from .progress import TwinError
 from .run import in_namespace
 
-BUILD_MIB = 3300  # root tree, image, bundle and one disk, in the cache
-DISK_MIB = 800  # one more disk of an image that is built
-TREE_MIB = 1000  # what mmdebstrap, in a user namespace, keeps in TEMPORARY meanwhile
-MACHINE_MIB = 600  # what a machine's own disk grows to in a demo, beside the collection's copy and logs
-OVERHEAD_MIB = 500  # memory of QEMU itself beside the machine's, and of Ansible
+BUILD_MIB = 3300  # cache with root tree, image, bundle, and one disk
+DISK_MIB = 800  # each additional disk of an existing image
+TREE_MIB = 1000  # temporary files of mmdebstrap in TEMPORARY when it uses a user namespace
+MACHINE_MIB = 600  # a machine's disk at the end of a demo, the collection's copy, and logs
+OVERHEAD_MIB = 500  # memory of QEMU and Ansible, in addition to the machine's memory
 TEMPORARY = Path("/tmp")
 MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")  # the limit of a container
-LIMITS = (("memory.max", "memory.stat", "anon"), ("memory/memory.limit_in_bytes", "memory/memory.stat", "total_rss"))  # version 2, version 1
+CGROUP = Path("/sys/fs/cgroup")  # directory with the limits of a container
+LIMITS = (("memory.max", "memory.stat", "anon"), ("memory/memory.limit_in_bytes", "memory/memory.stat", "total_rss"))  # cgroup version 2, version 1
 
 
 def check(memory_mib: int = 0) -> None:
-    """Refuse if a build, or a machine with *memory_mib* MiB, does not fit; all at once."""
+    """Raise TwinError with all reasons if a build, or a machine with *memory_mib* MiB, does not fit."""
     errors = [*_disk(), *(_memory(memory_mib) if memory_mib else [])]
     if errors:
         raise TwinError("\n      ".join(errors))
@@ -55,7 +55,7 @@ def _device(path: Path) -> int:
 
 
 def _existing(path: Path) -> Path:
-    """The directory, or the nearest one above that exists."""
+    """Return the directory, or its nearest existing parent."""
     while not path.exists():
         path = path.parent
     return path
@@ -69,14 +69,14 @@ def _memory(machine_mib: int) -> list[str]:
 
 
 def _free_mib() -> int:
-    """Memory and swap that programs can still have; in a container no more than its limit leaves."""
+    """Return the available memory and swap in MiB. In a container, its limit applies."""
     fields = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="utf-8").splitlines())
     free = sum(int(fields[name].split()[0]) for name in ("MemAvailable", "SwapFree")) >> 10
     for limit, statistics, used in LIMITS:
         try:
             left = int((CGROUP / limit).read_text(encoding="utf-8"))
             left -= int(dict(line.split() for line in (CGROUP / statistics).read_text(encoding="utf-8").splitlines())[used])
-        except (OSError, ValueError, KeyError):  # no limit, or none that shows
+        except (OSError, ValueError, KeyError):  # no limit exists, or the limit is not visible
             continue
         free = min(free, left >> 20)
     return free

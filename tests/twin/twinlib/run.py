@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Running other programs: output is kept for the error message, root only where it is needed."""
+"""Runs other programs. Error messages contain the programs' output, and root is used only if required."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any, Sequence
 
 from .progress import TwinError, say
 
-# Root in a user namespace: this user is its root, and the ids of /etc/subuid are the others.
+# Prefix for root in a user namespace: this user becomes root, and /etc/subuid provides the other IDs.
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--map-auto"]
 
-# Before a program that mounts or starts others: what it mounts and starts goes with it.
+# Prefix for a program that mounts file systems or starts processes: when the program exits, its mounts and processes are removed.
 PRIVATE = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
 
 
@@ -29,13 +29,13 @@ def _succeeds(*argv: str) -> bool:
 
 
 def may_sudo() -> bool:
-    """Whether a rule lets this user sudo without a password. One given before does not count: the next command may have to ask again."""
+    """Return whether sudo never requires a password from this user. A cached password does not count, because it can expire before the next command."""
     return _succeeds("sudo", "-k", "-n", "true")
 
 
 @functools.lru_cache(maxsize=None)
 def can_sudo() -> bool:
-    """Whether sudo works: without a password, or with one that the user is asked for now, if there is a terminal."""
+    """Return whether sudo works. If a terminal exists, sudo asks the user for the password if required."""
     if _succeeds("sudo", "-n", "true"):
         return True
     if not shutil.which("sudo") or not _has_terminal():
@@ -45,7 +45,7 @@ def can_sudo() -> bool:
 
 
 def _has_terminal() -> bool:
-    """Whether sudo could ask for a password; it does not read stdin."""
+    """Return whether sudo can ask for a password. sudo reads the terminal instead of stdin."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
@@ -54,12 +54,12 @@ def _has_terminal() -> bool:
 
 
 def in_namespace() -> bool:
-    """Whether `as_root` uses a user namespace: for a user who is not root and may not sudo without a password."""
+    """Return whether `as_root` uses a user namespace: if the user is neither root nor can use sudo without a password."""
     return os.geteuid() != 0 and not may_sudo() and _succeeds(*NAMESPACE, "true")
 
 
 def as_root(argv: Sequence[str]) -> list[str]:
-    """The command for building images, as root: really, by sudo, or in a user namespace."""
+    """Return a command that runs as root: unchanged, through sudo, or in a user namespace."""
     if os.geteuid() == 0:
         return list(argv)
     if in_namespace():
@@ -73,12 +73,12 @@ def as_root(argv: Sequence[str]) -> list[str]:
 
 
 def owner() -> str:
-    """USER:GROUP that `as_root` must chown a file to so that it is this user's."""
+    """Return the USER:GROUP for a chown through `as_root` that gives a file to this user."""
     return "0:0" if in_namespace() else f"{os.getuid()}:{os.getgid()}"
 
 
 def run(argv: Sequence[str], **kwargs: Any) -> str:
-    """Run to the end; return stdout. A failure becomes a TwinError with the last lines of output."""
+    """Run a program and return its output. Raises TwinError with the last lines of output if the program fails."""
     with subprocess.Popen(
         [str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **kwargs
     ) as process:
@@ -94,7 +94,7 @@ def run(argv: Sequence[str], **kwargs: Any) -> str:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Let a program clean up that a terminal's Ctrl-C has reached, too; end it where the signal was for this process alone."""
+    """Wait for a program that received the terminal's Ctrl-C and cleans up. If only this process received a signal, stop the program."""
     former = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     for send, seconds in ((None, 5), (process.terminate, 10), (process.kill, 5)):
         with contextlib.suppress(subprocess.TimeoutExpired, PermissionError):

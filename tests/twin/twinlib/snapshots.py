@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Snapshots of a machine: memory, devices and disk together, inside its own disk file."""
+"""Snapshots of a machine. A snapshot contains memory, devices, and the disk, and is stored in the machine's disk file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .state import Machine
 
 
 def check_tag(tag: str) -> str:
-    """Tags are words."""
+    """Return the tag. Raises TwinError if the tag is not a valid name."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", tag):
         raise TwinError(f"'{tag}' is not a valid snapshot name (expected: a letter, followed by letters, digits, '_', '.', or '-').")
     return tag
 
 
 def tags(machine: Machine) -> list[str]:
-    """The snapshots that the disk holds; none while another command is still making it."""
+    """Return the snapshots on the disk. The list is empty while another command is still creating the disk."""
     if not machine.disk.exists():
         return []
     listing = run(["qemu-img", "snapshot", "-U", "-l", str(machine.disk)])
@@ -28,7 +28,7 @@ def tags(machine: Machine) -> list[str]:
 
 
 def save(machine: Machine, tag: str) -> None:
-    """Keep the running machine's whole state; one of the same name is replaced."""
+    """Save the complete state of the running machine. A snapshot with the same name is replaced."""
     answer = monitor.command(machine, f"savevm {check_tag(tag)}")
     if answer:
         raise TwinError(f"The snapshot of '{machine.name}' failed: {answer}")
@@ -36,7 +36,7 @@ def save(machine: Machine, tag: str) -> None:
 
 
 def restore(machine: Machine, tag: str) -> None:
-    """Go back to a snapshot; a machine that is down is started there."""
+    """Restore a snapshot. A stopped machine is started in this state."""
     if machine.pid():
         answer = monitor.command(machine, f"loadvm {check_tag(tag)}")
         if answer:

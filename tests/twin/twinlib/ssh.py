@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Getting into a machine over ssh."""
+"""Connects to a machine over ssh."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .state import Machine
 
 USER = "ansible"
 OPTIONS = {
-    "StrictHostKeyChecking": "no",  # machines come and go; the loopback address is the identity
+    "StrictHostKeyChecking": "no",  # host keys change with each machine, and connections use only the loopback address
     "UserKnownHostsFile": "/dev/null",
     "IdentitiesOnly": "yes",
     "LogLevel": "ERROR",
@@ -23,26 +23,26 @@ OPTIONS = {
 
 
 class CommandFailed(TwinError):
-    """A command in a machine failed, or took too long."""
+    """A command in a machine failed or took too long."""
 
 
 def option_arguments() -> list[str]:
-    """The -o arguments that every connection needs."""
+    """Return the -o arguments for every connection."""
     return [part for key, value in OPTIONS.items() for part in ("-o", f"{key}={value}")]
 
 
 def shared_arguments(machine: Machine) -> list[str]:
-    """The -o arguments of the one connection that the launcher and Ansible share: a key exchange and a login take an emulated machine seconds."""
+    """Return the -o arguments with which the launcher and Ansible share a connection, because a login takes seconds on an emulated machine."""
     return ["-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={machine.control_path}"]
 
 
 def argv(machine: Machine) -> list[str]:
-    """The ssh command up to the remote command."""
+    """Return the ssh command without the remote command."""
     return ["ssh", *option_arguments(), *shared_arguments(machine), "-i", machine.key, "-p", str(machine.port), f"{USER}@127.0.0.1"]
 
 
 def output(machine: Machine, command: str, timeout: float = 120) -> str:
-    """Run a shell command in the machine; return its stdout."""
+    """Run a shell command in the machine and return its stdout."""
     try:
         done = subprocess.run(
             [*argv(machine), command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -56,7 +56,7 @@ def output(machine: Machine, command: str, timeout: float = 120) -> str:
 
 
 def banner(port: int) -> bool:
-    """Whether sshd answers; cheap, unlike a key exchange under software emulation."""
+    """Return whether sshd sends its banner. Unlike a key exchange, this is fast under emulation."""
     try:
         with socket.create_connection(("127.0.0.1", port), 5) as client:
             client.settimeout(5)
@@ -66,7 +66,7 @@ def banner(port: int) -> bool:
 
 
 def console_tail(machine: Machine, lines: int = 25) -> str:
-    """The last lines of the serial console."""
+    """Return the last lines of the serial console."""
     try:
         text = machine.serial_log.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -75,7 +75,7 @@ def console_tail(machine: Machine, lines: int = 25) -> str:
 
 
 def forget_connections(machine: Machine) -> None:
-    """Close shared connections (Ansible's too): after a reset or a restore their other end is gone."""
+    """Close shared connections, including Ansible's, because a reset or a restore breaks them."""
     pattern = machine.control_path
     for path in pattern.parent.glob(pattern.name.replace("%C", "*")):
         subprocess.run(

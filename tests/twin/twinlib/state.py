@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What is remembered about each machine: .build/twin/NAME/machine.json, and who has which port."""
+"""The stored settings of each machine (.build/twin/NAME/machine.json), and the assignment of ports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .progress import TwinError
 
 @dataclass
 class Machine:
-    """One twin. Everything that is needed to start it again, and to talk to it."""
+    """The settings of one twin, with which the launcher restarts the machine and connects to it."""
 
     name: str
     tier: str
@@ -32,40 +32,40 @@ class Machine:
     memory_mib: int
     cpus: int
     hardware: list[str]  # twin_hw settings, KEY=VALUE
-    kernel: str = ""  # quick tier: files of the direct boot
+    kernel: str = ""  # quick tier: files for the direct kernel boot
     initrd: str = ""
     key: str = ""
     system: str = "debian12"
-    models: list[str] = field(default_factory=list)  # of each GPU; none: all A40
-    driver: list[str] = field(default_factory=list)  # settings of the driver, KEY=NUMBER
-    guest: str = ""  # a VM: the type of its vGPU, or "none"
-    extras: list[str] = field(default_factory=list)  # what --with added
-    boot: str = "bios"  # firmware and boot loader: a name in image.BOOTS
-    board: str = ""  # hgx: the GPUs' board with its NVSwitches
+    models: list[str] = field(default_factory=list)  # model of each GPU; empty: all GPUs are A40s
+    driver: list[str] = field(default_factory=list)  # driver settings, KEY=NUMBER
+    guest: str = ""  # for a VM: the type of its vGPU, or "none"
+    extras: list[str] = field(default_factory=list)  # values of --with
+    boot: str = "bios"  # firmware and boot loader, from image.BOOTS
+    board: str = ""  # hgx: the GPUs are on a board with NVSwitches
 
     @property
     def folder(self) -> Path:
-        """Where its disk, sockets and logs lie."""
+        """Return the directory with the machine's disk, sockets, and logs."""
         return paths.machines() / self.name
 
     @property
     def disk(self) -> Path:
-        """Its own disk; also holds the snapshots."""
+        """Return the path of the machine's disk, which contains the snapshots."""
         return self.folder / "disk.qcow2"
 
     @property
     def efi_variables(self) -> Path:
-        """What its UEFI firmware remembers; in the disk's format, because snapshots hold it, too."""
+        """Return the path of the UEFI variables. The file has the disk's format, because snapshots include the variables."""
         return self.folder / "efivars.qcow2"
 
     @property
     def serial_log(self) -> Path:
-        """What the machine wrote on its serial console, since it was last started."""
+        """Return the path of the log with the serial console's output since the last start."""
         return self.folder / "serial.log"
 
     @property
     def control_path(self) -> Path:
-        """Where ssh connections are shared; short, because socket addresses have at most 107 characters, and in plain ones, for ssh's options."""
+        """Return the path of the shared ssh connection. It is short (at most 107 characters) and has only characters that ssh's options allow."""
         path = self.folder / "cm-%C"
         if re.fullmatch(r"[\w/.-]{1,33}", str(self.folder)):
             return path
@@ -77,13 +77,13 @@ class Machine:
         return folder / f"{tag}-%C"
 
     def pid(self) -> int:
-        """QEMU's process id; 0 when it does not run."""
+        """Return QEMU's process ID, or 0 if QEMU is not running."""
         try:
             pid = int((self.folder / "qemu.pid").read_text(encoding="utf-8"))
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
             return 0
-        return pid if f"guest=twin-{self.name},".encode() in command else 0  # pids are used again
+        return pid if f"guest=twin-{self.name},".encode() in command else 0  # the pid can belong to another process now
 
     def save(self) -> None:
         """Write machine.json."""
@@ -93,14 +93,14 @@ class Machine:
 
 
 def check_name(name: str) -> str:
-    """Names become folders and host names."""
+    """Return the name. Raises TwinError if the name is not valid as a directory name and a host name."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
         raise TwinError(f"'{name}' is not a valid name for a twin (expected: up to 32 of the characters a-z, 0-9, and -).")
     return name
 
 
 def load(name: str) -> Machine:
-    """The machine of that name."""
+    """Return the machine with this name."""
     path = paths.machines() / check_name(name) / "machine.json"
     if not path.exists():
         known = ", ".join(m.name for m in every()) or "none"
@@ -110,12 +110,12 @@ def load(name: str) -> Machine:
 
 
 def every() -> list[Machine]:
-    """All machines of this checkout."""
+    """Return all machines of this checkout."""
     return [load(p.parent.name) for p in sorted(paths.machines().glob("*/machine.json"))]
 
 
 def claim(machine: Machine) -> None:
-    """Give the machine a free port and write it down; two `up` at once get different ones."""
+    """Assign a free port to the machine and store it. Simultaneous `up` commands get different ports."""
     with cache.lock(paths.machines() / "ports.lock"):
         taken = {m.port for m in every() if m.name != machine.name}
         while machine.port == 0 or machine.port in taken:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Running programs and looking at trees, for the tests of the bundle."""
+"""Helpers of the bundle's tests, which run programs and read directory trees."""
 from __future__ import annotations
 
 import os
@@ -11,7 +11,7 @@ A40 = "memory 46068\nwatts 300\narchitecture Ampere\nvbios 94.02.5C.00.03\nsriov
 
 
 def run(*command, cwd=None, **env):
-    """Run a program; returns the CompletedProcess with stdout and stderr in one."""
+    """Run a program. Return the CompletedProcess with stdout and stderr combined."""
     return subprocess.run(
         [str(c) for c in command], check=False, text=True, cwd=cwd, timeout=60,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -20,7 +20,7 @@ def run(*command, cwd=None, **env):
 
 
 def put(root, path, text=""):
-    """Write a file below root, making its folders."""
+    """Write a file below root and create its directories."""
     target = root / path.lstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
@@ -28,7 +28,7 @@ def put(root, path, text=""):
 
 
 def tree(root):
-    """{path: bytes or link} of everything below root, but for the logs."""
+    """Return all files below root except logs: {path: bytes or link target}."""
     return {
         str(p.relative_to(root)): os.readlink(p) if p.is_symlink() else p.read_bytes()
         for p in sorted(root.rglob("*"))
@@ -37,7 +37,7 @@ def tree(root):
 
 
 class FakeHost:
-    """/proc and /sys of a vGPU host as plain files, for NVIDIA_ROOT."""
+    """A vGPU host's /proc and /sys as plain files, for NVIDIA_ROOT."""
 
     FIRST, SECOND = "0000:67:00.0", "0000:e8:00.0"
 
@@ -80,7 +80,7 @@ class FakeHost:
             link.symlink_to(f"../../../../bus/pci/drivers/{driver}")
 
     def vgpu(self, uuid, vf, type_id=558, group="42", params=""):
-        """An mdev as sysfs shows it."""
+        """Create the sysfs files of an mdev."""
         base = self.root / "sys/bus/pci/devices" / vf / uuid
         base.mkdir()
         (base / "mdev_type").symlink_to(f"../mdev_supported_types/nvidia-{type_id}")
@@ -92,7 +92,7 @@ class FakeHost:
         (listing / uuid).symlink_to(base)
 
     def process(self, pid, target, *cmdline):
-        """A process that has target open."""
+        """Create the /proc files of a process that has the target open."""
         put(self.root, f"proc/{pid}/cmdline", "\0".join(cmdline) + "\0")
         (self.root / f"proc/{pid}/fd").mkdir()
         (self.root / f"proc/{pid}/fd/7").symlink_to(target)

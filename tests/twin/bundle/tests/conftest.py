@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A bundle built once, and trees that look like machines."""
+"""Fixtures of the bundle's tests: a bundle, which is built once, and file trees of machines."""
 from __future__ import annotations
 
 import shutil
@@ -13,13 +13,13 @@ import pytest
 BUNDLE = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(BUNDLE), str(BUNDLE / "tests")]
 
-import build_bundle  # noqa: E402  (the folder is no package)
+import build_bundle  # noqa: E402  (the directory is not a package)
 from bundle_support import KERNEL, FakeHost, run  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory):
-    """A source folder that `make` can build and two things that pass for modules."""
+    """A source directory that `make` can build, and two placeholder modules."""
     for name in ("makeself", "dpkg-deb"):
         if not shutil.which(name):
             pytest.fail(f"{name} is not installed")
@@ -40,7 +40,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory, inputs):
-    """Path of a built zip."""
+    """Return the path of a built zip."""
     modules, source = inputs
     return build_bundle.build(tmp_path_factory.mktemp("out"), {KERNEL: modules}, source, ({KERNEL: modules[:1]}, source))
 
@@ -60,7 +60,7 @@ def dot_run(unpacked):
 
 @pytest.fixture
 def machine(tmp_path):
-    """An empty machine with one kernel."""
+    """Return the tree of an empty machine with one kernel."""
     root = tmp_path / "machine"
     for path in (f"lib/modules/{KERNEL}", "usr/bin", "etc", "var/log", "sys/module"):
         (root / path).mkdir(parents=True)
@@ -69,7 +69,7 @@ def machine(tmp_path):
 
 @pytest.fixture(scope="session")
 def tools(dot_run, tmp_path_factory):
-    """Folder with the programs as they are installed, from the .run itself."""
+    """Return the directory with the installed programs from the .run."""
     top = tmp_path_factory.mktemp("tools") / "unpacked"
     assert run("sh", dot_run, "-x", "--target", top).returncode == 0
     return top / "tools"
@@ -77,5 +77,5 @@ def tools(dot_run, tmp_path_factory):
 
 @pytest.fixture
 def host(tmp_path):
-    """A host with two A40 on nvidia, the first one with two VFs."""
+    """Return a host with two A40s that are bound to nvidia. The first A40 has two VFs."""
     return FakeHost(tmp_path / "host")

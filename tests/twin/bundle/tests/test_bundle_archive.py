@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The zip, the .run as an archive, and the .deb."""
+"""Tests of the zip, the .run as an archive, and the .deb."""
 from __future__ import annotations
 
 import hashlib

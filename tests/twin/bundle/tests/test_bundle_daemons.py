@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""nvidia-vgpud and nvidia-vgpu-mgr."""
+"""Tests of nvidia-vgpud and nvidia-vgpu-mgr."""
 from __future__ import annotations
 
 import re

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The guest's driver in the bundle, and its nvidia-smi on a tree that looks like a VM."""
+"""Tests of the bundle's guest driver, and of its nvidia-smi on a VM's file tree."""
 from __future__ import annotations
 
 import json

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The installer, on trees that look like machines (NVIDIA_INSTALLER_ROOT)."""
+"""Tests of the installer on file trees of machines (NVIDIA_INSTALLER_ROOT)."""
 from __future__ import annotations
 
 import os
@@ -29,7 +29,7 @@ UUID = "3f6e0c1e-7f0e-4f8e-9a43-1f0f6c6d7a01"
 
 @pytest.fixture(scope="module")
 def unpacked_run(dot_run, tmp_path_factory):
-    """What is inside the .run."""
+    """Return the directory with the extracted content of the .run."""
     top = tmp_path_factory.mktemp("run") / "unpacked"
     assert run("sh", dot_run, "-x", "--target", top).returncode == 0
     return top
@@ -50,7 +50,7 @@ def release(unpacked_run, tmp_path, machine):
 
 @pytest.fixture
 def no_compiler(tmp_path):
-    """A folder of programs, for PATH."""
+    """Return a directory with programs for PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("bash", "sh", "tail", "gzip", "tar", "sha256sum", "stat", "mktemp", "mkdir", "rm", "cp", "mv", "chmod", "install", "ln", "dirname",
@@ -61,7 +61,7 @@ def no_compiler(tmp_path):
 
 @pytest.fixture
 def install(dot_run, machine):
-    """Run the .run on the machine; returns the CompletedProcess."""
+    """Run the .run on the machine's tree. Return the CompletedProcess."""
     def go(*options, kernel=KERNEL, silent=True, **env):
         words = (["-s"] if silent else []) + ([f"--kernel-name={kernel}"] if kernel else []) + list(options)
         return run("sh", dot_run, *words, NVIDIA_INSTALLER_ROOT=machine, **env)
@@ -188,7 +188,7 @@ def test_information(dot_run, option, words):
 
 @pytest.fixture
 def nouveau(machine):
-    """It drives a GPU."""
+    """Make nouveau the driver of a GPU."""
     device = machine / "sys/bus/pci/devices/0000:e8:00.0"
     device.mkdir(parents=True)
     (device / "driver").symlink_to("../../../../bus/pci/drivers/nouveau")
@@ -216,7 +216,7 @@ def test_disable_nouveau_writes_and_goes_on_only_with_the_flag(release, machine,
     if number < 545:
         return
     assert "(Answer: Abort installation)" in log(machine) and "Rebuild initramfs" in log(machine)
-    assert release(number).returncode == 1, "the files alone are not enough"
+    assert release(number).returncode == 1, "nouveau still drives a GPU, so the modprobe files must not be sufficient"
     assert release(number, FLAG).returncode == 0
 
 
@@ -239,7 +239,7 @@ def test_a_nouveau_that_drives_nothing_is_not_seen(release, machine, number):
     (machine / "etc/modprobe.d").mkdir()
     assert release(number, "--disable-nouveau").returncode == 0
     written = "etc/modprobe.d/nvidia-installer-disable-nouveau.conf" in tree(machine)
-    assert written == (number < 545), "newer ones write only for one that drives a GPU"
+    assert written == (number < 545), "releases from 545 on must write the file only if nouveau drives a GPU"
 
 
 @pytest.mark.parametrize("number", RELEASES)
@@ -293,7 +293,7 @@ def test_a_daemon_keeps_it_loaded(release, machine):
 @pytest.mark.parametrize("number", RELEASES)
 def test_a_running_x_server_ends_it(release, machine, number):
     put(machine, "tmp/.X3-lock", "      4711\n")
-    assert release(number).returncode == 0, "nobody has that pid"
+    assert release(number).returncode == 0, "a lock file without a running process must not stop the installer"
     put(machine, "proc/4711/comm", "Xorg\n")
     before = tree(machine)
     done = release(number)
@@ -381,7 +381,7 @@ def test_a_missing_compiler_ends_it_and_is_named_alone(install, machine, no_comp
 
 @pytest.mark.parametrize("number", RELEASES)
 def test_newer_releases_look_for_the_compiler_before_nouveau(release, machine, nouveau, no_compiler, number):
-    """Without the words about a log, as NVIDIA's installer returns at once; where a prebuilt module fits, no compiler is looked for."""
+    """A missing tool stops the installer without a message about the log, as in NVIDIA's installer. A prebuilt module requires no compiler."""
     before = tree(machine)
     done = release(number, "--no-precompiled-interface", PATH=no_compiler)
     first = "development tool `cc`" if number >= 560 else "Nouveau kernel driver is currently in use"
@@ -423,7 +423,7 @@ def test_too_little_space(install, machine, tmp_path):
     assert "40 KiB free" in done.stdout
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="requires root, because the test changes the user")
 def test_wants_root(dot_run):
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""nvidia-smi on a tree of plain files (NVIDIA_ROOT)."""
+"""Tests of nvidia-smi on a tree of plain files (NVIDIA_ROOT)."""
 from __future__ import annotations
 
 import re
@@ -16,7 +16,7 @@ CSV = "--format=csv,noheader"
 
 @pytest.fixture
 def smi(tools, host):
-    """Run nvidia-smi on the host; returns the CompletedProcess."""
+    """Run nvidia-smi on the host's tree. Return the CompletedProcess."""
     put(host.root, "usr/share/nvidia/vgpu/vgpuConfig.xml", (tools.parent / "share/vgpuConfig.xml").read_text())
 
     def go(*options):
@@ -133,7 +133,7 @@ def test_vgpu_query_lists_only_running_ones(smi, host):
 
 
 def test_driver_says_that_nothing_is_open(smi, host):
-    """A group that is open without its device is no running vGPU."""
+    """A vGPU counts as running only if its device is open, not if only the VFIO group is open."""
     host.vgpu(UUID, "0000:67:00.4")
     host.process(4711, "/dev/vfio/42", "sleep")
     for bdf in (host.FIRST, host.SECOND):
@@ -296,11 +296,11 @@ def test_devices_are_listed_under_their_gpu(smi, host):
 
 
 def test_a_gpu_on_an_nvswitch_board_has_its_place_and_its_fabric(smi, host):
-    """As 580.159.04 shows them in a VM with four H100; the words of a GPU that is not registered yet are those of NVIDIA's guide."""
+    """The sections follow output of 580.159.04 in a VM with four H100s. The texts of an unregistered GPU come from NVIDIA's guide."""
     path = host.root / f"proc/driver/nvidia/gpus/{host.FIRST}/twin"
     path.write_text(path.read_text(encoding="utf-8") + "fabric 7 0\n", encoding="utf-8")
     out = smi("-q").stdout
-    assert out.count("Platform Info") == out.count("\n    Fabric\n") == 1, "of that GPU alone"
+    assert out.count("Platform Info") == out.count("\n    Fabric\n") == 1, "only the GPU on the board must have these sections"
     assert "        Module Id                                      : 7\n" in out
     waiting = "    Fabric\n        State                                          : In Progress\n        Status                                         : N/A\n"
     assert waiting in out

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""sriov-manage on a tree of plain files.  The kernel's part of it is tested on the twin."""
+"""Tests of sriov-manage on a tree of plain files.  The tests on the twin cover the kernel's part."""
 from __future__ import annotations
 
 import os
@@ -14,7 +14,7 @@ PCI = "sys/bus/pci"
 
 @pytest.fixture
 def manage(tools, host, tmp_path):
-    """Run sriov-manage; lspci is a program that knows the two GPUs."""
+    """Run sriov-manage with a fake lspci that lists the two GPUs."""
     lspci = put(tmp_path, "bin/lspci", '#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in -s) only=$2; shift ;; esac; shift; done\n'
                 f'for gpu in {host.FIRST} {host.SECOND}; do case "${{only:-$gpu}}" in $gpu) echo "$gpu 0302: 10de:2235 (rev a1)" ;; esac; done\n')
     lspci.chmod(0o755)
@@ -26,7 +26,7 @@ def manage(tools, host, tmp_path):
 
 
 def test_the_whole_dance(manage, host):
-    # Plain files do not move a device: it stands on the stub from the start.
+    # Writes to plain files do not rebind a device, so the device is bound to the stub from the start.
     host.bind(host.SECOND, "pci-pf-stub")
     done = manage("-e", host.SECOND)
     assert (done.returncode, done.stdout) == (0, f"Enabling VFs on {host.SECOND}\n")
@@ -55,7 +55,7 @@ def test_already_enabled_in_every_spelling(manage, host, address):
 
 def test_unbind_lock_refused(manage, host):
     lock = host.root / f"proc/driver/nvidia/gpus/{host.SECOND}/unbindLock"
-    # A refusal is silent: the write succeeds and 0 is read back.
+    # The kernel denies the lock without an error: the write succeeds, but the file still contains 0.
     lock.unlink()
     lock.symlink_to("/dev/null")
     done = manage("-e", host.SECOND)

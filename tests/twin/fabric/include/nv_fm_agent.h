@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* SPDX-FileCopyrightText: The vgpu.kvm authors */
-/* Functions of the Fabric Manager library as its public ABI has them; see nv_fm_types.h. */
+/* Functions of the Fabric Manager library's public ABI. See nv_fm_types.h. */
 #ifndef NV_FM_AGENT_H
 #define NV_FM_AGENT_H
 

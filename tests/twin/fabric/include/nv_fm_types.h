@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* SPDX-FileCopyrightText: The vgpu.kvm authors */
 /*
- * Types of the Fabric Manager library as its public ABI has them: names, values and layouts.
- * Written for this project after the vendor's guide; no text of the vendor's header is in it.
- */
+ * Types of the Fabric Manager library's public ABI: names, values, and layouts.
+ * This file was written for this project from the vendor's guide. It contains no text from the vendor's header. */
 #ifndef NV_FM_TYPES_H
 #define NV_FM_TYPES_H
 
@@ -30,7 +29,7 @@ typedef enum fmReturn_enum {
 #define FM_MAX_FABRIC_PARTITIONS		64
 #define FM_MAX_NUM_NVLINK_PORTS			64
 
-/* The first member of each structure that a caller hands over. */
+/* The version is the first member of each structure that a caller passes. */
 #define MAKE_FM_PARAM_VERSION(type, number)	((unsigned int)(sizeof(type) | ((number) << 24)))
 
 typedef void *fmHandle_t;
@@ -61,7 +60,7 @@ typedef struct {
 #define fmConnectV1Params_version1	MAKE_FM_PARAM_VERSION(fmConnectParams_v1, 1)
 #define fmConnectV2Params_version2	MAKE_FM_PARAM_VERSION(fmConnectParams_v2, 2)
 
-/* The branches before 570 know the first layout alone. */
+/* Branches before 570 support only the first layout. */
 #if defined(FM_BRANCH) && FM_BRANCH < 570
 typedef fmConnectParams_v1 fmConnectParams_t;
 #define fmConnectParams_version		fmConnectV1Params_version1
@@ -75,7 +74,7 @@ typedef struct {
 } fmPciDevice_t;
 
 typedef struct {
-	unsigned int physicalId;	/* module id */
+	unsigned int physicalId;	/* module ID */
 	char uuid[FM_UUID_BUFFER_SIZE];
 	char pciBusId[FM_DEVICE_PCI_BUS_ID_BUFFER_SIZE];
 	unsigned int numNvLinksAvailable, maxNumNvLinks, nvlinkLineRateMBps;

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # shellcheck shell=bash disable=SC2154
-# The boot loaders of assemble.sh, which sources this: its variables and in_tree are used.
+# The boot loaders for assemble.sh. assemble.sh sources this file, which uses its variables and in_tree.
 
-# GRUB for all IOMMUs: grub.cfg made by the real grub-mkconfig. There is no disk yet, so grub-probe's answers are given.
+# GRUB for all IOMMUs. The real grub-mkconfig writes grub.cfg. The disk does not exist yet, so a script replaces grub-probe.
 grub_variants() {
     cat > "$tree/tmp/grub-probe" <<P
 #!/bin/sh
@@ -25,7 +25,7 @@ P
     grub_variant amd-on twin-acpi-amd.cpio ""
     grub_variant amd-off twin-acpi-amd.cpio " amd_iommu=off"
     grub_variant none "" ""
-    # a host whose IOMMU was turned on before: start state "ready"
+    # start state "ready": a host whose IOMMU is already enabled
     grub_variant intel-pt twin-acpi-intel.cpio " intel_iommu=on iommu=pt"
     grub_variant amd-pt twin-acpi-amd.cpio " iommu=pt"
     umount "$tree/usr/sbin/grub-probe"
@@ -40,7 +40,7 @@ grub_variant() {  # NAME EARLY_INITRD CMDLINE
     install -D -m 444 "$tree/boot/grub/grub.cfg" "$out/grub/$1/grub.cfg"
 }
 
-# GRUB's own files, as grub-install lays them out; the boot sectors are written with the disk.
+# GRUB's files in grub-install's layout. The boot sectors are written when the disk is created.
 grub_bios() {
     mkdir -p "$tree/boot/grub/i386-pc"
     cp "$tree"/usr/lib/grub/i386-pc/*.mod "$tree"/usr/lib/grub/i386-pc/*.lst "$tree/boot/grub/i386-pc/"
@@ -48,7 +48,7 @@ grub_bios() {
     cp "$tree/tmp/core.img" "$tree/usr/lib/grub/i386-pc/boot.img" "$out/"
 }
 
-# The firmware starts EFI/BOOT/BOOTX64.EFI where it has no entry of its own, as on a disk that was moved.
+# Firmware without a boot entry starts EFI/BOOT/BOOTX64.EFI, as after a disk was moved to another host.
 grub_efi() {
     mkdir -p "$tree/boot/grub/x86_64-efi"
     cp "$tree"/usr/lib/grub/x86_64-efi/*.mod "$tree"/usr/lib/grub/x86_64-efi/*.lst "$tree/boot/grub/x86_64-efi/"
@@ -58,11 +58,11 @@ grub_efi() {
     done
 }
 
-# systemd_boot FOLDER: what `bootctl install` lays out, and the entry by the real kernel-install; @IOMMU@ is what differs between twins.
+# systemd_boot FOLDER: write the files of `bootctl install`. The real kernel-install writes the entry, in which @IOMMU@ differs between twins.
 systemd_boot() {
     local machine_id efi=$tree/boot/efi
     machine_id=$(cat "$tree/etc/machine-id")
-    mount -t tmpfs tmpfs "$efi"    # paths in entries begin at the mount point
+    mount -t tmpfs tmpfs "$efi"    # paths in entries are relative to the mount point
     install -D -m 644 "$tree/usr/lib/systemd/boot/efi/systemd-bootx64.efi" "$efi/EFI/BOOT/BOOTX64.EFI"
     install -D -m 644 "$tree/usr/lib/systemd/boot/efi/systemd-bootx64.efi" "$efi/EFI/systemd/systemd-bootx64.efi"
     mkdir -p "$efi/loader/entries" "$efi/$machine_id"

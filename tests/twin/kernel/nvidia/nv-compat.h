@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* SPDX-FileCopyrightText: The vgpu.kvm authors */
-/* What differs between the kernels that the driver is built for: 6.1 (Debian 12) to 6.12 (Debian 13). */
+/* Differences between the kernels for which the driver is built: 6.1 (Debian 12) to 6.12 (Debian 13). */
 #ifndef NV_COMPAT_H
 #define NV_COMPAT_H
 
@@ -16,7 +16,7 @@
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 #define NV_DEVNODE_CONST
-/* The driver frees its VFIO device; later kernels do it themselves. */
+/* On this kernel, the driver must free its VFIO device. Later kernels free the device. */
 static inline void nv_vfio_release(struct vfio_device *vdev)
 {
 	vfio_free_device(vdev);

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
 /*
- * foreign_parents=1: VFs under another driver (vfio-pci) become mdev parents too.  The mdev
- * core names type directories after the driver that the parent is bound to, so this is how
- * "vfio-pci-575" comes about.
+ * With foreign_parents=1, VFs that are bound to another driver, such as vfio-pci, also become mdev parents.
+ * The mdev core names type directories after the parent's driver, so their names become "vfio-pci-575".
  */
 #include "nv.h"
 
-static void adopt(struct pci_dev *vf)	/* device_lock(vf) held */
+static void adopt(struct pci_dev *vf)	/* The caller holds device_lock(vf). */
 {
 	struct nv_gpu *g;
 	bool want;
@@ -33,7 +32,7 @@ static void abandon(struct pci_dev *vf)
 		nv_vf_del(found);
 }
 
-/* Called while the PF is being bound; PF before VF is the order in which SR-IOV takes these locks, too. */
+/* Runs while the PF is being bound. Lock order: the PF before its VFs, as in the kernel's SR-IOV code. */
 void nv_foreign_scan(struct pci_dev *pf)
 {
 	struct pci_dev *vf = NULL;
@@ -70,6 +69,6 @@ void nv_foreign_exit(void)
 	struct nv_vf *v, *n;
 
 	bus_unregister_notifier(&pci_bus_type, &pci_events);
-	list_for_each_entry_safe(v, n, &nv_vfs, node)	/* the driver's own went with it */
+	list_for_each_entry_safe(v, n, &nv_vfs, node)	/* unregistering the driver has already removed its own VFs */
 		nv_vf_del(v);
 }

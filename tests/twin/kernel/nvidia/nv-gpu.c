@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
-/* GPUs: their use count, the unbindLock, and the device nodes /dev/nvidiaN and /dev/nvidiactl. */
+/* The use count and the unbindLock of each GPU, and the device nodes /dev/nvidiaN and /dev/nvidiactl. */
 #include <linux/delay.h>
 #include <linux/fs.h>
 #include <linux/module.h>
@@ -12,7 +12,7 @@
 
 static int fault_unbind_lock;
 module_param(fault_unbind_lock, int, 0644);
-MODULE_PARM_DESC(fault_unbind_lock, "bit n: the unbindLock of the GPU with device minor n is never granted");
+MODULE_PARM_DESC(fault_unbind_lock, "bit n: the unbindLock of the GPU with device minor number n is never granted");
 
 struct class *nv_class;
 
@@ -74,7 +74,7 @@ bool nv_gpu_alive(struct nv_gpu *g)
 	return false;
 }
 
-/* One more user; refused while the unbindLock is held. */
+/* Add one user. The call fails while the unbindLock is held. */
 int nv_gpu_get(struct nv_gpu *g)
 {
 	int rc = 0;
@@ -97,7 +97,7 @@ void nv_gpu_put(struct nv_gpu *g)
 	mutex_unlock(&g->lock);
 }
 
-/* The driver cannot refuse an unbind; without the unbindLock it waits for the last user. */
+/* Wait for the last user. A driver cannot refuse an unbind, so an unbind without the unbindLock blocks here. */
 void nv_gpu_drain(struct nv_gpu *g)
 {
 	mutex_lock(&g->lock);
@@ -113,7 +113,7 @@ void nv_gpu_drain(struct nv_gpu *g)
 	mutex_unlock(&g->lock);
 }
 
-/* A refusal is silent: the caller has to read the lock back. */
+/* Set or release the lock. No error is returned, so the caller must read the lock back. */
 void nv_gpu_request_lock(struct nv_gpu *g, bool lock)
 {
 	mutex_lock(&g->lock);

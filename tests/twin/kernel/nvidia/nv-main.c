@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
 /*
- * nvidia - a driver of that name with the interfaces of NVIDIA's vGPU host driver, on the
- * kernel's real PCI, mdev and VFIO cores.  There is no GPU behind it.
+ * nvidia - an emulation of NVIDIA's vGPU host driver: the same name and interfaces, on the
+ * kernel's real PCI, mdev, and VFIO cores, but without a GPU.
  *
- * Modelled from public sources (the published kernel interface layer, vendor documentation,
- * field logs); nothing of NVIDIA's is in it.
+ * The driver is modeled on public sources: the published kernel interface layer, vendor
+ * documentation, and logs from the field. It contains no code from NVIDIA.
  */
 #include <linux/dmi.h>
 #include <linux/module.h>
@@ -20,32 +20,32 @@ char *nv_registry_dwords = "";
 module_param_named(NVreg_RegistryDwords, nv_registry_dwords, charp, 0444);
 MODULE_PARM_DESC(NVreg_RegistryDwords, "shown in /proc/driver/nvidia/params, as with NVIDIA's driver; no effect");
 
-/* personalities */
+/* variants of the driver */
 int nv_sriov_sysfs;
 module_param_named(sriov_sysfs, nv_sriov_sysfs, int, 0444);
-MODULE_PARM_DESC(sriov_sysfs, "0: no .sriov_configure, as the published driver, VFs come through pci-pf-stub; 1: accepts sriov_numvfs");
+MODULE_PARM_DESC(sriov_sysfs, "0: no .sriov_configure, as in the published driver, so VFs are enabled through pci-pf-stub; 1: writes to sriov_numvfs work");
 int nv_vendor_vfio = -1;
 module_param_named(vendor_vfio, nv_vendor_vfio, int, 0444);
-MODULE_PARM_DESC(vendor_vfio, "1: VFs carry nvidia/creatable_vgpu_types and current_vgpu_type in place of mdev; -1: from kernel 6.8 on");
+MODULE_PARM_DESC(vendor_vfio, "1: VFs have nvidia/creatable_vgpu_types and current_vgpu_type instead of mdev; -1: only from kernel 6.8 on");
 int nv_creatable_format;
 module_param_named(creatable_format, nv_creatable_format, int, 0644);
-MODULE_PARM_DESC(creatable_format, "lines of creatable_vgpu_types: 0 '557   : NVIDIA A40-1Q' under a header, 1 'NVIDIA A40-1Q 557'");
+MODULE_PARM_DESC(creatable_format, "format of creatable_vgpu_types: 0 '557   : NVIDIA A40-1Q' with a header, 1 'NVIDIA A40-1Q 557'");
 int nv_heterogeneous;
 module_param_named(heterogeneous, nv_heterogeneous, int, 0644);
-MODULE_PARM_DESC(heterogeneous, "1: mixed-size mode on all GPUs that have it, whatever nvidia-smi vgpu -shm says");
+MODULE_PARM_DESC(heterogeneous, "1: mixed-size mode on all GPUs that support it, regardless of nvidia-smi vgpu -shm");
 int nv_foreign_parents;
 module_param_named(foreign_parents, nv_foreign_parents, int, 0644);
-MODULE_PARM_DESC(foreign_parents, "1: VFs that sit under another driver become mdev parents too, so that vfio-pci-575 directories occur");
+MODULE_PARM_DESC(foreign_parents, "1: VFs that are bound to another driver also become mdev parents, with directories such as vfio-pci-575");
 
-/* faults that concern both frameworks */
+/* faults on both frameworks */
 int nv_fault_create;
 module_param_named(fault_create, nv_fault_create, int, 0644);
-MODULE_PARM_DESC(fault_create, "errno of each create, e.g. 5 for EIO");
+MODULE_PARM_DESC(fault_create, "errno of each creation, such as 5 for EIO");
 int nv_fault_create_silent;
 module_param_named(fault_create_silent, nv_fault_create_silent, int, 0644);
-MODULE_PARM_DESC(fault_create_silent, "1: create reports success, no vGPU appears");
+MODULE_PARM_DESC(fault_create_silent, "1: a creation reports success, but no vGPU appears");
 
-/* SMBIOS OEM strings "nvidia.NAME=NUMBER": what the machine is to be, unless a module parameter says otherwise. */
+/* Settings of the machine from the SMBIOS OEM strings "nvidia.NAME=NUMBER". Module parameters override these settings. */
 static int __init read_machine(void)
 {
 	const struct dmi_device *d = NULL;
@@ -115,7 +115,7 @@ static void __exit nv_exit(void)
 }
 module_init(nv_init);
 module_exit(nv_exit);
-MODULE_LICENSE("GPL");	/* the mdev and VFIO cores export to GPL modules only */
+MODULE_LICENSE("GPL");	/* the mdev and VFIO cores export symbols only to GPL modules */
 MODULE_VERSION(NV_VERSION);
 MODULE_ALIAS("nvidia_vgpu_vfio");
 MODULE_DESCRIPTION("Interfaces of the NVIDIA vGPU host driver, without a GPU");

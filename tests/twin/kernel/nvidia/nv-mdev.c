@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
 /*
- * The mdev framework: each VF of a bound GPU is a parent (the PF, where there is no SR-IOV vGPU), each vGPU a VFIO
- * device without a GPU behind it.
+ * The mdev framework. Each VF of a bound GPU is a parent. If the GPU does not support SR-IOV vGPUs, the PF is the
+ * parent. Each vGPU is a VFIO device without GPU functions.
  */
 #include <linux/delay.h>
 #include <linux/kprobes.h>
@@ -13,13 +13,13 @@
 
 static int fault_types_ms;
 module_param(fault_types_ms, int, 0644);
-MODULE_PARM_DESC(fault_types_ms, "mdev_supported_types appears this long after the VFs (ms)");
+MODULE_PARM_DESC(fault_types_ms, "delay in ms between the creation of VFs and of mdev_supported_types");
 static int fault_vanish_ms;
 module_param(fault_vanish_ms, int, 0644);
-MODULE_PARM_DESC(fault_vanish_ms, "a created device disappears after this long (ms)");
+MODULE_PARM_DESC(fault_vanish_ms, "time in ms after which a created device disappears");
 static int fault_remove_ms;
 module_param(fault_remove_ms, int, 0644);
-MODULE_PARM_DESC(fault_remove_ms, "removal of a device blocks this long (ms)");
+MODULE_PARM_DESC(fault_remove_ms, "time in ms for which the removal of a device blocks");
 
 struct vgpu {
 	struct nv_vgpu_pci pci;
@@ -96,7 +96,7 @@ static void vgpu_remove(struct mdev_device *mdev)
 
 	if (fault_remove_ms)
 		msleep(fault_remove_ms);
-	vfio_unregister_group_dev(&u->pci.vdev);	/* waits until no process has it open */
+	vfio_unregister_group_dev(&u->pci.vdev);	/* waits until no process has the device open */
 	nv_unclaim(&u->own);
 	vfio_put_device(&u->pci.vdev);
 }
@@ -133,7 +133,7 @@ static ssize_t vgpu_params_store(struct device *dev, struct device_attribute *a,
 
 	if (n >= sizeof(u->params))
 		return -EINVAL;
-	strscpy(u->params, skip_spaces(buf), sizeof(u->params));	/* a space clears */
+	strscpy(u->params, skip_spaces(buf), sizeof(u->params));	/* writing a space clears the parameters */
 	strim(u->params);
 	return n;
 }
@@ -155,14 +155,14 @@ static struct mdev_driver vgpu_driver = {
 	.driver = { .name = "nvidia-vgpu-vfio", .owner = THIS_MODULE, .mod_name = KBUILD_MODNAME, .dev_groups = vgpu_groups },
 };
 
-static void register_parent(struct nv_vf *v)	/* nv_lock held */
+static void register_parent(struct nv_vf *v)	/* The caller holds nv_lock. */
 {
 	int i, n = v->gpu->model->ntypes;
 
 	if (v->vendor || !n || v->registered || !v->gpu->bound)
 		return;
 	for (i = 0; i < n; i++) {
-		/* a second registration needs pristine kobjects */
+		/* another registration requires zeroed kobjects */
 		memset(&v->type[i], 0, sizeof(v->type[i]));
 		v->type[i].sysfs_name = v->gpu->model->types[i].id;
 		v->type[i].pretty_name = v->gpu->model->types[i].name;
@@ -187,7 +187,7 @@ static void reg_work(struct work_struct *w)
 	mutex_unlock(&nv_lock);
 }
 
-/* What the field has seen: the parent is registered anew, and its children are gone. */
+/* Emulate a failure seen in the field: the driver registers the parent again, which removes all of its vGPUs. */
 static void vanish_work(struct work_struct *w)
 {
 	struct nv_vf *v = container_of(w, struct nv_vf, vanish.work);
@@ -215,8 +215,8 @@ void nv_mdev_want(struct nv_vf *v)
 }
 
 /*
- * A create that lies: mdev_device_create() is replaced by a function that does nothing.
- * The post_handler, though empty, tells ftrace that this probe changes the instruction pointer.
+ * Emulate a creation that reports success but creates nothing: replace mdev_device_create() with this function.
+ * The empty post_handler is required: without it, ftrace ignores the changed instruction pointer.
  */
 static notrace noinline int create_nothing(void)
 {

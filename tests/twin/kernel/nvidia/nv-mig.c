@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
 /*
- * MIG mode, GPU instances and compute instances, and mixed-size mode: the state behind
- * gpus/<address>/twin, through which our nvidia-smi asks and commands, where NVIDIA's uses ioctls.
+ * The state of MIG mode, GPU instances, compute instances, and mixed-size mode. The emulated nvidia-smi reads and
+ * changes this state through gpus/<address>/twin. NVIDIA's nvidia-smi uses ioctls instead.
  */
 #include <linux/kernel_read_file.h>
 #include <linux/module.h>
 #include <linux/vmalloc.h>
 #include "nv.h"
 
-/* The card's own memory, of which an emulated card has none: our nvidia-smi writes the file.  Lines: "<address> mig 1" */
+/* Replaces a card's persistent memory, which an emulated card lacks. The emulated nvidia-smi writes this file. Lines: "<address> mig 1" */
 #define INFOROM	"/var/lib/nvidia/twin-inforom"
 
 static int mig_auto_reset;
 module_param(mig_auto_reset, int, 0644);
-MODULE_PARM_DESC(mig_auto_reset, "1: where MIG mode needs a reset, the driver does it itself when nobody uses the GPU");
+MODULE_PARM_DESC(mig_auto_reset, "1: if a change of MIG mode requires a reset and the GPU is not in use, the driver resets the GPU");
 
 static bool inforom_says(const char *bdf, const char *what)
 {
@@ -64,7 +64,7 @@ static int gi_room(struct nv_gpu *g, struct nv_gi *gi, const struct nv_type *t)
 	return max(n, 0);
 }
 
-/* The GPU instance that takes the next vGPU of the type.  Without room, any of the right profile; NULL: none is there. */
+/* Return the GPU instance for the next vGPU of the type. If all suitable instances are full, return any of them; without one, NULL. */
 struct nv_gi *nv_gi_for(struct nv_gpu *g, const struct nv_type *t, int *room)
 {
 	struct nv_gi *gi, *best = NULL;
@@ -109,7 +109,7 @@ static u32 slices(int start, int n)
 	return GENMASK(start + n - 1, start);
 }
 
-/* Memory slices in use, compute slices in use, and how many of the profile there are. */
+/* Return the memory slices in use. *compute: compute slices in use; *same: number of GPU instances with the profile. */
 static u32 in_use(struct nv_gpu *g, const struct nv_profile *p, int *compute, int *same)
 {
 	struct nv_gi *gi;
@@ -140,7 +140,7 @@ static int free_instances(struct nv_gpu *g, const struct nv_profile *p)
 	return max(0, min(n, p->max - same));
 }
 
-/* Ids as others have seen them: 7g 0, halves 1 2, quarters 3..6, eighths 7..14 (of four slices: 0, 1 2, 3..6) */
+/* IDs from public logs, with eight slices: all 0, half 1 or 2, quarter 3 to 6, eighth 7 to 14; with four: all 0, half 1 or 2, quarter 3 to 6 */
 static int gi_id(struct nv_gpu *g, const struct nv_profile *p, int start)
 {
 	return g->model->memory_slices / p->memory_slices - 1 + start / p->memory_slices;
@@ -168,7 +168,7 @@ static int create_gi(struct nv_gpu *g, int profile, int start)
 	if (!p)
 		return -EINVAL;
 	used = in_use(g, p, &compute, &same);
-	for (i = 0; i < p->nstarts; i++)	/* the last place first, so that big ones still fit in front */
+	for (i = 0; i < p->nstarts; i++)	/* use the last free position first, which leaves room for large instances at the start */
 		if (!(used & slices(p->starts[i], p->memory_slices)) && (start < 0 || start == p->starts[i]))
 			at = p->starts[i];
 	if (at < 0 || same >= p->max || compute + p->compute_slices > g->model->compute_slices)
@@ -199,7 +199,7 @@ static int destroy_gi(struct nv_gpu *g, int id)
 	return 0;
 }
 
-/* Profile of a compute instance: 0 to 4 for 1, 2, 3, 4, 7 slices */
+/* Return the profile of a compute instance: 0 to 4 for 1, 2, 3, 4, and 7 slices */
 static const u8 ci_slices[] = { 1, 2, 3, 4, 7 };
 
 static int create_ci(struct nv_gpu *g, int id, int profile)
@@ -312,7 +312,7 @@ int nv_mig_command(struct nv_gpu *g, char *line)
 	return rc;
 }
 
-/* Lines of a word and its values; names come last. */
+/* Each line contains a word and its values. A name is the last value. */
 void nv_mig_show(struct seq_file *s, struct nv_gpu *g)
 {
 	const struct nv_model *m = g->model;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
 /*
- * NVSwitch: the driver of the bridges with its /proc directory and device nodes, and what the fabric means for
- * GPUs and VFs: a GPU is registered with it or not, a VF has a partition or none.  Our nv-fabricmanager says so
- * through gpus/<address>/twin, where NVIDIA's programs the switches.
+ * NVSwitch: the driver of the switches, its /proc directory and device nodes, and the fabric state of GPUs and VFs:
+ * whether a GPU is registered with the fabric, and which partition a VF has. The emulated nv-fabricmanager writes
+ * this state to gpus/<address>/twin. NVIDIA's nv-fabricmanager programs the switches instead.
  */
 #include <linux/fs.h>
 #include <linux/module.h>
@@ -13,25 +13,25 @@
 #define CTL_MINOR	255
 #define MAX_SWITCHES	8
 
-/* Faults of our nv-fabricmanager, which reads them here when it comes to it. */
+/* Faults of the emulated nv-fabricmanager, which reads these parameters whenever it needs them. */
 static int fault_fm_configure_ms, fault_fm_query, fault_fm_activate, fault_fm_deactivate, fault_fm_crash;
 module_param(fault_fm_configure_ms, int, 0644);
-MODULE_PARM_DESC(fault_fm_configure_ms, "nv-fabricmanager answers FM_ST_NOT_CONFIGURED this long after its start");
+MODULE_PARM_DESC(fault_fm_configure_ms, "time in ms after its start during which nv-fabricmanager returns FM_ST_NOT_CONFIGURED");
 module_param(fault_fm_query, int, 0644);
-MODULE_PARM_DESC(fault_fm_query, "nv-fabricmanager: answer to each query of the partitions, e.g. -6 for FM_ST_VERSION_MISMATCH");
+MODULE_PARM_DESC(fault_fm_query, "return code of nv-fabricmanager for each query of the partitions, such as -6 for FM_ST_VERSION_MISMATCH");
 module_param(fault_fm_activate, int, 0644);
-MODULE_PARM_DESC(fault_fm_activate, "nv-fabricmanager: answer to each activation, e.g. -7 for FM_ST_IN_USE");
+MODULE_PARM_DESC(fault_fm_activate, "return code of nv-fabricmanager for each activation, such as -7 for FM_ST_IN_USE");
 module_param(fault_fm_deactivate, int, 0644);
-MODULE_PARM_DESC(fault_fm_deactivate, "nv-fabricmanager: answer to each deactivation, e.g. -2 for FM_ST_GENERIC_ERROR");
+MODULE_PARM_DESC(fault_fm_deactivate, "return code of nv-fabricmanager for each deactivation, such as -2 for FM_ST_GENERIC_ERROR");
 module_param(fault_fm_crash, int, 0644);
-MODULE_PARM_DESC(fault_fm_crash, "nv-fabricmanager ends by SIGKILL: 1 at the next query, 2 before the next activation, 3 after it");
+MODULE_PARM_DESC(fault_fm_crash, "nv-fabricmanager is killed (SIGKILL): 1 at the next query, 2 before the next activation, 3 after the next activation");
 
 static struct proc_dir_entry *root, *devices;
 static struct pci_dev *switches[MAX_SWITCHES];
 static struct proc_dir_entry *dirs[MAX_SWITCHES];
 static DEFINE_MUTEX(lock);
 static int major;
-static bool has_ctl;		/* the node nvidia-nvswitchctl: only where there is a switch, as nvidia-modprobe makes it */
+static bool has_ctl;		/* nvidia-nvswitchctl exists only on hosts with a switch, as with nvidia-modprobe */
 
 static int permissions_show(struct seq_file *s, void *unused)
 {
@@ -45,7 +45,7 @@ static int switch_information_show(struct seq_file *s, void *unused)
 	return 0;
 }
 
-/* Whoever has a node open keeps the driver from being unloaded, as the real Fabric Manager does. */
+/* An open node prevents the driver from being unloaded. The real Fabric Manager also keeps nodes open. */
 static int node_open(struct inode *inode, struct file *f)
 {
 	return iminor(inode) == CTL_MINOR || (iminor(inode) < MAX_SWITCHES && switches[iminor(inode)]) ? 0 : -ENODEV;
@@ -105,7 +105,7 @@ static struct pci_driver switch_driver = {
 	.name = "nvidia-nvswitch", .id_table = switch_ids, .probe = switch_probe, .remove = switch_remove,
 };
 
-/* The place on the board, from twin_hw's capability; 0: on none. */
+/* Read the GPU's module ID on the board from twin_hw's capability. 0: the GPU is on no board. */
 void nv_fabric_init(struct nv_gpu *g, struct pci_dev *pf)
 {
 	int at = pci_find_capability(pf, PCI_CAP_ID_VNDR);
@@ -115,7 +115,7 @@ void nv_fabric_init(struct nv_gpu *g, struct pci_dev *pf)
 	g->registered = false;
 }
 
-/* A VF whose vGPU takes the whole card has NVLink, so CUDA in its VM needs a partition; others never do. */
+/* Only a VF whose vGPU uses the whole card has NVLink. CUDA in its VM requires an active partition. */
 bool nv_needs_partition(struct nv_vf *v, const struct nv_type *t)
 {
 	return v->gpu->module_id && v->pdev->is_virtfn && t->profile < 0 && t->max == 1;
@@ -135,8 +135,8 @@ void nv_fabric_show(struct seq_file *s, struct nv_gpu *g)
 	mutex_unlock(&nv_lock);
 }
 
-/* No VF of the GPU has a partition any more.  A GPU that leaves the driver and comes back, as for sriov-manage, stays registered. */
-void nv_fabric_wipe(struct nv_gpu *g)	/* nv_lock held */
+/* Discard the partitions of the GPU's VFs. The GPU stays registered when sriov-manage unbinds and rebinds the GPU. */
+void nv_fabric_wipe(struct nv_gpu *g)	/* The caller holds nv_lock. */
 {
 	struct nv_vf *v;
 
@@ -145,7 +145,7 @@ void nv_fabric_wipe(struct nv_gpu *g)	/* nv_lock held */
 			v->partition = -1;
 }
 
-/* "fabric 0": the switches are initialized from the beginning; "fabric 1": done; "partition <VF> <id, or -1>" */
+/* "fabric 0": initialization of the switches starts; "fabric 1": initialization is complete; "partition <VF> <ID, or -1>" */
 int nv_fabric_command(struct nv_gpu *g, const char *line)
 {
 	int n, rc = -EINVAL;
@@ -182,7 +182,7 @@ int nv_nvswitch_init(void)
 		return rc;
 	major = rc;
 	rc = -ENOMEM;
-	root = proc_mkdir("driver/nvidia-nvswitch", NULL);	/* also where there is no switch */
+	root = proc_mkdir("driver/nvidia-nvswitch", NULL);	/* the directory also exists on hosts without a switch */
 	if (!root)
 		goto chrdev;
 	proc_create_single("permissions", 0444, root, permissions_show);

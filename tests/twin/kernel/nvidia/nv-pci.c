@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
-/* The PCI driver "nvidia": PFs, VFs, and how VFs come into being. */
+/* The PCI driver "nvidia": PFs, VFs, and the creation of VFs. */
 #include <linux/delay.h>
 #include <linux/iommu.h>
 #include <linux/module.h>
@@ -14,15 +14,15 @@ module_param(fault_sriov, int, 0644);
 MODULE_PARM_DESC(fault_sriov, "with sriov_sysfs=1: errno of a write to sriov_numvfs");
 static int fault_sriov_fewer;
 module_param(fault_sriov_fewer, int, 0644);
-MODULE_PARM_DESC(fault_sriov_fewer, "with sriov_sysfs=1: this many VFs fewer than asked");
+MODULE_PARM_DESC(fault_sriov_fewer, "with sriov_sysfs=1: number of requested VFs that are not created");
 static int fault_sriov_ms;
 module_param(fault_sriov_ms, int, 0644);
-MODULE_PARM_DESC(fault_sriov_ms, "with sriov_sysfs=1: the write to sriov_numvfs blocks this long (ms)");
+MODULE_PARM_DESC(fault_sriov_ms, "with sriov_sysfs=1: time in ms for which the write to sriov_numvfs blocks");
 static int fault_sriov_async_ms;
 module_param(fault_sriov_async_ms, int, 0644);
-MODULE_PARM_DESC(fault_sriov_async_ms, "with sriov_sysfs=1: the write returns at once, the VFs appear this much later (ms)");
+MODULE_PARM_DESC(fault_sriov_async_ms, "with sriov_sysfs=1: delay in ms between the write, which returns immediately, and the creation of VFs");
 
-/* A VF comes under the driver's care; one that is known already gets its types back. */
+/* Add a VF to the driver. If the driver already manages the VF, only offer its types again. */
 struct nv_vf *nv_vf_add(struct pci_dev *pdev, bool foreign)
 {
 	struct nv_vf *v;
@@ -116,19 +116,19 @@ static int pf_probe(struct pci_dev *pdev)
 	g->pdev = pdev;
 	g->bound = true;
 	pci_set_drvdata(pdev, g);
-	list_for_each_entry(v, &nv_vfs, node)	/* VFs that came through pci-pf-stub */
+	list_for_each_entry(v, &nv_vfs, node)	/* VFs that pci-pf-stub has enabled */
 		if (v->gpu == g)
 			nv_mdev_want(v);
 	mutex_unlock(&nv_lock);
 	if (!g->model->sriov_vgpu && g->model->ntypes)
-		nv_vf_add(pdev, false);		/* vGPUs are made on the PF itself */
+		nv_vf_add(pdev, false);		/* vGPUs are created on the PF */
 	nv_procfs_add(g);
 	nv_chardev_add(g);
 	nv_foreign_scan(pdev);
 	return 0;
 }
 
-/* Leaving the driver, as for sriov-manage, costs the GPU its instances and its mixed-size mode. */
+/* Unbinding the GPU, as sriov-manage does, destroys its GPU instances and disables mixed-size mode. */
 static void wipe(struct nv_gpu *g)
 {
 	mutex_lock(&g->lock);
@@ -174,7 +174,7 @@ static void nv_remove(struct pci_dev *pdev)
 		pf_remove(pdev);
 }
 
-/* sriov_sysfs=1 only; without it the PCI core itself refuses, as with NVIDIA's driver */
+/* Used only with sriov_sysfs=1. Otherwise, writes to sriov_numvfs fail in the PCI core, as with NVIDIA's driver. */
 int nv_sriov_configure(struct pci_dev *pdev, int n)
 {
 	struct nv_gpu *g = pci_get_drvdata(pdev);
@@ -212,5 +212,5 @@ MODULE_DEVICE_TABLE(pci, nv_ids);
 
 struct pci_driver nv_driver = {
 	.name = "nvidia", .id_table = nv_ids, .probe = nv_probe, .remove = nv_remove,
-	.driver_managed_dma = true,	/* as VFIO demands of the drivers of what it hands out */
+	.driver_managed_dma = true,	/* VFIO requires this setting from a driver that provides VFIO devices */
 };

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
 /*
- * /proc/driver/nvidia: version, params, gpus/<address>/{information,unbindLock} as NVIDIA's
- * driver has them, and gpus/<address>/{vgpus,twin}, which are ours: the driver's own view
- * for our nvidia-smi, where NVIDIA's asks through ioctls.
+ * /proc/driver/nvidia: version, params, and gpus/<address>/{information,unbindLock}, as in NVIDIA's driver. The files
+ * gpus/<address>/{vgpus,twin} exist only here: the emulated nvidia-smi reads the driver's state from them. NVIDIA's
+ * nvidia-smi uses ioctls instead.
  */
 #include <linux/crc32.h>
 #include <linux/ctype.h>
@@ -27,7 +27,7 @@ static int params_show(struct seq_file *s, void *unused)
 	return 0;
 }
 
-/* The same for an address at each boot, and different between addresses. */
+/* Return a UUID that depends only on the GPU's address. */
 void nv_gpu_uuid(struct nv_gpu *g, char *buf, size_t n)
 {
 	u32 a = crc32(1, g->bdf, strlen(g->bdf)), b = crc32(a, g->bdf, strlen(g->bdf)), c = crc32(b, g->bdf, strlen(g->bdf)), d = crc32(c, g->bdf, strlen(g->bdf));
@@ -59,7 +59,7 @@ static int information_show(struct seq_file *s, void *unused)
 	return 0;
 }
 
-/* "<function> <uuid, or - for vendor-specific VFIO> <type id> <open count>" for each vGPU */
+/* one line per vGPU: "<function> <UUID, or - for vendor-specific VFIO> <type ID> <open count>" */
 static int vgpus_show(struct seq_file *s, void *unused)
 {
 	struct nv_gpu *g = s->private;
@@ -105,7 +105,7 @@ static const struct proc_ops twin_ops = {
 	.proc_open = twin_open, .proc_read = seq_read, .proc_lseek = seq_lseek, .proc_write = twin_write, .proc_release = single_release,
 };
 
-/* The write is remembered in the open file and takes effect when that is closed. */
+/* The open file stores the written value. The value takes effect when the file is closed. */
 enum { ASKED_NOTHING, ASKED_UNLOCK, ASKED_LOCK };
 struct lock_file { struct nv_gpu *gpu; int asked; };
 

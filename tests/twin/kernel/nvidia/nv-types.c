@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
-/* The rules of which vGPU still fits on a GPU.  The tables of types are in nv-models.c. */
+/* The rules that determine how many more vGPUs fit on a GPU. The tables of types are in nv-models.c. */
 #include "nv.h"
 
 const struct nv_model *nv_model_of(struct pci_dev *pf)
@@ -17,7 +17,7 @@ bool nv_mixed(struct nv_gpu *g)
 	return g->model->mixed_sizes && !g->mig && (g->mixed || nv_heterogeneous);
 }
 
-/* The first free stretch of the framebuffer; @room: how many of that size all stretches take. */
+/* Return the start of the first sufficient free framebuffer range, or -1. @room: number of vGPUs of this size that fit in all ranges. */
 static int first_stretch(struct nv_gpu *g, int size, int *room)
 {
 	int at = 0, first = -1, next;
@@ -39,7 +39,7 @@ static int first_stretch(struct nv_gpu *g, int size, int *room)
 	return first;
 }
 
-/* How many more of the type; and where the next one goes. */
+/* Return how many more vGPUs of the type fit. @gi and @start: position of the next vGPU. */
 static int find_place(struct nv_gpu *g, const struct nv_type *t, struct nv_gi **gi, int *start)
 {
 	int room, same = 0, all = 0;
@@ -94,7 +94,7 @@ int nv_claim(struct nv_vgpu *u, struct nv_vf *v, const struct nv_type *t, const 
 		return -EIO;
 	mutex_lock(&g->lock);
 	if ((t->profile >= 0) != g->mig || (g->mig && !nv_gi_for(g, t, &room))) {
-		pr_err("NVRM: Failed to add vgpu create request: 0x38\n");	/* no GPU instance for it */
+		pr_err("NVRM: Failed to add vgpu create request: 0x38\n");	/* no suitable GPU instance exists */
 		rc = -EIO;
 	} else if (!nv_room(v, t)) {
 		rc = -ENOSPC;

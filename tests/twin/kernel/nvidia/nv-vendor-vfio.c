@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
 /*
- * The vendor-specific VFIO framework: attributes in <VF>/nvidia/, and the VF itself is the
- * VFIO device, registered by this driver, so that a process can hold it open.
+ * The vendor-specific VFIO framework: attributes in <VF>/nvidia/. The VF itself is the VFIO device. This driver
+ * registers the device, so a process can open it.
  */
 #include "nv.h"
 #include "nv-compat.h"
@@ -105,7 +105,7 @@ static ssize_t current_vgpu_type_store(struct device *dev, struct device_attribu
 	if (nv_fault_create_silent)
 		return n;
 	if (v->own.type)
-		return -EINVAL;		/* 0 first */
+		return -EINVAL;		/* before another type, 0 must be written */
 	for (i = 0; i < m->ntypes; i++)
 		if (sysfs_streq(buf, m->types[i].id))
 			return nv_claim(&v->own, v, &m->types[i], "-") ?: n;
@@ -132,7 +132,7 @@ static ssize_t vgpu_params_store(struct device *dev, struct device_attribute *a,
 }
 static DEVICE_ATTR_RW(vgpu_params);
 
-/* Without a type the VF has neither. */
+/* A VF without a type has neither a GPU instance nor a placement. */
 static ssize_t gpu_instance_id_show(struct device *dev, struct device_attribute *a, char *buf)
 {
 	struct nv_vf *v = dev_get_drvdata(dev);
@@ -189,6 +189,6 @@ put:
 void nv_vendor_del(struct nv_vf *v)
 {
 	device_remove_group(&v->pdev->dev, &vf_group);
-	vfio_unregister_group_dev(&v->vfio->pci.vdev);	/* waits until no process has it open */
+	vfio_unregister_group_dev(&v->vfio->pci.vdev);	/* waits until no process has the device open */
 	vfio_put_device(&v->vfio->pci.vdev);
 }

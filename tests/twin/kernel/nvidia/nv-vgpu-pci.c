@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
 /*
- * What a VM sees of a vGPU: a PCI function with configuration space, BARs and interrupts, which QEMU opens through VFIO.
- * There is no GPU behind it: the BARs read as zeros, nothing is read from the VM's memory, and no interrupt ever comes.
+ * A vGPU as a VM sees it: a PCI function with configuration space, BARs, and interrupts, which QEMU opens through VFIO.
+ * The function has no GPU: BARs read as zeros, the driver never reads the VM's memory, and no interrupt occurs.
  */
 #include <linux/eventfd.h>
 #include <linux/sizes.h>
 #include <linux/uaccess.h>
 #include "nv.h"
 
-#define REGION_SHIFT	40		/* where a region begins in the device's file: its index, shifted */
+#define REGION_SHIFT	40		/* a region's offset in the device's file is its index, shifted by this number of bits */
 #define CAP_MSI		0x68
-#define CAP_FABRIC	0x80		/* ours, as in twin_hw: the guest driver reads whether CUDA may start */
+#define CAP_FABRIC	0x80		/* exists only here and in twin_hw: shows the guest driver whether CUDA can start */
 #define FABRIC_STATE	(CAP_FABRIC + 4)
-#define SUBSYSTEM	0x1000		/* plus the type's id, as in guests; NVIDIA's own are in no public table */
+#define SUBSYSTEM	0x1000		/* plus the type's ID, as in models.py: no public table lists NVIDIA's IDs */
 
-/* Of the VM's BARs; those of 64 bits take two. */
+/* Sizes and kinds of the VM's BARs. A 64-bit BAR occupies two entries. */
 static const u64 bar_size[PCI_STD_NUM_BARS] = { SZ_16M, SZ_256M, 0, SZ_32M, 0, 0 };
 static const u32 bar_flags[PCI_STD_NUM_BARS] = {
 	0, PCI_BASE_ADDRESS_MEM_TYPE_64 | PCI_BASE_ADDRESS_MEM_PREFETCH, 0, PCI_BASE_ADDRESS_MEM_TYPE_64 | PCI_BASE_ADDRESS_MEM_PREFETCH, 0, 0,
@@ -23,7 +23,7 @@ static const u32 bar_flags[PCI_STD_NUM_BARS] = {
 static const struct { u32 count, flags; } irqs[VFIO_PCI_NUM_IRQS] = {
 	[VFIO_PCI_INTX_IRQ_INDEX] = { 1, VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED },
 	[VFIO_PCI_MSI_IRQ_INDEX] = { 1, VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE },
-	/* no MSI-X, no errors, and no request to let the device go: a removal waits for the VM's end */
+	/* no MSI-X, error events, or device release requests: a removal waits until the VM has stopped */
 };
 
 static struct nv_vgpu_pci *pci_of(struct vfio_device *vdev)
@@ -55,7 +55,7 @@ static void reset(struct nv_vgpu_pci *p)
 	put(p, PCI_CACHE_LINE_SIZE, 2, 0, 0xffff);
 	put(p, PCI_SUBSYSTEM_VENDOR_ID, 4, PCI_VENDOR_ID_NVIDIA | p->subsystem << 16, 0);
 	put(p, PCI_CAPABILITY_LIST, 1, CAP_MSI, 0);
-	put(p, PCI_INTERRUPT_LINE, 2, 0x0100, 0x00ff);	/* pin A */
+	put(p, PCI_INTERRUPT_LINE, 2, 0x0100, 0x00ff);	/* interrupt pin A */
 	put(p, CAP_MSI, 4, PCI_CAP_ID_MSI | PCI_MSI_FLAGS_64BIT << 16, PCI_MSI_FLAGS_ENABLE << 16);
 	put(p, CAP_MSI + PCI_MSI_ADDRESS_LO, 4, 0, ~3);
 	put(p, CAP_MSI + PCI_MSI_ADDRESS_HI, 4, 0, ~0);
@@ -82,7 +82,7 @@ int nv_vgpu_pci_init(struct vfio_device *vdev)
 	return 0;
 }
 
-/* A VM starts with a fresh function of that type. */
+/* Reset the function for a VM that opens a vGPU of this type. */
 void nv_vgpu_pci_start(struct nv_vgpu_pci *p, struct nv_vf *v, const struct nv_type *t)
 {
 	u16 id = 0;
@@ -102,7 +102,7 @@ static u64 region_size(unsigned int region)
 	return region < PCI_STD_NUM_BARS ? bar_size[region] : 0;
 }
 
-/* How much of an access lies in its region; 0: nothing. */
+/* Return the number of accessed bytes that are inside the region. 0: the access starts outside the region. */
 static size_t inside(loff_t pos, size_t count, unsigned int *region, u64 *at)
 {
 	u64 size;
@@ -125,7 +125,7 @@ ssize_t nv_vgpu_pci_read(struct vfio_device *vdev, char __user *buf, size_t coun
 		return -EINVAL;
 	if (region == VFIO_PCI_CONFIG_REGION_INDEX) {
 		mutex_lock(&p->lock);
-		if (p->vf)		/* 1: no partition is active, 2: one is */
+		if (p->vf)		/* 1: no partition is active; 2: a partition is active */
 			p->cfg[FABRIC_STATE] = p->vf->partition < 0 ? 1 : 2;
 		left = copy_to_user(buf, p->cfg + at, count);
 		mutex_unlock(&p->lock);
@@ -206,7 +206,7 @@ static long get_irq_info(void __user *arg)
 	return copy_to_user(arg, &info, size) ? -EFAULT : 0;
 }
 
-/* Eventfds are looked at and not kept: nothing will be signalled. No interrupt has more than one. */
+/* Check the eventfd, but do not store it, because no interrupt ever occurs. Each interrupt has at most one eventfd. */
 static long set_irqs(void __user *arg)
 {
 	size_t size = offsetofend(struct vfio_irq_set, count), data = 0;
@@ -223,7 +223,7 @@ static long set_irqs(void __user *arg)
 	if (copy_from_user(&fd, arg + size, sizeof(fd)))
 		return -EFAULT;
 	if (fd < 0)
-		return 0;		/* takes the eventfd away */
+		return 0;		/* the caller removes the eventfd */
 	event = eventfd_ctx_fdget(fd);
 	if (IS_ERR(event))
 		return PTR_ERR(event);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* SPDX-FileCopyrightText: The vgpu.kvm authors */
 /*
- * What the parts of the driver share.
+ * Declarations that all parts of the driver share.
  *
- * Locks: device_lock(PF) > device_lock(VF) > nv_lock > mdev core > gpu->lock.
- * Nothing that runs below the mdev core's create takes nv_lock.
+ * Lock order: device_lock(PF) > device_lock(VF) > nv_lock > mdev core > gpu->lock.
+ * Functions that the mdev core calls during a creation must not take nv_lock.
  */
 #ifndef NV_H
 #define NV_H
@@ -26,12 +26,12 @@ struct nv_type {
 	int fb_mib;
 	u8 heads, frl;
 	const char *res;
-	int max;		/* vGPUs of this type on one GPU */
-	int profile;		/* of the GPU instance that it needs; -1: time-sliced */
+	int max;		/* maximum number of vGPUs of this type on one GPU */
+	int profile;		/* profile of the required GPU instance; -1: time-sliced type */
 	int per_gi;
 };
 
-struct nv_profile {		/* of a GPU instance */
+struct nv_profile {		/* a profile of GPU instances */
 	int id;
 	const char *name, *gib;
 	int units[6];		/* SM, CE, DEC, ENC, JPEG, OFA */
@@ -40,18 +40,18 @@ struct nv_profile {		/* of a GPU instance */
 };
 
 struct nv_model {
-	u16 device;		/* PCI id of the PF; 0: any other, no vGPU */
-	u16 subsystem;		/* 0: any */
+	u16 device;		/* PCI device ID of the PF; 0: any other device, without vGPU support */
+	u16 subsystem;		/* 0: any subsystem ID */
 	const char *name;
-	int fb_mib;		/* what vGPUs share */
-	int memory_mib, watts;	/* what nvidia-smi shows */
+	int fb_mib;		/* memory that vGPUs share */
+	int memory_mib, watts;	/* values that nvidia-smi shows */
 	const char *architecture, *vbios;
-	bool sriov_vgpu;	/* false: vGPUs are mdevs of the PF */
+	bool sriov_vgpu;	/* false: vGPUs are mdevs whose parent is the PF */
 	bool mixed_sizes;
 	const struct nv_type *types;
 	int ntypes;
 	const struct nv_profile *profiles;
-	int nprofiles;		/* 0: no MIG */
+	int nprofiles;		/* 0: the model does not support MIG */
 	bool mig_needs_reset;
 	int memory_slices, compute_slices;
 };
@@ -61,75 +61,75 @@ struct nv_gi {			/* a GPU instance */
 	int id;
 	const struct nv_profile *profile;
 	int start;
-	u8 ci[NV_MAX_SLICES];	/* compute slices of the compute instance with that id; 0: there is none */
+	u8 ci[NV_MAX_SLICES];	/* compute slices by compute instance ID; 0: no such instance */
 	u8 ci_start[NV_MAX_SLICES];
 };
 
-struct nv_gpu {			/* one per PF address ever seen; lives until the module goes */
+struct nv_gpu {			/* one per PF address; freed when the module is unloaded */
 	struct list_head node;
 	char bdf[16];
 	int minor;
 	const struct nv_model *model;
-	struct pci_dev *pdev;	/* valid while bound */
+	struct pci_dev *pdev;	/* valid only while the GPU is bound */
 	bool bound;
-	struct mutex lock;	/* everything below */
-	int usage;		/* open device nodes and open vGPUs */
+	struct mutex lock;	/* protects all following members */
+	int usage;		/* number of open device nodes and open vGPUs */
 	bool unbind_locked;
 	struct list_head vgpus, gis;
 	bool mig, mig_pending, mixed;
-	u8 module_id;		/* place on an NVSwitch board; 0: on none */
-	bool registered;	/* with the fabric; nv_lock */
+	u8 module_id;		/* module ID on an NVSwitch board; 0: on no board */
+	bool registered;	/* registered with the fabric; protected by nv_lock */
 	struct proc_dir_entry *proc;
-	struct delayed_work enable;	/* fault_sriov_async_ms */
+	struct delayed_work enable;	/* enables VFs later (fault_sriov_async_ms) */
 	int enable_n;
 };
 
-struct nv_vgpu {		/* type: NULL while it is none */
+struct nv_vgpu {		/* type is NULL while the vGPU does not exist */
 	struct list_head node;
 	struct nv_vf *vf;
 	const struct nv_type *type;
 	struct nv_gi *gi;
-	int start;		/* MiB of the GPU's framebuffer; of the GPU instance's, if it has one */
+	int start;		/* offset (MiB) in the framebuffer of the GPU instance or, without one, of the GPU */
 	char uuid[40];
 	int open;
 };
 
-struct nv_vf {			/* a function that has vGPUs: a VF, or a PF without SR-IOV vGPU */
+struct nv_vf {			/* a function with vGPUs: a VF, or a PF without SR-IOV vGPUs */
 	struct list_head node;
 	struct pci_dev *pdev;
 	struct nv_gpu *gpu;
-	bool foreign;		/* bound to another driver than this one */
+	bool foreign;		/* bound to another driver */
 	bool registered;
-	int partition;		/* fabric partition that is active for it, or -1; nv_lock */
+	int partition;		/* active fabric partition of the VF, or -1; protected by nv_lock */
 	struct mdev_parent parent;
 	struct mdev_type type[NV_MAX_TYPES], *types[NV_MAX_TYPES];
 	struct delayed_work reg, vanish;
-	/* vendor-specific VFIO only */
+	/* members for vendor-specific VFIO */
 	bool vendor;
 	struct nv_vgpu own;
 	char params[256];
 	struct nv_vf_vfio *vfio;
 };
 
-struct nv_vgpu_pci {		/* a vGPU as the PCI function that a VM opens */
-	struct vfio_device vdev;	/* must be first, says VFIO */
-	struct mutex lock;	/* cfg */
+struct nv_vgpu_pci {		/* the PCI function of a vGPU that a VM opens */
+	struct vfio_device vdev;	/* must be the first member, as VFIO requires */
+	struct mutex lock;	/* protects cfg */
 	u16 device, subsystem;
-	struct nv_vf *vf;	/* while it is open, if CUDA in the VM needs a fabric partition */
-	u8 cfg[PCI_CFG_SPACE_SIZE], wm[PCI_CFG_SPACE_SIZE];	/* value and write mask */
+	struct nv_vf *vf;	/* set while the vGPU is open and CUDA requires a fabric partition */
+	u8 cfg[PCI_CFG_SPACE_SIZE], wm[PCI_CFG_SPACE_SIZE];	/* values and write masks */
 };
 
-extern struct mutex nv_lock;	/* the lists, and (un)registration of mdev parents */
+extern struct mutex nv_lock;	/* protects the lists and the registration of mdev parents */
 extern struct list_head nv_gpus, nv_vfs;
 extern struct class *nv_class;
 
-/* nv-main.c: parameters that several parts read */
+/* nv-main.c: parameters that several files read */
 extern int nv_sriov_sysfs, nv_vendor_vfio, nv_heterogeneous, nv_foreign_parents, nv_creatable_format;
 extern int nv_fault_create, nv_fault_create_silent;
 extern char *nv_registry_dwords;
 
 /* nv-gpu.c */
-struct nv_gpu *nv_gpu_of(struct pci_dev *pf);	/* nv_lock held */
+struct nv_gpu *nv_gpu_of(struct pci_dev *pf);	/* the caller holds nv_lock */
 bool nv_gpu_alive(struct nv_gpu *g);
 int nv_gpu_get(struct nv_gpu *g);
 void nv_gpu_put(struct nv_gpu *g);
@@ -141,20 +141,20 @@ void nv_chardev_add(struct nv_gpu *g);
 void nv_chardev_del(struct nv_gpu *g);
 void nv_gpus_free(void);
 
-/* nv-models.c, made from tests/twin/models */
+/* nv-models.c, generated from tests/twin/models */
 extern const struct nv_model nv_models[];
 
 /* nv-types.c */
 const struct nv_model *nv_model_of(struct pci_dev *pf);
-int nv_room(struct nv_vf *v, const struct nv_type *t);	/* gpu->lock held */
+int nv_room(struct nv_vf *v, const struct nv_type *t);	/* the caller holds gpu->lock */
 bool nv_mixed(struct nv_gpu *g);
 int nv_claim(struct nv_vgpu *u, struct nv_vf *v, const struct nv_type *t, const char *uuid);
 void nv_unclaim(struct nv_vgpu *u);
 
 /* nv-mig.c */
 void nv_mig_init(struct nv_gpu *g);
-void nv_mig_wipe(struct nv_gpu *g);		/* gpu->lock held */
-struct nv_gi *nv_gi_for(struct nv_gpu *g, const struct nv_type *t, int *room);	/* gpu->lock held */
+void nv_mig_wipe(struct nv_gpu *g);		/* the caller holds gpu->lock */
+struct nv_gi *nv_gi_for(struct nv_gpu *g, const struct nv_type *t, int *room);	/* the caller holds gpu->lock */
 void nv_mig_show(struct seq_file *s, struct nv_gpu *g);
 int nv_mig_command(struct nv_gpu *g, char *line);
 
@@ -162,8 +162,8 @@ int nv_mig_command(struct nv_gpu *g, char *line);
 int nv_mdev_init(void);
 void nv_mdev_exit(void);
 void nv_mdev_prepare(struct nv_vf *v);
-void nv_mdev_want(struct nv_vf *v);		/* nv_lock held */
-void nv_mdev_unregister(struct nv_vf *v);	/* nv_lock held */
+void nv_mdev_want(struct nv_vf *v);		/* the caller holds nv_lock */
+void nv_mdev_unregister(struct nv_vf *v);	/* the caller holds nv_lock */
 
 /* nv-pci.c */
 extern struct pci_driver nv_driver;
@@ -194,7 +194,7 @@ void nv_nvswitch_exit(void);
 void nv_fabric_init(struct nv_gpu *g, struct pci_dev *pf);
 bool nv_needs_partition(struct nv_vf *v, const struct nv_type *t);
 void nv_fabric_show(struct seq_file *s, struct nv_gpu *g);
-void nv_fabric_wipe(struct nv_gpu *g);		/* nv_lock held */
+void nv_fabric_wipe(struct nv_gpu *g);		/* the caller holds nv_lock */
 int nv_fabric_command(struct nv_gpu *g, const char *line);
 
 /* nv-procfs.c */
