@@ -20,7 +20,7 @@ from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, SysfsError
 from .plan import STRANDED, SriovPlan, complete, repair_step, vgpu_guard
 
-# Time limits in seconds: LATE for VFs to appear after the request, STALLED for VF binding without progress, and SETTLE for monitoring all VFs.
+# Time limits in seconds: for VFs to appear after the request, for VF binding without progress, and for monitoring all VFs.
 LATE = 60
 STALLED = 10
 SETTLE = 1.5
