@@ -229,7 +229,8 @@ def alone() -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise DemoError(
-                f"another demo of this clone is running (process {lock.read().strip() or 'unknown'}). Wait until the other demo has finished, or stop the process."
+                f"another demo of this clone is running (process {lock.read().strip() or 'unknown'}). "
+                "Wait until the other demo has finished, or stop the process."
             ) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
