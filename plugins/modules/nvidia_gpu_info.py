@@ -257,7 +257,7 @@ in_the_way_count:
   sample: 1
 busy:
   description:
-    - The running programs that a reboot would interrupt while they install packages, drivers, or boot files. The list includes the program that holds
+    - The running programs that install packages, drivers, or boot files. A reboot would interrupt these programs. The list includes the program that holds
       this collection's lock.
   returned: success
   type: list

@@ -47,8 +47,8 @@ options:
     type: str
     default: Reboot by Ansible to configure NVIDIA vGPU (vgpu.kvm)
   read:
-    description: Whether the module first checks the host. Set to V(false) if another module, such as M(vgpu.kvm.nvidia_guest_info) in a VM, has
-      already checked the host.
+    description: Whether the module first checks whether the host is in use. Set to V(false) if another module has already checked the host, such as
+      M(vgpu.kvm.nvidia_guest_info) in a VM.
     type: bool
     default: true
   progress:

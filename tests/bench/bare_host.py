@@ -21,7 +21,7 @@ FLOOR = {"initramfs": "update-initramfs -u", "grub": "update-grub"}
 
 
 def measure(bench: Bench) -> list[Section]:
-    """Measure this part of the bench and return its sections."""
+    """Run the benchmarks in this file, and return the sections of the report."""
     section = Section("A bare host", about=ABOUT)
     host, dummy = bench.host(*PLACE)
     demo = yaml.safe_load((ROOT / "tests" / "demo" / "group_vars" / "all.yml").read_text(encoding="utf-8"))

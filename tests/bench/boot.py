@@ -161,7 +161,7 @@ def locked_boot(bench: Bench, name: str, count: int, gpus: int) -> float:
 
 
 def measure(bench: Bench) -> list[Section]:
-    """Measure this part of the bench and return its sections."""
+    """Run the benchmarks in this file, and return the sections of the report."""
     section = Section("The boot", about=ABOUT)
     several = min(bench.settings.repeats, 3 if bench.settings.full else 2)
     places = ((PLACE_EIGHT, EIGHT, BOOTED, "8", 2), (PLACE_TWO, TWO, LARGE, "2", several), (PLACE_ONE, ONE, BOOTED // len(EIGHT), "1", several))

@@ -193,7 +193,7 @@ def site_rows(tree: Tree, repeats: int) -> list[Row]:
 
 
 def measure(bench: Bench) -> list[Section]:
-    """Measure this part of the bench and return its sections."""
+    """Run the benchmarks in this file, and return the sections of the report."""
     section, rounds = Section("A module and a run, on this machine's own processor", about=ABOUT), 5 * bench.settings.repeats
     with tempfile.TemporaryDirectory() as name:
         say("a host of files")

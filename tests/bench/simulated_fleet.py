@@ -48,7 +48,7 @@ def skipped_row(folder: Path, hosts: int) -> Row:
 
 
 def measure(bench: Bench) -> list[Section]:
-    """Measure this part of the bench and return its sections."""
+    """Run the benchmarks in this file, and return the sections of the report."""
     section = Section("A fleet", about=ABOUT)
     sizes = bench.settings.fleet_hosts
     few, many = sizes[-2:]

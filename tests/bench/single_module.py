@@ -194,7 +194,7 @@ def profile(host: Host, size: int, section: Section) -> None:
 
 
 def measure(bench: Bench) -> list[Section]:
-    """Measure this part of the bench and return its sections."""
+    """Run the benchmarks in this file, and return the sections of the report."""
     settings = bench.settings
     largest = max(settings.sizes)
     section = Section("A module on one host", about=ABOUT)

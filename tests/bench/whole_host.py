@@ -117,7 +117,7 @@ def per_vf_rows(host: Host, bench: Bench, section: Section) -> None:
 
 
 def measure(bench: Bench) -> list[Section]:
-    """Measure this part of the bench and return its sections. The machines stay, converged, for the part that boots them."""
+    """Run the benchmarks in this file, and return the sections of the report. The machines stay, converged, for the part that boots them."""
     section = Section("A whole host", about=ABOUT)
     repeats = bench.settings.repeats
 

@@ -173,7 +173,10 @@ def choose(contents: Contents, form: str, distribution: Distribution) -> Package
     found = [package for package in contents.packages if package.form == form]
     if len(found) != 1:
         have = ", ".join(repr(name)[1:-1] for name in ([package.name for package in found] or contents.names)[:_MOST])
-        count = "the bundle contains %s %s packages of the %s driver among these files: %s" % (len(found) or "no", form, kind, have)
+        if found:
+            count = "the bundle contains %d %s packages of the %s driver: %s" % (len(found), form, kind, have)
+        else:
+            count = "the bundle contains no %s package of the %s driver, only these files: %s" % (form, kind, have)
         remedy = "Set 'format: %s' (in roles, the %s_format variable)." % ((suitable or held)[0], VARIABLES[kind]) if held and not found else None
         raise error(count, contents.src, "exactly one file that matches %s" % _PATTERNS[(kind, form)], remedy, "package_not_found")
     if found[0].wrong:
