@@ -104,7 +104,7 @@ def test_foreign_vgpus_of_unlisted_gpus_stay_with_a_warning(make_host):
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-48Q"}]}]).ok
     assert UUID in [uuid for uuid, dummy, dummy2 in host.vgpus()]
     (warning,) = outcome.warnings
-    assert "0000:e7:00.4" in warning and UUID in warning and "stays" in warning
+    assert "0000:e7:00.4" in warning and UUID in warning and "remains" in warning
 
 
 def test_own_vgpus_of_a_gpu_that_left_the_layout_go(make_host):
