@@ -44,7 +44,7 @@ options:
   cycle_vfs:
     description:
       - Whether the module may disable VFs to change MIG mode. Afterwards, re-enable the VFs with M(vgpu.kvm.nvidia_sriov). If V(false), the module
-        fails if a GPU whose mode must change has enabled VFs. If such a GPU has a vGPU, the module always fails.
+        fails if VFs are enabled on a GPU whose MIG mode must change. If such a GPU has a vGPU, the module always fails.
     type: bool
     default: false
   timeout:

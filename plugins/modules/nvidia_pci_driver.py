@@ -109,8 +109,8 @@ initramfs_update_needed:
   type: bool
   sample: true
 bootloader_update_needed:
-  description: Whether update-grub must run because the GRUB settings changed. The value remains true until the GRUB configuration is newer than the
-    change.
+  description: Whether the boot loader configuration must be rebuilt because the GRUB settings changed. The value remains true until the GRUB
+    configuration is newer than the change.
   returned: success
   type: bool
   sample: false

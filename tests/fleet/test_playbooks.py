@@ -220,7 +220,7 @@ def test_the_role_twice_in_one_play_reboots_once(bed, bundles):
 
 
 def test_teardown_removes_what_an_interrupted_installation_left(bed):
-    """While the mark of an interrupted installation exists, the host has no driver. Without the mark, the leftover files would count as a complete driver."""
+    """The engine ignores leftover files while the mark of an interrupted installation exists. Without the mark, these files would count as a driver."""
     machine = bed.add("one")
     machine.put("/var/lib/vgpuctl/driver-installation", "of other files\n")
     machine.put("/usr/bin/nvidia-uninstall", "", 0o755)

@@ -169,8 +169,8 @@ def _missing(request: Request, supply: Supply, variable: str) -> list[Refusal]:
     """Returns the errors for a bundle that is unset or missing, and for a URL that must not be used."""
     if not supply.given:
         found = "%s %s is not installed, and %s_bundle is not set" % (TITLES[request.kind], request.version or "", variable)
-        remedy = ("Get NVIDIA's bundle (NVIDIA-GRID-Linux-KVM-….zip) from the licensing portal. "
-                  "Set this variable to the path of the file on the controller, or to an https URL.")
+        remedy = ("Download NVIDIA's vGPU software package (NVIDIA-GRID-Linux-KVM-….zip) from the licensing portal. "
+                  "Set %s_bundle to the path of the file on the controller, or to an https URL." % variable)
         return [Refusal(" ".join(found.split()), remedy=remedy, code="bundle_missing")]
     if not supply.scheme:
         found = "%s does not exist on the controller in any of these directories: %s" % (supply.given, ", ".join(supply.folders))
