@@ -262,7 +262,7 @@ def _check_directory(directory: Directory, request: Request) -> None:
     if others:
         raise error(
             "the directory contains other tokens: %s" % ", ".join(others), request.directory, "only one token, because nvidia-gridd can use any token",
-            "Remove the other tokens. Alternatively, set token_name (the vgpu_license_token_name variable) to the file name of the token to replace.", "other_token")
+            "Remove the other tokens, or set token_name (the vgpu_license_token_name variable) to the file name of the token to replace.", "other_token")
     strangers = [os.path.basename(path) for path in directory.names if not is_token(path)]
     changes = directory.mode not in (None, DIRECTORY_MODE) or directory.stranger is not None
     if changes and strangers and request.directory != gridd_conf.TOKENS:
