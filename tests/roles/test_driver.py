@@ -244,7 +244,7 @@ def test_another_driver_is_refused_in_the_words_of_the_reading(plans):
 
 def test_a_bundle_without_the_package_is_refused_beforehand(plans):
     (problem,) = plans["other-format"]["problems"]
-    assert "the bundle contains no run packages of the host driver" in problem and "Set 'format: deb' (in roles, the vgpu_driver_format variable)." in problem
+    assert "the bundle contains no run package of the host driver" in problem and "Set 'format: deb' (in roles, the vgpu_driver_format variable)." in problem
 
 
 def test_the_format_follows_the_bundle_and_the_distribution(plans):

@@ -176,9 +176,9 @@ def test_links(case):
         (ROCKY, [DEB], {}, ["the bundle contains the host driver only as deb packages, but the distribution is Rocky Linux 9.4", "Download NVIDIA's"]),
         (
             UBUNTU, [DEB], {"format": "run"},
-            ["the bundle contains no run packages of the host driver", "nvidia-vgpu-ubuntu", "Set 'format: deb' (in roles, the vgpu_driver_format variable)"],
+            ["the bundle contains no run package of the host driver", "nvidia-vgpu-ubuntu", "Set 'format: deb' (in roles, the vgpu_driver_format variable)"],
         ),
-        (UBUNTU, [MEMBERS[0]], {"kind": "guest"}, ["the bundle contains no run packages of the guest driver", "-vgpu-kvm.run"]),
+        (UBUNTU, [MEMBERS[0]], {"kind": "guest"}, ["the bundle contains no run package of the guest driver", "-vgpu-kvm.run"]),
     ],
 )
 def test_formats(case, release, members, options, words):

@@ -475,7 +475,7 @@ def test_a_package_by_itself_needs_no_bundle(make_host, package, tmp_path):
 @pytest.mark.parametrize(
     "members, code, words",
     [
-        ({"Guest_Drivers/NVIDIA-Linux-x86_64-550.163.01-grid.run": ""}, "package_not_found", ["no run packages", "grid.run", "*-vgpu-kvm*.run"]),
+        ({"Guest_Drivers/NVIDIA-Linux-x86_64-550.163.01-grid.run": ""}, "package_not_found", ["no run package", "grid.run", "*-vgpu-kvm*.run"]),
         ({HOST_MEMBER: "", "Old/NVIDIA-Linux-x86_64-535.1.02-vgpu-kvm.run": ""}, "package_not_found", ["2 run packages", "535.1.02"]),
     ],
 )
