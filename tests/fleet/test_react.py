@@ -39,7 +39,7 @@ def test_a_dry_run_by_default_and_the_vgpu_back_if_it_may(fleet):
     planned = react(fleet)
     assert planned.rc == 0 and "a run would fix this problem (dry run)" in planned.out and fleet.states() == before, planned.out[-4000:]
     done = react(fleet, vgpu_react_apply=True)
-    assert done.rc == 0 and "gpu1: vgpus_missing: fixed." in done.out, done.out[-4000:]
+    assert done.rc == 0 and "gpu1: vgpus_missing: this problem is fixed." in done.out, done.out[-4000:]
     assert len(one.vgpus()) == 2 and len(other.vgpus()) == 1 and one.boots == before["gpu1"]["boots"]
     again = react(fleet, vgpu_react_apply=True)
     assert again.rc == 0 and "no longer exists" in again.out, again.out[-4000:]

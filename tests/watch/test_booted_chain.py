@@ -67,6 +67,6 @@ def test_alert_run_and_the_vgpu_is_back_without_a_person(twin, start, tmp_path):
     fired = time.monotonic()
     wait(lambda: len(twin.mdevs()) == 2, 900, "the run restores the vGPU")
     mended = time.monotonic()
-    wait(lambda: "vgpus_missing: fixed." in rulebook.text, 300, "the run reports its result")
+    wait(lambda: "vgpus_missing: this problem is fixed." in rulebook.text, 300, "the run reports its result")
     wait(lambda: not prometheus.query('ALERTS{alertname="VgpusMissing"}'), 180, "the alert ends")
     print(json.dumps({"alert after": round(fired - began, 1), "vGPU back after": round(mended - began, 1), "all over": round(time.monotonic() - began, 1)}))

@@ -78,7 +78,7 @@ def test_alert_run_and_the_vgpu_is_back_without_a_person(bed, start, tmp_path):
     wait(lambda: len(bed.hosts["gpu1"].vgpus()) == 2, 600, "the run restores the vGPU")
     mended = time.monotonic()
     wait(lambda: not prometheus.query('ALERTS{alertname="VgpusMissing"}'), 60, "the alert ends")
-    wait(lambda: "gpu1: vgpus_missing: fixed." in rulebook.text, 300, "the run reports its result")
+    wait(lambda: "gpu1: vgpus_missing: this problem is fixed." in rulebook.text, 300, "the run reports its result")
     print(json.dumps({"alert after": round(fired - began, 1), "vGPU back after": round(mended - began, 1), "all over": round(time.monotonic() - began, 1)}))
 
 
