@@ -225,7 +225,7 @@ def extract(src: str, package: Package) -> None:
         os.unlink(left)
     free = shutil.disk_usage(directory).free
     if free < package.size + MARGIN:
-        found = "%d MiB are free, but the package requires %d MiB plus a reserve of 64 MiB" % (free >> 20, package.size >> 20)
+        found = "%d MiB are free, but the package requires %d MiB plus a reserve of %d MiB" % (free >> 20, package.size >> 20, MARGIN >> 20)
         raise error(found, directory, remedy="Free disk space, or choose another directory.", code="no_space")
     # The temporary name is unpredictable. Otherwise, another user could create a symbolic link with the same name.
     number, temporary = tempfile.mkstemp(dir=directory, prefix=name + ".", suffix=".part")
